@@ -1,0 +1,569 @@
+//! An entry: one payload with its tags and metadata, in one allocation.
+//!
+//! A server holds one pointer a key, so an entry is a block that describes itself:
+//!
+//! ```text
+//!  0        8    12      16    20    22    23    24       30        35       41     44
+//!  +--------+----+-------+-----+-----+-----+-----+--------+---------+--------+------+---------+--------+---------+
+//!  | loose  | id | tail  |hits |type |flags|tags |created | lifetime| touched|before| tag ids | extras | payload |
+//!  | names  |    | length|     | id  |     |count| ms     | ms      | us     |      | 4 each  |        |         |
+//!  +--------+----+-------+-----+-----+-----+-----+--------+---------+--------+------+---------+--------+---------+
+//!                                                                                   '------------- tail ----------'
+//! ```
+//!
+//! `before` is the length of what stands in the tail before the payload. `touched` counts from `created`.
+//! Extras (grace, cost, records, etag, format, meta) take room only where they are given.
+//!
+//! **Linked or loose.** An entry in the index knows its type and its tags by the index's ids. An entry outside it (just
+//! loaded or copied, or unlinked on its way to another name or database) carries their names instead: ids mean nothing
+//! elsewhere. [`crate::index::Index::link`] and `unlink` turn one into the other; nothing else does.
+
+use md5::{Digest, Md5};
+use zerocopy::{FromZeros, KnownLayout};
+
+use crate::wire::{Reader, Writer};
+
+/// The longest payload: what the protocol allows in one string by default.
+pub const MAX_PAYLOAD: usize = 512 << 20;
+/// The most tags of one entry.
+pub const MAX_TAGS: usize = 64;
+/// The longest name of a tag, a type or a format, in bytes.
+pub const MAX_NAME: usize = 512;
+/// The longest `META`, in bytes.
+pub const MAX_META: usize = 64 << 10;
+
+/// Version of [`Entry::encode`]'s bytes.
+const ENCODING_VERSION: u8 = 1;
+/// From this size on an entry keeps its MD5 once it was asked for; below, computing it again is as fast as finding it.
+const KEEP_ETAG_FROM: usize = 192;
+
+const FLAG_LINKED: u8 = 1;
+const FLAG_DEAD: u8 = 2;
+const FLAG_EXTRAS: u8 = 4;
+const FLAG_ETAG_KNOWN: u8 = 8;
+/// Length of one tag id in the tail.
+const TAG_ID: usize = 4;
+/// Where the tail's length stands: whoever holds only the address of an entry finds its end by it.
+pub const TAIL_LEN_OFFSET: usize = std::mem::offset_of!(Entry, tail_len);
+
+/// An MD5, as bytes.
+pub type Etag = [u8; 16];
+
+/// One payload with its tags and metadata. See the module's head for the layout.
+#[derive(FromZeros, KnownLayout)]
+#[repr(C)]
+pub struct Entry {
+    loose: Option<Box<Names>>,
+    id: u32,
+    tail_len: u32,
+    hits: u32,
+    type_id: u16,
+    flags: u8,
+    tag_count: u8,
+    created_ms: [u8; 6],
+    lifetime_ms: [u8; 5],
+    touched_us: [u8; 6],
+    before_payload: [u8; 3],
+    tail: [u8],
+}
+
+/// The names that an entry carries while it is in no index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The entry's type.
+    pub type_name: Box<[u8]>,
+    /// Its tags, none twice.
+    pub tags: Vec<Box<[u8]>>,
+}
+
+/// What an entry may have besides its payload, tags and type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extras<'a> {
+    /// How long the entry stays servable as stale after its freshness, in ms.
+    pub grace_ms: u64,
+    /// What producing the payload took, in ms.
+    pub cost_ms: Option<u64>,
+    /// How many records the payload has.
+    pub records: Option<u64>,
+    /// The payload's MD5, when it was computed.
+    pub etag: Option<Etag>,
+    /// `csv`, `json`, …
+    pub format: Option<&'a [u8]>,
+    /// A JSON object of the user's.
+    pub meta: Option<&'a [u8]>,
+}
+
+/// Everything that makes an entry but its names.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Content<'a> {
+    /// When it was stored, unix ms.
+    pub created_ms: u64,
+    /// The fresh lifetime it was stored with, in ms; 0: without end.
+    pub lifetime_ms: u64,
+    /// See [`Extras`].
+    pub extras: Extras<'a>,
+    /// The user's bytes.
+    pub payload: &'a [u8],
+}
+
+impl Entry {
+    /// A new entry with room for `tag_count` tags, not yet linked and without names.
+    /// `None` when a part is over its bound or there is no memory for it.
+    pub fn new(content: &Content<'_>, tag_count: usize) -> Option<Box<Self>> {
+        let extras = &content.extras;
+        if content.payload.len() > MAX_PAYLOAD
+            || tag_count > MAX_TAGS
+            || extras.format.is_some_and(|f| f.is_empty() || f.len() > MAX_NAME)
+            || extras.meta.is_some_and(|m| m.len() > MAX_META)
+        {
+            return None;
+        }
+        let keep_etag = extras.etag.is_some() || content.payload.len() >= KEEP_ETAG_FROM;
+        let extras_len = extras.encoded_len(keep_etag);
+        let before = tag_count * TAG_ID + extras_len;
+        let tail_len = before + content.payload.len();
+        let mut entry = Self::new_box_zeroed_with_elems(tail_len).ok()?;
+        entry.tail_len = u32::try_from(tail_len).ok()?;
+        entry.tag_count = u8::try_from(tag_count).ok()?;
+        put_uint(&mut entry.before_payload, before as u64);
+        put_uint(&mut entry.created_ms, content.created_ms);
+        put_uint(&mut entry.lifetime_ms, content.lifetime_ms);
+        if extras_len > 0 {
+            entry.flags |= FLAG_EXTRAS;
+        }
+        if extras.etag.is_some() {
+            entry.flags |= FLAG_ETAG_KNOWN;
+        }
+        let (head, payload) = entry.tail.split_at_mut_checked(before)?;
+        payload.copy_from_slice(content.payload);
+        if extras_len > 0 {
+            extras.encode(keep_etag, head.get_mut(tag_count * TAG_ID..)?);
+        }
+        Some(entry)
+    }
+
+    /// A loose entry: one that carries its names.
+    pub fn new_loose(content: &Content<'_>, names: Names) -> Option<Box<Self>> {
+        let mut entry = Self::new(content, names.tags.len())?;
+        entry.loose = Some(Box::new(names));
+        Some(entry)
+    }
+
+    /// The user's bytes.
+    pub fn payload(&self) -> &[u8] {
+        self.tail.get(self.before_payload()..).unwrap_or_default()
+    }
+
+    /// The MD5 of the payload: remembered from the first time on where that is worth its room.
+    pub fn etag(&mut self) -> Etag {
+        if let Some(etag) = self.extras().etag {
+            return etag;
+        }
+        let etag: Etag = Md5::digest(self.payload()).into();
+        if let Some(slot) = self.etag_slot() {
+            slot.copy_from_slice(&etag);
+            self.flags |= FLAG_ETAG_KNOWN;
+        }
+        etag
+    }
+
+    /// Its tags' ids in the index; meaningless while loose.
+    pub fn tag_ids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
+        let ids = self.tail.get(..self.tag_count() * TAG_ID).unwrap_or_default();
+        ids.as_chunks::<TAG_ID>().0.iter().map(|id| u32::from_le_bytes(*id))
+    }
+
+    /// How many tags it has.
+    pub fn tag_count(&self) -> usize {
+        self.tag_count.into()
+    }
+
+    /// Everything optional.
+    pub fn extras(&self) -> Extras<'_> {
+        if self.flags & FLAG_EXTRAS == 0 {
+            return Extras::default();
+        }
+        let mut extras = self.extras_bytes().and_then(|b| Extras::decode(&mut Reader::new(b))).unwrap_or_default();
+        if self.flags & FLAG_ETAG_KNOWN == 0 {
+            extras.etag = None;
+        }
+        extras
+    }
+
+    /// How long it stays stale after being fresh, in ms.
+    pub fn grace_ms(&self) -> u64 {
+        if self.flags & FLAG_EXTRAS == 0 { 0 } else { self.extras().grace_ms }
+    }
+
+    /// When it was stored, unix ms.
+    pub fn created_ms(&self) -> u64 {
+        get_uint(&self.created_ms)
+    }
+
+    /// The fresh lifetime it was stored with, in ms; 0: without end.
+    pub fn lifetime_ms(&self) -> u64 {
+        get_uint(&self.lifetime_ms)
+    }
+
+    /// The index's name for its type; meaningless while loose.
+    pub fn type_id(&self) -> u16 {
+        self.type_id
+    }
+
+    /// The index's name for it; meaningless while loose.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Is it in an index?
+    pub fn is_linked(&self) -> bool {
+        self.flags & FLAG_LINKED != 0
+    }
+
+    /// Was it invalidated, in the index it came from, before it was taken out of it? (In an index, ask the index.)
+    pub fn was_dead(&self) -> bool {
+        self.flags & FLAG_DEAD != 0
+    }
+
+    /// Says that it was invalidated: it will be linked as dead.
+    pub fn mark_dead(&mut self) {
+        self.flags |= FLAG_DEAD;
+    }
+
+    /// The names it carries, while loose.
+    pub fn names(&self) -> Option<&Names> {
+        self.loose.as_deref()
+    }
+
+    /// How often it was handed out.
+    pub fn hits(&self) -> u32 {
+        self.hits
+    }
+
+    /// When it was last handed out or stored, unix µs.
+    pub fn touched_us(&self) -> u64 {
+        self.created_ms() * 1000 + get_uint(&self.touched_us)
+    }
+
+    /// Notes a hit.
+    pub fn hit(&mut self, now_us: u64) {
+        self.hits = self.hits.saturating_add(1);
+        self.touch(now_us);
+    }
+
+    /// Notes the time of a use (see [`Entry::touched_us`]).
+    pub fn touch(&mut self, now_us: u64) {
+        let since = now_us.saturating_sub(self.created_ms() * 1000);
+        put_uint(&mut self.touched_us, since);
+    }
+
+    /// Bytes of memory it takes, its loose names aside.
+    pub fn size_bytes(&self) -> usize {
+        size_of_val(self)
+    }
+
+    /// What a server keeps of it on disk and sends to replicas besides the payload: versioned, self-contained, without a
+    /// clock or a counter.
+    pub fn encode(&self, type_name: &[u8], tags: &[&[u8]], dead: bool) -> Vec<u8> {
+        let extras = self.extras();
+        let mut w = Writer::default();
+        w.u8(ENCODING_VERSION);
+        w.u8(u8::from(dead));
+        w.u64(self.created_ms());
+        w.u64(self.lifetime_ms());
+        w.short_bytes(type_name);
+        w.u8(self.tag_count);
+        for tag in tags {
+            w.short_bytes(tag);
+        }
+        let start = w.0.len();
+        w.0.resize(start + extras.encoded_len(extras.etag.is_some()), 0);
+        extras.encode(extras.etag.is_some(), w.0.get_mut(start..).unwrap_or_default());
+        w.0
+    }
+
+    /// The loose entry that [`Entry::encode`] described; `None` for anything that it would not have written.
+    pub fn decode(metadata: &[u8], payload: &[u8]) -> Option<Box<Self>> {
+        let mut r = Reader::new(metadata);
+        if r.u8()? != ENCODING_VERSION {
+            return None;
+        }
+        let dead = match r.u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let (created_ms, lifetime_ms) = (r.u64()?, r.u64()?);
+        if created_ms >= 1 << 48 || lifetime_ms >= 1 << 40 {
+            return None;
+        }
+        let names = Names { type_name: read_name(&mut r)?.into(), tags: read_tags(&mut r)? };
+        let extras = if r.is_empty() { Extras::default() } else { Extras::decode(&mut r)? };
+        if !r.is_empty() || extras.meta.is_some_and(|m| crate::key::validate_meta(m).is_err()) {
+            return None;
+        }
+        let mut entry = Self::new_loose(&Content { created_ms, lifetime_ms, extras, payload }, names)?;
+        if dead {
+            entry.mark_dead();
+        }
+        Some(entry)
+    }
+
+    /// A copy with its own names, for another key. Nobody has used it yet.
+    pub fn copy(&self, names: Names, dead: bool) -> Option<Box<Self>> {
+        let mut copy = Self::new_loose(
+            &Content {
+                created_ms: self.created_ms(),
+                lifetime_ms: self.lifetime_ms(),
+                extras: self.extras(),
+                payload: self.payload(),
+            },
+            names,
+        )?;
+        if dead {
+            copy.mark_dead();
+        }
+        Some(copy)
+    }
+
+    pub(crate) fn set_tag_id(&mut self, at: usize, id: u32) {
+        if let Some(slot) = self.tail.get_mut(at * TAG_ID..(at + 1) * TAG_ID) {
+            slot.copy_from_slice(&id.to_le_bytes());
+        }
+    }
+
+    pub(crate) fn set_linked(&mut self, id: u32, type_id: u16) -> Option<Box<Names>> {
+        (self.id, self.type_id) = (id, type_id);
+        self.flags = (self.flags | FLAG_LINKED) & !FLAG_DEAD;
+        self.loose.take()
+    }
+
+    pub(crate) fn set_loose(&mut self, names: Names, dead: bool) {
+        self.flags &= !(FLAG_LINKED | FLAG_DEAD);
+        self.flags |= if dead { FLAG_DEAD } else { 0 };
+        self.loose = Some(Box::new(names));
+    }
+
+    fn before_payload(&self) -> usize {
+        usize::try_from(get_uint(&self.before_payload)).unwrap_or(usize::MAX)
+    }
+
+    fn extras_bytes(&self) -> Option<&[u8]> {
+        self.tail.get(self.tag_count() * TAG_ID..self.before_payload())
+    }
+
+    fn etag_slot(&mut self) -> Option<&mut [u8]> {
+        let start = self.tag_count() * TAG_ID;
+        let end = self.before_payload();
+        let extras = self.tail.get_mut(start..end)?;
+        let has = *extras.first()?;
+        if has & HAS_ETAG == 0 {
+            return None;
+        }
+        let numbers = (has & HAS_NUMBERS).count_ones() as usize;
+        extras.get_mut(1 + numbers * 8..1 + numbers * 8 + size_of::<Etag>())
+    }
+}
+
+const HAS_GRACE: u8 = 1;
+const HAS_COST: u8 = 2;
+const HAS_RECORDS: u8 = 4;
+const HAS_ETAG: u8 = 8;
+const HAS_FORMAT: u8 = 16;
+const HAS_META: u8 = 32;
+const HAS_NUMBERS: u8 = HAS_GRACE | HAS_COST | HAS_RECORDS;
+
+/// `has` byte, then in this order what it names: grace, cost and records (8 bytes each), etag (16), format (length in 2),
+/// meta (length in 4). Nothing at all when there is nothing.
+impl<'a> Extras<'a> {
+    fn has(&self, etag: bool) -> u8 {
+        let bit = |given: bool, bit: u8| if given { bit } else { 0 };
+        bit(self.grace_ms != 0, HAS_GRACE)
+            | bit(self.cost_ms.is_some(), HAS_COST)
+            | bit(self.records.is_some(), HAS_RECORDS)
+            | bit(etag, HAS_ETAG)
+            | bit(self.format.is_some(), HAS_FORMAT)
+            | bit(self.meta.is_some(), HAS_META)
+    }
+
+    fn encoded_len(&self, etag: bool) -> usize {
+        let has = self.has(etag);
+        if has == 0 {
+            return 0;
+        }
+        1 + (has & HAS_NUMBERS).count_ones() as usize * 8
+            + if etag { size_of::<Etag>() } else { 0 }
+            + self.format.map_or(0, |f| 2 + f.len())
+            + self.meta.map_or(0, |m| 4 + m.len())
+    }
+
+    fn encode(&self, etag: bool, out: &mut [u8]) {
+        let mut w = Writer::default();
+        if out.is_empty() {
+            return;
+        }
+        w.u8(self.has(etag));
+        if self.grace_ms != 0 {
+            w.u64(self.grace_ms);
+        }
+        for number in [self.cost_ms, self.records].into_iter().flatten() {
+            w.u64(number);
+        }
+        if etag {
+            w.0.extend_from_slice(&self.etag.unwrap_or_default());
+        }
+        if let Some(format) = self.format {
+            w.short_bytes(format);
+        }
+        if let Some(meta) = self.meta {
+            w.long_bytes(meta);
+        }
+        if out.len() == w.0.len() {
+            out.copy_from_slice(&w.0);
+        }
+    }
+
+    fn decode(r: &mut Reader<'a>) -> Option<Self> {
+        let has = r.u8()?;
+        if has == 0 || has >= HAS_META << 1 {
+            return None;
+        }
+        let given = |bit: u8| has & bit != 0;
+        let grace_ms = if given(HAS_GRACE) { r.u64()? } else { 0 };
+        let cost_ms = if given(HAS_COST) { Some(r.u64()?) } else { None };
+        let records = if given(HAS_RECORDS) { Some(r.u64()?) } else { None };
+        let etag = if given(HAS_ETAG) { Some(*r.bytes(size_of::<Etag>())?.first_chunk()?) } else { None };
+        let format = if given(HAS_FORMAT) { Some(read_name(r)?) } else { None };
+        let meta = if given(HAS_META) { Some(r.long_bytes()?) } else { None };
+        let bounded = [Some(grace_ms), cost_ms, records].into_iter().flatten().all(|n| n <= i64::MAX as u64);
+        bounded.then_some(Self { grace_ms, cost_ms, records, etag, format, meta })
+    }
+}
+
+fn read_name<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
+    r.short_bytes().filter(|name| !name.is_empty() && name.len() <= MAX_NAME)
+}
+
+fn read_tags(r: &mut Reader<'_>) -> Option<Vec<Box<[u8]>>> {
+    let count = usize::from(r.u8()?);
+    let mut tags: Vec<Box<[u8]>> = Vec::new();
+    for _ in 0..count.min(MAX_TAGS + 1) {
+        let tag = read_name(r)?;
+        if tags.iter().any(|seen| **seen == *tag) {
+            return None;
+        }
+        tags.push(tag.into());
+    }
+    (tags.len() <= MAX_TAGS).then_some(tags)
+}
+
+/// Little-endian, as many bytes as there are; what does not fit becomes the largest that does.
+fn put_uint<const N: usize>(out: &mut [u8; N], value: u64) {
+    let largest = u64::MAX >> (64 - 8 * N);
+    let bytes = value.min(largest).to_le_bytes();
+    if let Some(low) = bytes.first_chunk::<N>() {
+        *out = *low;
+    }
+}
+
+fn get_uint<const N: usize>(bytes: &[u8; N]) -> u64 {
+    let mut all = [0; 8];
+    if let Some(low) = all.first_chunk_mut::<N>() {
+        *low = *bytes;
+    }
+    u64::from_le_bytes(all)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn names(tags: &[&str]) -> Names {
+        Names { type_name: b"trips".as_slice().into(), tags: tags.iter().map(|t| t.as_bytes().into()).collect() }
+    }
+
+    fn full(payload: &[u8]) -> Content<'_> {
+        let extras = Extras {
+            grace_ms: 60_000,
+            cost_ms: Some(1200),
+            records: Some(7),
+            etag: None,
+            format: Some(b"csv"),
+            meta: Some(br#"{"from":"JFK"}"#),
+        };
+        Content { created_ms: 1_700_000_000_123, lifetime_ms: 3_600_000, extras, payload }
+    }
+
+    #[test]
+    fn the_layout_is_what_the_head_draws() {
+        assert_eq!(TAIL_LEN_OFFSET, 12);
+        assert_eq!(std::mem::offset_of!(Entry, created_ms), 24);
+        assert_eq!(std::mem::offset_of!(Entry, lifetime_ms), 30);
+        assert_eq!(std::mem::offset_of!(Entry, touched_us), 35);
+        assert_eq!(std::mem::offset_of!(Entry, before_payload), 41);
+        let plain = Content { payload: &[7; 100], ..Content::default() };
+        let entry = Entry::new(&plain, 4).unwrap();
+        assert_eq!(entry.size_bytes(), 160, "a 100-byte payload with four tags fills one 160-byte block");
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        for size in [0, 1, KEEP_ETAG_FROM - 1, KEEP_ETAG_FROM, 5000] {
+            let payload = vec![0xA5; size];
+            let mut entry = Entry::new_loose(&full(&payload), names(&["a", "b"])).unwrap();
+            assert_eq!(entry.payload(), payload);
+            assert_eq!(entry.extras(), full(&payload).extras);
+            assert_eq!(
+                (entry.grace_ms(), entry.created_ms(), entry.lifetime_ms()),
+                (60_000, 1_700_000_000_123, 3_600_000)
+            );
+            let etag: Etag = Md5::digest(&payload).into();
+            assert_eq!((entry.etag(), entry.etag()), (etag, etag));
+            assert_eq!(entry.extras().etag.is_some(), size >= KEEP_ETAG_FROM);
+            assert_eq!(entry.extras().format, Some(b"csv".as_slice()));
+        }
+    }
+
+    #[test]
+    fn encoding_round_trips_and_refuses_everything_else() {
+        let mut entry = Entry::new_loose(&full(&[1; 300]), names(&["a", "bb"])).unwrap();
+        entry.etag();
+        let bytes = entry.encode(b"trips", &[b"a", b"bb"], true);
+        let back = Entry::decode(&bytes, &[1; 300]).unwrap();
+        assert_eq!(back.extras(), entry.extras());
+        assert_eq!(back.names(), Some(&names(&["a", "bb"])));
+        assert!(back.was_dead() && !back.is_linked());
+        for cut in 0..bytes.len() {
+            // A cut between two parts may leave a well-formed whole only where everything optional ends.
+            if let Some(short) = Entry::decode(&bytes[..cut], &[]) {
+                assert_eq!(short.extras(), Extras::default());
+            }
+        }
+        for (at, value) in [(0, 2), (1, 2), (bytes.len() - 1, b'x')] {
+            let mut wrong = bytes.clone();
+            wrong[at] = value;
+            assert!(Entry::decode(&wrong, &[]).is_none(), "byte {at}");
+        }
+        let longer = [bytes.as_slice(), b"x"].concat();
+        assert!(Entry::decode(&longer, &[]).is_none());
+    }
+
+    #[test]
+    fn a_tag_twice_or_too_many_tags_are_refused() {
+        let entry = Entry::new(&Content::default(), 2).unwrap();
+        assert!(Entry::decode(&entry.encode(b"t", &[b"a", b"a"], false), &[]).is_none());
+        assert!(Entry::decode(&entry.encode(b"", &[b"a", b"b"], false), &[]).is_none());
+        assert!(Entry::new(&Content::default(), MAX_TAGS + 1).is_none());
+    }
+
+    #[test]
+    fn uses_are_counted_and_timed_to_the_microsecond() {
+        let mut entry = Entry::new(&Content { created_ms: 1_000, ..Content::default() }, 0).unwrap();
+        assert_eq!((entry.hits(), entry.touched_us()), (0, 1_000_000));
+        entry.hit(1_234_567);
+        assert_eq!((entry.hits(), entry.touched_us()), (1, 1_234_567));
+        entry.hit(5);
+        assert_eq!((entry.hits(), entry.touched_us()), (2, 1_000_000), "a clock that went back");
+    }
+}

@@ -1,0 +1,64 @@
+//! Everything that can be wrong with a request, and the one place that says it in words.
+
+use std::borrow::Cow;
+
+/// Why a request was refused. Refusing changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// The words are not in the grammar of the command.
+    Syntax,
+    /// A number was expected.
+    NotAnInteger,
+    /// A lifetime of nothing or less, or beyond what a server can hold.
+    InvalidExpire(&'static str),
+    /// The key holds a value of another Redis type.
+    WrongType,
+    /// The lease is over, superseded or unknown.
+    LeaseLost,
+    /// The payload does not have the hash that was given with it.
+    HashMismatch,
+    /// The payload is larger than its type, or the server, allows.
+    TooLarge,
+    /// The type does not allow this format.
+    BadFormat,
+    /// The user may not touch this key or tag.
+    NoPermission,
+    /// An argument outside its range; the text says which and what is allowed.
+    Invalid(Cow<'static, str>),
+}
+
+impl Error {
+    /// An [`Error::Invalid`] from a text.
+    pub fn invalid(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(text.into())
+    }
+
+    /// The error as the protocol carries it: an upper-case prefix, a blank, a sentence.
+    pub fn reply(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Syntax => "ERR syntax error",
+            Self::NotAnInteger => "ERR value is not an integer or out of range",
+            Self::InvalidExpire(command) => {
+                return Cow::Owned(format!("ERR invalid expire time in '{command}' command"));
+            }
+            Self::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value",
+            Self::LeaseLost => "LEASELOST the lease is over, superseded or unknown",
+            Self::HashMismatch => "HASHMISMATCH the payload does not have the given MD5",
+            Self::TooLarge => "TOOLARGE the payload is over the type's MAXVALUE or 512 MB",
+            Self::BadFormat => "BADFORMAT the type does not allow this format",
+            Self::NoPermission => "NOPERM No permissions to access a key",
+            Self::Invalid(text) => return Cow::Owned(format!("ERR {text}")),
+        })
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reply())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The result of anything that a request can get wrong.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,16 @@
+//! The cache, without a server: no Redis, no clock, no global state.
+//!
+//! Time, randomness and the current configuration come in as arguments, so every rule here can be tested as a table of
+//! (time, call, expected). Keys, tags, types and payloads are any bytes.
+#![forbid(unsafe_code)]
+
+pub mod entry;
+pub mod error;
+pub mod index;
+pub mod key;
+pub mod policy;
+pub mod types;
+pub mod units;
+mod wire;
+
+pub use error::{Error, Result};

@@ -1,0 +1,283 @@
+//! Policies: what a type says of its entries, and what follows for one entry's life.
+//!
+//! An entry's native time to live is its lifetime plus its grace; it is fresh until `native expiry - grace`, then stale, and
+//! gone when the server expires the key. So whatever native commands do to the expiry, freshness follows it.
+
+use std::time::Duration;
+
+use crate::{Error, Result};
+
+/// How stored bytes are chosen to be encoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Codec {
+    /// The module chooses.
+    #[default]
+    Auto,
+    /// As they came.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+    /// The LZ4 frame format.
+    Lz4,
+}
+
+impl Codec {
+    const NAMES: [(&'static str, Self); 5] =
+        [("auto", Self::Auto), ("none", Self::None), ("gzip", Self::Gzip), ("zstd", Self::Zstd), ("lz4", Self::Lz4)];
+
+    /// From its name, in any case.
+    pub fn parse(name: &[u8]) -> Result<Self> {
+        Self::NAMES
+            .iter()
+            .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
+            .map(|(_, codec)| *codec)
+            .ok_or(Error::invalid("CODEC must be auto, none, gzip, zstd or lz4"))
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, codec)| *codec == self).map_or("auto", |(name, _)| name)
+    }
+}
+
+/// What a type says of its entries. Zero stands for no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The fresh lifetime of entries stored without one, in ms; 0: without end; `None`: the configured default.
+    pub ttl_ms: Option<u64>,
+    /// The grace of entries stored without one, in ms.
+    pub grace_ms: u64,
+    /// The longest fresh lifetime, in ms.
+    pub max_ttl_ms: u64,
+    /// By up to how much of itself a lifetime is shortened at random, in percent.
+    pub jitter_percent: u8,
+    /// From how much of the lifetime on a refresh may be handed out early, in percent; 0: never.
+    pub early_percent: u8,
+    /// Does a hit restart the lifetime?
+    pub sliding: bool,
+    /// How payloads are kept.
+    pub codec: Codec,
+    /// From which size on they are compressed, in bytes.
+    pub threshold: u64,
+    /// The largest payload, in bytes.
+    pub max_value: u64,
+    /// The most entries.
+    pub max_entries: u64,
+    /// The most bytes of payload.
+    pub max_bytes: u64,
+    /// The formats that entries may have; empty: any.
+    pub formats: Vec<Box<[u8]>>,
+    /// Must payloads parse as their format says?
+    pub validate: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            ttl_ms: None,
+            grace_ms: 0,
+            max_ttl_ms: 0,
+            jitter_percent: 0,
+            early_percent: 0,
+            sliding: false,
+            codec: Codec::Auto,
+            threshold: 1024,
+            max_value: 0,
+            max_entries: 0,
+            max_bytes: 0,
+            formats: Vec::new(),
+            validate: false,
+        }
+    }
+}
+
+/// What a request says about how long its value is fresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Nothing: as the type says.
+    OfType,
+    /// For so many ms from now on.
+    For(u64),
+    /// Until a moment, unix ms.
+    Until(i64),
+    /// As long as the value that it replaces was; as the type says when there is none.
+    Keep,
+}
+
+/// The life of one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// When the server shall expire the key, unix ms; `None`: never.
+    pub expire_at_ms: Option<i64>,
+    /// The fresh lifetime, in ms; 0: without end.
+    pub lifetime_ms: u64,
+    /// How long it is stale after that, in ms.
+    pub grace_ms: u64,
+}
+
+/// What time has to do with a [`Life`].
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Now, unix ms.
+    pub now_ms: u64,
+    /// The configured lifetime for types that have none.
+    pub default_ttl_ms: u64,
+    /// Any number, for jitter.
+    pub random: u64,
+}
+
+impl Policy {
+    /// The fresh lifetime of an entry stored without one, in ms; 0: without end.
+    pub fn ttl_ms(&self, default_ttl_ms: u64) -> u64 {
+        self.ttl_ms.unwrap_or(default_ttl_ms)
+    }
+
+    /// The life of a value stored now. `kept` is until when the value it replaces is fresh (`Some(None)`: without end), for
+    /// [`Freshness::Keep`]. `None` when the moment of its end is beyond what a server can hold.
+    pub fn life(&self, wish: Freshness, grace_ms: Option<u64>, kept: Option<Option<i64>>, at: Moment) -> Option<Life> {
+        let grace_ms = grace_ms.unwrap_or(self.grace_ms);
+        let now = i64::try_from(at.now_ms).ok()?;
+        let ends = |lifetime: u64| now.checked_add(i64::try_from(lifetime).ok()?);
+        let fresh_until = match (wish, kept) {
+            (Freshness::Until(moment), _) => Some(moment),
+            (Freshness::Keep, Some(until)) => until,
+            (Freshness::For(lifetime), _) => Some(ends(self.jittered(lifetime, at.random))?),
+            (Freshness::OfType | Freshness::Keep, _) => match self.ttl_ms(at.default_ttl_ms) {
+                0 => None,
+                ttl => Some(ends(self.jittered(ttl, at.random))?),
+            },
+        };
+        let fresh_until = match (fresh_until, self.max_ttl_ms) {
+            (until, 0) => until,
+            (None, longest) => Some(ends(longest)?),
+            (Some(until), longest) => Some(until.min(ends(longest)?)),
+        };
+        let Some(until) = fresh_until else { return Some(Life { expire_at_ms: None, lifetime_ms: 0, grace_ms }) };
+        let expire_at_ms = until.checked_add(i64::try_from(grace_ms).ok()?)?;
+        let lifetime_ms = u64::try_from(until.saturating_sub(now)).unwrap_or(0);
+        Some(Life { expire_at_ms: Some(expire_at_ms), lifetime_ms, grace_ms })
+    }
+
+    fn jittered(&self, lifetime_ms: u64, random: u64) -> u64 {
+        let most = u128::from(lifetime_ms) * u128::from(self.jitter_percent.min(100)) / 100;
+        let cut = u128::from(random) % (most + 1);
+        // A lifetime never becomes zero, which would mean none.
+        lifetime_ms.saturating_sub(u64::try_from(cut).unwrap_or(0)).max(lifetime_ms.min(1))
+    }
+
+    /// Refuses what the type does not allow.
+    pub fn admit(&self, payload_bytes: u64, format: Option<&[u8]>) -> Result<()> {
+        if self.max_value != 0 && payload_bytes > self.max_value {
+            return Err(Error::TooLarge);
+        }
+        match format {
+            Some(format) if !self.formats.is_empty() && !self.formats.iter().any(|f| **f == *format) => {
+                Err(Error::BadFormat)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// When a key's freshness ends, unix ms; `None`: never.
+pub fn fresh_until_ms(expire_at_ms: Option<i64>, grace_ms: u64) -> Option<i64> {
+    expire_at_ms.map(|at| at.saturating_sub(i64::try_from(grace_ms).unwrap_or(i64::MAX)))
+}
+
+/// Ms of freshness left, negative when stale; `None`: without end.
+pub fn fresh_left_ms(expire_at_ms: Option<i64>, grace_ms: u64, now_ms: u64) -> Option<i64> {
+    fresh_until_ms(expire_at_ms, grace_ms).map(|until| until.saturating_sub(i64::try_from(now_ms).unwrap_or(i64::MAX)))
+}
+
+/// The types that are there from the start, with their lifetimes.
+pub fn initial_types() -> impl Iterator<Item = (&'static str, Policy)> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    const MINUTE: Duration = Duration::from_secs(60);
+    let of = |name, ttl: Option<Duration>| {
+        let ttl_ms = ttl.map(|ttl| ttl.as_millis() as u64);
+        (name, Policy { ttl_ms, ..Policy::default() })
+    };
+    [
+        of("default", None),
+        of("vehicles", Some(2 * HOUR)),
+        of("drivers", Some(2 * HOUR)),
+        of("trips", Some(HOUR)),
+        of("gps_tracks", Some(30 * MINUTE)),
+        of("reports", Some(4 * HOUR)),
+    ]
+    .into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    fn at(random: u64) -> Moment {
+        Moment { now_ms: NOW, default_ttl_ms: 3_600_000, random }
+    }
+
+    fn life(expire_at_ms: impl Into<Option<i64>>, lifetime_ms: u64, grace_ms: u64) -> Option<Life> {
+        Some(Life { expire_at_ms: expire_at_ms.into(), lifetime_ms, grace_ms })
+    }
+
+    #[test]
+    fn a_life_follows_from_wish_and_policy() {
+        let plain = Policy::default();
+        let endless = Policy { ttl_ms: Some(0), ..Policy::default() };
+        let graceful = Policy { ttl_ms: Some(5_000), grace_ms: 700, ..Policy::default() };
+        let capped = Policy { ttl_ms: Some(0), max_ttl_ms: 2_000, ..Policy::default() };
+        let now = NOW as i64;
+        use Freshness::{For, Keep, OfType, Until};
+        for (policy, wish, grace, kept, expected) in [
+            (&plain, OfType, None, None, life(now + 3_600_000, 3_600_000, 0)),
+            (&plain, For(10), Some(5), None, life(now + 15, 10, 5)),
+            (&plain, Until(now + 9), None, None, life(now + 9, 9, 0)),
+            (&plain, Until(now - 9), Some(20), None, life(now + 11, 0, 20)),
+            (&plain, Keep, None, None, life(now + 3_600_000, 3_600_000, 0)),
+            (&plain, Keep, Some(4), Some(Some(now + 50)), life(now + 54, 50, 4)),
+            (&plain, Keep, Some(4), Some(None), life(None, 0, 4)),
+            (&endless, OfType, None, None, life(None, 0, 0)),
+            (&graceful, OfType, None, None, life(now + 5_700, 5_000, 700)),
+            (&graceful, For(1), Some(0), None, life(now + 1, 1, 0)),
+            (&capped, OfType, None, None, life(now + 2_000, 2_000, 0)),
+            (&capped, For(9_000), None, None, life(now + 2_000, 2_000, 0)),
+            (&capped, Until(now + 9_000), None, None, life(now + 2_000, 2_000, 0)),
+            (&capped, Keep, None, Some(None), life(now + 2_000, 2_000, 0)),
+            (&plain, For(u64::MAX), None, None, None),
+            (&plain, Until(i64::MAX), Some(1), None, None),
+        ] {
+            assert_eq!(policy.life(wish, grace, kept, at(0)), expected, "{wish:?} {grace:?} {kept:?}");
+        }
+    }
+
+    #[test]
+    fn jitter_only_shortens_and_stays_within_its_percentage() {
+        let policy = Policy { ttl_ms: Some(1_000), jitter_percent: 20, ..Policy::default() };
+        for random in 0..1_000 {
+            let lifetime = policy.life(Freshness::OfType, None, None, at(random)).map_or(0, |l| l.lifetime_ms);
+            assert!((800..=1_000).contains(&lifetime), "{lifetime}");
+        }
+        let all = Policy { jitter_percent: 100, ..policy };
+        assert_eq!(all.jittered(1_000, 1_000), 1, "never none");
+    }
+
+    #[test]
+    fn freshness_is_what_the_expiry_leaves_beside_the_grace() {
+        assert_eq!(fresh_left_ms(None, 5, NOW), None);
+        assert_eq!(fresh_left_ms(Some(NOW as i64 + 50), 20, NOW), Some(30));
+        assert_eq!(fresh_left_ms(Some(NOW as i64 + 10), 20, NOW), Some(-10));
+    }
+
+    #[test]
+    fn limits_and_formats_are_kept() {
+        let policy = Policy { max_value: 3, formats: vec![b"csv".as_slice().into()], ..Policy::default() };
+        assert_eq!(policy.admit(3, Some(b"csv")), Ok(()));
+        assert_eq!(policy.admit(3, None), Ok(()));
+        assert_eq!(policy.admit(4, None), Err(Error::TooLarge));
+        assert_eq!(policy.admit(1, Some(b"xml")), Err(Error::BadFormat));
+    }
+}

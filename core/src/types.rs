@@ -1,0 +1,229 @@
+//! The types: names, policies and counters, server-wide.
+//!
+//! A type is *known* by a small id as long as anything may name it: it is defined, or has entries somewhere. It is *defined*
+//! when it has a policy of its own; an entry of a type that was deleted, or that came with a restored value, lives under the
+//! policy of `default` until somebody defines it. Known types are bounded, so names that clients invent cannot fill memory.
+
+use std::collections::HashMap;
+
+use crate::policy::{Policy, initial_types};
+use crate::{Error, Result};
+
+/// The id of the type `default`, which is always there.
+pub const DEFAULT_TYPE: u16 = 0;
+
+/// What was counted since the start or the last reset. Saturates rather than wraps; never persisted, never replicated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Payloads handed out fresh.
+    pub hits: u64,
+    /// Payloads handed out stale.
+    pub stale_hits: u64,
+    /// Reads that handed out nothing.
+    pub misses: u64,
+    /// Values stored.
+    pub sets: u64,
+    /// Entries deleted by a command.
+    pub deletes: u64,
+    /// Entries that the server expired.
+    pub expired: u64,
+    /// Entries that made room: for `maxmemory` or for their type's limits.
+    pub evicted: u64,
+    /// Entries that an invalidation made dead.
+    pub invalidated: u64,
+    /// Values refused by their type's policy.
+    pub rejected: u64,
+}
+
+impl Counters {
+    /// The share of reads that handed out a fresh payload, 0–1; 0 before the first read.
+    pub fn hit_rate(&self) -> f64 {
+        let reads = self.hits + self.stale_hits + self.misses;
+        if reads == 0 { 0.0 } else { self.hits as f64 / reads as f64 }
+    }
+
+    /// Both together.
+    pub fn add(&mut self, other: &Self) {
+        self.hits += other.hits;
+        self.stale_hits += other.stale_hits;
+        self.misses += other.misses;
+        self.sets += other.sets;
+        self.deletes += other.deletes;
+        self.expired += other.expired;
+        self.evicted += other.evicted;
+        self.invalidated += other.invalidated;
+        self.rejected += other.rejected;
+    }
+}
+
+/// One type.
+#[derive(Debug, Clone, Default)]
+pub struct Type {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Its policy, when it is defined.
+    pub policy: Option<Policy>,
+    /// Its counters.
+    pub counters: Counters,
+    /// Linked entries of it, in all databases, dead ones included.
+    pub entries: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+}
+
+/// All known types.
+pub struct Types {
+    by_id: Vec<Type>,
+    ids: HashMap<Box<[u8]>, u16>,
+}
+
+impl Default for Types {
+    fn default() -> Self {
+        let mut types = Self { by_id: Vec::new(), ids: HashMap::new() };
+        types.define_initial();
+        types
+    }
+}
+
+impl Types {
+    fn define_initial(&mut self) {
+        for (name, policy) in initial_types() {
+            if let Some(id) = self.know(name.as_bytes(), usize::MAX) {
+                self.set_policy(id, policy);
+            }
+        }
+    }
+
+    /// Forgets every policy but the initial ones, which are put back. Counters and entries stay.
+    pub fn reset_policies(&mut self) {
+        for known in &mut self.by_id {
+            known.policy = None;
+        }
+        self.define_initial();
+    }
+
+    /// The id of a known type.
+    pub fn id(&self, name: &[u8]) -> Option<u16> {
+        self.ids.get(name).copied()
+    }
+
+    /// The id of a defined type.
+    pub fn defined_id(&self, name: &[u8]) -> Option<u16> {
+        self.id(name).filter(|id| self.get(*id).policy.is_some())
+    }
+
+    /// The id of a type that is known from now on; `None` when `most` types are, all of them defined or with entries.
+    pub fn know(&mut self, name: &[u8], most: usize) -> Option<u16> {
+        if let Some(id) = self.id(name) {
+            return Some(id);
+        }
+        if self.by_id.len() < most.min(usize::from(u16::MAX)) {
+            let id = u16::try_from(self.by_id.len()).ok()?;
+            self.by_id.push(Type { name: name.into(), ..Type::default() });
+            self.ids.insert(name.into(), id);
+            return Some(id);
+        }
+        let forgotten = self.by_id.iter().position(|t| t.policy.is_none() && t.entries == 0)?;
+        let slot = self.by_id.get_mut(forgotten)?;
+        let old = std::mem::replace(slot, Type { name: name.into(), ..Type::default() });
+        self.ids.remove(&old.name);
+        let id = u16::try_from(forgotten).ok()?;
+        self.ids.insert(name.into(), id);
+        Some(id)
+    }
+
+    /// As [`Types::know`], with the error that a user gets.
+    pub fn know_or_refuse(&mut self, name: &[u8], most: usize) -> Result<u16> {
+        self.know(name, most).ok_or(Error::invalid("too many types (see the config expcache.max-types)"))
+    }
+
+    /// A known type.
+    pub fn get(&self, id: u16) -> &Type {
+        static NOBODY: std::sync::LazyLock<Type> = std::sync::LazyLock::new(Type::default);
+        self.by_id.get(usize::from(id)).unwrap_or(&NOBODY)
+    }
+
+    /// A known type, to change its counters.
+    pub fn get_mut(&mut self, id: u16) -> Option<&mut Type> {
+        self.by_id.get_mut(usize::from(id))
+    }
+
+    /// The policy that entries of a type live under.
+    pub fn policy(&self, id: u16) -> &Policy {
+        static PLAIN: std::sync::LazyLock<Policy> = std::sync::LazyLock::new(Policy::default);
+        let own = self.get(id).policy.as_ref();
+        own.or_else(|| self.get(DEFAULT_TYPE).policy.as_ref()).unwrap_or(&PLAIN)
+    }
+
+    /// Defines a type, or changes what it is defined as.
+    pub fn set_policy(&mut self, id: u16, policy: Policy) {
+        if let Some(known) = self.get_mut(id) {
+            known.policy = Some(policy);
+        }
+    }
+
+    /// Takes a type's policy away; was there one?
+    pub fn undefine(&mut self, name: &[u8]) -> Result<bool> {
+        match self.id(name) {
+            Some(DEFAULT_TYPE) => Err(Error::invalid("the type default cannot be deleted")),
+            Some(id) => Ok(self.get_mut(id).and_then(|known| known.policy.take()).is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Every known type with its id.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &Type)> {
+        (0u16..).zip(&self.by_id)
+    }
+
+    /// Every known type, to reset or count.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Type> {
+        self.by_id.iter_mut()
+    }
+
+    /// Are the policies those of a fresh server?
+    pub fn are_initial(&self) -> bool {
+        let defined = self.by_id.iter().filter(|t| t.policy.is_some()).count();
+        let mut expected = 0;
+        initial_types().all(|(name, policy)| {
+            expected += 1;
+            self.id(name.as_bytes()).is_some_and(|id| self.get(id).policy.as_ref() == Some(&policy))
+        }) && defined == expected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_known_by_need_and_bounded() {
+        let mut types = Types::default();
+        assert!(types.are_initial());
+        let initial = types.iter().count();
+        assert_eq!(types.defined_id(b"default"), Some(DEFAULT_TYPE));
+        let held = types.know(b"held", initial + 2);
+        assert!(held.is_some() && types.defined_id(b"held").is_none() && types.are_initial());
+        if let Some(known) = held.and_then(|id| types.get_mut(id)) {
+            known.entries = 1;
+        }
+        let idle = types.know(b"idle", initial + 2);
+        assert_eq!(types.know(b"other", initial + 2), idle, "an idle name makes room");
+        assert_eq!(types.id(b"idle"), None);
+        types.set_policy(types.id(b"other").unwrap_or(0), Policy::default());
+        assert_eq!(types.know(b"more", initial + 2), None);
+        assert!(!types.are_initial());
+    }
+
+    #[test]
+    fn a_deleted_type_lives_under_default() {
+        let mut types = Types::default();
+        let trips = types.id(b"trips").unwrap_or(0);
+        assert_eq!(types.policy(trips).ttl_ms(1), 3_600_000);
+        assert_eq!((types.undefine(b"trips"), types.undefine(b"trips")), (Ok(true), Ok(false)));
+        assert_eq!(types.policy(trips).ttl_ms(1), 1);
+        assert!(types.undefine(b"default").is_err());
+        types.reset_policies();
+        assert!(types.are_initial());
+    }
+}
