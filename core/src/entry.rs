@@ -16,7 +16,8 @@
 //!
 //! **Linked or loose.** An entry in the index knows its type and its tags by the index's ids. An entry outside it (just
 //! loaded or copied, or unlinked on its way to another name or database) carries their names instead: ids mean nothing
-//! elsewhere. [`crate::index::Index::link`] and `unlink` turn one into the other; nothing else does.
+//! elsewhere. [`Entry::take_names`] and [`crate::index::Index::link`] turn the latter into the former, `Index::unlink` and
+//! [`Entry::carry`] the former into the latter.
 
 use md5::{Digest, Md5};
 use zerocopy::{FromZeros, KnownLayout};
@@ -143,9 +144,9 @@ impl Entry {
     }
 
     /// A loose entry: one that carries its names.
-    pub fn new_loose(content: &Content<'_>, names: Names) -> Option<Box<Self>> {
+    pub fn new_loose(content: &Content<'_>, names: Names, dead: bool) -> Option<Box<Self>> {
         let mut entry = Self::new(content, names.tags.len())?;
-        entry.loose = Some(Box::new(names));
+        entry.carry(names, dead);
         Some(entry)
     }
 
@@ -225,9 +226,15 @@ impl Entry {
         self.flags & FLAG_DEAD != 0
     }
 
-    /// Says that it was invalidated: it will be linked as dead.
-    pub fn mark_dead(&mut self) {
-        self.flags |= FLAG_DEAD;
+    /// Gives an entry that is in no index the names that it goes on with, and says whether it is dead.
+    pub fn carry(&mut self, names: Names, dead: bool) {
+        self.loose = Some(Box::new(names));
+        self.flags = self.flags & !FLAG_DEAD | if dead { FLAG_DEAD } else { 0 };
+    }
+
+    /// The names it carries, which it is about to get back as ids.
+    pub fn take_names(&mut self) -> Names {
+        self.loose.take().map(|names| *names).unwrap_or_default()
     }
 
     /// The names it carries, while loose.
@@ -255,6 +262,11 @@ impl Entry {
     pub fn touch(&mut self, now_us: u64) {
         let since = now_us.saturating_sub(self.created_ms() * 1000);
         put_uint(&mut self.touched_us, since);
+    }
+
+    /// How many bytes the payload is kept in.
+    pub fn stored_len(&self) -> usize {
+        self.payload().len()
     }
 
     /// Bytes of memory it takes, its loose names aside.
@@ -302,28 +314,18 @@ impl Entry {
         if !r.is_empty() || extras.meta.is_some_and(|m| crate::key::validate_meta(m).is_err()) {
             return None;
         }
-        let mut entry = Self::new_loose(&Content { created_ms, lifetime_ms, extras, payload }, names)?;
-        if dead {
-            entry.mark_dead();
-        }
-        Some(entry)
+        Self::new_loose(&Content { created_ms, lifetime_ms, extras, payload }, names, dead)
     }
 
     /// A copy with its own names, for another key. Nobody has used it yet.
     pub fn copy(&self, names: Names, dead: bool) -> Option<Box<Self>> {
-        let mut copy = Self::new_loose(
-            &Content {
-                created_ms: self.created_ms(),
-                lifetime_ms: self.lifetime_ms(),
-                extras: self.extras(),
-                payload: self.payload(),
-            },
-            names,
-        )?;
-        if dead {
-            copy.mark_dead();
-        }
-        Some(copy)
+        let content = Content {
+            created_ms: self.created_ms(),
+            lifetime_ms: self.lifetime_ms(),
+            extras: self.extras(),
+            payload: self.payload(),
+        };
+        Self::new_loose(&content, names, dead)
     }
 
     pub(crate) fn set_tag_id(&mut self, at: usize, id: u32) {
@@ -332,16 +334,13 @@ impl Entry {
         }
     }
 
-    pub(crate) fn set_linked(&mut self, id: u32, type_id: u16) -> Option<Box<Names>> {
+    pub(crate) fn set_linked(&mut self, id: u32, type_id: u16) {
         (self.id, self.type_id) = (id, type_id);
         self.flags = (self.flags | FLAG_LINKED) & !FLAG_DEAD;
-        self.loose.take()
     }
 
-    pub(crate) fn set_loose(&mut self, names: Names, dead: bool) {
-        self.flags &= !(FLAG_LINKED | FLAG_DEAD);
-        self.flags |= if dead { FLAG_DEAD } else { 0 };
-        self.loose = Some(Box::new(names));
+    pub(crate) fn set_unlinked(&mut self) {
+        self.flags &= !FLAG_LINKED;
     }
 
     fn before_payload(&self) -> usize {
@@ -511,7 +510,7 @@ mod tests {
     fn what_goes_in_comes_out() {
         for size in [0, 1, KEEP_ETAG_FROM - 1, KEEP_ETAG_FROM, 5000] {
             let payload = vec![0xA5; size];
-            let mut entry = Entry::new_loose(&full(&payload), names(&["a", "b"])).unwrap();
+            let mut entry = Entry::new_loose(&full(&payload), names(&["a", "b"]), false).unwrap();
             assert_eq!(entry.payload(), payload);
             assert_eq!(entry.extras(), full(&payload).extras);
             assert_eq!(
@@ -527,7 +526,7 @@ mod tests {
 
     #[test]
     fn encoding_round_trips_and_refuses_everything_else() {
-        let mut entry = Entry::new_loose(&full(&[1; 300]), names(&["a", "bb"])).unwrap();
+        let mut entry = Entry::new_loose(&full(&[1; 300]), names(&["a", "bb"]), false).unwrap();
         entry.etag();
         let bytes = entry.encode(b"trips", &[b"a", b"bb"], true);
         let back = Entry::decode(&bytes, &[1; 300]).unwrap();

@@ -69,6 +69,17 @@ pub struct Type {
     pub entries: u64,
     /// Bytes of their payloads.
     pub payload_bytes: u64,
+    /// How many of the dead that still wait were so before the last reset: they count no more.
+    pub dead_before_reset: u64,
+}
+
+impl Type {
+    /// Counts dead entries that were reclaimed.
+    pub fn count_reclaimed(&mut self, entries: u64) {
+        let old = entries.min(self.dead_before_reset);
+        self.dead_before_reset -= old;
+        self.counters.invalidated += entries - old;
+    }
 }
 
 /// All known types.
@@ -94,12 +105,17 @@ impl Types {
         }
     }
 
-    /// Forgets every policy but the initial ones, which are put back. Counters and entries stay.
+    /// Puts the initial policies back in the place of all others. Counters and entries stay.
     pub fn reset_policies(&mut self) {
+        self.forget_policies();
+        self.define_initial();
+    }
+
+    /// Forgets every policy: others are about to be loaded in their place.
+    pub fn forget_policies(&mut self) {
         for known in &mut self.by_id {
             known.policy = None;
         }
-        self.define_initial();
     }
 
     /// The id of a known type.

@@ -48,7 +48,7 @@ struct TypeMembers {
 pub struct Bytes {
     /// As the users gave them.
     pub payload: u64,
-    /// As they are kept, metadata included.
+    /// As they are kept.
     pub stored: u64,
 }
 
@@ -85,7 +85,7 @@ impl Index {
         if let Some(members) = self.type_mut(type_id) {
             members.ids.insert(id);
             members.bytes.payload += entry.payload().len() as u64;
-            members.bytes.stored += entry.size_bytes() as u64;
+            members.bytes.stored += entry.stored_len() as u64;
         }
         if entry.was_dead() {
             self.dead.insert(id);
@@ -94,36 +94,11 @@ impl Index {
         true
     }
 
-    /// As [`Index::link`], with the names that the entry carries.
-    #[must_use]
-    pub fn link_loose(&mut self, entry: &mut Entry, key: &[u8], type_id: u16) -> bool {
-        let names = entry.names().cloned().unwrap_or_default();
-        self.link(entry, key, type_id, names.tags.iter().map(AsRef::as_ref))
-    }
-
-    /// Takes an entry out; it goes on with its names. Does nothing to one that is not here under this key.
-    pub fn unlink(&mut self, entry: &mut Entry, key: &[u8], type_name: &[u8]) {
-        if self.holds(entry, key) {
-            let names = self.names(entry, type_name);
-            let dead = self.is_dead(entry);
-            self.forget(entry);
-            entry.set_loose(names, dead);
+    /// Takes an entry out; says whether it was dead, or `None` (and does nothing) when it is not here under this key.
+    pub fn unlink(&mut self, entry: &mut Entry, key: &[u8]) -> Option<bool> {
+        if !self.holds(entry, key) {
+            return None;
         }
-    }
-
-    /// Takes an entry out that is about to be freed: its names are lost.
-    pub fn discard(&mut self, entry: &mut Entry, key: &[u8]) {
-        if self.holds(entry, key) {
-            self.forget(entry);
-            entry.set_loose(Names::default(), false);
-        }
-    }
-
-    fn holds(&self, entry: &Entry, key: &[u8]) -> bool {
-        entry.is_linked() && self.records.get(entry.id()).is_some_and(|name| name.bytes() == key)
-    }
-
-    fn forget(&mut self, entry: &Entry) {
         let id = entry.id();
         for tag_id in entry.tag_ids() {
             self.remove_member(tag_id, id);
@@ -131,10 +106,15 @@ impl Index {
         if let Some(members) = self.types.get_mut(usize::from(entry.type_id())) {
             members.ids.remove(id);
             members.bytes.payload -= entry.payload().len() as u64;
-            members.bytes.stored -= entry.size_bytes() as u64;
+            members.bytes.stored -= entry.stored_len() as u64;
         }
-        self.dead.remove(id);
         self.records.remove(id);
+        entry.set_unlinked();
+        Some(self.dead.remove(id))
+    }
+
+    fn holds(&self, entry: &Entry, key: &[u8]) -> bool {
+        entry.is_linked() && self.records.get(entry.id()).is_some_and(|name| name.bytes() == key)
     }
 
     fn type_mut(&mut self, type_id: u16) -> Option<&mut TypeMembers> {
@@ -193,6 +173,11 @@ impl Index {
     /// How many entries of a type there are, dead ones not counted.
     pub fn type_len(&self, type_id: u16) -> u64 {
         self.types.get(usize::from(type_id)).map_or(0, |t| t.ids.len() - t.ids.intersection_len(&self.dead))
+    }
+
+    /// The types that have entries here, dead or not: each one's id and how many.
+    pub fn types(&self) -> impl Iterator<Item = (u16, u64)> {
+        (0u16..).zip(&self.types).map(|(id, members)| (id, members.ids.len())).filter(|(_, entries)| *entries > 0)
     }
 
     /// How many entries of a type are dead and not yet reclaimed.
@@ -329,7 +314,7 @@ impl Walked {
         self.entries += 1;
         self.memberships += entry.tag_count() as u64;
         self.bytes.payload += entry.payload().len() as u64;
-        self.bytes.stored += entry.size_bytes() as u64;
+        self.bytes.stored += entry.stored_len() as u64;
     }
 }
 
@@ -362,8 +347,16 @@ mod tests {
 
     fn remove(index: &mut Index, keyspace: &mut Keyspace, key: &[u8]) -> Option<Box<Entry>> {
         let mut entry = keyspace.remove(key)?;
-        index.unlink(&mut entry, key, b"t");
+        let names = index.names(&entry, b"t");
+        let dead = index.unlink(&mut entry, key)?;
+        entry.carry(names, dead);
         Some(entry)
+    }
+
+    fn relink(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], mut entry: Box<Entry>) {
+        let names = entry.take_names();
+        assert!(index.link(&mut entry, key, 1, names.tags.iter().map(AsRef::as_ref)));
+        keyspace.insert(key.to_vec(), entry);
     }
 
     #[test]
@@ -390,11 +383,10 @@ mod tests {
         assert_eq!(index.invalidate_tags([b"b".as_slice(), b"nobody"]), 0);
         assert_eq!((index.len(), index.type_len(0), index.type_dead(0), index.dead_len()), (1, 1, 2, 2));
 
-        let mut moved = remove(&mut index, &mut keys, b"k1").unwrap();
+        let moved = remove(&mut index, &mut keys, b"k1").unwrap();
         assert!(moved.was_dead());
-        assert!(index.link_loose(&mut moved, b"k9", 0));
-        assert!(index.is_dead(&moved));
-        keys.insert(b"k9".to_vec(), moved);
+        relink(&mut index, &mut keys, b"k9", moved);
+        assert!(index.is_dead(&keys[b"k9".as_slice()]));
 
         put(&mut index, &mut keys, b"k2", 0, &[b"b"]);
         assert_eq!(index.dead_len(), 1, "an overwritten entry lives");
@@ -409,9 +401,9 @@ mod tests {
         let (mut index, mut keys) = (Index::default(), Keyspace::new());
         put(&mut index, &mut keys, b"k1", 0, &[b"a"]);
         let entry = keys.get_mut(b"k1".as_slice()).unwrap();
-        index.unlink(entry, b"other", b"t");
+        assert_eq!(index.unlink(entry, b"other"), None);
         assert!(entry.is_linked());
-        index.discard(entry, b"k1");
+        assert_eq!(index.unlink(entry, b"k1"), Some(false));
         assert!(!entry.is_linked() && index.is_empty());
         assert_eq!(complaints(&index, &keys).len(), 6, "and a check notices");
     }
@@ -452,11 +444,10 @@ mod tests {
                 }
                 90..96 => {
                     // A rename: the entry goes on under another key, over whatever is there.
-                    if let Some(mut entry) = remove(&mut index, &mut keys, &key) {
+                    if let Some(entry) = remove(&mut index, &mut keys, &key) {
                         let to = format!("key:{}", dice.roll(3000)).into_bytes();
                         remove(&mut index, &mut keys, &to);
-                        assert!(index.link_loose(&mut entry, &to, 1));
-                        keys.insert(to.clone(), entry);
+                        relink(&mut index, &mut keys, &to, entry);
                         let state = model.remove(&key).unwrap();
                         model.insert(to, state);
                     }

@@ -1,0 +1,38 @@
+//! `EXPCACHE.DEBUG CHECK|HELP`.
+
+use expcache_core::Result;
+use expcache_core::index::Walked;
+
+use crate::server::context::{Args, Ctx};
+use crate::server::key::Found;
+use crate::server::state;
+
+/// `EXPCACHE.DEBUG CHECK`: every disagreement between index and keyspace, and inside the index.
+pub fn check(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
+    let home = ctx.db();
+    let mut said: Vec<String> = Vec::new();
+    let mut db = 0;
+    while ctx.select(db) {
+        let mut walked = Walked::default();
+        ctx.scan(|key, found| {
+            if let Found::Entry(entry) = found {
+                walked.count(entry);
+                state::with(|s| match s.index(db) {
+                    Some(index) => index.check_entry(entry, key, &mut |text| said.push(format!("db {db}: {text}"))),
+                    None => said.push(format!("db {db}: there are entries and no index")),
+                });
+            }
+        });
+        state::with(|s| {
+            if let Some(index) = s.index(db) {
+                index.check(&walked, &mut |text| said.push(format!("db {db}: {text}")));
+            }
+        });
+        db += 1;
+    }
+    ctx.select(home);
+    state::with(|s| s.check_types(&mut |text| said.push(text)));
+    ctx.reply_array(said.len());
+    said.iter().for_each(|text| ctx.reply_bytes(text.as_bytes()));
+    Ok(())
+}

@@ -1,0 +1,337 @@
+//! The commands: each parses its words, does its work, replies. No `unsafe` here.
+
+mod debug;
+mod evict;
+mod keyfor;
+mod parse;
+mod read;
+mod remove;
+mod set;
+mod stats;
+pub mod table;
+pub mod types;
+
+use expcache_core::Result;
+
+use self::table::{
+    Arg, KEY, Keys, OVERWRITES, READS, REMOVES, ROW, Row, block, integer, one_of, text, with_block, with_integer,
+    with_text, word,
+};
+use crate::server::context::{Args, Ctx};
+use crate::server::handler;
+
+/// The only list of commands there is: everything a server or a page of documentation knows of them comes from here.
+pub static TABLE: &[Row] = &[
+    Row {
+        name: "expcache.set",
+        handler: Some(handler!(set::set)),
+        flags: "write deny-oom fast",
+        keys: Keys::First,
+        key_flags: OVERWRITES,
+        arity: -3,
+        summary: "Stores an entry, replacing everything about the one that may be there.",
+        complexity: "O(T) for T tags, and the copy of the payload.",
+        args: &[
+            KEY,
+            text("value"),
+            TYPE,
+            FRESHNESS,
+            GRACE,
+            TAGS,
+            FORMAT,
+            RECORDS,
+            COST,
+            META,
+            HASH,
+            ENCODING,
+            IF,
+            LEASE,
+        ],
+        ..ROW
+    },
+    Row {
+        name: "expcache.mset",
+        handler: Some(handler!(set::mset)),
+        flags: "write deny-oom",
+        keys: Keys::CountedPairs,
+        key_flags: OVERWRITES,
+        arity: -4,
+        summary: "Stores several entries with the same options, all or none.",
+        complexity: "O(N*T) for N keys and T tags, and the copy of the payloads.",
+        tips: "request_policy:multi_shard response_policy:all_succeeded",
+        args: &[
+            integer("numkeys"),
+            block("data", &[KEY, text("value")]).multiple(),
+            TYPE,
+            FRESHNESS,
+            GRACE,
+            TAGS,
+            FORMAT,
+            RECORDS,
+            COST,
+            META,
+            ENCODING,
+            IF_ABSENT_OR_PRESENT,
+        ],
+        ..ROW
+    },
+    Row {
+        name: "expcache.get",
+        handler: Some(handler!(read::get)),
+        flags: "readonly fast",
+        keys: Keys::First,
+        key_flags: READS,
+        arity: 2,
+        summary: "Returns the payload of a fresh entry.",
+        args: &[KEY],
+        ..ROW
+    },
+    Row {
+        name: "expcache.mget",
+        handler: Some(handler!(read::mget)),
+        flags: "readonly fast",
+        keys: Keys::All,
+        key_flags: READS,
+        arity: -2,
+        summary: "Returns the payloads of fresh entries, null for each other key.",
+        complexity: "O(N) for N keys.",
+        tips: "request_policy:multi_shard",
+        args: &[KEY.multiple()],
+        ..ROW
+    },
+    Row {
+        name: "expcache.fetch",
+        handler: Some(handler!(read::fetch)),
+        flags: "readonly",
+        keys: Keys::First,
+        key_flags: READS,
+        arity: -2,
+        summary: "Returns an entry with what is known of it: its state, payload or part of it, etag, type and age.",
+        complexity: "O(1), and the MD5 of the payload when it is asked for first.",
+        args: &[
+            KEY,
+            with_text("IFNONEMATCH", "etag").optional(),
+            with_block("RANGE", "range", &[integer("offset"), integer("length")]).optional(),
+            with_text("MAXAGE", "duration").optional(),
+        ],
+        ..ROW
+    },
+    Row {
+        name: "expcache.meta",
+        handler: Some(handler!(read::meta)),
+        flags: "readonly",
+        keys: Keys::First,
+        key_flags: READS,
+        arity: 2,
+        summary: "Returns everything known of an entry but its payload. Counts as no use of it.",
+        complexity: "O(T) for T tags, and the MD5 of the payload when it is asked for first.",
+        args: &[KEY],
+        ..ROW
+    },
+    Row {
+        name: "expcache.del",
+        handler: Some(handler!(remove::del)),
+        flags: "write",
+        keys: Keys::All,
+        key_flags: REMOVES,
+        arity: -2,
+        summary: "Removes entries; returns how many there were.",
+        complexity: "O(N*T) for N keys of T tags.",
+        tips: "request_policy:multi_shard response_policy:agg_sum",
+        args: &[KEY.multiple()],
+        ..ROW
+    },
+    Row {
+        name: "expcache.restore",
+        handler: Some(handler!(set::restore)),
+        flags: "write deny-oom",
+        keys: Keys::First,
+        key_flags: OVERWRITES,
+        arity: 5,
+        summary: "Stores an entry in its resolved form. Replication and the append-only file use it.",
+        complexity: "O(T) for T tags, and the copy of the payload.",
+        args: &[KEY, integer("expire-at-milliseconds"), text("metadata"), text("payload")],
+        ..ROW
+    },
+    Row {
+        name: "expcache.keyfor",
+        handler: Some(handler!(keyfor::keyfor)),
+        flags: "readonly fast",
+        arity: -2,
+        summary: "Returns the key for a request: the same parameters in any order give the same key.",
+        complexity: "O(N) for N bytes of parameters.",
+        args: &[
+            text("type"),
+            FORMAT,
+            with_text("FILTERS", "json").optional(),
+            with_text("COMPANY", "id").optional(),
+            with_text("USER", "id").optional(),
+            with_text("PROJECT", "id").optional(),
+            with_block("FIELD", "field", &[text("name"), text("value")]).optional().multiple(),
+            with_text("HASHTAG", "text").optional(),
+        ],
+        ..ROW
+    },
+    Row { name: "expcache.invalidate.tag", ..INVALIDATE_TAG },
+    // Some cluster clients refuse a name with two dots.
+    Row { name: "expcache.invtag", ..INVALIDATE_TAG },
+    Row {
+        name: "expcache.type",
+        arity: -2,
+        summary: "A container for commands on types and their policies.",
+        complexity: "Depends on subcommand.",
+        subcommands: TYPE_SUBCOMMANDS,
+        ..ROW
+    },
+    Row {
+        name: "expcache.stats",
+        handler: Some(handler!(stats::stats)),
+        flags: "readonly",
+        arity: -1,
+        summary: "Returns what was counted, overall or of one type; or starts counting anew.",
+        complexity: "O(T) for T types.",
+        tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+        args: &[one_of("what", &[with_text("TYPE", "name"), word("RESET", "reset")]).optional()],
+        ..ROW
+    },
+    Row {
+        name: "expcache.debug",
+        arity: -2,
+        summary: "A container for commands that diagnose.",
+        complexity: "Depends on subcommand.",
+        subcommands: DEBUG_SUBCOMMANDS,
+        ..ROW
+    },
+];
+
+const INVALIDATE_TAG: Row = Row {
+    handler: Some(handler!(remove::invalidate_tag)),
+    flags: "write",
+    arity: -2,
+    summary: "Makes every entry go that bears any of the tags; returns how many there were.",
+    complexity: "O(N/64) for N entries of these tags; their keys are reclaimed in the background.",
+    tips: "request_policy:all_shards response_policy:agg_sum",
+    args: &[text("tag").multiple()],
+    ..ROW
+};
+
+static TYPE_SUBCOMMANDS: &[Row] = &[
+    Row {
+        name: "set",
+        handler: Some(handler!(sub types::set)),
+        flags: "write deny-oom",
+        arity: -3,
+        summary: "Defines a type, or changes the named fields of its policy.",
+        tips: "request_policy:all_shards response_policy:all_succeeded",
+        args: &[
+            text("name"),
+            with_text("TTL", "ttl").optional(),
+            with_text("GRACE", "grace").optional(),
+            with_text("MAXTTL", "maxttl").optional(),
+            with_integer("JITTER", "jitter").optional(),
+            with_integer("EARLY", "early").optional(),
+            with_text("SLIDING", "sliding").optional(),
+            with_text("CODEC", "codec").optional(),
+            with_text("THRESHOLD", "threshold").optional(),
+            with_text("MAXVALUE", "maxvalue").optional(),
+            with_integer("MAXENTRIES", "maxentries").optional(),
+            with_text("MAXBYTES", "maxbytes").optional(),
+            with_block("FORMATS", "formats", &[integer("count"), text("format").optional().multiple()]).optional(),
+            with_text("VALIDATE", "validate").optional(),
+        ],
+        ..TYPE_ROW
+    },
+    Row {
+        name: "get",
+        handler: Some(handler!(sub types::get)),
+        flags: "readonly fast",
+        arity: 3,
+        summary: "Returns a type's policy.",
+        args: &[text("name")],
+        ..TYPE_ROW
+    },
+    Row {
+        name: "list",
+        handler: Some(handler!(sub types::list)),
+        flags: "readonly",
+        arity: 2,
+        summary: "Returns the names of the defined types.",
+        complexity: "O(T log T) for T types.",
+        ..TYPE_ROW
+    },
+    Row {
+        name: "del",
+        handler: Some(handler!(sub types::del)),
+        flags: "write",
+        arity: 3,
+        summary: "Takes a type's policy away; its entries live on under that of the type default.",
+        tips: "request_policy:all_shards response_policy:agg_max",
+        args: &[text("name")],
+        ..TYPE_ROW
+    },
+    Row { name: "help", handler: Some(handler!(sub type_help)), ..TYPE_HELP },
+];
+
+const TYPE_ROW: Row = Row { container: "expcache.type", ..ROW };
+const TYPE_HELP: Row = Row { arity: 2, flags: "readonly", summary: HELP, ..TYPE_ROW };
+
+static DEBUG_SUBCOMMANDS: &[Row] = &[
+    Row {
+        name: "check",
+        handler: Some(handler!(sub debug::check)),
+        flags: "readonly admin",
+        arity: 2,
+        summary: "Returns every disagreement between the index and the keyspace, and inside the index.",
+        complexity: "O(N) for N keys of all databases; the server waits.",
+        ..DEBUG_ROW
+    },
+    Row { name: "help", handler: Some(handler!(sub debug_help)), ..DEBUG_HELP },
+];
+
+const DEBUG_ROW: Row = Row { container: "expcache.debug", ..ROW };
+const DEBUG_HELP: Row = Row { arity: 2, flags: "readonly", summary: HELP, ..DEBUG_ROW };
+const HELP: &str = "Returns helpful text about the different subcommands.";
+
+const TYPE: Arg = with_text("TYPE", "type").optional();
+const FRESHNESS: Arg = one_of(
+    "freshness",
+    &[
+        with_integer("EX", "seconds"),
+        with_integer("PX", "milliseconds"),
+        with_integer("EXAT", "unix-time-seconds"),
+        with_integer("PXAT", "unix-time-milliseconds"),
+        word("KEEPTTL", "keepttl"),
+    ],
+)
+.optional();
+const GRACE: Arg = with_text("GRACE", "duration").optional();
+const TAGS: Arg = with_block("TAGS", "tags", &[integer("count"), text("tag").multiple()]).optional();
+const FORMAT: Arg = with_text("FORMAT", "format").optional();
+const RECORDS: Arg = with_integer("RECORDS", "records").optional();
+const COST: Arg = with_integer("COST", "milliseconds").optional();
+const META: Arg = with_text("META", "json").optional();
+const HASH: Arg = with_text("HASH", "md5").optional();
+const ENCODING: Arg = with_text("ENCODING", "encoding").optional();
+const IF: Arg = one_of("condition", &[word("NX", "nx"), word("XX", "xx"), with_text("IFMATCH", "etag")]).optional();
+const IF_ABSENT_OR_PRESENT: Arg = one_of("condition", &[word("NX", "nx"), word("XX", "xx")]).optional();
+const LEASE: Arg = with_text("LEASE", "token").optional();
+
+fn type_help(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
+    help(ctx, "EXPCACHE.TYPE", TYPE_SUBCOMMANDS);
+    Ok(())
+}
+
+fn debug_help(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
+    help(ctx, "EXPCACHE.DEBUG", DEBUG_SUBCOMMANDS);
+    Ok(())
+}
+
+/// As the server's own containers answer `HELP`.
+fn help(ctx: &Ctx, container: &str, subcommands: &[Row]) {
+    ctx.reply_array(1 + 2 * subcommands.len());
+    ctx.reply_line(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for row in subcommands {
+        ctx.reply_line(&table::syntax(&row.name.to_ascii_uppercase(), row.args));
+        ctx.reply_line(&format!("    {}", row.summary));
+    }
+}

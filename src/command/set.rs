@@ -1,0 +1,407 @@
+//! `EXPCACHE.SET`, `EXPCACHE.MSET` and the resolved form in which both are replicated, `EXPCACHE.RESTORE`.
+//!
+//! Storing has two steps. Planning looks at the request, the type's policy and what is there, and may refuse: nothing has
+//! changed then. Committing cannot fail. `MSET` plans for all its keys before it commits any.
+
+use expcache_core::entry::{Content, Entry, Etag, Extras, MAX_PAYLOAD};
+use expcache_core::key::{md5_hex, validate_meta};
+use expcache_core::policy::{Freshness, Life, Moment, Policy, fresh_until_ms};
+
+use expcache_core::{Error, Result, units};
+
+use super::evict::make_room;
+use super::parse::{self, Tags, is, once};
+use super::types::replicate_policy;
+use crate::server::context::{Arg, Args, Ctx, EventClass};
+
+use crate::server::key::{Found, Key, Mode};
+use crate::server::{reclaim, state};
+
+/// `[options]` of `SET` and `MSET`.
+#[derive(Default)]
+struct Options<'a> {
+    type_name: Option<&'a [u8]>,
+    freshness: Option<Wish>,
+    grace_ms: Option<u64>,
+    tags: Option<Tags<'a>>,
+    format: Option<&'a [u8]>,
+    records: Option<u64>,
+    cost_ms: Option<u64>,
+    meta: Option<&'a [u8]>,
+    hash: Option<Etag>,
+    identity: Option<()>,
+    condition: Option<Condition>,
+    lease: Option<()>,
+}
+
+/// How long the value shall be fresh, as it was said: a count of seconds or ms, or a moment.
+#[derive(Clone, Copy)]
+enum Wish {
+    Seconds(i64),
+    Millis(i64),
+    AtSecond(i64),
+    AtMilli(i64),
+    Keep,
+}
+
+/// When to store at all.
+#[derive(Clone, Copy)]
+enum Condition {
+    /// There is no entry.
+    Nx,
+    /// There is one.
+    Xx,
+    /// There is one with this etag; `None` matches nothing.
+    IfMatch(Option<Etag>),
+}
+
+/// Which command the options belong to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Set,
+    Mset,
+}
+
+impl<'a> Options<'a> {
+    /// ```text
+    /// [TYPE name] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL] [GRACE d] [TAGS count tag …] [FORMAT name] [RECORDS n]
+    /// [COST ms] [META json] [HASH md5hex] [ENCODING name] [NX | XX | IFMATCH etag] [LEASE token]
+    /// ```
+    fn parse(mut args: Args<'a>, form: Form) -> Result<Self> {
+        let mut options = Self::default();
+        while let Some(word) = args.next() {
+            options.parse_one(word, &mut args, form)?;
+        }
+        Ok(options)
+    }
+
+    fn parse_one(&mut self, word: Arg<'a>, args: &mut Args<'a>, form: Form) -> Result<()> {
+        let single = form == Form::Set;
+        match word.bytes().to_ascii_uppercase().as_slice() {
+            b"TYPE" => once(&mut self.type_name, parse::type_name(args)?),
+            b"EX" => once(&mut self.freshness, Wish::Seconds(units::parse_i64(args.need()?.bytes())?)),
+            b"PX" => once(&mut self.freshness, Wish::Millis(units::parse_i64(args.need()?.bytes())?)),
+            b"EXAT" => once(&mut self.freshness, Wish::AtSecond(units::parse_i64(args.need()?.bytes())?)),
+            b"PXAT" => once(&mut self.freshness, Wish::AtMilli(units::parse_i64(args.need()?.bytes())?)),
+            b"KEEPTTL" => once(&mut self.freshness, Wish::Keep),
+            b"GRACE" => once(&mut self.grace_ms, parse::duration(args.need()?)?),
+            b"TAGS" => once(&mut self.tags, parse::tags(args)?),
+            b"FORMAT" => once(&mut self.format, parse::format_name(args)?),
+            b"RECORDS" => once(&mut self.records, parse::number(args.need()?)?),
+            b"COST" => once(&mut self.cost_ms, parse::number(args.need()?)?),
+            b"META" => once(&mut self.meta, parse_meta(args)?),
+            b"ENCODING" => once(&mut self.identity, parse_encoding(args)?),
+            b"NX" => once(&mut self.condition, Condition::Nx),
+            b"XX" => once(&mut self.condition, Condition::Xx),
+            b"HASH" if single => once(&mut self.hash, parse_hash(args)?),
+            b"IFMATCH" if single => {
+                let etag = parse::etag(args.need()?.bytes());
+                once(&mut self.condition, Condition::IfMatch(etag))
+            }
+            b"LEASE" if single => args.need().and_then(|_| once(&mut self.lease, ())),
+            _ => Err(Error::Syntax),
+        }
+    }
+
+    fn freshness(&self, command: &'static str) -> Result<Freshness> {
+        let invalid = Error::InvalidExpire(command);
+        let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).ok_or(invalid.clone());
+        let in_ms = |n: i64| n.checked_mul(1000).ok_or(invalid.clone());
+        Ok(match self.freshness {
+            None => Freshness::OfType,
+            Some(Wish::Keep) => Freshness::Keep,
+            Some(Wish::Seconds(n)) => Freshness::For(positive(in_ms(n)?)?),
+            Some(Wish::Millis(n)) => Freshness::For(positive(n)?),
+            Some(Wish::AtSecond(n)) => Freshness::Until(positive(in_ms(n)?)?.cast_signed()),
+            Some(Wish::AtMilli(n)) => Freshness::Until(positive(n)?.cast_signed()),
+        })
+    }
+}
+
+fn parse_meta<'a>(args: &mut Args<'a>) -> Result<&'a [u8]> {
+    let json = args.need()?.bytes();
+    validate_meta(json)?;
+    Ok(json)
+}
+
+fn parse_hash(args: &mut Args<'_>) -> Result<Etag> {
+    parse::etag(args.need()?.bytes()).ok_or(Error::invalid("HASH must be 32 hexadecimal digits"))
+}
+
+fn parse_encoding(args: &mut Args<'_>) -> Result<()> {
+    let name = args.need()?;
+    if is(name, "identity") {
+        return Ok(());
+    }
+    let known = ["gzip", "zstd", "lz4"].iter().any(|known| is(name, known));
+    Err(if known { Error::invalid("only ENCODING identity is supported") } else { Error::Syntax })
+}
+
+/// What is going to be stored under a key.
+struct Plan {
+    entry: Box<Entry>,
+    type_id: u16,
+    life: Life,
+    /// The type's policy, if this value is the first to use its name.
+    defines: Option<Policy>,
+}
+
+/// What stands in the way of a plan, or what it has to know, of the present value.
+#[derive(Default)]
+struct Present {
+    exists: bool,
+    etag: Option<Etag>,
+    fresh_until_ms: Option<Option<i64>>,
+}
+
+impl Present {
+    fn look(ctx: &Ctx, key: &mut Key<'_>, wants: &Options<'_>) -> Result<Self> {
+        let (grace_ms, etag) = match key.found() {
+            Found::Missing => return Ok(Self::default()),
+            Found::Foreign => return Err(Error::WrongType),
+            Found::Entry(entry) => {
+                if state::with(|s| s.is_dead(ctx.db(), entry)) {
+                    return Ok(Self::default());
+                }
+                let etag = matches!(wants.condition, Some(Condition::IfMatch(Some(_)))).then(|| entry.etag());
+                (entry.grace_ms(), etag)
+            }
+        };
+        let keep = matches!(wants.freshness, Some(Wish::Keep));
+        let fresh_until_ms = keep.then(|| fresh_until_ms(key.expire_at_ms(), grace_ms));
+        Ok(Self { exists: true, etag, fresh_until_ms })
+    }
+
+    fn satisfies(&self, condition: Option<Condition>) -> bool {
+        match condition {
+            None => true,
+            Some(Condition::Nx) => !self.exists,
+            Some(Condition::Xx) => self.exists,
+            Some(Condition::IfMatch(etag)) => self.exists && etag.is_some() && self.etag == etag,
+        }
+    }
+}
+
+impl Plan {
+    /// What the request comes to; `None` when its condition does not hold.
+    fn new(
+        ctx: &Ctx,
+        key: &mut Key<'_>,
+        payload: Arg<'_>,
+        options: &Options<'_>,
+        command: &'static str,
+    ) -> Result<Option<Self>> {
+        let payload = payload.bytes();
+        if payload.len() > MAX_PAYLOAD {
+            return Err(Error::TooLarge);
+        }
+        let freshness = options.freshness(command)?;
+        let present = Present::look(ctx, key, options)?;
+        if !present.satisfies(options.condition) {
+            return Ok(None);
+        }
+        state::with(|s| {
+            let name = key.name().bytes();
+            let type_id = match options.type_name {
+                Some(name) => s.types.know_or_refuse(name, s.config.max_types)?,
+                None => s.type_by_key(name),
+            };
+            let (now_us, random) = (s.now_us(), s.random());
+            let moment = Moment { now_ms: now_us / 1000, default_ttl_ms: s.config.default_ttl_ms, random };
+            let policy = s.types.policy(type_id);
+            if let Err(refused) = policy.admit(payload.len() as u64, options.format) {
+                if let Some(counters) = s.counters(type_id) {
+                    counters.rejected += 1;
+                }
+                return Err(refused);
+            }
+            let life = policy.life(freshness, options.grace_ms, present.fresh_until_ms, moment);
+            let life = life.ok_or(Error::InvalidExpire(command))?;
+            let extras = Extras {
+                grace_ms: life.grace_ms,
+                cost_ms: options.cost_ms,
+                records: options.records,
+                etag: options.hash,
+                format: options.format,
+                meta: options.meta,
+            };
+            let content = Content { created_ms: moment.now_ms, lifetime_ms: life.lifetime_ms, extras, payload };
+            let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());
+            let mut entry = Entry::new(&content, tag_count).ok_or(Error::TooLarge)?;
+            entry.touch(now_us);
+            let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
+            Ok(Some(Self { entry, type_id, life, defines }))
+        })
+    }
+
+    /// Stores it.
+    fn commit(self, ctx: &Ctx, mut key: Key<'_>, payload: Arg<'_>, tags: &[&[u8]]) -> Result<()> {
+        let Self { mut entry, type_id, life, defines } = self;
+        let name = key.name();
+        if let Some(policy) = defines {
+            let type_name = state::with(|s| {
+                s.types.set_policy(type_id, policy.clone());
+                s.types.get(type_id).name.clone()
+            });
+            replicate_policy(ctx, &type_name, &policy);
+        }
+        if has_ended(ctx, &entry, life.expire_at_ms) {
+            drop(key);
+            ctx.unlink(name);
+            return Ok(());
+        }
+        let metadata = state::with(|s| {
+            if !s.link(ctx.db(), name.bytes(), &mut entry, type_id, tags) {
+                return Err(Error::invalid("the index is full"));
+            }
+            if let Some(counters) = s.counters(type_id) {
+                counters.sets += 1;
+            }
+            Ok(entry.encode(&s.types.get(type_id).name, tags, false))
+        })?;
+        put(ctx, &mut key, entry, life.expire_at_ms);
+        drop(key);
+        ctx.replicate_entry(name, life.expire_at_ms.unwrap_or(-1), &metadata, payload);
+        announce(ctx, name);
+        make_room(ctx, name, type_id);
+        Ok(())
+    }
+}
+
+/// Is a value's time over before it is stored? Only who decides for himself may say so: a replica keeps what its master
+/// sends until its master says otherwise.
+fn has_ended(ctx: &Ctx, entry: &Entry, expire_at_ms: Option<i64>) -> bool {
+    let now = entry.touched_us() / 1000;
+    expire_at_ms.is_some_and(|at| at <= now.cast_signed()) && ctx.decides()
+}
+
+/// Puts a linked entry into the keyspace, over whatever entry is there.
+fn put(ctx: &Ctx, key: &mut Key<'_>, entry: Box<Entry>, expire_at_ms: Option<i64>) {
+    let name = key.name().bytes();
+    let replaces = match key.found() {
+        Found::Entry(old) => {
+            state::with(|s| s.supersede(ctx.db(), name, old));
+            true
+        }
+        Found::Missing | Found::Foreign => false,
+    };
+    if replaces {
+        drop(key.replace(entry));
+    } else {
+        key.create(entry);
+    }
+    if replaces || expire_at_ms.is_some() {
+        key.set_expire_at_ms(expire_at_ms);
+    }
+}
+
+fn announce(ctx: &Ctx, key: Arg<'_>) {
+    ctx.signal_modified(key);
+    ctx.notify(EventClass::Module, c"expcache.set", key);
+}
+
+fn verify_hash(payload: &[u8], hash: Option<Etag>) -> Result<()> {
+    match hash {
+        Some(hash) if md5_hex(payload) != parse::etag_text(hash) => Err(Error::HashMismatch),
+        _ => Ok(()),
+    }
+}
+
+/// `EXPCACHE.SET key value [options]`
+pub fn set(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    const NAME: &str = "expcache.set";
+    let (name, payload) = (args.need()?, args.need()?);
+    let options = Options::parse(args, Form::Set)?;
+    let mut key = ctx.open(name, Mode::Write);
+    if matches!(key.found(), Found::Foreign) {
+        return Err(Error::WrongType);
+    }
+    if options.lease.is_some() {
+        return Err(Error::LeaseLost);
+    }
+    verify_hash(payload.bytes(), options.hash)?;
+    match Plan::new(ctx, &mut key, payload, &options, NAME)? {
+        None => ctx.reply_null(),
+        Some(plan) => {
+            plan.commit(ctx, key, payload, options.tags.as_deref().unwrap_or_default())?;
+            ctx.reply_ok();
+        }
+    }
+    Ok(())
+}
+
+/// `EXPCACHE.MSET numkeys key value [key value …] [options]`
+pub fn mset(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    const NAME: &str = "expcache.mset";
+    let numkeys = parse::number(args.need()?)?;
+    let numkeys = usize::try_from(numkeys).ok().filter(|n| *n > 0 && *n <= args.len() / 2);
+    let numkeys = numkeys.ok_or(Error::invalid("invalid numkeys value"))?;
+    let mut words = args.split_off(numkeys * 2)?;
+    let options = Options::parse(args, Form::Mset)?;
+    let mut pairs = Vec::with_capacity(numkeys);
+    while let (Some(name), Some(payload)) = (words.next(), words.next()) {
+        pairs.push((name, payload));
+    }
+    if pairs.iter().any(|(name, _)| matches!(ctx.open(*name, Mode::Peek).found(), Found::Foreign)) {
+        return Err(Error::WrongType);
+    }
+    let mut plans = Vec::with_capacity(numkeys);
+    for (name, payload) in &pairs {
+        match Plan::new(ctx, &mut ctx.open(*name, Mode::Write), *payload, &options, NAME)? {
+            Some(plan) => plans.push(plan),
+            None => {
+                ctx.reply_null();
+                return Ok(());
+            }
+        }
+    }
+    for (plan, (name, payload)) in plans.into_iter().zip(pairs) {
+        plan.commit(ctx, ctx.open(name, Mode::Write), payload, options.tags.as_deref().unwrap_or_default())?;
+    }
+    ctx.reply_ok();
+    Ok(())
+}
+
+/// `EXPCACHE.RESTORE key expire-at-ms metadata payload`: what `SET` comes to, with nothing left to decide. Replication and
+/// the append-only file speak it; anybody may, and is believed as little as anybody.
+pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    let (name, expire_at, metadata_bytes, payload) = (args.need()?, args.need()?, args.need()?, args.need()?);
+    args.end()?;
+    let expire_at_ms = match units::parse_i64(expire_at.bytes())? {
+        -1 => None,
+        moment if moment > 0 => Some(moment),
+        _ => return Err(Error::InvalidExpire("expcache.restore")),
+    };
+    let malformed = || Error::invalid("bad metadata, or a payload over 512 MB");
+    let mut entry = Entry::decode(metadata_bytes.bytes(), payload.bytes()).ok_or_else(malformed)?;
+    let mut key = ctx.open(name, Mode::Write);
+    if matches!(key.found(), Found::Foreign) {
+        return Err(Error::WrongType);
+    }
+    let most_types = if ctx.decides() { state::with(|s| s.config.max_types) } else { usize::MAX };
+    let dead = entry.was_dead();
+    state::with(|s| {
+        let type_name = entry.names().map(|names| names.type_name.clone()).unwrap_or_default();
+        s.types.know_or_refuse(&type_name, most_types).map(drop)?;
+        let now_us = s.now_us();
+        entry.touch(now_us);
+        Ok(())
+    })?;
+    if has_ended(ctx, &entry, expire_at_ms) {
+        drop(key);
+        ctx.unlink(name);
+    } else {
+        if !state::with(|s| s.link_loose(ctx.db(), name.bytes(), &mut entry)) {
+            return Err(Error::invalid("the index is full"));
+        }
+        put(ctx, &mut key, entry, expire_at_ms);
+        drop(key);
+        ctx.replicate_verbatim();
+        announce(ctx, name);
+        if dead {
+            reclaim::schedule(ctx);
+        }
+    }
+    ctx.reply_ok();
+    Ok(())
+}

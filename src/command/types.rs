@@ -1,0 +1,181 @@
+//! `EXPCACHE.TYPE SET|GET|LIST|DEL|HELP`.
+
+use expcache_core::policy::{Codec, Policy};
+use expcache_core::types::DEFAULT_TYPE;
+use expcache_core::units::{self, UnitRule, format_duration};
+use expcache_core::{Error, Result};
+
+use super::parse::{self, is};
+use crate::server::context::{Arg, Args, Ctx, Recipients};
+use crate::server::state;
+
+const MOST_FORMATS: u64 = 64;
+
+/// `EXPCACHE.TYPE SET name [TTL d|default] [GRACE d] [MAXTTL d] [JITTER percent] [EARLY percent] [SLIDING yes|no]
+/// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no]`
+pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let (name, policy) = define(args)?;
+    replicate_policy(ctx, &name, &policy);
+    ctx.reply_ok();
+    Ok(())
+}
+
+/// As `TYPE SET`, from words that [`policy_words`] wrote; for loading.
+pub fn restore_policy(mut words: Args<'_>) -> Result<()> {
+    if !is(words.need()?, "SET") {
+        return Err(Error::Syntax);
+    }
+    define(words).map(drop)
+}
+
+fn define(mut args: Args<'_>) -> Result<(Box<[u8]>, Policy)> {
+    let name = parse::type_name(&mut args)?;
+    state::with(|s| {
+        // A new type starts as `default` is.
+        let id = s.types.id(name).unwrap_or(DEFAULT_TYPE);
+        let mut policy = s.types.policy(id).clone();
+        while let Some(word) = args.next() {
+            change(&mut policy, word, &mut args)?;
+        }
+        let id = s.types.know_or_refuse(name, s.config.max_types)?;
+        s.types.set_policy(id, policy.clone());
+        Ok((name.into(), policy))
+    })
+}
+
+fn change(policy: &mut Policy, word: Arg<'_>, args: &mut Args<'_>) -> Result<()> {
+    let mut value = || args.need();
+    let duration = |arg: Arg<'_>| units::parse_duration_ms(arg.bytes(), UnitRule::Required);
+    let size = |arg: Arg<'_>| units::parse_size(arg.bytes());
+    match word.bytes().to_ascii_uppercase().as_slice() {
+        b"TTL" => {
+            let ttl = value()?;
+            policy.ttl_ms = if is(ttl, "default") { None } else { Some(duration(ttl)?) };
+        }
+        b"GRACE" => policy.grace_ms = duration(value()?)?,
+        b"MAXTTL" => policy.max_ttl_ms = duration(value()?)?,
+        b"JITTER" => policy.jitter_percent = percent(value()?)?,
+        b"EARLY" => policy.early_percent = percent(value()?)?,
+        b"SLIDING" => policy.sliding = yes_or_no(value()?)?,
+        b"CODEC" => policy.codec = Codec::parse(value()?.bytes())?,
+        b"THRESHOLD" => policy.threshold = size(value()?)?,
+        b"MAXVALUE" => policy.max_value = size(value()?)?,
+        b"MAXENTRIES" => policy.max_entries = parse::number(value()?)?,
+        b"MAXBYTES" => policy.max_bytes = size(value()?)?,
+        b"FORMATS" => policy.formats = formats(args)?,
+        b"VALIDATE" => policy.validate = yes_or_no(value()?)?,
+        _ => return Err(Error::Syntax),
+    }
+    Ok(())
+}
+
+fn percent(arg: Arg<'_>) -> Result<u8> {
+    let number = parse::number(arg)?;
+    u8::try_from(number).ok().filter(|p| *p <= 100).ok_or(Error::invalid("a percentage must be 0 to 100"))
+}
+
+fn yes_or_no(arg: Arg<'_>) -> Result<bool> {
+    match (is(arg, "yes"), is(arg, "no")) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
+        _ => Err(Error::invalid("argument must be 'yes' or 'no'")),
+    }
+}
+
+fn formats(args: &mut Args<'_>) -> Result<Vec<Box<[u8]>>> {
+    let count = parse::number(args.need()?)?;
+    if count > MOST_FORMATS {
+        return Err(Error::invalid("a type has at most 64 formats"));
+    }
+    (0..count).map(|_| parse::format_name(args).map(Into::into)).collect()
+}
+
+/// The words of the `TYPE SET` that makes a type what it is, whatever it was: every field, nothing left to configuration.
+pub fn policy_words(name: &[u8], policy: &Policy) -> Vec<Vec<u8>> {
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_string();
+    let fields = [
+        ("TTL", policy.ttl_ms.map_or("default".into(), format_duration)),
+        ("GRACE", format_duration(policy.grace_ms)),
+        ("MAXTTL", format_duration(policy.max_ttl_ms)),
+        ("JITTER", policy.jitter_percent.to_string()),
+        ("EARLY", policy.early_percent.to_string()),
+        ("SLIDING", yes(policy.sliding)),
+        ("CODEC", policy.codec.name().into()),
+        ("THRESHOLD", policy.threshold.to_string()),
+        ("MAXVALUE", policy.max_value.to_string()),
+        ("MAXENTRIES", policy.max_entries.to_string()),
+        ("MAXBYTES", policy.max_bytes.to_string()),
+        ("VALIDATE", yes(policy.validate)),
+        ("FORMATS", policy.formats.len().to_string()),
+    ];
+    let mut words: Vec<Vec<u8>> = vec![b"SET".to_vec(), name.to_vec()];
+    words.extend(fields.into_iter().flat_map(|(field, value)| [field.as_bytes().to_vec(), value.into_bytes()]));
+    words.extend(policy.formats.iter().map(|format| format.to_vec()));
+    words
+}
+
+/// Sends a type's policy to replicas and the append-only file.
+pub fn replicate_policy(ctx: &Ctx, name: &[u8], policy: &Policy) {
+    ctx.replicate_words(c"EXPCACHE.TYPE", &policy_words(name, policy), Recipients::All);
+}
+
+/// `EXPCACHE.TYPE GET name`
+pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    let name = args.need()?.bytes();
+    let found = state::with(|s| {
+        let id = s.types.defined_id(name)?;
+        Some((s.types.policy(id).clone(), s.config.default_ttl_ms))
+    });
+    let Some((policy, default_ttl_ms)) = found else {
+        ctx.reply_null();
+        return Ok(());
+    };
+    let count = |name: &str, value: u64| {
+        ctx.reply_bytes(name.as_bytes());
+        ctx.reply_count(value);
+    };
+    let text = |name: &str, value: &str| {
+        ctx.reply_bytes(name.as_bytes());
+        ctx.reply_bytes(value.as_bytes());
+    };
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
+    ctx.reply_map(13);
+    count("ttl", policy.ttl_ms(default_ttl_ms));
+    count("grace", policy.grace_ms);
+    count("maxttl", policy.max_ttl_ms);
+    count("jitter", policy.jitter_percent.into());
+    count("early", policy.early_percent.into());
+    text("sliding", yes(policy.sliding));
+    text("codec", policy.codec.name());
+    count("threshold", policy.threshold);
+    count("maxvalue", policy.max_value);
+    count("maxentries", policy.max_entries);
+    count("maxbytes", policy.max_bytes);
+    ctx.reply_bytes(b"formats");
+    ctx.reply_array(policy.formats.len());
+    policy.formats.iter().for_each(|format| ctx.reply_bytes(format));
+    text("validate", yes(policy.validate));
+    Ok(())
+}
+
+/// `EXPCACHE.TYPE LIST`
+pub fn list(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
+    let mut names: Vec<Box<[u8]>> = state::with(|s| {
+        s.types.iter().filter(|(_, known)| known.policy.is_some()).map(|(_, known)| known.name.clone()).collect()
+    });
+    names.sort();
+    ctx.reply_array(names.len());
+    names.iter().for_each(|name| ctx.reply_bytes(name));
+    Ok(())
+}
+
+/// `EXPCACHE.TYPE DEL name`
+pub fn del(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    let name = args.need()?.bytes();
+    let deleted = state::with(|s| s.types.undefine(name))?;
+    if deleted {
+        ctx.replicate_verbatim();
+    }
+    ctx.reply_integer(deleted.into());
+    Ok(())
+}

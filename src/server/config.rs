@@ -1,0 +1,264 @@
+//! The configuration: `CONFIG SET expcache.…`, lines of the server's configuration file, arguments of `loadmodule`.
+//!
+//! [`KNOBS`] is the only list there is; registration, arguments and messages follow from it.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_void};
+
+use expcache_core::units::{self, UnitRule};
+use expcache_core::{Error, Result};
+use redis_module::raw;
+
+use super::api::api;
+use super::context::{Arg, Args, Ctx, LogLevel, Text, log};
+use super::state;
+
+/// The configuration as it stands.
+pub struct Config {
+    /// What derived keys begin with.
+    pub prefix: Box<[u8]>,
+    /// The lifetime of entries whose type has none, ms; 0: without end.
+    pub default_ttl_ms: u64,
+    /// The most types.
+    pub max_types: usize,
+    /// How long one slice of reclaiming may take, µs.
+    pub reclaim_slice_us: u64,
+    /// Up to how many entries an invalidation reclaims before it replies.
+    pub reclaim_inline: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            prefix: b"export_cache".as_slice().into(),
+            default_ttl_ms: 3_600_000,
+            max_types: 1024,
+            reclaim_slice_us: 500,
+            reclaim_inline: 256,
+        }
+    }
+}
+
+struct Knob {
+    name: &'static CStr,
+    kind: Kind,
+}
+
+enum Kind {
+    Text { default: &'static CStr, set: fn(&mut Config, &[u8]) -> Result<()>, get: fn(&Config) -> Vec<u8> },
+    Number { default: i64, range: (i64, i64), set: fn(&mut Config, u64), get: fn(&Config) -> u64 },
+}
+
+static KNOBS: [Knob; 5] = [
+    Knob {
+        name: c"prefix",
+        kind: Kind::Text { default: c"export_cache", set: set_prefix, get: |config| config.prefix.to_vec() },
+    },
+    Knob {
+        name: c"default-ttl",
+        kind: Kind::Text {
+            default: c"1h",
+            set: |config, text| {
+                config.default_ttl_ms = units::parse_duration_ms(text, UnitRule::Required)?;
+                Ok(())
+            },
+            get: |config| units::format_duration(config.default_ttl_ms).into_bytes(),
+        },
+    },
+    Knob {
+        name: c"max-types",
+        kind: Kind::Number {
+            default: 1024,
+            range: (16, 16_384),
+            set: |config, most| config.max_types = most as usize,
+            get: |config| config.max_types as u64,
+        },
+    },
+    Knob {
+        name: c"reclaim-slice-us",
+        kind: Kind::Number {
+            default: 500,
+            range: (10, 100_000),
+            set: |config, us| config.reclaim_slice_us = us,
+            get: |config| config.reclaim_slice_us,
+        },
+    },
+    Knob {
+        name: c"reclaim-inline",
+        kind: Kind::Number {
+            default: 256,
+            range: (0, 10_000),
+            set: |config, most| config.reclaim_inline = most,
+            get: |config| config.reclaim_inline,
+        },
+    },
+];
+
+fn set_prefix(config: &mut Config, prefix: &[u8]) -> Result<()> {
+    if prefix.is_empty() || prefix.len() > 512 {
+        return Err(Error::invalid("the prefix must be 1 to 512 bytes"));
+    }
+    config.prefix = prefix.into();
+    Ok(())
+}
+
+/// Registers every knob. Arguments of `loadmodule` (`name value …`) take the place of the defaults. Says what is wrong with
+/// them, if anything is.
+pub(super) fn register(ctx: &Ctx, args: Args<'_>) -> std::result::Result<(), String> {
+    let given = read_arguments(args)?;
+    for knob in &KNOBS {
+        let value = given.iter().rev().find(|(name, _)| *name == knob.name).map(|(_, value)| value.as_slice());
+        knob.register(ctx, value)?;
+    }
+    // SAFETY: the context is that of loading the module.
+    if unsafe { api!(RedisModule_LoadConfigs)(ctx.raw()) } != raw::REDISMODULE_OK as c_int {
+        return Err("the server refused a setting of the configuration file".into());
+    }
+    Ok(())
+}
+
+fn read_arguments(mut args: Args<'_>) -> std::result::Result<Vec<(&'static CStr, Vec<u8>)>, String> {
+    let mut given = Vec::new();
+    while let Some(name) = args.next().map(Arg::bytes) {
+        let short = name.strip_prefix(b"expcache.").unwrap_or(name);
+        let known = KNOBS.iter().find(|knob| knob.name.to_bytes().eq_ignore_ascii_case(short));
+        let shown = String::from_utf8_lossy(name);
+        let Some(knob) = known else {
+            let names: Vec<_> = KNOBS.iter().map(|knob| knob.name.to_string_lossy()).collect();
+            return Err(format!("unknown argument '{shown}'; known are {}", names.join(", ")));
+        };
+        let value = args.next().ok_or_else(|| format!("the argument '{shown}' has no value"))?;
+        given.push((knob.name, value.bytes().to_vec()));
+    }
+    Ok(given)
+}
+
+impl Knob {
+    fn register(&'static self, ctx: &Ctx, argument: Option<&[u8]>) -> std::result::Result<(), String> {
+        let wrong = |why: &str| format!("the argument '{}' {why}", self.name.to_string_lossy());
+        let this: *const Self = self;
+        let status = match &self.kind {
+            Kind::Text { default, set, .. } => {
+                if let Some(value) = argument {
+                    state::with(|s| set(&mut s.config, value))
+                        .map_err(|error| wrong(&format!("is refused: {error}")))?;
+                }
+                let value = match argument {
+                    Some(value) => CString::new(value).map_err(|_| wrong("contains a NUL"))?,
+                    None => CString::from(*default),
+                };
+                // SAFETY: the server copies the texts; the knob is static.
+                unsafe {
+                    api!(RedisModule_RegisterStringConfig)(
+                        ctx.raw(),
+                        self.name.as_ptr(),
+                        value.as_ptr(),
+                        raw::REDISMODULE_CONFIG_DEFAULT,
+                        Some(get_text),
+                        Some(set_text),
+                        None,
+                        this.cast_mut().cast::<c_void>(),
+                    )
+                }
+            }
+            Kind::Number { default, range: (least, most), set, .. } => {
+                let value = match argument {
+                    Some(text) => units::parse_i64(text).ok().filter(|n| (least..=most).contains(&n)),
+                    None => Some(*default),
+                };
+                let value = value.ok_or_else(|| wrong(&format!("must be a number from {least} to {most}")))?;
+                state::with(|s| set(&mut s.config, value as u64));
+                // SAFETY: as above.
+                unsafe {
+                    api!(RedisModule_RegisterNumericConfig)(
+                        ctx.raw(),
+                        self.name.as_ptr(),
+                        value,
+                        raw::REDISMODULE_CONFIG_DEFAULT,
+                        *least,
+                        *most,
+                        Some(get_number),
+                        Some(set_number),
+                        None,
+                        this.cast_mut().cast::<c_void>(),
+                    )
+                }
+            }
+        };
+        if status == raw::REDISMODULE_OK as c_int { Ok(()) } else { Err(wrong("could not be registered")) }
+    }
+}
+
+/// # Safety
+/// `knob` must be what [`Knob::register`] gave the server.
+unsafe fn knob<'a>(knob: *mut c_void) -> &'a Knob {
+    // SAFETY: it is static.
+    unsafe { &*knob.cast::<Knob>() }
+}
+
+extern "C" fn get_text(_name: *const c_char, which: *mut c_void) -> *mut raw::RedisModuleString {
+    /// The server reads the string without taking it over: it has to outlive the call.
+    static LAST: std::sync::Mutex<usize> = std::sync::Mutex::new(0);
+    // SAFETY: the server hands back what it was given.
+    let Kind::Text { get, .. } = &unsafe { knob(which) }.kind else { return std::ptr::null_mut() };
+    let text = Text::new(&state::with(|s| get(&s.config)));
+    let raw = text.arg().raw();
+    std::mem::forget(text);
+    if let Ok(mut last) = LAST.lock() {
+        let old = std::mem::replace(&mut *last, raw as usize) as *mut raw::RedisModuleString;
+        if !old.is_null() {
+            // SAFETY: made here and forgotten, so ours to free; the server is done with it.
+            unsafe { api!(RedisModule_FreeString)(std::ptr::null_mut(), old) };
+        }
+    }
+    raw
+}
+
+extern "C" fn set_text(
+    _name: *const c_char,
+    value: *mut raw::RedisModuleString,
+    which: *mut c_void,
+    error: *mut *mut raw::RedisModuleString,
+) -> c_int {
+    // SAFETY: the server hands back what it was given; the value lives during the call.
+    let (kind, value) = unsafe { (&knob(which).kind, Arg::new(value)) };
+    let Kind::Text { set, .. } = kind else { return raw::REDISMODULE_ERR as c_int };
+    match state::with(|s| set(&mut s.config, value.bytes())) {
+        Ok(()) => raw::REDISMODULE_OK as c_int,
+        Err(why) => {
+            let why = why.reply();
+            let text = Text::new(why.strip_prefix("ERR ").unwrap_or(&why).as_bytes());
+            if !error.is_null() {
+                // SAFETY: the server takes the string over and frees it.
+                unsafe { *error = text.arg().raw() };
+                std::mem::forget(text);
+            }
+            raw::REDISMODULE_ERR as c_int
+        }
+    }
+}
+
+extern "C" fn get_number(_name: *const c_char, which: *mut c_void) -> c_longlong {
+    // SAFETY: the server hands back what it was given.
+    match &unsafe { knob(which) }.kind {
+        Kind::Number { get, .. } => state::with(|s| get(&s.config)) as c_longlong,
+        Kind::Text { .. } => 0,
+    }
+}
+
+extern "C" fn set_number(
+    _name: *const c_char,
+    value: c_longlong,
+    which: *mut c_void,
+    _error: *mut *mut raw::RedisModuleString,
+) -> c_int {
+    // SAFETY: the server hands back what it was given, and keeps the range.
+    if let Kind::Number { set, .. } = &unsafe { knob(which) }.kind {
+        state::with(|s| set(&mut s.config, value.unsigned_abs()));
+    }
+    raw::REDISMODULE_OK as c_int
+}
+
+/// Says in the log why loading stops.
+pub(super) fn refuse(why: &str) {
+    log(LogLevel::Warning, &format!("the module is not loaded: {why}"));
+}

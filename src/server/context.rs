@@ -1,0 +1,438 @@
+//! What a command sees of the server: its arguments, its caller, and the replies it can give.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::marker::PhantomData;
+
+use expcache_core::{Error, Result};
+use redis_module::raw;
+
+use super::api::{api, api_if_any};
+use super::key::{Found, Key, Mode, found};
+
+/// A call in progress, on the main thread: a command, an event or a timer.
+pub struct Ctx(*mut raw::RedisModuleCtx);
+
+/// One argument of a command.
+#[derive(Clone, Copy)]
+pub struct Arg<'a> {
+    string: *mut raw::RedisModuleString,
+    call: PhantomData<&'a Ctx>,
+}
+
+/// The arguments of a command that were not taken yet. The command's name was.
+#[derive(Clone, Copy)]
+pub struct Args<'a> {
+    left: &'a [*mut raw::RedisModuleString],
+}
+
+/// Who may do what, as the server's access control lists say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Read the key.
+    Read,
+    /// Delete the key.
+    Delete,
+}
+
+impl<'a> Arg<'a> {
+    /// # Safety
+    /// `string` must be a string of the server's that lives as long as `'a`.
+    pub(super) unsafe fn new(string: *mut raw::RedisModuleString) -> Self {
+        Self { string, call: PhantomData }
+    }
+
+    pub(super) fn raw(self) -> *mut raw::RedisModuleString {
+        self.string
+    }
+
+    /// Its bytes.
+    pub fn bytes(self) -> &'a [u8] {
+        let mut len = 0;
+        // SAFETY: the string lives as long as `'a`, and the server does not change it while a module may see it.
+        unsafe {
+            let start = api!(RedisModule_StringPtrLen)(self.string, &mut len);
+            std::slice::from_raw_parts(start.cast(), len)
+        }
+    }
+}
+
+impl<'a> Args<'a> {
+    /// # Safety
+    /// `argv` must hold `argc` strings that live as long as `'a`.
+    pub(super) unsafe fn new(argv: *mut *mut raw::RedisModuleString, argc: c_int, skip: usize) -> Self {
+        // SAFETY: as above.
+        let all = unsafe { std::slice::from_raw_parts(argv, usize::try_from(argc).unwrap_or(0)) };
+        Self { left: all.get(skip..).unwrap_or_default() }
+    }
+
+    /// The next argument.
+    pub fn next(&mut self) -> Option<Arg<'a>> {
+        let (first, rest) = self.left.split_first()?;
+        self.left = rest;
+        // SAFETY: `new`'s caller vouched for it.
+        Some(unsafe { Arg::new(*first) })
+    }
+
+    /// The next argument, which the grammar demands.
+    pub fn need(&mut self) -> Result<Arg<'a>> {
+        self.next().ok_or(Error::Syntax)
+    }
+
+    /// Takes the next `count` arguments.
+    pub fn split_off(&mut self, count: usize) -> Result<Args<'a>> {
+        let (taken, rest) = self.left.split_at_checked(count).ok_or(Error::Syntax)?;
+        self.left = rest;
+        Ok(Args { left: taken })
+    }
+
+    /// How many are left.
+    pub fn len(&self) -> usize {
+        self.left.len()
+    }
+
+    /// Is nothing left?
+    pub fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// What is left has to be nothing.
+    pub fn end(&self) -> Result<()> {
+        if self.is_empty() { Ok(()) } else { Err(Error::Syntax) }
+    }
+}
+
+impl<'a> Iterator for Args<'a> {
+    type Item = Arg<'a>;
+
+    fn next(&mut self) -> Option<Arg<'a>> {
+        Args::next(self)
+    }
+}
+
+impl Ctx {
+    /// # Safety
+    /// `raw` must be a live context, on the main thread, for as long as this value is used.
+    pub(super) unsafe fn new(raw: *mut raw::RedisModuleCtx) -> Self {
+        Self(raw)
+    }
+
+    pub(super) fn raw(&self) -> *mut raw::RedisModuleCtx {
+        self.0
+    }
+
+    // ---- where and who ----
+
+    /// The selected database.
+    pub fn db(&self) -> i32 {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_GetSelectedDb)(self.0) }
+    }
+
+    /// Selects another database, for this context. `false` when there is none of that number.
+    pub fn select(&self, db: i32) -> bool {
+        // SAFETY: the context is live; a database that does not exist is refused.
+        unsafe { api!(RedisModule_SelectDb)(self.0, db) == raw::REDISMODULE_OK as c_int }
+    }
+
+    fn has_flag(&self, flag: u32) -> bool {
+        // SAFETY: the context is live.
+        let flags = unsafe { api!(RedisModule_GetContextFlags)(self.0) };
+        flags & flag as c_int != 0
+    }
+
+    /// Does this server decide for itself, and may it do so now? Not on a replica, not for a command that came over
+    /// replication, not while loading.
+    pub fn decides(&self) -> bool {
+        // SAFETY: the context is live.
+        let flags = unsafe { api!(RedisModule_GetContextFlags)(self.0) } as u32;
+        flags & raw::REDISMODULE_CTX_FLAGS_MASTER != 0
+            && flags & (raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING) == 0
+    }
+
+    /// Is this server a master?
+    pub fn is_master(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER)
+    }
+
+    /// Must nothing be written on our own account now? So it is during `CLIENT PAUSE WRITE` and a failover: a write that no
+    /// client's command asked for would abort the server.
+    pub fn must_keep_quiet(&self) -> bool {
+        // SAFETY: asks a question.
+        api_if_any!(RedisModule_AvoidReplicaTraffic).is_some_and(|avoid| unsafe { avoid() } != 0)
+    }
+
+    /// May the caller do this to a key, or to a tag, which is guarded as a key of its name is? Calls that no user stands
+    /// behind (replication, loading) may.
+    pub fn permits(&self, name: &[u8], permission: Permission) -> bool {
+        let flags = match permission {
+            Permission::Read => raw::REDISMODULE_CMD_KEY_ACCESS,
+            Permission::Delete => raw::REDISMODULE_CMD_KEY_DELETE,
+        };
+        // SAFETY: the context is live; each object is freed exactly once, after its last use.
+        unsafe {
+            let user_name = api!(RedisModule_GetCurrentUserName)(self.0);
+            if user_name.is_null() {
+                return true;
+            }
+            let user = api!(RedisModule_GetModuleUserFromUserName)(user_name);
+            api!(RedisModule_FreeString)(self.0, user_name);
+            if user.is_null() {
+                return false;
+            }
+            let name = Text::new(name);
+            let verdict = api!(RedisModule_ACLCheckKeyPermissions)(user, name.arg().raw(), flags as c_int);
+            api!(RedisModule_FreeModuleUser)(user);
+            verdict == raw::REDISMODULE_OK as c_int
+        }
+    }
+
+    // ---- keys ----
+
+    /// Opens a key of the selected database.
+    pub fn open<'c>(&'c self, name: Arg<'c>, mode: Mode) -> Key<'c> {
+        Key::open(self, name, mode)
+    }
+
+    /// Shows every key of the selected database, expired ones that are still there included. `show` must not call the server.
+    pub fn scan(&self, mut show: impl FnMut(&[u8], Found<'_>)) {
+        unsafe extern "C" fn visit<F: FnMut(&[u8], Found<'_>)>(
+            _ctx: *mut raw::RedisModuleCtx,
+            name: *mut raw::RedisModuleString,
+            key: *mut raw::RedisModuleKey,
+            data: *mut c_void,
+        ) {
+            super::guard((), || {
+                // SAFETY: `data` is the closure that `scan` lent; name and key are live during the callback.
+                unsafe { (*data.cast::<F>())(Arg::new(name).bytes(), found(key)) }
+            });
+        }
+        fn callback<F: FnMut(&[u8], Found<'_>)>(_of: &F) -> raw::RedisModuleScanCB {
+            Some(visit::<F>)
+        }
+        let callback = callback(&show);
+        // SAFETY: context and closure are live during the scan; the cursor is freed once.
+        unsafe {
+            let cursor = api!(RedisModule_ScanCursorCreate)();
+            while api!(RedisModule_Scan)(self.0, cursor, callback, (&raw mut show).cast()) != 0 {}
+            api!(RedisModule_ScanCursorDestroy)(cursor);
+        }
+    }
+
+    /// Tells clients that watch or track the key that it changed.
+    pub fn signal_modified(&self, key: Arg<'_>) {
+        // SAFETY: context and key are live.
+        unsafe { api!(RedisModule_SignalModifiedKey)(self.0, key.raw()) };
+    }
+
+    /// Publishes a keyspace event.
+    pub fn notify(&self, class: EventClass, event: &CStr, key: Arg<'_>) {
+        // SAFETY: context, text and key are live.
+        unsafe { api!(RedisModule_NotifyKeyspaceEvent)(self.0, class as c_int, event.as_ptr(), key.raw()) };
+    }
+
+    // ---- replication ----
+
+    /// Sends the command to replicas and the append-only file as it came.
+    pub fn replicate_verbatim(&self) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplicateVerbatim)(self.0) };
+    }
+
+    /// Sends an entry to replicas and the append-only file, resolved.
+    pub fn replicate_entry(&self, key: Arg<'_>, expire_at_ms: i64, metadata: &[u8], payload: Arg<'_>) {
+        // SAFETY: the variable arguments are what the format says: a string, a number, bytes with their length, a string.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.0,
+                c"EXPCACHE.RESTORE".as_ptr(),
+                c"slbs".as_ptr(),
+                key.raw(),
+                expire_at_ms,
+                metadata.as_ptr().cast::<c_char>(),
+                metadata.len(),
+                payload.raw(),
+            )
+        };
+    }
+
+    /// Sends a command, by its words, to replicas and the append-only file, or to the latter only.
+    pub fn replicate_words(&self, command: &CStr, words: &[Vec<u8>], to: Recipients) {
+        let texts: Vec<Text> = words.iter().map(|word| Text::new(word)).collect();
+        let mut strings: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
+        let format = match to {
+            Recipients::All => c"v",
+            Recipients::AppendOnlyFile => c"vR",
+        };
+        // SAFETY: the variable arguments are what the format says: strings and how many. The server keeps its own references.
+        unsafe {
+            api!(RedisModule_Replicate)(self.0, command.as_ptr(), format.as_ptr(), strings.as_mut_ptr(), strings.len())
+        };
+    }
+
+    // ---- the server's own commands, replicated as if a client had sent them ----
+
+    /// `UNLINK key`: was there one?
+    pub fn unlink(&self, key: Arg<'_>) -> bool {
+        // SAFETY: the variable argument is the string that the format says; the reply is freed once.
+        unsafe {
+            let reply = api!(RedisModule_Call)(self.0, c"UNLINK".as_ptr(), c"!s".as_ptr(), key.raw());
+            if reply.is_null() {
+                return false;
+            }
+            let count = api!(RedisModule_CallReplyInteger)(reply);
+            api!(RedisModule_FreeCallReply)(reply);
+            count == 1
+        }
+    }
+
+    /// `PEXPIREAT key moment`.
+    pub fn expire_at(&self, key: Arg<'_>, moment_ms: i64) {
+        // SAFETY: the variable arguments are the string and the number that the format says; the reply is freed once.
+        unsafe {
+            let reply = api!(RedisModule_Call)(self.0, c"PEXPIREAT".as_ptr(), c"!sl".as_ptr(), key.raw(), moment_ms);
+            if !reply.is_null() {
+                api!(RedisModule_FreeCallReply)(reply);
+            }
+        }
+    }
+
+    /// A field of a section of the server's `INFO`.
+    pub fn server_info(&self, section: &CStr, field: &CStr) -> Option<String> {
+        // SAFETY: the section's data is freed after its last use; the field's text is the data's.
+        unsafe {
+            let data = api!(RedisModule_GetServerInfo)(self.0, section.as_ptr());
+            let text = api!(RedisModule_ServerInfoGetFieldC)(data, field.as_ptr());
+            let found = (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
+            api!(RedisModule_FreeServerInfo)(self.0, data);
+            found
+        }
+    }
+
+    // ---- replies ----
+
+    /// `+OK`
+    pub fn reply_ok(&self) {
+        // SAFETY: the context is live, the text static.
+        unsafe { api!(RedisModule_ReplyWithSimpleString)(self.0, c"OK".as_ptr()) };
+    }
+
+    /// A line of text that is not data, as `+OK` is.
+    pub fn reply_line(&self, text: &str) {
+        let text = CString::new(text).unwrap_or_default();
+        // SAFETY: the server copies the text.
+        unsafe { api!(RedisModule_ReplyWithSimpleString)(self.0, text.as_ptr()) };
+    }
+
+    /// Null.
+    pub fn reply_null(&self) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithNull)(self.0) };
+    }
+
+    /// An integer.
+    pub fn reply_integer(&self, value: i64) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithLongLong)(self.0, value) };
+    }
+
+    /// A count.
+    pub fn reply_count(&self, value: u64) {
+        self.reply_integer(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+
+    /// A double: a bulk string in RESP2.
+    pub fn reply_double(&self, value: f64) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithDouble)(self.0, value) };
+    }
+
+    /// A bulk string.
+    pub fn reply_bytes(&self, bytes: &[u8]) {
+        // SAFETY: the server copies the bytes.
+        unsafe { api!(RedisModule_ReplyWithStringBuffer)(self.0, bytes.as_ptr().cast(), bytes.len()) };
+    }
+
+    /// The head of an array; its elements are to follow.
+    pub fn reply_array(&self, len: usize) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithArray)(self.0, len as c_long) };
+    }
+
+    /// The head of a map: an array of twice the length in RESP2. Keys and values are to follow.
+    pub fn reply_map(&self, len: usize) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithMap)(self.0, len as c_long) };
+    }
+
+    /// An error.
+    pub fn reply_error(&self, text: &str) {
+        let clean: Vec<u8> = text.bytes().map(|b| if b < b' ' { b' ' } else { b }).collect();
+        let text = CString::new(clean).unwrap_or_default();
+        // SAFETY: the server copies the text.
+        unsafe { api!(RedisModule_ReplyWithError)(self.0, text.as_ptr()) };
+    }
+}
+
+/// To whom a command is sent.
+#[derive(Clone, Copy)]
+pub enum Recipients {
+    /// Replicas and the append-only file.
+    All,
+    /// The append-only file.
+    AppendOnlyFile,
+}
+
+/// A class of keyspace events, as `notify-keyspace-events` selects them.
+#[derive(Clone, Copy)]
+#[repr(i32)]
+pub enum EventClass {
+    /// `e`
+    Evicted = raw::REDISMODULE_NOTIFY_EVICTED,
+    /// `d`
+    Module = raw::REDISMODULE_NOTIFY_MODULE,
+}
+
+/// A string of the server's that we made.
+pub struct Text(*mut raw::RedisModuleString);
+
+impl Text {
+    /// From any bytes.
+    pub fn new(bytes: &[u8]) -> Self {
+        // SAFETY: the server copies the bytes; without a context the string is ours to free.
+        Self(unsafe { api!(RedisModule_CreateString)(std::ptr::null_mut(), bytes.as_ptr().cast(), bytes.len()) })
+    }
+
+    /// As an argument.
+    pub fn arg(&self) -> Arg<'_> {
+        // SAFETY: the string lives as long as `self`.
+        unsafe { Arg::new(self.0) }
+    }
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        // SAFETY: we made it, and nobody else frees it.
+        unsafe { api!(RedisModule_FreeString)(std::ptr::null_mut(), self.0) };
+    }
+}
+
+/// Writes to the server's log. The text is never a format, and cut at a NUL.
+pub fn log(level: LogLevel, text: &str) {
+    let level = match level {
+        LogLevel::Notice => c"notice",
+        LogLevel::Warning => c"warning",
+    };
+    let clean: Vec<u8> = text.bytes().map(|b| if b < b' ' { b' ' } else { b }).collect();
+    let text = CString::new(clean).unwrap_or_default();
+    // SAFETY: the format takes exactly the one text; no context is needed to log.
+    unsafe { api!(RedisModule_Log)(std::ptr::null_mut(), level.as_ptr(), c"expcache: %s".as_ptr(), text.as_ptr()) };
+}
+
+/// How much a line of the log matters.
+#[derive(Clone, Copy)]
+pub enum LogLevel {
+    /// Good to know.
+    Notice,
+    /// Needs somebody's attention.
+    Warning,
+}

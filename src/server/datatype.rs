@@ -1,0 +1,325 @@
+//! The data type: what the server asks of a value that it keeps for us.
+//!
+//! `free` may run on any thread and touches only the value. All others run on the main thread, or in a child that has a copy
+//! of everything; none of them writes.
+
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use expcache_core::entry::Entry;
+use redis_module::raw;
+
+use super::api::{api, api_if_any};
+use super::context::{Arg, Ctx, LogLevel, Text, log};
+use super::guard;
+use super::key::{as_entry, into_raw};
+use super::state;
+use crate::command::types::{policy_words, restore_policy};
+
+/// Nine characters, as the server demands.
+const NAME: &std::ffi::CStr = c"exp-cache";
+/// Version of what `rdb_save` and `aux_save` write.
+const ENCODING_VERSION: c_int = 1;
+/// Freeing more than this many bytes is left to a thread.
+const FREE_ASIDE_FROM: usize = 64 << 10;
+/// The effort from which the server frees aside is 64.
+const FREE_ASIDE: usize = 65;
+
+static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Our type, as the server knows it.
+pub(super) fn data_type() -> *mut raw::RedisModuleType {
+    TYPE.load(Ordering::Relaxed)
+}
+
+/// Registers the type.
+pub(super) fn register(ctx: &Ctx) -> Result<(), String> {
+    // SAFETY: the structure has no invalid all-zero field: numbers and optional functions.
+    let mut methods: raw::RedisModuleTypeMethods = unsafe { std::mem::zeroed() };
+    methods.version = raw::REDISMODULE_TYPE_METHOD_VERSION.into();
+    methods.rdb_load = Some(rdb_load);
+    methods.rdb_save = Some(rdb_save);
+    methods.aof_rewrite = Some(aof_rewrite);
+    methods.free = Some(free);
+    methods.digest = Some(digest);
+    methods.unlink2 = Some(unlink2);
+    methods.copy2 = Some(copy2);
+    methods.mem_usage2 = Some(mem_usage2);
+    methods.free_effort2 = Some(free_effort2);
+    methods.defrag = Some(defrag);
+    methods.aux_load = Some(aux_load);
+    methods.aux_save = Some(aux_save);
+    methods.aux_save2 = Some(aux_save);
+    methods.aux_save_triggers = raw::REDISMODULE_AUX_BEFORE_RDB as c_int;
+    // SAFETY: the server copies what it needs of the structure.
+    let made = unsafe { api!(RedisModule_CreateDataType)(ctx.raw(), NAME.as_ptr(), ENCODING_VERSION, &mut methods) };
+    TYPE.store(made, Ordering::Relaxed);
+    if made.is_null() { Err("the data type could not be registered".into()) } else { Ok(()) }
+}
+
+// ---- saved and loaded ----
+
+unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
+    guard((), || {
+        // SAFETY: the server hands us a value of ours and a live file.
+        let (entry, db) = unsafe { (&*as_entry(value), api!(RedisModule_GetDbIdFromIO)(io)) };
+        let metadata = state::with(|s| metadata(s, db, entry));
+        save_bytes(io, &metadata);
+        save_bytes(io, entry.payload());
+    });
+}
+
+unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *mut c_void {
+    guard(std::ptr::null_mut(), || {
+        if version != ENCODING_VERSION {
+            log(LogLevel::Warning, &format!("cannot load an entry of encoding version {version}"));
+            return std::ptr::null_mut();
+        }
+        let Some(entry) = load_bytes(io)
+            .zip(load_bytes(io))
+            .and_then(|(metadata, payload)| Entry::decode(metadata.bytes(), payload.bytes()))
+        else {
+            log(LogLevel::Warning, "an entry is truncated or malformed");
+            return std::ptr::null_mut();
+        };
+        into_raw(entry)
+    })
+}
+
+unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::RedisModuleString, value: *mut c_void) {
+    guard((), || {
+        // SAFETY: the server hands us a value of ours and a live file.
+        let (entry, db) = unsafe { (&*as_entry(value), api!(RedisModule_GetDbIdFromIO)(io)) };
+        // What is dead stays so by not being written. The server writes the expiry itself.
+        let Some(metadata) = state::with(|s| (!s.is_dead(db, entry)).then(|| metadata(s, db, entry))) else { return };
+        let payload = entry.payload();
+        // SAFETY: the variable arguments are what the format says: a string, a number, twice bytes with their length.
+        unsafe {
+            api!(RedisModule_EmitAOF)(
+                io,
+                c"EXPCACHE.RESTORE".as_ptr(),
+                c"slbb".as_ptr(),
+                key,
+                -1i64,
+                metadata.as_ptr(),
+                metadata.len(),
+                payload.as_ptr(),
+                payload.len(),
+            );
+        }
+    });
+}
+
+/// An entry's metadata as it is saved and replicated.
+pub fn metadata(s: &state::State, db: i32, entry: &Entry) -> Vec<u8> {
+    let names = s.names(db, entry);
+    let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
+    entry.encode(&names.type_name, &tags, s.is_dead(db, entry))
+}
+
+/// Policies are saved once, before the keys, and only if they are not those of a fresh server.
+unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
+    guard((), || {
+        let policies: Vec<Vec<Vec<u8>>> = state::with(|s| {
+            if s.types.are_initial() {
+                return Vec::new();
+            }
+            let defined = s.types.iter().filter_map(|(_, t)| Some(policy_words(&t.name, t.policy.as_ref()?)));
+            defined.collect()
+        });
+        if policies.is_empty() {
+            return;
+        }
+        save_number(io, policies.len() as u64);
+        for words in policies {
+            save_number(io, words.len() as u64);
+            for word in words {
+                save_bytes(io, &word);
+            }
+        }
+    });
+}
+
+unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when: c_int) -> c_int {
+    guard(raw::REDISMODULE_ERR as c_int, || match load_policies(io, version) {
+        Some(()) => raw::REDISMODULE_OK as c_int,
+        None => {
+            log(LogLevel::Warning, "the saved policies are truncated, malformed or of a newer version");
+            raw::REDISMODULE_ERR as c_int
+        }
+    })
+}
+
+fn load_policies(io: *mut raw::RedisModuleIO, version: c_int) -> Option<()> {
+    /// More than the words of any policy, all formats named.
+    const MOST_WORDS: u64 = 1024;
+    if version != ENCODING_VERSION {
+        return None;
+    }
+    state::with(|s| s.types.forget_policies());
+    for _ in 0..load_number(io).filter(|count| *count <= u16::MAX.into())? {
+        let count = load_number(io).filter(|count| *count <= MOST_WORDS)?;
+        let words: Vec<Buffer> = (0..count).map(|_| load_bytes(io)).collect::<Option<_>>()?;
+        let texts: Vec<Text> = words.iter().map(|word| Text::new(word.bytes())).collect();
+        let strings: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
+        // SAFETY: the strings live to the end of this scope.
+        let args = unsafe { super::context::Args::new(strings.as_ptr().cast_mut(), strings.len() as c_int, 0) };
+        restore_policy(args).ok()?;
+    }
+    Some(())
+}
+
+fn save_bytes(io: *mut raw::RedisModuleIO, bytes: &[u8]) {
+    // SAFETY: the file is live; the server copies the bytes.
+    unsafe { api!(RedisModule_SaveStringBuffer)(io, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+fn save_number(io: *mut raw::RedisModuleIO, number: u64) {
+    // SAFETY: the file is live.
+    unsafe { api!(RedisModule_SaveUnsigned)(io, number) };
+}
+
+/// Bytes that the server read for us.
+struct Buffer {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Buffer {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the server gave us so many bytes, ours until we free them.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once.
+        unsafe { api!(RedisModule_Free)(self.start.cast()) };
+    }
+}
+
+fn has_failed(io: *mut raw::RedisModuleIO) -> bool {
+    // SAFETY: the file is live.
+    unsafe { api!(RedisModule_IsIOError)(io) != 0 }
+}
+
+fn load_bytes(io: *mut raw::RedisModuleIO) -> Option<Buffer> {
+    let mut len = 0;
+    // SAFETY: the file is live.
+    let start: *mut u8 = unsafe { api!(RedisModule_LoadStringBuffer)(io, &mut len) }.cast();
+    (!start.is_null()).then_some(Buffer { start, len }).filter(|_| !has_failed(io))
+}
+
+fn load_number(io: *mut raw::RedisModuleIO) -> Option<u64> {
+    // SAFETY: the file is live.
+    let number = unsafe { api!(RedisModule_LoadUnsigned)(io) };
+    (!has_failed(io)).then_some(number)
+}
+
+// ---- moved, copied, freed ----
+
+/// The key's name and database, for as long as the callback runs.
+struct Place {
+    ctx: *mut raw::RedisModuleKeyOptCtx,
+}
+
+impl Place {
+    fn key(&self) -> Option<Arg<'_>> {
+        // SAFETY: the context is live during the callback.
+        unsafe {
+            let name = api!(RedisModule_GetKeyNameFromOptCtx)(self.ctx).cast_mut();
+            (!name.is_null()).then(|| Arg::new(name))
+        }
+    }
+
+    fn db(&self) -> i32 {
+        // SAFETY: the context is live during the callback.
+        unsafe { api!(RedisModule_GetDbIdFromOptCtx)(self.ctx) }
+    }
+}
+
+unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
+    guard((), || {
+        let place = Place { ctx };
+        // SAFETY: the value is ours, and nobody else uses it during the callback.
+        let entry = unsafe { &mut *as_entry(value.cast_mut()) };
+        if let Some(key) = place.key() {
+            let key = key.bytes();
+            state::with(|s| s.unlink(place.db(), key, entry));
+        }
+    });
+}
+
+unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) -> *mut c_void {
+    guard(std::ptr::null_mut(), || {
+        let db = Place { ctx }.db();
+        // SAFETY: the value is ours.
+        let entry = unsafe { &*as_entry(value.cast_mut()) };
+        let (names, dead) = state::with(|s| (s.names(db, entry), s.is_dead(db, entry)));
+        entry.copy(names, dead).map_or(std::ptr::null_mut(), into_raw)
+    })
+}
+
+/// On any thread.
+unsafe extern "C" fn free(value: *mut c_void) {
+    // SAFETY: the server gives the value up.
+    drop(unsafe { Box::from_raw(as_entry(value)) });
+}
+
+unsafe extern "C" fn free_effort2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) -> usize {
+    // SAFETY: the value is ours.
+    let size = unsafe { &*as_entry(value.cast_mut()) }.size_bytes();
+    if size >= FREE_ASIDE_FROM { FREE_ASIDE } else { 1 }
+}
+
+unsafe extern "C" fn mem_usage2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void, _sample: usize) -> usize {
+    // SAFETY: the value is ours; the server measures the block that it allocated.
+    unsafe {
+        let entry = &*as_entry(value.cast_mut());
+        match api_if_any!(RedisModule_MallocSize) {
+            Some(size) => size(value.cast_mut()),
+            None => entry.size_bytes(),
+        }
+    }
+}
+
+unsafe extern "C" fn defrag(
+    ctx: *mut raw::RedisModuleDefragCtx,
+    _key: *mut raw::RedisModuleString,
+    value: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: an entry is one block and nothing points to it but the key, so it may be moved as it is.
+    unsafe {
+        let moved = api!(RedisModule_DefragAlloc)(ctx, *value);
+        if !moved.is_null() {
+            *value = moved;
+        }
+    }
+    0
+}
+
+/// What two equal entries agree in; uses are not counted.
+unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_void) {
+    guard((), || {
+        // SAFETY: the value is ours, the digest live.
+        let (entry, db) = unsafe { (&*as_entry(value), api!(RedisModule_GetDbIdFromDigest)(digest)) };
+        let mut names = state::with(|s| s.names(db, entry));
+        names.tags.sort();
+        let extras = entry.extras();
+        let add = |bytes: &[u8]| {
+            // SAFETY: the digest is live; it copies the bytes.
+            unsafe { api!(RedisModule_DigestAddStringBuffer)(digest, bytes.as_ptr().cast(), bytes.len()) };
+        };
+        add(entry.payload());
+        add(&names.type_name);
+        names.tags.iter().for_each(|tag| add(tag));
+        for number in [entry.created_ms(), extras.grace_ms] {
+            add(&number.to_le_bytes());
+        }
+        add(extras.format.unwrap_or_default());
+        add(extras.meta.unwrap_or_default());
+        // SAFETY: the digest is live.
+        unsafe { api!(RedisModule_DigestEndSequence)(digest) };
+    });
+}

@@ -1,0 +1,181 @@
+//! What happens to keys and databases behind our back, and what it means for the index.
+//!
+//! Every way in which a key can come, go or move ends in one of these (tried on every supported server):
+//!
+//! | what | how we learn of it |
+//! |---|---|
+//! | our own commands | they link by themselves |
+//! | a key goes, in whatever way: deleted, expired, evicted, overwritten, renamed, moved, trimmed | the type's `unlink2` |
+//! | a key comes by `RENAME`, `MOVE`, `COPY`, `RESTORE` | `rename_to`, `move_to`, `copy_to`, `restore` |
+//! | a key is loaded (RDB, full synchronization, slot migration) | `loaded` |
+//! | a database, or all, is emptied at once | the event of flushing, which comes before the values are freed |
+//! | two databases are exchanged | the event of swapping |
+//!
+//! `new` is not used: some servers send it before the old name is unlinked. Loading into a database beside the live one
+//! is not opted in to, so a replica is flushed and loaded like anybody else.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use redis_module::raw;
+
+use super::api::{api, api_if_any};
+use super::context::{Arg, Ctx, LogLevel, Text, log};
+use super::key::{Found, Mode};
+use super::state::{self, Cause};
+use super::{guard, reclaim};
+
+/// Subscribes to all of it.
+pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
+    let wanted = raw::REDISMODULE_NOTIFY_GENERIC
+        | raw::REDISMODULE_NOTIFY_EXPIRED
+        | raw::REDISMODULE_NOTIFY_EVICTED
+        | raw::REDISMODULE_NOTIFY_LOADED;
+    // Being subscribed to trimming makes servers that migrate slots atomically unlink key by key.
+    // SAFETY: asks a question.
+    let known = api_if_any!(RedisModule_GetKeyspaceNotificationFlagsAll).map_or(0, |all| unsafe { all() });
+    let events = wanted | known & raw::REDISMODULE_NOTIFY_KEY_TRIMMED;
+    // SAFETY: the context is that of loading the module; the callbacks live as long as the module, which is never unloaded.
+    unsafe {
+        if api!(RedisModule_SubscribeToKeyspaceEvents)(ctx.raw(), events, Some(on_key)) != raw::REDISMODULE_OK as c_int
+        {
+            return Err("the server refused the subscription to keyspace events".into());
+        }
+        let on: [(u64, unsafe extern "C" fn(_, _, _, _)); 5] = [
+            (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
+            (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
+            (raw::REDISMODULE_EVENT_LOADING, on_loading),
+            (raw::REDISMODULE_EVENT_FORK_CHILD, on_fork),
+            (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
+        ];
+        for (id, callback) in on {
+            let event = raw::RedisModuleEvent { id, dataver: 1 };
+            if api!(RedisModule_SubscribeToServerEvent)(ctx.raw(), event, Some(callback))
+                != raw::REDISMODULE_OK as c_int
+            {
+                return Err(format!("the server refused the subscription to event {id}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+unsafe extern "C" fn on_key(
+    ctx: *mut raw::RedisModuleCtx,
+    _class: c_int,
+    event: *const c_char,
+    key: *mut raw::RedisModuleString,
+) -> c_int {
+    guard((), || {
+        // SAFETY: all three are live during the callback.
+        let (ctx, event, key) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event).to_bytes(), Arg::new(key)) };
+        match event {
+            b"loaded" | b"restore" | b"rename_to" | b"move_to" | b"copy_to" => link_by_name(&ctx, key),
+            b"del" => count_gone(&ctx, key, Cause::Deleted),
+            b"expired" => count_gone(&ctx, key, Cause::Expired),
+            b"evicted" => count_gone(&ctx, key, Cause::Evicted),
+            _ => (),
+        }
+    });
+    raw::REDISMODULE_OK as c_int
+}
+
+/// Puts what the key holds into the index, if it is an entry.
+fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
+    // The name may stand on the server's stack, so a name of our own is used to open it.
+    let name = Text::new(key.bytes());
+    let mut opened = ctx.open(name.arg(), Mode::Peek);
+    let Found::Entry(entry) = opened.found() else { return };
+    if entry.is_linked() {
+        return;
+    }
+    let dead = entry.was_dead();
+    if !state::with(|s| s.link_loose(ctx.db(), key.bytes(), entry)) {
+        log(LogLevel::Warning, "the index is full; an entry is left out of it");
+    }
+    if dead {
+        reclaim::schedule(ctx);
+    }
+}
+
+fn count_gone(ctx: &Ctx, key: Arg<'_>, cause: Cause) {
+    state::with(|s| {
+        // Almost every event is about a key of another type.
+        if s.has_gone() {
+            s.count_gone(ctx.db(), key.bytes(), cause);
+        }
+    });
+}
+
+unsafe extern "C" fn on_flush(
+    _ctx: *mut raw::RedisModuleCtx,
+    _event: raw::RedisModuleEvent,
+    phase: u64,
+    data: *mut c_void,
+) {
+    if phase != raw::REDISMODULE_SUBEVENT_FLUSHDB_START {
+        return;
+    }
+    guard((), || {
+        // SAFETY: that is what this event comes with.
+        let info = unsafe { &*data.cast::<raw::RedisModuleFlushInfo>() };
+        state::with(|s| s.flush((info.dbnum >= 0).then_some(info.dbnum)));
+    });
+}
+
+unsafe extern "C" fn on_swap(
+    _ctx: *mut raw::RedisModuleCtx,
+    _event: raw::RedisModuleEvent,
+    _phase: u64,
+    data: *mut c_void,
+) {
+    guard((), || {
+        // SAFETY: that is what this event comes with.
+        let info = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
+        state::with(|s| s.swap(info.dbnum_first, info.dbnum_second));
+    });
+}
+
+/// What is loaded brings its policies along; if it brings none, they were the initial ones.
+unsafe extern "C" fn on_loading(
+    ctx: *mut raw::RedisModuleCtx,
+    _event: raw::RedisModuleEvent,
+    phase: u64,
+    _data: *mut c_void,
+) {
+    guard((), || match phase {
+        raw::REDISMODULE_SUBEVENT_LOADING_RDB_START
+        | raw::REDISMODULE_SUBEVENT_LOADING_AOF_START
+        | raw::REDISMODULE_SUBEVENT_LOADING_REPL_START => state::with(|s| s.types.reset_policies()),
+        raw::REDISMODULE_SUBEVENT_LOADING_ENDED => {
+            // SAFETY: live during the callback.
+            reclaim::schedule(&unsafe { Ctx::new(ctx) });
+        }
+        _ => (),
+    });
+}
+
+unsafe extern "C" fn on_fork(
+    ctx: *mut raw::RedisModuleCtx,
+    _event: raw::RedisModuleEvent,
+    phase: u64,
+    _data: *mut c_void,
+) {
+    guard((), || {
+        let born = phase == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
+        state::with(|s| s.saving = born);
+        if born {
+            // SAFETY: live during the callback.
+            super::policies::schedule(&unsafe { Ctx::new(ctx) });
+        }
+    });
+}
+
+unsafe extern "C" fn on_role(
+    ctx: *mut raw::RedisModuleCtx,
+    _event: raw::RedisModuleEvent,
+    _phase: u64,
+    _data: *mut c_void,
+) {
+    // SAFETY: live during the callback.
+    guard((), || reclaim::schedule(&unsafe { Ctx::new(ctx) }));
+}

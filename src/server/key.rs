@@ -1,0 +1,135 @@
+//! Keys, opened; and the way from a server's pointer to an entry and back.
+
+use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
+
+use expcache_core::entry::{Entry, TAIL_LEN_OFFSET};
+use redis_module::raw;
+
+use super::api::api;
+use super::context::{Arg, Ctx};
+use super::datatype::data_type;
+
+/// How a key is opened.
+#[derive(Clone, Copy)]
+pub enum Mode {
+    /// As a client's read: it counts for LRU and LFU and in `keyspace_hits`.
+    Read,
+    /// A look that leaves no trace, where the server knows how to.
+    Peek,
+    /// As a client's write.
+    Write,
+}
+
+/// An open key.
+pub struct Key<'c> {
+    raw: *mut raw::RedisModuleKey,
+    name: Arg<'c>,
+    ctx: PhantomData<&'c Ctx>,
+}
+
+/// What a key holds.
+pub enum Found<'k> {
+    /// Nothing.
+    Missing,
+    /// An entry.
+    Entry(&'k mut Entry),
+    /// A value of another type.
+    Foreign,
+}
+
+impl<'c> Key<'c> {
+    pub(super) fn open(ctx: &'c Ctx, name: Arg<'c>, mode: Mode) -> Self {
+        let mode = match mode {
+            Mode::Read => raw::REDISMODULE_READ,
+            Mode::Peek => {
+                raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOTOUCH | raw::REDISMODULE_OPEN_KEY_NOEFFECTS
+            }
+            Mode::Write => raw::REDISMODULE_READ | raw::REDISMODULE_WRITE,
+        };
+        // SAFETY: context and name are live for as long as the key is open.
+        let raw = unsafe { api!(RedisModule_OpenKey)(ctx.raw(), name.raw(), mode as c_int) };
+        Self { raw, name, ctx: PhantomData }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> Arg<'c> {
+        self.name
+    }
+
+    /// What it holds.
+    pub fn found(&mut self) -> Found<'_> {
+        // SAFETY: the key is open (or null, which counts as empty).
+        unsafe { found(self.raw) }
+    }
+
+    /// When the server expires it, unix ms.
+    pub fn expire_at_ms(&self) -> Option<i64> {
+        // SAFETY: the key is open.
+        let moment = unsafe { api!(RedisModule_GetAbsExpire)(self.raw) };
+        (moment != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(moment)
+    }
+
+    /// Sets or takes away its expiry. It must be open for writing and hold something.
+    pub fn set_expire_at_ms(&mut self, moment: Option<i64>) {
+        let moment = moment.unwrap_or(i64::from(raw::REDISMODULE_NO_EXPIRE));
+        // SAFETY: the key is open.
+        unsafe { api!(RedisModule_SetAbsExpire)(self.raw, moment) };
+    }
+
+    /// Puts an entry where there is nothing. The key must be open for writing.
+    pub fn create(&mut self, entry: Box<Entry>) {
+        // SAFETY: the key is open; the server owns the value from now on and hands it to our type's callbacks.
+        unsafe { api!(RedisModule_ModuleTypeSetValue)(self.raw, data_type(), into_raw(entry)) };
+    }
+
+    /// Puts an entry in the place of an entry, keeping expiry and access statistics; returns the old one, which the caller
+    /// has taken out of the index. The key must be open for writing.
+    pub fn replace(&mut self, entry: Box<Entry>) -> Option<Box<Entry>> {
+        let mut old = std::ptr::null_mut();
+        // SAFETY: the key is open; the old value was ours (an entry) and is nobody's any more, so it becomes a box again.
+        unsafe {
+            api!(RedisModule_ModuleTypeReplaceValue)(self.raw, data_type(), into_raw(entry), &mut old);
+            (!old.is_null()).then(|| Box::from_raw(as_entry(old)))
+        }
+    }
+}
+
+impl Drop for Key<'_> {
+    fn drop(&mut self) {
+        if !self.raw.is_null() {
+            // SAFETY: opened by us, closed once.
+            unsafe { api!(RedisModule_CloseKey)(self.raw) };
+        }
+    }
+}
+
+/// What an open key holds.
+///
+/// # Safety
+/// `key` must be open, or null, and nobody may use its value in another way while the result lives.
+pub(super) unsafe fn found<'k>(key: *mut raw::RedisModuleKey) -> Found<'k> {
+    // SAFETY: the caller vouches for the key; a value of our type is an entry.
+    unsafe {
+        match api!(RedisModule_KeyType)(key) as isize {
+            raw::REDISMODULE_KEYTYPE_EMPTY => Found::Missing,
+            raw::REDISMODULE_KEYTYPE_MODULE if api!(RedisModule_ModuleTypeGetType)(key) == data_type() => {
+                Found::Entry(&mut *as_entry(api!(RedisModule_ModuleTypeGetValue)(key)))
+            }
+            _ => Found::Foreign,
+        }
+    }
+}
+
+/// The server keeps one address a value; an entry knows its own length.
+pub(super) fn into_raw(entry: Box<Entry>) -> *mut c_void {
+    Box::into_raw(entry).cast()
+}
+
+/// # Safety
+/// `value` must come from [`into_raw`] and be alive.
+pub(super) unsafe fn as_entry(value: *mut c_void) -> *mut Entry {
+    // SAFETY: an entry is at least as long as its head, in which its tail's length stands at that place, aligned.
+    let tail_len = unsafe { *value.byte_add(TAIL_LEN_OFFSET).cast::<u32>() };
+    std::ptr::slice_from_raw_parts_mut(value.cast::<u8>(), tail_len as usize) as *mut Entry
+}

@@ -1,0 +1,344 @@
+//! What the module knows: the index of each database, the types, the configuration.
+//!
+//! There is one state, and only the main thread touches it (threads that hold the server's lock count as such). No call
+//! into the server that may call us back (deleting a key, for one) happens while it is borrowed; a guard at run time proves
+//! it, and ends in an error rather than in two owners.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
+
+use expcache_core::entry::{Entry, Names};
+use expcache_core::index::{Bytes, Index};
+use expcache_core::types::{Counters, DEFAULT_TYPE, Types};
+
+use super::alloc::weighed;
+use super::config::Config;
+
+/// See the module's head.
+pub struct State {
+    databases: Vec<Database>,
+    /// All types.
+    pub types: Types,
+    /// The configuration.
+    pub config: Config,
+    /// Is a child of the server saving? Then what is merely good to know is not written: each touched page would be copied.
+    pub saving: bool,
+    /// Is the timer set that reclaims dead entries?
+    pub reclaim_is_due: bool,
+    /// Are the entries that are unlinked now about to be freed for sure?
+    pub discarding: bool,
+    /// Are the entries that are deleted now evicted by us?
+    pub evicting: bool,
+    /// The entry that was unlinked last, until the event that says why.
+    gone: Option<Gone>,
+    hasher: RandomState,
+    clock_us: u64,
+    dice: u64,
+}
+
+#[derive(Default)]
+struct Database {
+    index: Box<Index>,
+    index_bytes: isize,
+}
+
+struct Gone {
+    name: u64,
+    type_id: u16,
+    was_dead: bool,
+}
+
+/// Why an entry went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A command deleted it.
+    Deleted,
+    /// Its time was over.
+    Expired,
+    /// It made room.
+    Evicted,
+}
+
+struct MainThread(RefCell<Option<State>>);
+
+// SAFETY: only touched by the main thread, or by a thread that holds the server's lock, which excludes the former.
+unsafe impl Sync for MainThread {}
+
+static STATE: MainThread = MainThread(RefCell::new(None));
+
+/// Asks or changes the state. `work` must not call the server.
+pub fn with<R>(work: impl FnOnce(&mut State) -> R) -> R {
+    work(STATE.0.borrow_mut().get_or_insert_with(State::new))
+}
+
+impl State {
+    fn new() -> Self {
+        let hasher = RandomState::new();
+        let dice = hasher.hash_one(0) | 1;
+        Self {
+            databases: Vec::new(),
+            types: Types::default(),
+            config: Config::default(),
+            saving: false,
+            reclaim_is_due: false,
+            discarding: false,
+            evicting: false,
+            gone: None,
+            hasher,
+            clock_us: 0,
+            dice,
+        }
+    }
+
+    // ---- time and chance ----
+
+    /// Now, unix µs; never twice the same, so uses have an order.
+    pub fn now_us(&mut self) -> u64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        self.clock_us = now.map_or(0, |since| since.as_micros() as u64).max(self.clock_us + 1);
+        self.clock_us
+    }
+
+    /// Any number (xorshift64*; Vigna, 2016).
+    pub fn random(&mut self) -> u64 {
+        self.dice ^= self.dice >> 12;
+        self.dice ^= self.dice << 25;
+        self.dice ^= self.dice >> 27;
+        self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    // ---- the index of each database ----
+
+    /// The index of a database.
+    pub fn index(&self, db: i32) -> Option<&Index> {
+        usize::try_from(db).ok().and_then(|at| self.databases.get(at)).map(|d| &*d.index)
+    }
+
+    /// Every database's index.
+    pub fn indexes(&self) -> impl Iterator<Item = (i32, &Index)> {
+        (0..).zip(self.databases.iter().map(|d| &*d.index))
+    }
+
+    /// Changes the index of a database, noting what that does to its size.
+    fn change<R>(&mut self, db: i32, work: impl FnOnce(&mut Index) -> R) -> Option<R> {
+        let at = usize::try_from(db).ok()?;
+        if self.databases.len() <= at {
+            self.databases.resize_with(at + 1, Database::default);
+        }
+        let database = self.databases.get_mut(at)?;
+        let (result, bytes) = weighed(|| work(&mut database.index));
+        database.index_bytes += bytes;
+        Some(result)
+    }
+
+    /// Bytes of memory that all indexes take.
+    pub fn index_bytes(&self) -> u64 {
+        self.databases.iter().map(|d| u64::try_from(d.index_bytes).unwrap_or(0)).sum()
+    }
+
+    /// Puts an entry into the index, with these tags. `false` when there is no room for it.
+    #[must_use]
+    pub fn link(&mut self, db: i32, key: &[u8], entry: &mut Entry, type_id: u16, tags: &[&[u8]]) -> bool {
+        let linked = self.change(db, |index| index.link(entry, key, type_id, tags.iter().copied())) == Some(true);
+        if linked && let Some(known) = self.types.get_mut(type_id) {
+            known.entries += 1;
+            known.payload_bytes += entry.payload().len() as u64;
+        }
+        linked
+    }
+
+    /// Puts an entry into the index that carries its names. `false` when there is no room for it.
+    #[must_use]
+    pub fn link_loose(&mut self, db: i32, key: &[u8], entry: &mut Entry) -> bool {
+        let names = entry.take_names();
+        // Rather more types than the configuration allows than an entry without one.
+        let type_id = self.types.know(&names.type_name, usize::MAX).unwrap_or(DEFAULT_TYPE);
+        let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
+        self.link(db, key, entry, type_id, &tags)
+    }
+
+    /// Takes an entry out of the index because its key goes. It may go on under another name or in another database, so it
+    /// carries its names from now on, unless it is known to be freed.
+    pub fn unlink(&mut self, db: i32, key: &[u8], entry: &mut Entry) {
+        let names = if self.discarding { Names::default() } else { self.names(db, entry) };
+        if let Some(dead) = self.drop_from_index(db, key, entry) {
+            entry.carry(names, dead);
+            self.gone = Some(Gone { name: self.hasher.hash_one((db, key)), type_id: entry.type_id(), was_dead: dead });
+        }
+    }
+
+    /// Takes an entry out of the index that another is about to replace.
+    pub fn supersede(&mut self, db: i32, key: &[u8], entry: &mut Entry) {
+        self.drop_from_index(db, key, entry);
+    }
+
+    fn drop_from_index(&mut self, db: i32, key: &[u8], entry: &mut Entry) -> Option<bool> {
+        let dead = self.change(db, |index| index.unlink(entry, key))??;
+        if let Some(known) = self.types.get_mut(entry.type_id()) {
+            known.entries -= 1;
+            known.payload_bytes -= entry.payload().len() as u64;
+            known.count_reclaimed(u64::from(dead));
+        }
+        Some(dead)
+    }
+
+    /// The names of an entry, in the index or not.
+    pub fn names(&self, db: i32, entry: &Entry) -> Names {
+        match (entry.names(), self.index(db)) {
+            (Some(names), _) => names.clone(),
+            (None, Some(index)) => index.names(entry, &self.types.get(entry.type_id()).name),
+            (None, None) => Names::default(),
+        }
+    }
+
+    /// Is this entry dead: invalidated and not yet reclaimed?
+    pub fn is_dead(&self, db: i32, entry: &Entry) -> bool {
+        if entry.is_linked() { self.index(db).is_some_and(|index| index.is_dead(entry)) } else { entry.was_dead() }
+    }
+
+    /// Forgets a database's index, or all of them: its keys are gone, all at once. Freeing it is a thread's work.
+    pub fn flush(&mut self, db: Option<i32>) {
+        let range = match db.map(usize::try_from) {
+            None => 0..self.databases.len(),
+            Some(Ok(at)) if at < self.databases.len() => at..at + 1,
+            Some(_) => return,
+        };
+        for database in self.databases.get_mut(range).unwrap_or_default() {
+            let old = std::mem::take(database);
+            for (type_id, entries) in old.index.types() {
+                if let Some(known) = self.types.get_mut(type_id) {
+                    known.entries -= entries;
+                    known.payload_bytes -= old.index.type_bytes(type_id).payload;
+                    known.count_reclaimed(old.index.type_dead(type_id));
+                }
+            }
+            if !old.index.is_empty() {
+                // Without a thread it is freed here.
+                let _ = std::thread::Builder::new().name("expcache-free".into()).spawn(move || drop(old));
+            }
+        }
+    }
+
+    /// Exchanges two databases' indexes, as `SWAPDB` did their keys.
+    pub fn swap(&mut self, first: i32, second: i32) {
+        let (Ok(a), Ok(b)) = (usize::try_from(first), usize::try_from(second)) else { return };
+        if self.databases.len() <= a.max(b) {
+            self.databases.resize_with(a.max(b) + 1, Database::default);
+        }
+        self.databases.swap(a, b);
+    }
+
+    /// Makes every entry of a database dead that bears any of the tags; returns how many were not before.
+    pub fn invalidate_tags(&mut self, db: i32, tags: &[&[u8]]) -> u64 {
+        self.change(db, |index| index.invalidate_tags(tags.iter().copied())).unwrap_or(0)
+    }
+
+    /// Gives up on a dead id whose key is not there.
+    pub fn drop_dead(&mut self, db: i32, id: u32) {
+        self.change(db, |index| index.drop_dead(id));
+    }
+
+    /// How many dead entries wait to be reclaimed, in all databases.
+    pub fn dead_len(&self) -> u64 {
+        self.indexes().map(|(_, index)| index.dead_len()).sum()
+    }
+
+    // ---- types ----
+
+    /// The type of an entry that does not say: the one in its key's name, if it is defined, else `default`.
+    pub fn type_by_key(&self, key: &[u8]) -> u16 {
+        let (first, second) = expcache_core::key::type_in_key(&self.config.prefix, key);
+        let defined = |name: Option<&[u8]>| name.and_then(|name| self.types.defined_id(name));
+        defined(first).or_else(|| defined(second)).unwrap_or(DEFAULT_TYPE)
+    }
+
+    // ---- counting ----
+
+    /// The counters of a type.
+    pub fn counters(&mut self, type_id: u16) -> Option<&mut Counters> {
+        self.types.get_mut(type_id).map(|known| &mut known.counters)
+    }
+
+    /// Starts counting anew.
+    pub fn reset_counters(&mut self) {
+        for id in 0..u16::MAX {
+            let waiting = self.type_dead(id);
+            let Some(known) = self.types.get_mut(id) else { break };
+            known.counters = Counters::default();
+            known.dead_before_reset = waiting;
+        }
+    }
+
+    /// How many entries of a type are dead and not yet reclaimed, in all databases.
+    pub fn type_dead(&self, type_id: u16) -> u64 {
+        self.indexes().map(|(_, index)| index.type_dead(type_id)).sum()
+    }
+
+    /// Says where the types' counts disagree with the indexes.
+    pub fn check_types(&self, report: &mut dyn FnMut(String)) {
+        for (id, known) in self.types.iter() {
+            let entries: u64 = self.indexes().map(|(_, index)| index.type_len(id) + index.type_dead(id)).sum();
+            let payload_bytes = self.type_bytes(id).payload;
+            if (entries, payload_bytes) != (known.entries, known.payload_bytes) {
+                report(format!(
+                    "type '{}': counts {} entries of {} bytes; the indexes have {entries} of {payload_bytes}",
+                    String::from_utf8_lossy(&known.name),
+                    known.entries,
+                    known.payload_bytes
+                ));
+            }
+        }
+    }
+
+    /// Counts a read that found nothing.
+    pub fn count_miss(&mut self, key: &[u8]) {
+        let type_id = self.type_by_key(key);
+        if let Some(counters) = self.counters(type_id) {
+            counters.misses += 1;
+        }
+    }
+
+    /// Counts an entry that went, if the event that says why is about the one unlinked last.
+    pub fn count_gone(&mut self, db: i32, key: &[u8], cause: Cause) {
+        if self.evicting {
+            // The event that counts is still to come.
+            return;
+        }
+        let Some(gone) = self.gone.take() else { return };
+        if gone.was_dead || gone.name != self.hasher.hash_one((db, key)) {
+            return;
+        }
+        if let Some(counters) = self.counters(gone.type_id) {
+            match cause {
+                Cause::Deleted => counters.deletes += 1,
+                Cause::Expired => counters.expired += 1,
+                Cause::Evicted => counters.evicted += 1,
+            }
+        }
+    }
+
+    /// The `rank`-th entry of a type over all databases.
+    pub fn type_member(&self, type_id: u16, mut rank: u64) -> Option<(i32, &[u8])> {
+        for (db, index) in self.indexes() {
+            let here = index.type_len(type_id) + index.type_dead(type_id);
+            if rank < here {
+                return index.type_member(type_id, u32::try_from(rank).ok()?).map(|key| (db, key));
+            }
+            rank -= here;
+        }
+        None
+    }
+
+    /// Is the reason still to be said why the last entry went?
+    pub fn has_gone(&self) -> bool {
+        self.gone.is_some()
+    }
+
+    /// Bytes of the entries of a type, in all databases.
+    pub fn type_bytes(&self, type_id: u16) -> Bytes {
+        self.indexes().map(|(_, index)| index.type_bytes(type_id)).fold(Bytes::default(), |sum, bytes| Bytes {
+            payload: sum.payload + bytes.payload,
+            stored: sum.stored + bytes.stored,
+        })
+    }
+}
