@@ -3,16 +3,16 @@
 //! A server holds one pointer a key, so an entry is a block that describes itself:
 //!
 //! ```text
-//!  0        8    12      16    20    22    23    24       30        35       41     44
-//!  +--------+----+-------+-----+-----+-----+-----+--------+---------+--------+------+---------+--------+---------+
-//!  | loose  | id | tail  |hits |type |flags|tags |created | lifetime| touched|before| tag ids | extras | payload |
-//!  | names  |    | length|     | id  |     |count| ms     | ms      | us     |      | 4 each  |        |         |
-//!  +--------+----+-------+-----+-----+-----+-----+--------+---------+--------+------+---------+--------+---------+
-//!                                                                                   '------------- tail ----------'
+//!  0        8    12      16    20    22    24    25    26       32        37       43
+//!  +--------+----+-------+-----+-----+-----+-----+-----+--------+---------+--------+---------+--------+---------+
+//!  | loose  | id | tail  |hits |type |index|flags|tags |created | lifetime| touched| tag ids | extras | payload |
+//!  | names  |    | length|     | id  |     |     |count| ms     | ms      | us     | 4 each  |        |         |
+//!  +--------+----+-------+-----+-----+-----+-----+-----+--------+---------+--------+---------+--------+---------+
+//!                                                                                   '----------- tail ----------'
 //! ```
 //!
-//! `before` is the length of what stands in the tail before the payload. `touched` counts from `created`.
-//! Extras (grace, cost, records, etag, format, meta) take room only where they are given.
+//! `touched` counts from `created`. Extras (grace, cost, records, etag, format, meta) take room only where they are given:
+//! their length in three bytes, a byte that says which there are, and then those.
 //!
 //! **Linked or loose.** An entry in the index knows its type and its tags by the index's ids. An entry outside it (just
 //! loaded or copied, or unlinked on its way to another name or database) carries their names instead: ids mean nothing
@@ -44,6 +44,8 @@ const FLAG_EXTRAS: u8 = 4;
 const FLAG_ETAG_KNOWN: u8 = 8;
 /// Length of one tag id in the tail.
 const TAG_ID: usize = 4;
+/// Length of the extras' length.
+const EXTRAS_LEN: usize = 3;
 /// Where the tail's length stands: whoever holds only the address of an entry finds its end by it.
 pub const TAIL_LEN_OFFSET: usize = std::mem::offset_of!(Entry, tail_len);
 
@@ -59,12 +61,12 @@ pub struct Entry {
     tail_len: u32,
     hits: u32,
     type_id: u16,
+    index: u16,
     flags: u8,
     tag_count: u8,
     created_ms: [u8; 6],
     lifetime_ms: [u8; 5],
     touched_us: [u8; 6],
-    before_payload: [u8; 3],
     tail: [u8],
 }
 
@@ -121,24 +123,23 @@ impl Entry {
         }
         let keep_etag = extras.etag.is_some() || content.payload.len() >= KEEP_ETAG_FROM;
         let extras_len = extras.encoded_len(keep_etag);
-        let before = tag_count * TAG_ID + extras_len;
+        let tags_len = tag_count * TAG_ID;
+        let before = tags_len + if extras_len > 0 { EXTRAS_LEN + extras_len } else { 0 };
         let tail_len = before + content.payload.len();
         let mut entry = Self::new_box_zeroed_with_elems(tail_len).ok()?;
         entry.tail_len = u32::try_from(tail_len).ok()?;
         entry.tag_count = u8::try_from(tag_count).ok()?;
-        put_uint(&mut entry.before_payload, before as u64);
         put_uint(&mut entry.created_ms, content.created_ms);
         put_uint(&mut entry.lifetime_ms, content.lifetime_ms);
-        if extras_len > 0 {
+        let (head, payload) = entry.tail.split_at_mut_checked(before)?;
+        payload.copy_from_slice(content.payload);
+        if let Some((len, bytes)) = head.get_mut(tags_len..)?.split_first_chunk_mut::<EXTRAS_LEN>() {
+            put_uint(len, extras_len as u64);
+            extras.encode(keep_etag, bytes);
             entry.flags |= FLAG_EXTRAS;
         }
         if extras.etag.is_some() {
             entry.flags |= FLAG_ETAG_KNOWN;
-        }
-        let (head, payload) = entry.tail.split_at_mut_checked(before)?;
-        payload.copy_from_slice(content.payload);
-        if extras_len > 0 {
-            extras.encode(keep_etag, head.get_mut(tag_count * TAG_ID..)?);
         }
         Some(entry)
     }
@@ -214,6 +215,11 @@ impl Entry {
     /// The index's name for it; meaningless while loose.
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// The number of the index that it is in; meaningless while loose.
+    pub fn index(&self) -> u16 {
+        self.index
     }
 
     /// Is it in an index?
@@ -334,8 +340,8 @@ impl Entry {
         }
     }
 
-    pub(crate) fn set_linked(&mut self, id: u32, type_id: u16) {
-        (self.id, self.type_id) = (id, type_id);
+    pub(crate) fn set_linked(&mut self, id: u32, type_id: u16, index: u16) {
+        (self.id, self.type_id, self.index) = (id, type_id, index);
         self.flags = (self.flags | FLAG_LINKED) & !FLAG_DEAD;
     }
 
@@ -344,17 +350,27 @@ impl Entry {
     }
 
     fn before_payload(&self) -> usize {
-        usize::try_from(get_uint(&self.before_payload)).unwrap_or(usize::MAX)
+        let tags_len = self.tag_count() * TAG_ID;
+        tags_len + self.extras_bytes().map_or(0, |extras| EXTRAS_LEN + extras.len())
+    }
+
+    fn extras_range(&self) -> Option<std::ops::Range<usize>> {
+        if self.flags & FLAG_EXTRAS == 0 {
+            return None;
+        }
+        let start = self.tag_count() * TAG_ID;
+        let len = get_uint(self.tail.get(start..)?.first_chunk::<EXTRAS_LEN>()?);
+        let start = start + EXTRAS_LEN;
+        Some(start..start + usize::try_from(len).ok()?)
     }
 
     fn extras_bytes(&self) -> Option<&[u8]> {
-        self.tail.get(self.tag_count() * TAG_ID..self.before_payload())
+        self.tail.get(self.extras_range()?)
     }
 
     fn etag_slot(&mut self) -> Option<&mut [u8]> {
-        let start = self.tag_count() * TAG_ID;
-        let end = self.before_payload();
-        let extras = self.tail.get_mut(start..end)?;
+        let range = self.extras_range()?;
+        let extras = self.tail.get_mut(range)?;
         let has = *extras.first()?;
         if has & HAS_ETAG == 0 {
             return None;
@@ -497,10 +513,10 @@ mod tests {
     #[test]
     fn the_layout_is_what_the_head_draws() {
         assert_eq!(TAIL_LEN_OFFSET, 12);
-        assert_eq!(std::mem::offset_of!(Entry, created_ms), 24);
-        assert_eq!(std::mem::offset_of!(Entry, lifetime_ms), 30);
-        assert_eq!(std::mem::offset_of!(Entry, touched_us), 35);
-        assert_eq!(std::mem::offset_of!(Entry, before_payload), 41);
+        assert_eq!(std::mem::offset_of!(Entry, index), 22);
+        assert_eq!(std::mem::offset_of!(Entry, created_ms), 26);
+        assert_eq!(std::mem::offset_of!(Entry, lifetime_ms), 32);
+        assert_eq!(std::mem::offset_of!(Entry, touched_us), 37);
         let plain = Content { payload: &[7; 100], ..Content::default() };
         let entry = Entry::new(&plain, 4).unwrap();
         assert_eq!(entry.size_bytes(), 160, "a 100-byte payload with four tags fills one 160-byte block");

@@ -2,7 +2,8 @@
 //!
 //! A type is *known* by a small id as long as anything may name it: it is defined, or has entries somewhere. It is *defined*
 //! when it has a policy of its own; an entry of a type that was deleted, or that came with a restored value, lives under the
-//! policy of `default` until somebody defines it. Known types are bounded, so names that clients invent cannot fill memory.
+//! policy of `default` until somebody defines it. Defined types are bounded, and others last no longer than their entries,
+//! so names that clients invent cannot fill memory.
 
 use std::collections::HashMap;
 
@@ -99,7 +100,7 @@ impl Default for Types {
 impl Types {
     fn define_initial(&mut self) {
         for (name, policy) in initial_types() {
-            if let Some(id) = self.know(name.as_bytes(), usize::MAX) {
+            if let Some(id) = self.know(name.as_bytes()) {
                 self.set_policy(id, policy);
             }
         }
@@ -128,29 +129,34 @@ impl Types {
         self.id(name).filter(|id| self.get(*id).policy.is_some())
     }
 
-    /// The id of a type that is known from now on; `None` when `most` types are, all of them defined or with entries.
-    pub fn know(&mut self, name: &[u8], most: usize) -> Option<u16> {
+    /// The id of a type that is known from now on; `None` when 65,535 are.
+    pub fn know(&mut self, name: &[u8]) -> Option<u16> {
         if let Some(id) = self.id(name) {
             return Some(id);
         }
-        if self.by_id.len() < most.min(usize::from(u16::MAX)) {
-            let id = u16::try_from(self.by_id.len()).ok()?;
-            self.by_id.push(Type { name: name.into(), ..Type::default() });
-            self.ids.insert(name.into(), id);
-            return Some(id);
+        let idle = self.by_id.iter().position(|t| t.policy.is_none() && t.entries == 0);
+        let at = idle.unwrap_or(self.by_id.len());
+        let id = u16::try_from(at).ok().filter(|id| *id < u16::MAX)?;
+        let new = Type { name: name.into(), ..Type::default() };
+        match self.by_id.get_mut(at) {
+            Some(slot) => {
+                let old = std::mem::replace(slot, new);
+                self.ids.remove(&old.name);
+            }
+            None => self.by_id.push(new),
         }
-        let forgotten = self.by_id.iter().position(|t| t.policy.is_none() && t.entries == 0)?;
-        let slot = self.by_id.get_mut(forgotten)?;
-        let old = std::mem::replace(slot, Type { name: name.into(), ..Type::default() });
-        self.ids.remove(&old.name);
-        let id = u16::try_from(forgotten).ok()?;
         self.ids.insert(name.into(), id);
         Some(id)
     }
 
-    /// As [`Types::know`], with the error that a user gets.
-    pub fn know_or_refuse(&mut self, name: &[u8], most: usize) -> Result<u16> {
-        self.know(name, most).ok_or(Error::invalid("too many types (see the config expcache.max-types)"))
+    /// The id of a type that is about to be defined, if it is not; refused when `most` are defined already.
+    pub fn to_define(&mut self, name: &[u8], most: usize) -> Result<u16> {
+        if let Some(id) = self.defined_id(name) {
+            return Ok(id);
+        }
+        let defined = self.by_id.iter().filter(|known| known.policy.is_some()).count();
+        let room = if defined < most { self.know(name) } else { None };
+        room.ok_or(Error::invalid("too many types (see the config expcache.max-types)"))
     }
 
     /// A known type.
@@ -197,6 +203,11 @@ impl Types {
         self.by_id.iter_mut()
     }
 
+    /// The initial types that are defined no more.
+    pub fn deleted_initial(&self) -> Vec<&'static str> {
+        initial_types().map(|(name, _)| name).filter(|name| self.defined_id(name.as_bytes()).is_none()).collect()
+    }
+
     /// Are the policies those of a fresh server?
     pub fn are_initial(&self) -> bool {
         let defined = self.by_id.iter().filter(|t| t.policy.is_some()).count();
@@ -218,16 +229,16 @@ mod tests {
         assert!(types.are_initial());
         let initial = types.iter().count();
         assert_eq!(types.defined_id(b"default"), Some(DEFAULT_TYPE));
-        let held = types.know(b"held", initial + 2);
+        let held = types.know(b"held");
         assert!(held.is_some() && types.defined_id(b"held").is_none() && types.are_initial());
         if let Some(known) = held.and_then(|id| types.get_mut(id)) {
             known.entries = 1;
         }
-        let idle = types.know(b"idle", initial + 2);
-        assert_eq!(types.know(b"other", initial + 2), idle, "an idle name makes room");
+        let idle = types.know(b"idle");
+        assert_eq!(types.to_define(b"other", initial + 1).ok(), idle, "an idle name makes room");
         assert_eq!(types.id(b"idle"), None);
         types.set_policy(types.id(b"other").unwrap_or(0), Policy::default());
-        assert_eq!(types.know(b"more", initial + 2), None);
+        assert!(types.to_define(b"more", initial + 1).is_err() && types.to_define(b"other", 0).is_ok());
         assert!(!types.are_initial());
     }
 

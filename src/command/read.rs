@@ -19,10 +19,17 @@ struct Look<'k> {
     expire_at_ms: Option<i64>,
 }
 
+/// When to look up a key's expiry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dated {
+    Always,
+    IfItDecides,
+}
+
 impl<'k> Look<'k> {
-    /// Finds what is alive under a key.
-    fn at(ctx: &Ctx, key: &'k mut Key<'_>) -> Result<Option<Self>> {
-        // The expiry is looked up only where it matters: some servers keep it in a table of its own.
+    /// Finds what is alive under a key. The expiry, which some servers keep in a table of its own, is looked up when it is
+    /// asked for or when it decides.
+    fn at(ctx: &Ctx, key: &'k mut Key<'_>, dated: Dated) -> Result<Option<Self>> {
         let (grace_ms, dated, now_us) = match key.found() {
             Found::Missing => return Ok(None),
             Found::Foreign => return Err(Error::WrongType),
@@ -33,7 +40,7 @@ impl<'k> Look<'k> {
                     return Ok(None);
                 }
                 let grace_ms = entry.grace_ms();
-                (grace_ms, grace_ms > 0 || sliding, now_us)
+                (grace_ms, dated == Dated::Always || grace_ms > 0 || sliding, now_us)
             }
         };
         let expire_at_ms = if dated { key.expire_at_ms() } else { None };
@@ -86,7 +93,7 @@ fn slide(ctx: &Ctx, name: Arg<'_>, to: Option<i64>) {
 /// Replies with a key's payload when fresh, else null.
 fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {
     let mut key = ctx.open(name, Mode::Read);
-    let slides_to = match Look::at(ctx, &mut key)? {
+    let slides_to = match Look::at(ctx, &mut key, Dated::IfItDecides)? {
         Some(mut look) if look.is_fresh() => {
             let slides_to = state::with(|s| {
                 look.count_hit(s, true);
@@ -190,7 +197,7 @@ pub fn fetch(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
     let fetch = Fetch::parse(args)?;
     let mut key = ctx.open(name, Mode::Read);
-    let slides_to = match Look::at(ctx, &mut key)? {
+    let slides_to = match Look::at(ctx, &mut key, Dated::Always)? {
         None => {
             state::with(|s| s.count_miss(name.bytes()));
             reply_miss(ctx);
@@ -269,16 +276,13 @@ fn field(ctx: &Ctx, name: &str, value: Value<'_>) {
 pub fn meta(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
     let mut key = ctx.open(name, Mode::Peek);
-    let expire_at_ms = key.expire_at_ms();
-    let Some(look) = Look::at(ctx, &mut key)? else {
+    let Some(look) = Look::at(ctx, &mut key, Dated::Always)? else {
         ctx.reply_null();
         return Ok(());
     };
     let etag = look.entry.etag();
     let entry = &*look.entry;
     let extras = entry.extras();
-    let left_ms = fresh_left_ms(expire_at_ms, extras.grace_ms, look.now_us / 1000);
-    let fresh = left_ms.is_none_or(|left| left > 0);
     let names = state::with(|s| s.names(ctx.db(), entry));
     ctx.reply_map(17);
     field(ctx, "type", Value::Bytes(Some(&names.type_name)));
@@ -290,9 +294,9 @@ pub fn meta(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     field(ctx, "etag", Value::Bytes(Some(&parse::etag_text(etag))));
     field(ctx, "created", Value::Count(Some(entry.created_ms())));
     field(ctx, "age", Value::Count(Some(look.age_ms())));
-    field(ctx, "ttl", Value::Signed(left_ms));
+    field(ctx, "ttl", Value::Signed(look.fresh_left_ms));
     field(ctx, "grace", Value::Count(Some(extras.grace_ms)));
-    field(ctx, "state", Value::Bytes(Some(if fresh { b"fresh" } else { b"stale" })));
+    field(ctx, "state", Value::Bytes(Some(if look.is_fresh() { b"fresh" } else { b"stale" })));
     field(ctx, "hits", Value::Count(Some(entry.hits().into())));
     field(ctx, "last-access", Value::Count(Some(entry.touched_us() / 1000)));
     field(ctx, "cost", Value::Count(extras.cost_ms));

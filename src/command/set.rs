@@ -203,7 +203,7 @@ impl Plan {
         state::with(|s| {
             let name = key.name().bytes();
             let type_id = match options.type_name {
-                Some(name) => s.types.know_or_refuse(name, s.config.max_types)?,
+                Some(name) => s.types.to_define(name, s.config.max_types)?,
                 None => s.type_by_key(name),
             };
             let (now_us, random) = (s.now_us(), s.random());
@@ -335,6 +335,10 @@ pub fn mset(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     const NAME: &str = "expcache.mset";
     let numkeys = parse::number(args.need()?)?;
     let numkeys = usize::try_from(numkeys).ok().filter(|n| *n > 0 && *n <= args.len() / 2);
+    if ctx.asks_for_keys() {
+        (0..numkeys.unwrap_or(0)).for_each(|pair| ctx.declare_overwritten_key(2 + 2 * pair));
+        return Ok(());
+    }
     let numkeys = numkeys.ok_or(Error::invalid("invalid numkeys value"))?;
     let mut words = args.split_off(numkeys * 2)?;
     let options = Options::parse(args, Form::Mset)?;
@@ -378,15 +382,8 @@ pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     if matches!(key.found(), Found::Foreign) {
         return Err(Error::WrongType);
     }
-    let most_types = if ctx.decides() { state::with(|s| s.config.max_types) } else { usize::MAX };
     let dead = entry.was_dead();
-    state::with(|s| {
-        let type_name = entry.names().map(|names| names.type_name.clone()).unwrap_or_default();
-        s.types.know_or_refuse(&type_name, most_types).map(drop)?;
-        let now_us = s.now_us();
-        entry.touch(now_us);
-        Ok(())
-    })?;
+    entry.touch(state::with(|s| s.now_us()));
     if has_ended(ctx, &entry, expire_at_ms) {
         drop(key);
         ctx.unlink(name);

@@ -14,7 +14,8 @@ const MOST_FORMATS: u64 = 64;
 /// `EXPCACHE.TYPE SET name [TTL d|default] [GRACE d] [MAXTTL d] [JITTER percent] [EARLY percent] [SLIDING yes|no]
 /// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no]`
 pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
-    let (name, policy) = define(args)?;
+    let most = if ctx.decides() { state::with(|s| s.config.max_types) } else { usize::MAX };
+    let (name, policy) = define(args, most)?;
     replicate_policy(ctx, &name, &policy);
     ctx.reply_ok();
     Ok(())
@@ -25,10 +26,10 @@ pub fn restore_policy(mut words: Args<'_>) -> Result<()> {
     if !is(words.need()?, "SET") {
         return Err(Error::Syntax);
     }
-    define(words).map(drop)
+    define(words, usize::MAX).map(drop)
 }
 
-fn define(mut args: Args<'_>) -> Result<(Box<[u8]>, Policy)> {
+fn define(mut args: Args<'_>, most: usize) -> Result<(Box<[u8]>, Policy)> {
     let name = parse::type_name(&mut args)?;
     state::with(|s| {
         // A new type starts as `default` is.
@@ -37,7 +38,7 @@ fn define(mut args: Args<'_>) -> Result<(Box<[u8]>, Policy)> {
         while let Some(word) = args.next() {
             change(&mut policy, word, &mut args)?;
         }
-        let id = s.types.know_or_refuse(name, s.config.max_types)?;
+        let id = s.types.to_define(name, most)?;
         s.types.set_policy(id, policy.clone());
         Ok((name.into(), policy))
     })

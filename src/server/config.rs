@@ -68,7 +68,7 @@ static KNOBS: [Knob; 5] = [
         name: c"max-types",
         kind: Kind::Number {
             default: 1024,
-            range: (16, 16_384),
+            range: (8, 16_384),
             set: |config, most| config.max_types = most as usize,
             get: |config| config.max_types as u64,
         },
@@ -77,7 +77,7 @@ static KNOBS: [Knob; 5] = [
         name: c"reclaim-slice-us",
         kind: Kind::Number {
             default: 500,
-            range: (10, 100_000),
+            range: (1, 100_000),
             set: |config, us| config.reclaim_slice_us = us,
             get: |config| config.reclaim_slice_us,
         },

@@ -162,20 +162,16 @@ impl Ctx {
     }
 
     /// May the caller do this to a key, or to a tag, which is guarded as a key of its name is? Calls that no user stands
-    /// behind (replication, loading) may.
+    /// behind (replication, loading, another module's own) may.
     pub fn permits(&self, name: &[u8], permission: Permission) -> bool {
         let flags = match permission {
             Permission::Read => raw::REDISMODULE_CMD_KEY_ACCESS,
             Permission::Delete => raw::REDISMODULE_CMD_KEY_DELETE,
         };
-        // SAFETY: the context is live; each object is freed exactly once, after its last use.
+        let Some(user_name) = self.user_name() else { return true };
+        // SAFETY: each object is freed exactly once, after its last use.
         unsafe {
-            let user_name = api!(RedisModule_GetCurrentUserName)(self.0);
-            if user_name.is_null() {
-                return true;
-            }
-            let user = api!(RedisModule_GetModuleUserFromUserName)(user_name);
-            api!(RedisModule_FreeString)(self.0, user_name);
+            let user = api!(RedisModule_GetModuleUserFromUserName)(user_name.arg().raw());
             if user.is_null() {
                 return false;
             }
@@ -186,7 +182,39 @@ impl Ctx {
         }
     }
 
+    /// The user behind the call. Asking for the current one crashes servers when there is none, so it is only asked for
+    /// where there is: in a script, whose client is not in the server's list. Every other client is looked up there.
+    fn user_name(&self) -> Option<Text> {
+        // SAFETY: the context is live; the string is ours to free.
+        unsafe {
+            let name = if self.has_flag(raw::REDISMODULE_CTX_FLAGS_LUA) {
+                api!(RedisModule_GetCurrentUserName)(self.0)
+            } else {
+                api!(RedisModule_GetClientUserNameById)(self.0, api!(RedisModule_GetClientId)(self.0))
+            };
+            if name.is_null() {
+                return None;
+            }
+            let text = Text::new(Arg::new(name).bytes());
+            api!(RedisModule_FreeString)(self.0, name);
+            Some(text)
+        }
+    }
+
     // ---- keys ----
+
+    /// Does the server only ask where the command's keys are? Then they are to be declared and nothing is to be done.
+    pub fn asks_for_keys(&self) -> bool {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_IsKeysPositionRequest)(self.0) != 0 }
+    }
+
+    /// Says that a word of the command is a key that it overwrites; the command's name is word 0.
+    pub fn declare_overwritten_key(&self, word: usize) {
+        let flags = raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE;
+        // SAFETY: the context is live, and asks for keys.
+        unsafe { api!(RedisModule_KeyAtPosWithFlags)(self.0, word as c_int, flags as c_int) };
+    }
 
     /// Opens a key of the selected database.
     pub fn open<'c>(&'c self, name: Arg<'c>, mode: Mode) -> Key<'c> {

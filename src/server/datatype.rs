@@ -14,7 +14,7 @@ use super::context::{Arg, Ctx, LogLevel, Text, log};
 use super::guard;
 use super::key::{as_entry, into_raw};
 use super::state;
-use crate::command::types::{policy_words, restore_policy};
+use crate::command::types::restore_policy;
 
 /// Nine characters, as the server demands.
 const NAME: &std::ffi::CStr = c"exp-cache";
@@ -49,7 +49,7 @@ pub(super) fn register(ctx: &Ctx) -> Result<(), String> {
     methods.defrag = Some(defrag);
     methods.aux_load = Some(aux_load);
     methods.aux_save = Some(aux_save);
-    methods.aux_save2 = Some(aux_save);
+    methods.aux_save2 = Some(aux_save2);
     methods.aux_save_triggers = raw::REDISMODULE_AUX_BEFORE_RDB as c_int;
     // SAFETY: the server copies what it needs of the structure.
     let made = unsafe { api!(RedisModule_CreateDataType)(ctx.raw(), NAME.as_ptr(), ENCODING_VERSION, &mut methods) };
@@ -117,27 +117,28 @@ pub fn metadata(s: &state::State, db: i32, entry: &Entry) -> Vec<u8> {
     entry.encode(&names.type_name, &tags, s.is_dead(db, entry))
 }
 
-/// Policies are saved once, before the keys, and only if they are not those of a fresh server.
+/// Policies are saved once, before the keys. Servers from 7.2 on save nothing where we write nothing, so what has only the
+/// policies of a fresh server can be loaded without the module.
+unsafe extern "C" fn aux_save2(io: *mut raw::RedisModuleIO, _when: c_int) {
+    if !guard(true, || state::with(|s| s.types.are_initial())) {
+        guard((), || save_policies(io));
+    }
+}
+
+/// As [`aux_save2`], for servers that load what is not there.
 unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
-    guard((), || {
-        let policies: Vec<Vec<Vec<u8>>> = state::with(|s| {
-            if s.types.are_initial() {
-                return Vec::new();
-            }
-            let defined = s.types.iter().filter_map(|(_, t)| Some(policy_words(&t.name, t.policy.as_ref()?)));
-            defined.collect()
-        });
-        if policies.is_empty() {
-            return;
+    guard((), || save_policies(io));
+}
+
+fn save_policies(io: *mut raw::RedisModuleIO) {
+    let policies = state::with(|s| s.policies());
+    save_number(io, policies.len() as u64);
+    for words in policies {
+        save_number(io, words.len() as u64);
+        for word in words {
+            save_bytes(io, &word);
         }
-        save_number(io, policies.len() as u64);
-        for words in policies {
-            save_number(io, words.len() as u64);
-            for word in words {
-                save_bytes(io, &word);
-            }
-        }
-    });
+    }
 }
 
 unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when: c_int) -> c_int {

@@ -65,6 +65,9 @@ impl<'c> Key<'c> {
 
     /// When the server expires it, unix ms.
     pub fn expire_at_ms(&self) -> Option<i64> {
+        if self.raw.is_null() {
+            return None;
+        }
         // SAFETY: the key is open.
         let moment = unsafe { api!(RedisModule_GetAbsExpire)(self.raw) };
         (moment != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(moment)

@@ -10,7 +10,6 @@ use redis_module::raw;
 use super::api::api;
 use super::context::{Ctx, Recipients};
 use super::{guard, state};
-use crate::command::types::policy_words;
 
 const WHILE_QUIET_MS: i64 = 20;
 
@@ -36,10 +35,9 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
         if ctx.must_keep_quiet() {
             return set_timer(&ctx, WHILE_QUIET_MS);
         }
-        let policies: Vec<_> = state::with(|s| {
-            s.types.iter().filter_map(|(_, t)| Some(policy_words(&t.name, t.policy.as_ref()?))).collect()
-        });
-        for words in policies {
+        let (deleted, policies) = state::with(|s| (s.types.deleted_initial(), s.policies()));
+        let deletions = deleted.into_iter().map(|name| vec![b"DEL".to_vec(), name.as_bytes().to_vec()]);
+        for words in policies.into_iter().chain(deletions) {
             ctx.replicate_words(c"EXPCACHE.TYPE", &words, Recipients::AppendOnlyFile);
         }
     });

@@ -51,7 +51,7 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
             return set_timer(&ctx, WHILE_QUIET_MS);
         }
         let start = Instant::now();
-        while start.elapsed() < slice && reclaim_next(&ctx).is_some() {}
+        while reclaim_next(&ctx).is_some() && start.elapsed() < slice {}
         set_timer(&ctx, BETWEEN_SLICES_MS);
     });
 }

@@ -199,7 +199,9 @@ fn key_specs(row: &Row) -> Vec<raw::RedisModuleCommandKeySpec> {
         Keys::None => return vec![nothing],
         Keys::First => range(0, 1),
         Keys::All => range(-1, 1),
+        // Servers before 8.4 count the words wrongly here, so they are told to ask the command itself.
         Keys::CountedPairs => raw::RedisModuleCommandKeySpec {
+            flags: (row.key_flags | raw::REDISMODULE_CMD_KEY_INCOMPLETE).into(),
             find_keys_type: raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM,
             fk: raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
                 keynum: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {

@@ -13,10 +13,13 @@ use expcache_core::types::{Counters, DEFAULT_TYPE, Types};
 
 use super::alloc::weighed;
 use super::config::Config;
+use crate::command::types::policy_words;
 
 /// See the module's head.
 pub struct State {
     databases: Vec<Database>,
+    /// The number of the index made last.
+    last_number: u16,
     /// All types.
     pub types: Types,
     /// The configuration.
@@ -36,7 +39,6 @@ pub struct State {
     dice: u64,
 }
 
-#[derive(Default)]
 struct Database {
     index: Box<Index>,
     index_bytes: isize,
@@ -77,6 +79,7 @@ impl State {
         let dice = hasher.hash_one(0) | 1;
         Self {
             databases: Vec::new(),
+            last_number: 0,
             types: Types::default(),
             config: Config::default(),
             saving: false,
@@ -119,12 +122,35 @@ impl State {
         (0..).zip(self.databases.iter().map(|d| &*d.index))
     }
 
+    fn make_databases(&mut self, count: usize) {
+        while self.databases.len() < count {
+            let index = self.new_index();
+            self.databases.push(Database { index, index_bytes: 0 });
+        }
+    }
+
+    /// An index with a number that no other has (as long as there are not 65,535 databases).
+    fn new_index(&mut self) -> Box<Index> {
+        loop {
+            self.last_number = self.last_number.wrapping_add(1);
+            let is_new = self.databases.iter().all(|database| database.index.number() != self.last_number);
+            if is_new || self.databases.len() >= usize::from(u16::MAX) {
+                return Box::new(Index::new(self.last_number));
+            }
+        }
+    }
+
+    /// The index that an entry is in. The server does not always say the right database (`MIGRATE` names its target's), so
+    /// the entry does; `db` is where to look first.
+    fn index_of(&self, db: i32, entry: &Entry) -> Option<&Index> {
+        let hint = self.index(db).filter(|index| index.number() == entry.index());
+        hint.or_else(|| self.indexes().map(|(_, index)| index).find(|index| index.number() == entry.index()))
+    }
+
     /// Changes the index of a database, noting what that does to its size.
     fn change<R>(&mut self, db: i32, work: impl FnOnce(&mut Index) -> R) -> Option<R> {
         let at = usize::try_from(db).ok()?;
-        if self.databases.len() <= at {
-            self.databases.resize_with(at + 1, Database::default);
-        }
+        self.make_databases(at + 1);
         let database = self.databases.get_mut(at)?;
         let (result, bytes) = weighed(|| work(&mut database.index));
         database.index_bytes += bytes;
@@ -151,8 +177,7 @@ impl State {
     #[must_use]
     pub fn link_loose(&mut self, db: i32, key: &[u8], entry: &mut Entry) -> bool {
         let names = entry.take_names();
-        // Rather more types than the configuration allows than an entry without one.
-        let type_id = self.types.know(&names.type_name, usize::MAX).unwrap_or(DEFAULT_TYPE);
+        let type_id = self.types.know(&names.type_name).unwrap_or(DEFAULT_TYPE);
         let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
         self.link(db, key, entry, type_id, &tags)
     }
@@ -184,7 +209,7 @@ impl State {
 
     /// The names of an entry, in the index or not.
     pub fn names(&self, db: i32, entry: &Entry) -> Names {
-        match (entry.names(), self.index(db)) {
+        match (entry.names(), self.index_of(db, entry)) {
             (Some(names), _) => names.clone(),
             (None, Some(index)) => index.names(entry, &self.types.get(entry.type_id()).name),
             (None, None) => Names::default(),
@@ -193,7 +218,11 @@ impl State {
 
     /// Is this entry dead: invalidated and not yet reclaimed?
     pub fn is_dead(&self, db: i32, entry: &Entry) -> bool {
-        if entry.is_linked() { self.index(db).is_some_and(|index| index.is_dead(entry)) } else { entry.was_dead() }
+        if entry.is_linked() {
+            self.index_of(db, entry).is_some_and(|index| index.is_dead(entry))
+        } else {
+            entry.was_dead()
+        }
     }
 
     /// Forgets a database's index, or all of them: its keys are gone, all at once. Freeing it is a thread's work.
@@ -203,8 +232,10 @@ impl State {
             Some(Ok(at)) if at < self.databases.len() => at..at + 1,
             Some(_) => return,
         };
-        for database in self.databases.get_mut(range).unwrap_or_default() {
-            let old = std::mem::take(database);
+        for at in range {
+            let new = Database { index: self.new_index(), index_bytes: 0 };
+            let Some(database) = self.databases.get_mut(at) else { break };
+            let old = std::mem::replace(database, new);
             for (type_id, entries) in old.index.types() {
                 if let Some(known) = self.types.get_mut(type_id) {
                     known.entries -= entries;
@@ -222,9 +253,7 @@ impl State {
     /// Exchanges two databases' indexes, as `SWAPDB` did their keys.
     pub fn swap(&mut self, first: i32, second: i32) {
         let (Ok(a), Ok(b)) = (usize::try_from(first), usize::try_from(second)) else { return };
-        if self.databases.len() <= a.max(b) {
-            self.databases.resize_with(a.max(b) + 1, Database::default);
-        }
+        self.make_databases(a.max(b) + 1);
         self.databases.swap(a, b);
     }
 
@@ -250,6 +279,11 @@ impl State {
         let (first, second) = expcache_core::key::type_in_key(&self.config.prefix, key);
         let defined = |name: Option<&[u8]>| name.and_then(|name| self.types.defined_id(name));
         defined(first).or_else(|| defined(second)).unwrap_or(DEFAULT_TYPE)
+    }
+
+    /// The words of a `TYPE SET` for each defined type.
+    pub fn policies(&self) -> Vec<Vec<Vec<u8>>> {
+        self.types.iter().filter_map(|(_, known)| Some(policy_words(&known.name, known.policy.as_ref()?))).collect()
     }
 
     // ---- counting ----

@@ -72,6 +72,13 @@ impl Members {
         }
     }
 
+    pub(super) fn are_all_in(&self, others: &RoaringBitmap) -> bool {
+        match self {
+            Self::Bitmap(ids) => ids.is_subset(others),
+            Self::List(ids) => ids.iter().all(|id| others.contains(*id)),
+        }
+    }
+
     /// Adds all of them to `union`.
     pub(super) fn unite_into(&self, union: &mut RoaringBitmap) {
         match self {

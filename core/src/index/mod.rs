@@ -55,6 +55,7 @@ pub struct Bytes {
 /// See the module's head.
 #[derive(Default)]
 pub struct Index {
+    number: u16,
     hasher: DefaultHashBuilder,
     records: Slab<Name>,
     tags: Slab<Tag>,
@@ -64,6 +65,16 @@ pub struct Index {
 }
 
 impl Index {
+    /// An empty index. Its entries bear its number, so that it is found from an entry, wherever its database goes.
+    pub fn new(number: u16) -> Self {
+        Self { number, ..Self::default() }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
     // ---- entries come and go ----
 
     /// Puts an entry that is in no index into this one, under its key's name. `tags` are its tags' names, none twice, as many
@@ -90,7 +101,7 @@ impl Index {
         if entry.was_dead() {
             self.dead.insert(id);
         }
-        entry.set_linked(id, type_id);
+        entry.set_linked(id, type_id, self.number);
         true
     }
 
@@ -114,7 +125,9 @@ impl Index {
     }
 
     fn holds(&self, entry: &Entry, key: &[u8]) -> bool {
-        entry.is_linked() && self.records.get(entry.id()).is_some_and(|name| name.bytes() == key)
+        entry.is_linked()
+            && entry.index() == self.number
+            && self.records.get(entry.id()).is_some_and(|name| name.bytes() == key)
     }
 
     fn type_mut(&mut self, type_id: u16) -> Option<&mut TypeMembers> {
@@ -127,9 +140,7 @@ impl Index {
 
     fn tag_with_member(&mut self, name: &[u8], id: u32) -> Option<u32> {
         let hash = self.hasher.hash_one(name);
-        let tags = &self.tags;
-        let found = self.tag_ids.find(hash, |tag| tags.get(tag).is_some_and(|t| t.name.bytes() == name));
-        let tag_id = match found {
+        let tag_id = match self.find_tag(hash, name) {
             Some(tag_id) => tag_id,
             None => {
                 let tag_id = self.tags.insert(Tag { name: Name::new(name), members: Members::default() })?;
@@ -146,11 +157,20 @@ impl Index {
         let Some(tag) = self.tags.get_mut(tag_id) else { return };
         tag.members.remove(id);
         if tag.members.is_empty() {
-            let (tags, hasher) = (&self.tags, &self.hasher);
-            let hash = hash_of(hasher, tags, tag_id);
-            self.tag_ids.remove(hash, tag_id, |tag| hash_of(hasher, tags, tag));
+            self.forget_tag_name(tag_id);
             self.tags.remove(tag_id);
         }
+    }
+
+    fn find_tag(&self, hash: u64, name: &[u8]) -> Option<u32> {
+        self.tag_ids.find(hash, |tag| self.tags.get(tag).is_some_and(|t| t.name.bytes() == name))
+    }
+
+    /// The name leads nowhere from now on, or to a new record.
+    fn forget_tag_name(&mut self, tag_id: u32) {
+        let (tags, hasher) = (&self.tags, &self.hasher);
+        let hash = hash_of(hasher, tags, tag_id);
+        self.tag_ids.remove(hash, tag_id, |tag| hash_of(hasher, tags, tag));
     }
 
     // ---- questions ----
@@ -165,9 +185,9 @@ impl Index {
         self.records.len() == 0
     }
 
-    /// How many tags have an entry, dead or not.
+    /// How many tags have an entry. (One whose entries all died by other tags counts until they are reclaimed.)
     pub fn tag_count(&self) -> u64 {
-        self.tags.len().into()
+        self.tag_ids.len() as u64
     }
 
     /// How many entries of a type there are, dead ones not counted.
@@ -220,14 +240,18 @@ impl Index {
     // ---- invalidation ----
 
     /// Makes every entry dead that bears any of the tags; returns how many were not before.
+    ///
+    /// The tags are forgotten with their entries: their records only wait for the last of them to be reclaimed, and whoever
+    /// uses such a name from now on starts a new one.
     pub fn invalidate_tags<'t>(&mut self, tags: impl IntoIterator<Item = &'t [u8]>) -> u64 {
         let before = self.dead.len();
         for name in tags {
             let hash = self.hasher.hash_one(name);
-            let found = self.tag_ids.find(hash, |tag| self.tags.get(tag).is_some_and(|t| t.name.bytes() == name));
-            if let Some(tag) = found.and_then(|tag| self.tags.get(tag)) {
+            let Some(tag_id) = self.find_tag(hash, name) else { continue };
+            if let Some(tag) = self.tags.get(tag_id) {
                 tag.members.unite_into(&mut self.dead);
             }
+            self.forget_tag_name(tag_id);
         }
         self.dead.len() - before
     }
@@ -281,14 +305,21 @@ impl Index {
         same("entries by type", self.types.iter().map(|t| t.ids.len()).sum(), walked.entries);
         same("payload bytes", self.types.iter().map(|t| t.bytes.payload).sum(), walked.bytes.payload);
         same("stored bytes", self.types.iter().map(|t| t.bytes.stored).sum(), walked.bytes.stored);
-        if self.tag_ids.len() != self.tags.len() as usize {
-            report(format!("{} tag names for {} tags", self.tag_ids.len(), self.tags.len()));
-        }
+        let mut named = 0;
         for (tag_id, tag) in self.tags.iter() {
             let hash = self.hasher.hash_one(tag.name.bytes());
-            if tag.members.is_empty() || self.tag_ids.find(hash, |id| id == tag_id).is_none() {
-                report(format!("tag '{}' is empty or not to be found", String::from_utf8_lossy(tag.name.bytes())));
+            let mut say = |what| report(format!("tag '{}' {what}", String::from_utf8_lossy(tag.name.bytes())));
+            if tag.members.is_empty() {
+                say("has no entry");
             }
+            if self.tag_ids.find(hash, |id| id == tag_id).is_some() {
+                named += 1;
+            } else if !tag.members.are_all_in(&self.dead) {
+                say("has an entry alive and cannot be found");
+            }
+        }
+        if self.tag_ids.len() != named {
+            report(format!("{} tag names, {named} of them of a tag", self.tag_ids.len()));
         }
         for id in self.dead.iter().filter(|id| self.records.get(*id).is_none()) {
             report(format!("dead id {id} is nobody's"));
