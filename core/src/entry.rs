@@ -284,7 +284,8 @@ impl Entry {
     /// clock or a counter.
     pub fn encode(&self, type_name: &[u8], tags: &[&[u8]], dead: bool) -> Vec<u8> {
         let extras = self.extras();
-        let mut w = Writer::default();
+        let names_len: usize = tags.iter().map(|tag| 2 + tag.len()).sum();
+        let mut w = Writer(Vec::with_capacity(24 + type_name.len() + names_len + extras.encoded_len(true)));
         w.u8(ENCODING_VERSION);
         w.u8(u8::from(dead));
         w.u64(self.created_ms());

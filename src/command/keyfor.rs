@@ -14,7 +14,7 @@ pub fn keyfor(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let mut request = KeyRequest { type_name: parse::type_name(&mut args)?, ..KeyRequest::default() };
     while let Some(word) = args.next() {
         let value = args.need()?.bytes();
-        match word.bytes().to_ascii_uppercase().as_slice() {
+        match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
             b"FORMAT" => once(&mut request.format, value)?,
             b"FILTERS" => once(&mut request.filters, value)?,
             b"COMPANY" => once(&mut request.company, value)?,

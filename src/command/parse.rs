@@ -16,6 +16,18 @@ pub fn is(arg: Arg<'_>, word: &str) -> bool {
     arg.bytes().eq_ignore_ascii_case(word.as_bytes())
 }
 
+/// No word of any command is longer.
+pub const LONGEST_WORD: usize = 16;
+
+/// An option's word in upper case; nothing if it is longer than any.
+pub fn upper<'b>(word: Arg<'_>, buffer: &'b mut [u8; LONGEST_WORD]) -> &'b [u8] {
+    let word = word.bytes();
+    let Some(upper) = buffer.get_mut(..word.len()) else { return b"" };
+    upper.copy_from_slice(word);
+    upper.make_ascii_uppercase();
+    upper
+}
+
 /// Fills a slot that nothing has filled yet: no option is given twice.
 pub fn once<T>(slot: &mut Option<T>, value: T) -> Result<()> {
     match slot.replace(value) {

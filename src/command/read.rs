@@ -27,25 +27,23 @@ enum Dated {
 }
 
 impl<'k> Look<'k> {
-    /// Finds what is alive under a key. The expiry, which some servers keep in a table of its own, is looked up when it is
-    /// asked for or when it decides.
+    /// Finds what is alive under a key. The expiry is looked up when it is asked for or when it decides.
     fn at(ctx: &Ctx, key: &'k mut Key<'_>, dated: Dated) -> Result<Option<Self>> {
-        let (grace_ms, dated, now_us) = match key.found() {
+        let decides = |entry: &Entry| entry.grace_ms() > 0 || state::with(|s| s.types.policy(entry.type_id()).sliding);
+        let (found, expire_at_ms) = key.found_dated(|entry| dated == Dated::Always || decides(entry));
+        let entry = match found {
             Found::Missing => return Ok(None),
             Found::Foreign => return Err(Error::WrongType),
-            Found::Entry(entry) => {
-                let (dead, sliding, now_us) =
-                    state::with(|s| (s.is_dead(ctx.db(), entry), s.types.policy(entry.type_id()).sliding, s.now_us()));
-                if dead {
-                    return Ok(None);
-                }
-                let grace_ms = entry.grace_ms();
-                (grace_ms, dated == Dated::Always || grace_ms > 0 || sliding, now_us)
-            }
+            Found::Entry(entry) => entry,
         };
-        let expire_at_ms = if dated { key.expire_at_ms() } else { None };
-        let Found::Entry(entry) = key.found() else { return Ok(None) };
-        let fresh_left_ms = fresh_left_ms(expire_at_ms, grace_ms, now_us / 1000);
+        let (dead, now_us) = state::with(|s| {
+            let dead = s.is_dead(ctx.db(), entry);
+            (dead, if expire_at_ms.is_some() || dated == Dated::Always { s.now_us() } else { s.about_now_us() })
+        });
+        if dead {
+            return Ok(None);
+        }
+        let fresh_left_ms = fresh_left_ms(expire_at_ms, entry.grace_ms(), now_us / 1000);
         Ok(Some(Self { entry, now_us, fresh_left_ms, expire_at_ms }))
     }
 
@@ -146,7 +144,7 @@ impl<'a> Fetch<'a> {
     fn parse(mut args: Args<'a>) -> Result<Self> {
         let mut fetch = Self::default();
         while let Some(word) = args.next() {
-            match word.bytes().to_ascii_uppercase().as_slice() {
+            match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
                 b"IFNONEMATCH" => once(&mut fetch.if_none_match, args.need()?.bytes())?,
                 b"RANGE" => once(&mut fetch.range, (parse::number(args.need()?)?, parse::number(args.need()?)?))?,
                 b"MAXAGE" => once(&mut fetch.max_age_ms, parse::duration(args.need()?)?)?,

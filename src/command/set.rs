@@ -6,6 +6,7 @@
 use expcache_core::entry::{Content, Entry, Etag, Extras, MAX_PAYLOAD};
 use expcache_core::key::{md5_hex, validate_meta};
 use expcache_core::policy::{Freshness, Life, Moment, Policy, fresh_until_ms};
+use expcache_core::types::DEFAULT_TYPE;
 
 use expcache_core::{Error, Result, units};
 
@@ -77,7 +78,7 @@ impl<'a> Options<'a> {
 
     fn parse_one(&mut self, word: Arg<'a>, args: &mut Args<'a>, form: Form) -> Result<()> {
         let single = form == Form::Set;
-        match word.bytes().to_ascii_uppercase().as_slice() {
+        match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
             b"TYPE" => once(&mut self.type_name, parse::type_name(args)?),
             b"EX" => once(&mut self.freshness, Wish::Seconds(units::parse_i64(args.need()?.bytes())?)),
             b"PX" => once(&mut self.freshness, Wish::Millis(units::parse_i64(args.need()?.bytes())?)),
@@ -236,7 +237,7 @@ impl Plan {
 
     /// Stores it.
     fn commit(self, ctx: &Ctx, mut key: Key<'_>, payload: Arg<'_>, tags: &[&[u8]]) -> Result<()> {
-        let Self { mut entry, type_id, life, defines } = self;
+        let Self { entry, type_id, life, defines } = self;
         let name = key.name();
         if let Some(policy) = defines {
             let type_name = state::with(|s| {
@@ -250,18 +251,18 @@ impl Plan {
             ctx.unlink(name);
             return Ok(());
         }
-        let metadata = state::with(|s| {
-            if !s.link(ctx.db(), name.bytes(), &mut entry, type_id, tags) {
-                return Err(Error::invalid("the index is full"));
-            }
+        let metadata = if ctx.is_heard() { Some(encode(&entry, type_id, tags)) } else { None };
+        put(ctx, &mut key, entry, type_id, tags, life.expire_at_ms)?;
+        drop(key);
+        match metadata {
+            Some(metadata) => ctx.replicate_entry(name, life.expire_at_ms.unwrap_or(-1), &metadata, payload),
+            None => ctx.replicate_verbatim(),
+        }
+        state::with(|s| {
             if let Some(counters) = s.counters(type_id) {
                 counters.sets += 1;
             }
-            Ok(entry.encode(&s.types.get(type_id).name, tags, false))
-        })?;
-        put(ctx, &mut key, entry, life.expire_at_ms);
-        drop(key);
-        ctx.replicate_entry(name, life.expire_at_ms.unwrap_or(-1), &metadata, payload);
+        });
         announce(ctx, name);
         make_room(ctx, name, type_id);
         Ok(())
@@ -275,16 +276,28 @@ fn has_ended(ctx: &Ctx, entry: &Entry, expire_at_ms: Option<i64>) -> bool {
     expire_at_ms.is_some_and(|at| at <= now.cast_signed()) && ctx.decides()
 }
 
-/// Puts a linked entry into the keyspace, over whatever entry is there.
-fn put(ctx: &Ctx, key: &mut Key<'_>, entry: Box<Entry>, expire_at_ms: Option<i64>) {
-    let name = key.name().bytes();
-    let replaces = match key.found() {
-        Found::Entry(old) => {
-            state::with(|s| s.supersede(ctx.db(), name, old));
-            true
-        }
-        Found::Missing | Found::Foreign => false,
+/// The metadata as replicas and the append-only file get it.
+fn encode(entry: &Entry, type_id: u16, tags: &[&[u8]]) -> Vec<u8> {
+    state::with(|s| entry.encode(&s.types.get(type_id).name, tags, false))
+}
+
+/// Puts an entry into index and keyspace, over whatever entry is there.
+fn put(
+    ctx: &Ctx,
+    key: &mut Key<'_>,
+    mut entry: Box<Entry>,
+    type_id: u16,
+    tags: &[&[u8]],
+    expire_at_ms: Option<i64>,
+) -> Result<()> {
+    let (db, name) = (ctx.db(), key.name().bytes());
+    let (replaces, linked) = match key.found() {
+        Found::Entry(old) => (true, state::with(|s| s.relink(db, name, old, &mut entry, type_id, tags))),
+        Found::Missing | Found::Foreign => (false, state::with(|s| s.link(db, name, &mut entry, type_id, tags))),
     };
+    if !linked {
+        return Err(Error::invalid("the index is full"));
+    }
     if replaces {
         drop(key.replace(entry));
     } else {
@@ -293,6 +306,7 @@ fn put(ctx: &Ctx, key: &mut Key<'_>, entry: Box<Entry>, expire_at_ms: Option<i64
     if replaces || expire_at_ms.is_some() {
         key.set_expire_at_ms(expire_at_ms);
     }
+    Ok(())
 }
 
 fn announce(ctx: &Ctx, key: Arg<'_>) {
@@ -388,10 +402,10 @@ pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         drop(key);
         ctx.unlink(name);
     } else {
-        if !state::with(|s| s.link_loose(ctx.db(), name.bytes(), &mut entry)) {
-            return Err(Error::invalid("the index is full"));
-        }
-        put(ctx, &mut key, entry, expire_at_ms);
+        let names = entry.take_names();
+        let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
+        let type_id = state::with(|s| s.types.know(&names.type_name)).unwrap_or(DEFAULT_TYPE);
+        put(ctx, &mut key, entry, type_id, &tags, expire_at_ms)?;
         drop(key);
         ctx.replicate_verbatim();
         announce(ctx, name);

@@ -48,7 +48,7 @@ fn change(policy: &mut Policy, word: Arg<'_>, args: &mut Args<'_>) -> Result<()>
     let mut value = || args.need();
     let duration = |arg: Arg<'_>| units::parse_duration_ms(arg.bytes(), UnitRule::Required);
     let size = |arg: Arg<'_>| units::parse_size(arg.bytes());
-    match word.bytes().to_ascii_uppercase().as_slice() {
+    match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
         b"TTL" => {
             let ttl = value()?;
             policy.ttl_ms = if is(ttl, "default") { None } else { Some(duration(ttl)?) };

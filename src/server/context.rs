@@ -8,6 +8,7 @@ use redis_module::raw;
 
 use super::api::{api, api_if_any};
 use super::key::{Found, Key, Mode, found};
+use super::state;
 
 /// A call in progress, on the main thread: a command, an event or a timer.
 pub struct Ctx(*mut raw::RedisModuleCtx);
@@ -259,6 +260,25 @@ impl Ctx {
     }
 
     // ---- replication ----
+
+    /// Does anybody get what is replicated: a replica, now or from the backlog, or the append-only file? While nobody does,
+    /// the resolved form of a command need not be made: [`Ctx::replicate_verbatim`] then only marks the data as changed.
+    ///
+    /// Asking costs some microseconds, so the answer is kept until the next beat of the server's clock, and at the most until the
+    /// server forks, loads or changes its role: one of these comes before anybody starts to listen. Should somebody get the
+    /// command as it came all the same, it makes the same entry but for the time it takes to arrive.
+    pub fn is_heard(&self) -> bool {
+        if let Some(heard) = state::with(|s| s.heard) {
+            return heard;
+        }
+        let is = |section, field, silent: &str| self.server_info(section, field).as_deref() == Some(silent);
+        let silent = is(c"replication", c"connected_slaves", "0")
+            && is(c"replication", c"repl_backlog_active", "0")
+            && is(c"persistence", c"aof_enabled", "0")
+            && is(c"cluster", c"cluster_enabled", "0");
+        state::with(|s| s.heard = Some(!silent));
+        !silent
+    }
 
     /// Sends the command to replicas and the append-only file as it came.
     pub fn replicate_verbatim(&self) {

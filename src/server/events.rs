@@ -40,12 +40,14 @@ pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
         {
             return Err("the server refused the subscription to keyspace events".into());
         }
-        let on: [(u64, unsafe extern "C" fn(_, _, _, _)); 5] = [
+        let on: [(u64, unsafe extern "C" fn(_, _, _, _)); 7] = [
             (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
             (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
             (raw::REDISMODULE_EVENT_LOADING, on_loading),
             (raw::REDISMODULE_EVENT_FORK_CHILD, on_fork),
             (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
+            (raw::REDISMODULE_EVENT_REPLICA_CHANGE, on_beat),
+            (raw::REDISMODULE_EVENT_CRON_LOOP, on_beat),
         ];
         for (id, callback) in on {
             let event = raw::RedisModuleEvent { id, dataver: 1 };
@@ -147,6 +149,7 @@ unsafe extern "C" fn on_loading(
         | raw::REDISMODULE_SUBEVENT_LOADING_AOF_START
         | raw::REDISMODULE_SUBEVENT_LOADING_REPL_START => state::with(|s| s.types.reset_policies()),
         raw::REDISMODULE_SUBEVENT_LOADING_ENDED => {
+            state::with(|s| s.heard = None);
             // SAFETY: live during the callback.
             reclaim::schedule(&unsafe { Ctx::new(ctx) });
         }
@@ -162,7 +165,7 @@ unsafe extern "C" fn on_fork(
 ) {
     guard((), || {
         let born = phase == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
-        state::with(|s| s.saving = born);
+        state::with(|s| (s.saving, s.heard) = (born, None));
         if born {
             // SAFETY: live during the callback.
             super::policies::schedule(&unsafe { Ctx::new(ctx) });
@@ -178,4 +181,15 @@ unsafe extern "C" fn on_role(
 ) {
     // SAFETY: live during the callback.
     guard((), || reclaim::schedule(&unsafe { Ctx::new(ctx) }));
+    guard((), || state::with(|s| s.heard = None));
+}
+
+/// Who hears what is replicated has to be asked again.
+unsafe extern "C" fn on_beat(
+    _ctx: *mut raw::RedisModuleCtx,
+    _event: raw::RedisModuleEvent,
+    _phase: u64,
+    _data: *mut c_void,
+) {
+    guard((), || state::with(|s| s.heard = None));
 }

@@ -63,6 +63,18 @@ impl<'c> Key<'c> {
         unsafe { found(self.raw) }
     }
 
+    /// What it holds, and when the server expires it if `wants_expiry` says of an entry that this is worth looking up: some
+    /// servers keep expiries in a table of their own.
+    pub fn found_dated(&mut self, wants_expiry: impl FnOnce(&Entry) -> bool) -> (Found<'_>, Option<i64>) {
+        // SAFETY: the key is open; looking up the expiry does not touch the value.
+        let found = unsafe { found(self.raw) };
+        let expire_at_ms = match &found {
+            Found::Entry(entry) if wants_expiry(entry) => self.expire_at_ms(),
+            _ => None,
+        };
+        (found, expire_at_ms)
+    }
+
     /// When the server expires it, unix ms.
     pub fn expire_at_ms(&self) -> Option<i64> {
         if self.raw.is_null() {
@@ -114,11 +126,12 @@ impl Drop for Key<'_> {
 pub(super) unsafe fn found<'k>(key: *mut raw::RedisModuleKey) -> Found<'k> {
     // SAFETY: the caller vouches for the key; a value of our type is an entry.
     unsafe {
+        let kind = api!(RedisModule_ModuleTypeGetType)(key);
+        if !kind.is_null() && kind == data_type() {
+            return Found::Entry(&mut *as_entry(api!(RedisModule_ModuleTypeGetValue)(key)));
+        }
         match api!(RedisModule_KeyType)(key) as isize {
             raw::REDISMODULE_KEYTYPE_EMPTY => Found::Missing,
-            raw::REDISMODULE_KEYTYPE_MODULE if api!(RedisModule_ModuleTypeGetType)(key) == data_type() => {
-                Found::Entry(&mut *as_entry(api!(RedisModule_ModuleTypeGetValue)(key)))
-            }
             _ => Found::Foreign,
         }
     }

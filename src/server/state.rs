@@ -26,6 +26,8 @@ pub struct State {
     pub config: Config,
     /// Is a child of the server saving? Then what is merely good to know is not written: each touched page would be copied.
     pub saving: bool,
+    /// Does anybody get what is replicated, as far as known? See [`super::context::Ctx::is_heard`].
+    pub heard: Option<bool>,
     /// Is the timer set that reclaims dead entries?
     pub reclaim_is_due: bool,
     /// Are the entries that are unlinked now about to be freed for sure?
@@ -83,6 +85,7 @@ impl State {
             types: Types::default(),
             config: Config::default(),
             saving: false,
+            heard: None,
             reclaim_is_due: false,
             discarding: false,
             evicting: false,
@@ -99,6 +102,16 @@ impl State {
     pub fn now_us(&mut self) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         self.clock_us = now.map_or(0, |since| since.as_micros() as u64).max(self.clock_us + 1);
+        self.clock_us
+    }
+
+    /// As [`State::now_us`], exact to a few ms: for the times of uses, whose order is what counts.
+    pub fn about_now_us(&mut self) -> u64 {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: writes the time to where it is told.
+        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut now) };
+        let now_us = now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000;
+        self.clock_us = now_us.max(self.clock_us + 1);
         self.clock_us
     }
 
@@ -166,9 +179,8 @@ impl State {
     #[must_use]
     pub fn link(&mut self, db: i32, key: &[u8], entry: &mut Entry, type_id: u16, tags: &[&[u8]]) -> bool {
         let linked = self.change(db, |index| index.link(entry, key, type_id, tags.iter().copied())) == Some(true);
-        if linked && let Some(known) = self.types.get_mut(type_id) {
-            known.entries += 1;
-            known.payload_bytes += entry.payload().len() as u64;
+        if linked {
+            self.count_in(entry);
         }
         linked
     }
@@ -192,19 +204,44 @@ impl State {
         }
     }
 
-    /// Takes an entry out of the index that another is about to replace.
-    pub fn supersede(&mut self, db: i32, key: &[u8], entry: &mut Entry) {
-        self.drop_from_index(db, key, entry);
+    /// Puts an entry into the index in the place of another under the same key. `false` when there is no room for it.
+    #[must_use]
+    pub fn relink(
+        &mut self,
+        db: i32,
+        key: &[u8],
+        old: &mut Entry,
+        new: &mut Entry,
+        type_id: u16,
+        tags: &[&[u8]],
+    ) -> bool {
+        let Some(was_dead) = self.change(db, |index| index.relink(old, new, key, type_id, tags)).flatten() else {
+            return self.link(db, key, new, type_id, tags);
+        };
+        self.count_out(old, was_dead);
+        self.count_in(new);
+        true
     }
 
     fn drop_from_index(&mut self, db: i32, key: &[u8], entry: &mut Entry) -> Option<bool> {
         let dead = self.change(db, |index| index.unlink(entry, key))??;
+        self.count_out(entry, dead);
+        Some(dead)
+    }
+
+    fn count_in(&mut self, entry: &Entry) {
+        if let Some(known) = self.types.get_mut(entry.type_id()) {
+            known.entries += 1;
+            known.payload_bytes += entry.payload().len() as u64;
+        }
+    }
+
+    fn count_out(&mut self, entry: &Entry, was_dead: bool) {
         if let Some(known) = self.types.get_mut(entry.type_id()) {
             known.entries -= 1;
             known.payload_bytes -= entry.payload().len() as u64;
-            known.count_reclaimed(u64::from(dead));
+            known.count_reclaimed(u64::from(was_dead));
         }
-        Some(dead)
     }
 
     /// The names of an entry, in the index or not.

@@ -33,6 +33,8 @@ use crate::entry::{Entry, Names};
 
 struct Tag {
     name: Name,
+    /// Was it invalidated? Then the name leads elsewhere, and all members are dead.
+    forgotten: bool,
     members: Members,
 }
 
@@ -50,6 +52,23 @@ pub struct Bytes {
     pub payload: u64,
     /// As they are kept.
     pub stored: u64,
+}
+
+impl Bytes {
+    fn add(&mut self, entry: &Entry) {
+        self.payload += entry.payload().len() as u64;
+        self.stored += entry.stored_len() as u64;
+    }
+
+    fn subtract(&mut self, entry: &Entry) {
+        self.payload -= entry.payload().len() as u64;
+        self.stored -= entry.stored_len() as u64;
+    }
+
+    fn replace(&mut self, old: &Entry, new: &Entry) {
+        self.add(new);
+        self.subtract(old);
+    }
 }
 
 /// See the module's head.
@@ -93,16 +112,59 @@ impl Index {
                 entry.set_tag_id(at, tag_id);
             }
         }
-        if let Some(members) = self.type_mut(type_id) {
-            members.ids.insert(id);
-            members.bytes.payload += entry.payload().len() as u64;
-            members.bytes.stored += entry.stored_len() as u64;
-        }
+        self.add_to_type(entry, id, type_id);
         if entry.was_dead() {
             self.dead.insert(id);
         }
         entry.set_linked(id, type_id, self.number);
         true
+    }
+
+    /// Puts an entry in the place of another that is here under the same key: as linking the one and unlinking the other,
+    /// but tags that both bear are not touched. Says whether the old one was dead, or `None` (and does nothing) when it is
+    /// not here under this key.
+    pub fn relink(
+        &mut self,
+        old: &mut Entry,
+        new: &mut Entry,
+        key: &[u8],
+        type_id: u16,
+        tags: &[&[u8]],
+    ) -> Option<bool> {
+        if !self.holds(old, key) {
+            return None;
+        }
+        let id = old.id();
+        let was_dead = self.dead.remove(id);
+        for (at, name) in tags.iter().enumerate() {
+            // Most often the tags are the same, in the same order.
+            let kept = old.tag_ids().nth(at).filter(|tag| self.is_live_tag(*tag, name));
+            if let Some(tag_id) = kept.or_else(|| self.tag_with_member(name, id)) {
+                new.set_tag_id(at, tag_id);
+            }
+        }
+        for tag_id in old.tag_ids().filter(|tag| !new.tag_ids().any(|kept| kept == *tag)) {
+            self.remove_member(tag_id, id);
+        }
+        if old.type_id() == type_id
+            && let Some(members) = self.types.get_mut(usize::from(type_id))
+        {
+            members.bytes.replace(old, new);
+        } else {
+            self.take_from_type(old);
+            self.add_to_type(new, id, type_id);
+        }
+        if new.was_dead() {
+            self.dead.insert(id);
+        }
+        old.set_unlinked();
+        new.set_linked(id, type_id, self.number);
+        Some(was_dead)
+    }
+
+    /// Is this the record that the name leads to?
+    fn is_live_tag(&self, tag_id: u32, name: &[u8]) -> bool {
+        self.tags.get(tag_id).is_some_and(|tag| !tag.forgotten && tag.name.bytes() == name)
     }
 
     /// Takes an entry out; says whether it was dead, or `None` (and does nothing) when it is not here under this key.
@@ -114,11 +176,7 @@ impl Index {
         for tag_id in entry.tag_ids() {
             self.remove_member(tag_id, id);
         }
-        if let Some(members) = self.types.get_mut(usize::from(entry.type_id())) {
-            members.ids.remove(id);
-            members.bytes.payload -= entry.payload().len() as u64;
-            members.bytes.stored -= entry.stored_len() as u64;
-        }
+        self.take_from_type(entry);
         self.records.remove(id);
         entry.set_unlinked();
         Some(self.dead.remove(id))
@@ -128,6 +186,20 @@ impl Index {
         entry.is_linked()
             && entry.index() == self.number
             && self.records.get(entry.id()).is_some_and(|name| name.bytes() == key)
+    }
+
+    fn add_to_type(&mut self, entry: &Entry, id: u32, type_id: u16) {
+        if let Some(members) = self.type_mut(type_id) {
+            members.ids.insert(id);
+            members.bytes.add(entry);
+        }
+    }
+
+    fn take_from_type(&mut self, entry: &Entry) {
+        if let Some(members) = self.types.get_mut(usize::from(entry.type_id())) {
+            members.ids.remove(entry.id());
+            members.bytes.subtract(entry);
+        }
     }
 
     fn type_mut(&mut self, type_id: u16) -> Option<&mut TypeMembers> {
@@ -143,7 +215,8 @@ impl Index {
         let tag_id = match self.find_tag(hash, name) {
             Some(tag_id) => tag_id,
             None => {
-                let tag_id = self.tags.insert(Tag { name: Name::new(name), members: Members::default() })?;
+                let tag_id =
+                    self.tags.insert(Tag { name: Name::new(name), forgotten: false, members: Members::default() })?;
                 let (tags, hasher) = (&self.tags, &self.hasher);
                 self.tag_ids.insert(hash, tag_id, |tag| hash_of(hasher, tags, tag));
                 tag_id
@@ -168,6 +241,10 @@ impl Index {
 
     /// The name leads nowhere from now on, or to a new record.
     fn forget_tag_name(&mut self, tag_id: u32) {
+        match self.tags.get_mut(tag_id) {
+            Some(tag) if !tag.forgotten => tag.forgotten = true,
+            _ => return,
+        }
         let (tags, hasher) = (&self.tags, &self.hasher);
         let hash = hash_of(hasher, tags, tag_id);
         self.tag_ids.remove(hash, tag_id, |tag| hash_of(hasher, tags, tag));
@@ -312,10 +389,12 @@ impl Index {
             if tag.members.is_empty() {
                 say("has no entry");
             }
-            if self.tag_ids.find(hash, |id| id == tag_id).is_some() {
-                named += 1;
-            } else if !tag.members.are_all_in(&self.dead) {
-                say("has an entry alive and cannot be found");
+            if tag.forgotten != self.tag_ids.find(hash, |id| id == tag_id).is_none() {
+                say("is forgotten and found, or neither");
+            }
+            named += usize::from(!tag.forgotten);
+            if tag.forgotten && !tag.members.are_all_in(&self.dead) {
+                say("is forgotten and has an entry alive");
             }
         }
         if self.tag_ids.len() != named {
@@ -344,8 +423,7 @@ impl Walked {
     pub fn count(&mut self, entry: &Entry) {
         self.entries += 1;
         self.memberships += entry.tag_count() as u64;
-        self.bytes.payload += entry.payload().len() as u64;
-        self.bytes.stored += entry.stored_len() as u64;
+        self.bytes.add(entry);
     }
 }
 
@@ -370,9 +448,11 @@ mod tests {
     }
 
     fn put(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], type_id: u16, tags: &[&[u8]]) {
-        remove(index, keyspace, key);
         let mut entry = Entry::new(&Content { payload: key, ..Content::default() }, tags.len()).unwrap();
-        assert!(index.link(&mut entry, key, type_id, tags.iter().copied()));
+        match keyspace.get_mut(key) {
+            Some(old) => assert!(index.relink(old, &mut entry, key, type_id, tags).is_some()),
+            None => assert!(index.link(&mut entry, key, type_id, tags.iter().copied())),
+        }
         keyspace.insert(key.to_vec(), entry);
     }
 
