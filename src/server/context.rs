@@ -317,20 +317,20 @@ impl Ctx {
         };
     }
 
-    // ---- the server's own commands, replicated as if a client had sent them ----
+    // ---- keys, changed as the server's own commands change them ----
 
-    /// `UNLINK key`: was there one?
-    pub fn unlink(&self, key: Arg<'_>) -> bool {
-        // SAFETY: the variable argument is the string that the format says; the reply is freed once.
-        unsafe {
-            let reply = api!(RedisModule_Call)(self.0, c"UNLINK".as_ptr(), c"!s".as_ptr(), key.raw());
-            if reply.is_null() {
-                return false;
-            }
-            let count = api!(RedisModule_CallReplyInteger)(reply);
-            api!(RedisModule_FreeCallReply)(reply);
-            count == 1
+    /// As `UNLINK key`: with its keyspace event, seen by those who watch and track, replicated. Was there a key?
+    ///
+    /// Not by calling `UNLINK`, which is refused for a key of a slot that this node is only about to own.
+    pub fn unlink(&self, name: Arg<'_>) -> bool {
+        if !self.open(name, Mode::Write).unlink() {
+            return false;
         }
+        self.signal_modified(name);
+        self.notify(EventClass::Generic, c"del", name);
+        // SAFETY: the variable argument is the string that the format says.
+        unsafe { api!(RedisModule_Replicate)(self.0, c"UNLINK".as_ptr(), c"s".as_ptr(), name.raw()) };
+        true
     }
 
     /// `PEXPIREAT key moment`.
@@ -434,6 +434,8 @@ pub enum Recipients {
 #[derive(Clone, Copy)]
 #[repr(i32)]
 pub enum EventClass {
+    /// `g`
+    Generic = raw::REDISMODULE_NOTIFY_GENERIC,
     /// `e`
     Evicted = raw::REDISMODULE_NOTIFY_EVICTED,
     /// `d`

@@ -72,9 +72,9 @@ unsafe extern "C" fn on_key(
         let (ctx, event, key) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event).to_bytes(), Arg::new(key)) };
         match event {
             b"loaded" | b"restore" | b"rename_to" | b"move_to" | b"copy_to" => link_by_name(&ctx, key),
-            b"del" => count_gone(&ctx, key, Cause::Deleted),
-            b"expired" => count_gone(&ctx, key, Cause::Expired),
-            b"evicted" => count_gone(&ctx, key, Cause::Evicted),
+            b"del" => count_gone(key, Cause::Deleted),
+            b"expired" => count_gone(key, Cause::Expired),
+            b"evicted" => count_gone(key, Cause::Evicted),
             _ => (),
         }
     });
@@ -86,12 +86,13 @@ fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
     // The name may stand on the server's stack, so a name of our own is used to open it.
     let name = Text::new(key.bytes());
     let mut opened = ctx.open(name.arg(), Mode::Peek);
+    let db = opened.db();
     let Found::Entry(entry) = opened.found() else { return };
     if entry.is_linked() {
         return;
     }
     let dead = entry.was_dead();
-    if !state::with(|s| s.link_loose(ctx.db(), key.bytes(), entry)) {
+    if !state::with(|s| s.link_loose(db, key.bytes(), entry)) {
         log(LogLevel::Warning, "the index is full; an entry is left out of it");
     }
     if dead {
@@ -99,11 +100,11 @@ fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
     }
 }
 
-fn count_gone(ctx: &Ctx, key: Arg<'_>, cause: Cause) {
+fn count_gone(key: Arg<'_>, cause: Cause) {
     state::with(|s| {
         // Almost every event is about a key of another type.
         if s.has_gone() {
-            s.count_gone(ctx.db(), key.bytes(), cause);
+            s.count_gone(key.bytes(), cause);
         }
     });
 }

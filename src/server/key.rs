@@ -92,6 +92,19 @@ impl<'c> Key<'c> {
         unsafe { api!(RedisModule_SetAbsExpire)(self.raw, moment) };
     }
 
+    /// Unlinks the key; its value is freed by whoever has the time. The key must be open for writing. Was there one?
+    pub fn unlink(mut self) -> bool {
+        // SAFETY: the key is open; nobody borrows its value.
+        !matches!(self.found(), Found::Missing)
+            && unsafe { api!(RedisModule_UnlinkKey)(self.raw) } == raw::REDISMODULE_OK as c_int
+    }
+
+    /// The database that it is in, which is not always the one that the context says: some servers say the client's.
+    pub fn db(&self) -> i32 {
+        // SAFETY: the key is open.
+        if self.raw.is_null() { -1 } else { unsafe { api!(RedisModule_GetDbIdFromModuleKey)(self.raw) } }
+    }
+
     /// Puts an entry where there is nothing. The key must be open for writing.
     pub fn create(&mut self, entry: Box<Entry>) {
         // SAFETY: the key is open; the server owns the value from now on and hands it to our type's callbacks.

@@ -86,11 +86,24 @@ fn register_row(
     if command.is_null() || !describe(command, row) {
         return Err(failed("could not be described"));
     }
-    if category && let Some(set) = api_if_any!(RedisModule_SetCommandACLCategories) {
-        // SAFETY: the command was just registered; the text is static.
-        unsafe { set(command, CATEGORY.as_ptr()) };
+    if let Some(set) = api_if_any!(RedisModule_SetCommandACLCategories) {
+        let categories = text(&categories(row, category));
+        // SAFETY: the command was just registered; the server copies what the text says.
+        unsafe { set(command, categories.as_ptr()) };
     }
     row.subcommands.iter().try_for_each(|sub| register_row(ctx, sub, Some(command), category))
+}
+
+/// The categories of a command in access control lists. Servers before 7.2 take them from the flags by themselves; later ones
+/// want them said.
+fn categories(row: &Row, own: bool) -> String {
+    let has = |flag| row.flags.split(' ').any(|word| word == flag);
+    let mut categories = vec![if has("fast") { "fast" } else { "slow" }];
+    categories.extend(has("write").then_some("write"));
+    categories.extend(has("readonly").then_some("read"));
+    categories.extend(has("admin").then_some("admin dangerous"));
+    categories.extend(own.then_some("expcache"));
+    categories.join(" ")
 }
 
 fn text(text: &str) -> CString {

@@ -200,7 +200,7 @@ impl State {
         let names = if self.discarding { Names::default() } else { self.names(db, entry) };
         if let Some(dead) = self.drop_from_index(db, key, entry) {
             entry.carry(names, dead);
-            self.gone = Some(Gone { name: self.hasher.hash_one((db, key)), type_id: entry.type_id(), was_dead: dead });
+            self.gone = Some(Gone { name: self.hasher.hash_one(key), type_id: entry.type_id(), was_dead: dead });
         }
     }
 
@@ -370,13 +370,13 @@ impl State {
     }
 
     /// Counts an entry that went, if the event that says why is about the one unlinked last.
-    pub fn count_gone(&mut self, db: i32, key: &[u8], cause: Cause) {
+    pub fn count_gone(&mut self, key: &[u8], cause: Cause) {
         if self.evicting {
             // The event that counts is still to come.
             return;
         }
         let Some(gone) = self.gone.take() else { return };
-        if gone.was_dead || gone.name != self.hasher.hash_one((db, key)) {
+        if gone.was_dead || gone.name != self.hasher.hash_one(key) {
             return;
         }
         if let Some(counters) = self.counters(gone.type_id) {

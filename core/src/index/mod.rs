@@ -33,8 +33,6 @@ use crate::entry::{Entry, Names};
 
 struct Tag {
     name: Name,
-    /// Was it invalidated? Then the name leads elsewhere, and all members are dead.
-    forgotten: bool,
     members: Members,
 }
 
@@ -162,9 +160,10 @@ impl Index {
         Some(was_dead)
     }
 
-    /// Is this the record that the name leads to?
+    /// Is this the record that the name leads to? (After an invalidation it may lead to another, or nowhere.)
     fn is_live_tag(&self, tag_id: u32, name: &[u8]) -> bool {
-        self.tags.get(tag_id).is_some_and(|tag| !tag.forgotten && tag.name.bytes() == name)
+        self.tags.get(tag_id).is_some_and(|tag| tag.name.bytes() == name)
+            && (self.dead.is_empty() || self.find_tag(self.hasher.hash_one(name), name) == Some(tag_id))
     }
 
     /// Takes an entry out; says whether it was dead, or `None` (and does nothing) when it is not here under this key.
@@ -215,8 +214,7 @@ impl Index {
         let tag_id = match self.find_tag(hash, name) {
             Some(tag_id) => tag_id,
             None => {
-                let tag_id =
-                    self.tags.insert(Tag { name: Name::new(name), forgotten: false, members: Members::default() })?;
+                let tag_id = self.tags.insert(Tag { name: Name::new(name), members: Members::default() })?;
                 let (tags, hasher) = (&self.tags, &self.hasher);
                 self.tag_ids.insert(hash, tag_id, |tag| hash_of(hasher, tags, tag));
                 tag_id
@@ -241,10 +239,6 @@ impl Index {
 
     /// The name leads nowhere from now on, or to a new record.
     fn forget_tag_name(&mut self, tag_id: u32) {
-        match self.tags.get_mut(tag_id) {
-            Some(tag) if !tag.forgotten => tag.forgotten = true,
-            _ => return,
-        }
         let (tags, hasher) = (&self.tags, &self.hasher);
         let hash = hash_of(hasher, tags, tag_id);
         self.tag_ids.remove(hash, tag_id, |tag| hash_of(hasher, tags, tag));
@@ -389,12 +383,10 @@ impl Index {
             if tag.members.is_empty() {
                 say("has no entry");
             }
-            if tag.forgotten != self.tag_ids.find(hash, |id| id == tag_id).is_none() {
-                say("is forgotten and found, or neither");
-            }
-            named += usize::from(!tag.forgotten);
-            if tag.forgotten && !tag.members.are_all_in(&self.dead) {
-                say("is forgotten and has an entry alive");
+            if self.tag_ids.find(hash, |id| id == tag_id).is_some() {
+                named += 1;
+            } else if !tag.members.are_all_in(&self.dead) {
+                say("has an entry alive and cannot be found");
             }
         }
         if self.tag_ids.len() != named {
@@ -517,6 +509,11 @@ mod tests {
         assert_eq!(index.unlink(entry, b"k1"), Some(false));
         assert!(!entry.is_linked() && index.is_empty());
         assert_eq!(complaints(&index, &keys).len(), 6, "and a check notices");
+    }
+
+    #[test]
+    fn a_tag_takes_48_bytes_and_its_list() {
+        assert_eq!(size_of::<Tag>(), 48);
     }
 
     /// A small generator is enough, and makes every run the same (xorshift64*, Vigna 2016).

@@ -1,0 +1,78 @@
+# expcache: everything one does with the repository. `make help` prints the comments behind `##`.
+#
+# Another server than the distribution's redis-server:   make run SERVER=/path/to/valkey-server
+# (or EXPCACHE_SERVER in the environment; the tests and the benchmarks take it from there too)
+
+SHELL   := /bin/bash
+CARGO   ?= cargo
+PYTHON  ?= python3
+PREFIX  ?= /usr/local
+SERVER  ?= $(or $(EXPCACHE_SERVER),redis-server)
+TARGET  := $(abspath $(or $(CARGO_TARGET_DIR),target))
+MODULE  := $(TARGET)/release/libexpcache.so
+SERVERS := $(TARGET)/servers
+
+export EXPCACHE_SERVER := $(SERVER)
+export EXPCACHE_MODULE ?= $(MODULE)
+# a shell that was open when rustup ran does not know cargo yet
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help deps build run demo test lint bench matrix install clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install what is missing to build and run (Debian, Ubuntu; elsewhere it says what)
+	@contrib/deps '$(SERVER)'
+
+build: ## build the module: target/release/libexpcache.so
+	@echo "build: cargo build --release"
+	@$(CARGO) build --release
+	@echo "build: $(MODULE)"
+
+run: deps build ## start a server with the module on a free port, tell the story, stay up until Ctrl-C
+	@$(PYTHON) demo/demo.py --serve
+
+demo: deps build ## the same story, without staying up
+	@$(PYTHON) demo/demo.py
+
+test: deps build ## run all tests: units, and the module in real servers that the tests start
+	@echo "test: cargo test --workspace, in $(SERVER) with $(EXPCACHE_MODULE)"
+	@$(CARGO) test --workspace
+
+lint: ## formatting and clippy, warnings denied
+	@echo "lint: cargo fmt --check"
+	@$(CARGO) fmt --all --check
+	@echo "lint: cargo clippy --workspace --all-targets -- -D warnings"
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+bench: deps build ## measure the module against the server's own commands
+	@echo "bench: benches/bench.py in $(SERVER)"
+	@$(PYTHON) benches/bench.py
+
+matrix: deps build ## run the integration tests in every other server that contrib/servers brings
+	@mkdir -p $(SERVERS)
+	@echo "matrix: bringing the servers to $(SERVERS)"
+	@contrib/servers $(SERVERS) >$(SERVERS)/list \
+	  || echo "matrix: NOT ALL SERVERS COULD BE HAD (see above); going on with the others" >&2
+	@status=0; tried=0; summary=''; \
+	while read -r name version path; do \
+	  echo "matrix: $$name ($$version)"; \
+	  tried=$$((tried + 1)); outcome=passed; \
+	  EXPCACHE_SERVER="$$path" $(CARGO) test --package expcache </dev/null || { outcome=FAILED; status=1; }; \
+	  summary+="matrix: $$name $$version $$outcome"$$'\n'; \
+	done <$(SERVERS)/list; \
+	printf '%s' "$$summary"; \
+	[ $$tried -gt 0 ] || echo "matrix: NO OTHER SERVER WAS TRIED" >&2; \
+	exit $$status
+
+install: ## copy the built module to $(PREFIX)/lib/redis/modules
+	@[ -f $(MODULE) ] || { echo "install: not built yet: make build" >&2; exit 1; }
+	install -D -m 755 $(MODULE) $(DESTDIR)$(PREFIX)/lib/redis/modules/libexpcache.so
+	@echo "install: load it with: loadmodule $(PREFIX)/lib/redis/modules/libexpcache.so"
+
+clean: ## remove what was built and fetched
+	@echo "clean: cargo clean"
+	@$(CARGO) clean

@@ -1,0 +1,172 @@
+//! A server against a naive model: tens of thousands of random commands, every reply compared, with reloads, restarts and
+//! kills between them. `EXPCACHE_MODEL_STEPS` makes the runs longer, `EXPCACHE_MODEL_SEED` plays one again.
+
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
+mod harness;
+mod mix;
+
+use harness::{Server, Stop, check, now_ms};
+use mix::{Manner, Model, Player, RandomSteps, Span, Step, audit};
+use std::collections::VecDeque;
+
+/// Steps of all runs together, unless `EXPCACHE_MODEL_STEPS` says otherwise.
+const STEPS: usize = 20_000;
+const RUNS: usize = 3;
+/// After so many steps everything is looked at.
+const AUDIT_EVERY: usize = 200;
+/// After so many, the server is to forget everything but what it has written.
+const UPHEAVAL_EVERY: usize = 1_000;
+/// How many of the last steps a failure reports.
+const REMEMBERED: usize = 60;
+/// The server reads the clock at another instant than the test.
+const CLOCK_SLACK_MS: i64 = 10;
+
+struct Run {
+    server: Server,
+    player: Player,
+    model: Model,
+    steps: RandomSteps,
+    /// What was done last, for the report of a failure.
+    history: VecDeque<String>,
+    seed: u64,
+}
+
+impl Run {
+    fn new(seed: u64, settings: &[&str]) -> Run {
+        let seed = from_environment("EXPCACHE_MODEL_SEED").unwrap_or(seed);
+        println!("EXPCACHE_MODEL_SEED={seed}");
+        let server = mix::server(settings);
+        let mut player = Player::new(server.conn());
+        let model = Model::new(player.etags());
+        let steps = RandomSteps::new(seed, &mut player.conn);
+        let mut run = Run { server, player, model, steps, history: VecDeque::new(), seed };
+        for step in mix::prologue() {
+            run.model.apply(&step, Span { lo: 0, hi: 0 });
+        }
+        run
+    }
+
+    /// Drives server and model together; `upheaval` is called now and then.
+    fn go(&mut self, mut upheaval: impl FnMut(&mut Run)) {
+        let total = from_environment("EXPCACHE_MODEL_STEPS").unwrap_or(STEPS as u64) as usize / RUNS;
+        let mut done = 0;
+        while done < total {
+            let before = done;
+            done += self.some_steps();
+            if done / AUDIT_EVERY != before / AUDIT_EVERY {
+                self.audit();
+            }
+            if done / UPHEAVAL_EVERY != before / UPHEAVAL_EVERY {
+                self.note("an upheaval".into());
+                upheaval(self);
+                self.audit();
+            }
+        }
+    }
+
+    fn some_steps(&mut self) -> usize {
+        let (count, manner) = match self.steps.random().below(20) {
+            0 => (1 + self.steps.random().below(8), Manner::InTransaction),
+            1 | 2 => (1, Manner::ByScript),
+            _ => (1, Manner::Plainly),
+        };
+        let mut steps: Vec<Step> = (0..count).map(|_| self.steps.next()).collect();
+        // A dump is only known after the transaction, so the steps in it could not restore it.
+        if manner == Manner::InTransaction {
+            steps.retain(|step| !matches!(step, Step::Dump(_)));
+        }
+        self.play(&steps, manner);
+        count
+    }
+
+    fn audit(&mut self) {
+        check(&mut self.player.conn);
+        let looks = audit(self.player.db());
+        self.play(&looks, Manner::Plainly);
+    }
+
+    /// Plays the steps on both sides and compares the replies.
+    fn play(&mut self, steps: &[Step], manner: Manner) {
+        match manner {
+            Manner::InTransaction => self.play_at_once(steps, manner),
+            _ => steps.chunks(1).for_each(|step| self.play_at_once(step, manner)),
+        }
+    }
+
+    fn play_at_once(&mut self, steps: &[Step], manner: Manner) {
+        let sent = now_ms() - CLOCK_SLACK_MS;
+        let replies = self.player.play(steps, manner);
+        let now = Span { lo: sent, hi: now_ms() + CLOCK_SLACK_MS };
+        for (step, reply) in steps.iter().zip(&replies) {
+            let expected = self.model.apply(step, now);
+            self.note(format!("{manner:?}: {} -> {reply}", self.player.shown(step)));
+            if let Some(why) = expected.mismatch(reply) {
+                let last: Vec<&str> = self.history.iter().map(String::as_str).collect();
+                panic!("seed {}: {why}\nafter\n{}", self.seed, last.join("\n"));
+            }
+        }
+    }
+
+    fn note(&mut self, event: String) {
+        if self.history.len() == REMEMBERED {
+            self.history.pop_front();
+        }
+        self.history.push_back(event);
+    }
+
+    fn restart(&mut self, how: Stop) {
+        self.server.restart(how);
+        self.player.reconnect(self.server.conn());
+    }
+
+    fn rewrite_the_append_only_file(&mut self) {
+        let conn = &mut self.player.conn;
+        conn.cmd("BGREWRITEAOF");
+        harness::wait_until("the append-only file is rewritten", || {
+            conn.info("persistence", "aof_rewrite_in_progress") == "0"
+                && conn.info("persistence", "aof_rewrite_scheduled") == "0"
+        });
+        assert_eq!(conn.info("persistence", "aof_last_bgrewrite_status"), "ok");
+    }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+#[test]
+fn a_server_that_saves_snapshots() {
+    Run::new(1, &[]).go(|run| match run.steps.random().below(3) {
+        0 => run.restart(Stop::Save),
+        _ => run.player.conn.ok("DEBUG RELOAD"),
+    });
+}
+
+#[test]
+fn a_server_with_an_append_only_file() {
+    // What the server has answered it has handed to the system, which outlives a killed process.
+    let settings = ["--appendonly", "yes", "--appendfsync", "no", "--aof-use-rdb-preamble", "yes"];
+    Run::new(2, &settings).go(|run| match run.steps.random().below(4) {
+        0 => run.player.conn.ok("DEBUG LOADAOF"),
+        1 => run.rewrite_the_append_only_file(),
+        2 => run.restart(Stop::NoSave),
+        _ => run.restart(Stop::Kill),
+    });
+}
+
+#[test]
+fn a_server_whose_append_only_file_holds_commands_alone_spoken_to_in_resp3() {
+    let settings = ["--appendonly", "yes", "--appendfsync", "no", "--aof-use-rdb-preamble", "no"];
+    let mut run = Run::new(3, &settings);
+    run.player.conn.hello3();
+    run.go(|run| {
+        match run.steps.random().below(3) {
+            0 => run.player.conn.ok("DEBUG LOADAOF"),
+            1 => run.rewrite_the_append_only_file(),
+            _ => run.restart(Stop::Kill),
+        }
+        run.player.conn.hello3();
+    });
+}
