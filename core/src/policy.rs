@@ -161,6 +161,9 @@ impl Policy {
     }
 
     fn jittered(&self, lifetime_ms: u64, random: u64) -> u64 {
+        if self.jitter_percent == 0 {
+            return lifetime_ms;
+        }
         let most = u128::from(lifetime_ms) * u128::from(self.jitter_percent.min(100)) / 100;
         let cut = u128::from(random) % (most + 1);
         // A lifetime never becomes zero, which would mean none.

@@ -5,7 +5,7 @@
 //! policy of `default` until somebody defines it. Defined types are bounded, and others last no longer than their entries,
 //! so names that clients invent cannot fill memory.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::policy::{Policy, initial_types};
 use crate::{Error, Result};

@@ -104,6 +104,17 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// Is the payload the one that the client speaks of, and may the client store it? (There are no leases yet.)
+    fn verify_claims(&self, payload: &[u8]) -> Result<()> {
+        if self.lease.is_some() {
+            return Err(Error::LeaseLost);
+        }
+        match self.hash {
+            Some(hash) if md5_hex(payload) != parse::etag_text(hash) => Err(Error::HashMismatch),
+            _ => Ok(()),
+        }
+    }
+
     fn freshness(&self, command: &'static str) -> Result<Freshness> {
         let invalid = Error::InvalidExpire(command);
         let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).ok_or(invalid.clone());
@@ -314,26 +325,18 @@ fn announce(ctx: &Ctx, key: Arg<'_>) {
     ctx.notify(EventClass::Module, c"expcache.set", key);
 }
 
-fn verify_hash(payload: &[u8], hash: Option<Etag>) -> Result<()> {
-    match hash {
-        Some(hash) if md5_hex(payload) != parse::etag_text(hash) => Err(Error::HashMismatch),
-        _ => Ok(()),
-    }
-}
-
 /// `EXPCACHE.SET key value [options]`
 pub fn set(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     const NAME: &str = "expcache.set";
     let (name, payload) = (args.need()?, args.need()?);
     let options = Options::parse(args, Form::Set)?;
     let mut key = ctx.open(name, Mode::Write);
-    if matches!(key.found(), Found::Foreign) {
-        return Err(Error::WrongType);
+    if options.lease.is_some() || options.hash.is_some() {
+        if matches!(key.found(), Found::Foreign) {
+            return Err(Error::WrongType);
+        }
+        options.verify_claims(payload.bytes())?;
     }
-    if options.lease.is_some() {
-        return Err(Error::LeaseLost);
-    }
-    verify_hash(payload.bytes(), options.hash)?;
     match Plan::new(ctx, &mut key, payload, &options, NAME)? {
         None => ctx.reply_null(),
         Some(plan) => {

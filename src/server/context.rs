@@ -66,14 +66,6 @@ impl<'a> Args<'a> {
         Self { left: all.get(skip..).unwrap_or_default() }
     }
 
-    /// The next argument.
-    pub fn next(&mut self) -> Option<Arg<'a>> {
-        let (first, rest) = self.left.split_first()?;
-        self.left = rest;
-        // SAFETY: `new`'s caller vouched for it.
-        Some(unsafe { Arg::new(*first) })
-    }
-
     /// The next argument, which the grammar demands.
     pub fn need(&mut self) -> Result<Arg<'a>> {
         self.next().ok_or(Error::Syntax)
@@ -106,7 +98,10 @@ impl<'a> Iterator for Args<'a> {
     type Item = Arg<'a>;
 
     fn next(&mut self) -> Option<Arg<'a>> {
-        Args::next(self)
+        let (first, rest) = self.left.split_first()?;
+        self.left = rest;
+        // SAFETY: `new`'s caller vouched for it.
+        Some(unsafe { Arg::new(*first) })
     }
 }
 

@@ -128,7 +128,7 @@ fn warn_of_known_bugs(ctx: &Ctx) {
     let Some(version) = ctx.server_info(c"server", c"valkey_version") else { return };
     let mut numbers = version.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
     let version = [(); 3].map(|()| numbers.next().unwrap_or(0));
-    if version >= [8, 1, 0] && version < [9, 1, 1] {
+    if ([8, 1, 0]..[9, 1, 1]).contains(&version) {
         log(
             LogLevel::Warning,
             "this Valkey leaves a client in the destination database after MOVE and COPY ... DB while a module listens to \

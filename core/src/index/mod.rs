@@ -134,15 +134,21 @@ impl Index {
         }
         let id = old.id();
         let was_dead = self.dead.remove(id);
+        // Most often the tags are the same, in the same order.
+        let mut same = tags.len() == old.tag_count();
+        let mut old_tags = old.tag_ids();
         for (at, name) in tags.iter().enumerate() {
-            // Most often the tags are the same, in the same order.
-            let kept = old.tag_ids().nth(at).filter(|tag| self.is_live_tag(*tag, name));
+            let kept = old_tags.next().filter(|tag| self.is_live_tag(*tag, name));
+            same &= kept.is_some();
             if let Some(tag_id) = kept.or_else(|| self.tag_with_member(name, id)) {
                 new.set_tag_id(at, tag_id);
             }
         }
-        for tag_id in old.tag_ids().filter(|tag| !new.tag_ids().any(|kept| kept == *tag)) {
-            self.remove_member(tag_id, id);
+        drop(old_tags);
+        if !same {
+            for tag_id in old.tag_ids().filter(|tag| !new.tag_ids().any(|kept| kept == *tag)) {
+                self.remove_member(tag_id, id);
+            }
         }
         if old.type_id() == type_id
             && let Some(members) = self.types.get_mut(usize::from(type_id))
