@@ -75,6 +75,11 @@ pub struct Type {
 }
 
 impl Type {
+    /// Is there anything to say of it: a policy, or an entry?
+    pub fn is_in_use(&self) -> bool {
+        self.policy.is_some() || self.entries > 0
+    }
+
     /// Counts dead entries that were reclaimed.
     pub fn count_reclaimed(&mut self, entries: u64) {
         let old = entries.min(self.dead_before_reset);
@@ -86,12 +91,14 @@ impl Type {
 /// All known types.
 pub struct Types {
     by_id: Vec<Type>,
+    /// What was counted for types that nobody names any more.
+    pub retired: Counters,
     ids: HashMap<Box<[u8]>, u16>,
 }
 
 impl Default for Types {
     fn default() -> Self {
-        let mut types = Self { by_id: Vec::new(), ids: HashMap::new() };
+        let mut types = Self { by_id: Vec::new(), retired: Counters::default(), ids: HashMap::new() };
         types.define_initial();
         types
     }
@@ -134,13 +141,14 @@ impl Types {
         if let Some(id) = self.id(name) {
             return Some(id);
         }
-        let idle = self.by_id.iter().position(|t| t.policy.is_none() && t.entries == 0);
+        let idle = self.by_id.iter().position(|known| !known.is_in_use());
         let at = idle.unwrap_or(self.by_id.len());
         let id = u16::try_from(at).ok().filter(|id| *id < u16::MAX)?;
         let new = Type { name: name.into(), ..Type::default() };
         match self.by_id.get_mut(at) {
             Some(slot) => {
                 let old = std::mem::replace(slot, new);
+                self.retired.add(&old.counters);
                 self.ids.remove(&old.name);
             }
             None => self.by_id.push(new),

@@ -15,7 +15,7 @@ use expcache_core::Result;
 
 use self::table::{
     Arg, KEY, Keys, OVERWRITES, READS, REMOVES, ROW, Row, block, integer, one_of, text, with_block, with_integer,
-    with_text, word,
+    with_one_of, with_text, word,
 };
 use crate::server::context::{Args, Ctx};
 use crate::server::handler;
@@ -164,9 +164,9 @@ pub static TABLE: &[Row] = &[
             text("type"),
             FORMAT,
             with_text("FILTERS", "json").optional(),
-            with_text("COMPANY", "id").optional(),
-            with_text("USER", "id").optional(),
-            with_text("PROJECT", "id").optional(),
+            with_text("COMPANY", "company-id").optional(),
+            with_text("USER", "user-id").optional(),
+            with_text("PROJECT", "project-id").optional(),
             with_block("FIELD", "field", &[text("name"), text("value")]).optional().multiple(),
             with_text("HASHTAG", "text").optional(),
         ],
@@ -225,19 +225,19 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
         tips: "request_policy:all_shards response_policy:all_succeeded",
         args: &[
             text("name"),
-            with_text("TTL", "ttl").optional(),
-            with_text("GRACE", "grace").optional(),
-            with_text("MAXTTL", "maxttl").optional(),
-            with_integer("JITTER", "jitter").optional(),
-            with_integer("EARLY", "early").optional(),
-            with_text("SLIDING", "sliding").optional(),
-            with_text("CODEC", "codec").optional(),
-            with_text("THRESHOLD", "threshold").optional(),
-            with_text("MAXVALUE", "maxvalue").optional(),
-            with_integer("MAXENTRIES", "maxentries").optional(),
-            with_text("MAXBYTES", "maxbytes").optional(),
+            with_text("TTL", "duration-or-default").optional(),
+            with_text("GRACE", "grace-duration").optional(),
+            with_text("MAXTTL", "longest-duration").optional(),
+            with_integer("JITTER", "jitter-percent").optional(),
+            with_integer("EARLY", "early-percent").optional(),
+            with_one_of("SLIDING", "sliding", YES_OR_NO).optional(),
+            with_one_of("CODEC", "codec", CODECS).optional(),
+            with_text("THRESHOLD", "threshold-size").optional(),
+            with_text("MAXVALUE", "payload-size").optional(),
+            with_integer("MAXENTRIES", "entries").optional(),
+            with_text("MAXBYTES", "total-size").optional(),
             with_block("FORMATS", "formats", &[integer("count"), text("format").optional().multiple()]).optional(),
-            with_text("VALIDATE", "validate").optional(),
+            with_one_of("VALIDATE", "validate", YES_OR_NO).optional(),
         ],
         ..TYPE_ROW
     },
@@ -271,6 +271,10 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     },
     Row { name: "help", handler: Some(handler!(sub type_help)), ..TYPE_HELP },
 ];
+
+const YES_OR_NO: &[Arg] = &[word("yes", "yes"), word("no", "no")];
+const CODECS: &[Arg] =
+    &[word("auto", "auto"), word("none", "none"), word("gzip", "gzip"), word("zstd", "zstd"), word("lz4", "lz4")];
 
 const TYPE_ROW: Row = Row { container: "expcache.type", ..ROW };
 const TYPE_HELP: Row = Row { arity: 2, flags: "readonly", summary: HELP, ..TYPE_ROW };

@@ -222,7 +222,9 @@ impl Plan {
             let moment = Moment { now_ms: now_us / 1000, default_ttl_ms: s.config.default_ttl_ms, random };
             let policy = s.types.policy(type_id);
             if let Err(refused) = policy.admit(payload.len() as u64, options.format) {
-                if let Some(counters) = s.counters(type_id) {
+                // A name that this would have been the first use of stays unused.
+                let known = if s.types.get(type_id).policy.is_some() { type_id } else { DEFAULT_TYPE };
+                if let Some(counters) = s.counters(known) {
                     counters.rejected += 1;
                 }
                 return Err(refused);

@@ -51,7 +51,8 @@ pub fn stats(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     }
     let name = args.need()?.bytes();
     args.end()?;
-    match state::with(|s| s.types.id(name).map(|id| Figures::of(s, id))) {
+    let known = |s: &mut State| s.types.id(name).filter(|id| s.types.get(*id).is_in_use()).map(|id| Figures::of(s, id));
+    match state::with(known) {
         None => ctx.reply_null(),
         Some(figures) => {
             ctx.reply_map(4 + COUNTERS);
@@ -63,13 +64,19 @@ pub fn stats(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
 }
 
 fn overall(ctx: &Ctx) -> Result<()> {
-    let (types, tags, index_bytes) = state::with(|s| {
-        let types: Vec<_> = s.types.iter().map(|(id, known)| (known.name.clone(), Figures::of(s, id))).collect();
+    let (all, types, tags, index_bytes) = state::with(|s| {
+        let mut all = Figures { entries: 0, bytes: Bytes::default(), counters: s.types.retired.clone() };
+        let mut types = Vec::new();
+        for (id, known) in s.types.iter() {
+            let figures = Figures::of(s, id);
+            all.add(&figures);
+            if known.is_in_use() {
+                types.push((known.name.clone(), figures));
+            }
+        }
         let tags: u64 = s.indexes().map(|(_, index)| index.tag_count()).sum();
-        (types, tags, s.index_bytes())
+        (all, types, tags, s.index_bytes())
     });
-    let mut all = Figures { entries: 0, bytes: Bytes::default(), counters: Counters::default() };
-    types.iter().for_each(|(_, figures)| all.add(figures));
 
     ctx.reply_map(7 + COUNTERS);
     field(ctx, "entries", all.entries);

@@ -139,6 +139,11 @@ pub const fn with_block(token: &'static str, name: &'static str, of: &'static [A
     arg(name, token, Kind::Block(of))
 }
 
+/// A word and one of these.
+pub const fn with_one_of(token: &'static str, name: &'static str, of: &'static [Arg]) -> Arg {
+    arg(name, token, Kind::OneOf(of))
+}
+
 /// All of these, in this order.
 pub const fn block(name: &'static str, of: &'static [Arg]) -> Arg {
     arg(name, "", Kind::Block(of))
@@ -175,6 +180,10 @@ impl Arg {
             Kind::OneOf(args) => args.iter().map(Self::syntax).collect::<Vec<_>>().join(" | "),
             Kind::Block(args) => args.iter().map(Self::syntax).collect::<Vec<_>>().join(" "),
             Kind::Key | Kind::Text | Kind::Integer => self.name.to_string(),
+        };
+        let inner = match self.kind {
+            Kind::OneOf(_) if !self.token.is_empty() => format!("<{inner}>"),
+            _ => inner,
         };
         let once = [self.token, inner.as_str()].iter().filter(|s| !s.is_empty()).copied().collect::<Vec<_>>().join(" ");
         let all = if self.multiple { format!("{once} [{once} ...]") } else { once };

@@ -35,7 +35,13 @@ fn define(mut args: Args<'_>, most: usize) -> Result<(Box<[u8]>, Policy)> {
         // A new type starts as `default` is.
         let id = s.types.id(name).unwrap_or(DEFAULT_TYPE);
         let mut policy = s.types.policy(id).clone();
+        let mut seen: Vec<Vec<u8>> = Vec::new();
         while let Some(word) = args.next() {
+            let field = word.bytes().to_ascii_uppercase();
+            if seen.contains(&field) {
+                return Err(Error::Syntax);
+            }
+            seen.push(field);
             change(&mut policy, word, &mut args)?;
         }
         let id = s.types.to_define(name, most)?;

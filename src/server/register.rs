@@ -94,8 +94,7 @@ fn register_row(
     row.subcommands.iter().try_for_each(|sub| register_row(ctx, sub, Some(command), category))
 }
 
-/// The categories of a command in access control lists. Servers before 7.2 take them from the flags by themselves; later ones
-/// want them said.
+/// The categories of a command in access control lists. (Redis 7.0 has none for a module's commands.)
 fn categories(row: &Row, own: bool) -> String {
     let has = |flag| row.flags.split(' ').any(|word| word == flag);
     let mut categories = vec![if has("fast") { "fast" } else { "slow" }];
@@ -155,7 +154,8 @@ impl Arena {
             summary: std::ptr::null(),
             since: std::ptr::null(),
             flags: bit(arg.optional, raw::REDISMODULE_CMD_ARG_OPTIONAL)
-                | bit(arg.multiple, raw::REDISMODULE_CMD_ARG_MULTIPLE),
+                | bit(arg.multiple, raw::REDISMODULE_CMD_ARG_MULTIPLE)
+                | bit(arg.multiple && !arg.token.is_empty(), raw::REDISMODULE_CMD_ARG_MULTIPLE_TOKEN),
             deprecated_since: std::ptr::null(),
             subargs: self.args(subargs),
             display_text: std::ptr::null(),

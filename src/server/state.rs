@@ -332,6 +332,7 @@ impl State {
 
     /// Starts counting anew.
     pub fn reset_counters(&mut self) {
+        self.types.retired = Counters::default();
         for id in 0..u16::MAX {
             let waiting = self.type_dead(id);
             let Some(known) = self.types.get_mut(id) else { break };
@@ -375,11 +376,14 @@ impl State {
             // The event that counts is still to come.
             return;
         }
-        let Some(gone) = self.gone.take() else { return };
-        if gone.was_dead || gone.name != self.hasher.hash_one(key) {
+        let Some(gone) = self.gone.take().filter(|gone| gone.name == self.hasher.hash_one(key)) else { return };
+        // An entry that an invalidation was about to reclaim had expired before, if the server says so now.
+        let had_expired = gone.was_dead && self.discarding && cause == Cause::Expired;
+        if gone.was_dead && !had_expired {
             return;
         }
         if let Some(counters) = self.counters(gone.type_id) {
+            counters.invalidated -= u64::from(had_expired).min(counters.invalidated);
             match cause {
                 Cause::Deleted => counters.deletes += 1,
                 Cause::Expired => counters.expired += 1,
