@@ -22,16 +22,13 @@
 use md5::{Digest, Md5};
 use zerocopy::{FromZeros, KnownLayout};
 
+use crate::key::{MAX_JSON_BYTES, MAX_NAME_BYTES};
 use crate::wire::{Reader, Writer};
 
 /// The longest payload: what the protocol allows in one string by default.
 pub const MAX_PAYLOAD: usize = 512 << 20;
 /// The most tags of one entry.
 pub const MAX_TAGS: usize = 64;
-/// The longest name of a tag, a type or a format, in bytes.
-pub const MAX_NAME: usize = 512;
-/// The longest `META`, in bytes.
-pub const MAX_META: usize = 64 << 10;
 
 /// Version of [`Entry::encode`]'s bytes.
 const ENCODING_VERSION: u8 = 1;
@@ -51,6 +48,11 @@ pub const TAIL_LEN_OFFSET: usize = std::mem::offset_of!(Entry, tail_len);
 
 /// An MD5, as bytes.
 pub type Etag = [u8; 16];
+
+/// The MD5 of a payload.
+pub fn etag_of(payload: &[u8]) -> Etag {
+    Md5::digest(payload).into()
+}
 
 /// One payload with its tags and metadata. See the module's head for the layout.
 #[derive(FromZeros, KnownLayout)]
@@ -116,8 +118,8 @@ impl Entry {
         let extras = &content.extras;
         if content.payload.len() > MAX_PAYLOAD
             || tag_count > MAX_TAGS
-            || extras.format.is_some_and(|f| f.is_empty() || f.len() > MAX_NAME)
-            || extras.meta.is_some_and(|m| m.len() > MAX_META)
+            || extras.format.is_some_and(|f| f.is_empty() || f.len() > MAX_NAME_BYTES)
+            || extras.meta.is_some_and(|m| m.len() > MAX_JSON_BYTES)
         {
             return None;
         }
@@ -161,12 +163,23 @@ impl Entry {
         if let Some(etag) = self.extras().etag {
             return etag;
         }
-        let etag: Etag = Md5::digest(self.payload()).into();
+        let etag = etag_of(self.payload());
         if let Some(slot) = self.etag_slot() {
             slot.copy_from_slice(&etag);
             self.flags |= FLAG_ETAG_KNOWN;
         }
         etag
+    }
+
+    /// The MD5 that it came with, right or wrong.
+    pub fn claimed_etag(&self) -> Option<Etag> {
+        self.extras().etag
+    }
+
+    /// Makes it no younger than `now_ms`.
+    pub fn clamp_created_ms(&mut self, now_ms: u64) {
+        let created_ms = self.created_ms().min(now_ms);
+        put_uint(&mut self.created_ms, created_ms);
     }
 
     /// Its tags' ids in the index; meaningless while loose.
@@ -457,7 +470,7 @@ impl<'a> Extras<'a> {
 }
 
 fn read_name<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
-    r.short_bytes().filter(|name| !name.is_empty() && name.len() <= MAX_NAME)
+    r.short_bytes().filter(|name| !name.is_empty() && name.len() <= MAX_NAME_BYTES)
 }
 
 fn read_tags(r: &mut Reader<'_>) -> Option<Vec<Box<[u8]>>> {

@@ -10,6 +10,8 @@ use hashbrown::HashMap;
 use crate::policy::{Policy, initial_types};
 use crate::{Error, Result};
 
+const TOO_MANY: &str = "too many types (see the config expcache.max-types)";
+
 /// The id of the type `default`, which is always there.
 pub const DEFAULT_TYPE: u16 = 0;
 
@@ -164,7 +166,13 @@ impl Types {
         }
         let defined = self.by_id.iter().filter(|known| known.policy.is_some()).count();
         let room = if defined < most { self.know(name) } else { None };
-        room.ok_or(Error::invalid("too many types (see the config expcache.max-types)"))
+        room.ok_or(Error::invalid(TOO_MANY))
+    }
+
+    /// Refuses a name that would be one more when `most` types are known already.
+    pub fn has_room_for(&self, name: &[u8], most: usize) -> Result<()> {
+        let room = self.id(name).is_some() || self.by_id.len() < most;
+        if room { Ok(()) } else { Err(Error::invalid(TOO_MANY)) }
     }
 
     /// A known type.

@@ -3,60 +3,85 @@
 //! As the server does for `maxmemory`: among a few entries exactly, among many by looking at a sample and taking the one
 //! that was not used for longest.
 
-use crate::server::context::{Arg, Ctx, EventClass, Text};
+use crate::server::context::{Arg, Ctx, Text};
 use crate::server::key::{Found, Mode};
-use crate::server::state;
+use crate::server::state::{self, Reason};
 
 /// How many entries are looked at to find one to evict; a type with no more is evicted from exactly.
 const SAMPLE: u64 = 16;
 /// The most entries that one command evicts. Later ones go on.
 const MOST_AT_ONCE: usize = 64;
 
-/// Brings a type back within its limits after `newest` was stored.
+/// Brings a type back within its limits after `newest` was stored. Entries that are dead or expired do not count.
 pub fn make_room(ctx: &Ctx, newest: Arg<'_>, type_id: u16) {
-    if !is_over(type_id) || !ctx.decides() {
+    // Without limits, or far from them, that is all there is to do.
+    if !is_over(type_id, 0) || !ctx.decides() {
         return;
     }
+    let dead = state::with(|s| s.type_dead(type_id));
     let home = ctx.db();
     for _ in 0..MOST_AT_ONCE {
-        let Some((db, victim)) = least_recently_used(ctx, home, newest, type_id) else { break };
-        ctx.select(db);
-        // The type's `unlink2` and this event, in this order, count it; the server itself says `del`.
-        state::with(|s| s.evicting = true);
-        ctx.unlink(victim.arg());
-        state::with(|s| s.evicting = false);
-        ctx.notify(EventClass::Evicted, c"evicted", victim.arg());
-        if !is_over(type_id) {
+        if !is_over(type_id, dead) {
             break;
         }
+        let Some(victim) = choose(ctx, home, newest, type_id) else { break };
+        victim.evict(ctx);
     }
     ctx.select(home);
 }
 
-fn is_over(type_id: u16) -> bool {
+/// Is the type over its limits, its dead entries left out? Their bytes are not known, so while there are any the limit of
+/// bytes waits for them to be reclaimed.
+fn is_over(type_id: u16, dead: u64) -> bool {
     state::with(|s| {
         let (policy, of) = (s.types.policy(type_id), s.types.get(type_id));
-        policy.max_entries != 0 && of.entries - s.type_dead(type_id) > policy.max_entries
-            || policy.max_bytes != 0 && of.payload_bytes > policy.max_bytes
+        policy.max_entries != 0 && of.entries.saturating_sub(dead) > policy.max_entries
+            || dead == 0 && policy.max_bytes != 0 && of.payload_bytes > policy.max_bytes
     })
 }
 
-fn least_recently_used(ctx: &Ctx, home: i32, newest: Arg<'_>, type_id: u16) -> Option<(i32, Text)> {
-    let mut oldest: Option<(u64, i32, Text)> = None;
+struct Victim {
+    db: i32,
+    name: Text,
+    /// Its time is over already; the server just has not looked.
+    expired: bool,
+}
+
+impl Victim {
+    fn evict(&self, ctx: &Ctx) {
+        ctx.select(self.db);
+        if self.expired {
+            // A write looks, and the server expires it.
+            drop(ctx.open(self.name.arg(), Mode::Write));
+            return;
+        }
+        state::because(Reason::MakingRoom, || ctx.evict(self.name.arg()));
+    }
+}
+
+/// An expired entry of the sample, or the one that was not used for longest.
+fn choose(ctx: &Ctx, home: i32, newest: Arg<'_>, type_id: u16) -> Option<Victim> {
+    let mut oldest: Option<(u64, Victim)> = None;
     for (db, name) in sample(type_id) {
         if db == home && name.arg().bytes() == newest.bytes() {
             continue;
         }
         ctx.select(db);
-        let touched = match ctx.open(name.arg(), Mode::Peek).found() {
-            Found::Entry(entry) => entry.touched_us(),
-            Found::Missing | Found::Foreign => continue,
+        let (touched, expired) = match ctx.open(name.arg(), Mode::Peek).found() {
+            Found::Entry(entry) => ((!state::with(|s| s.is_dead(db, entry))).then(|| entry.touched_us()), false),
+            Found::Missing => (None, true),
+            Found::Foreign => (None, false),
         };
-        if oldest.as_ref().is_none_or(|(least, ..)| touched < *least) {
-            oldest = Some((touched, db, name));
+        if expired {
+            return Some(Victim { db, name, expired });
+        }
+        if let Some(touched) = touched
+            && oldest.as_ref().is_none_or(|(least, _)| touched < *least)
+        {
+            oldest = Some((touched, Victim { db, name, expired: false }));
         }
     }
-    oldest.map(|(_, db, name)| (db, name))
+    oldest.map(|(_, victim)| victim)
 }
 
 /// All entries of a type if they are few, else some of them, anywhere.

@@ -52,7 +52,7 @@ pub static TABLE: &[Row] = &[
     Row {
         name: "expcache.mset",
         handler: Some(handler!(set::mset)),
-        flags: "write deny-oom getkeys-api",
+        flags: "write deny-oom",
         keys: Keys::CountedPairs,
         key_flags: OVERWRITES,
         arity: -4,

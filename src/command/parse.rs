@@ -1,7 +1,7 @@
 //! Pieces of grammar that several commands share.
 
-use expcache_core::entry::{Etag, MAX_NAME, MAX_TAGS};
-use expcache_core::key::validate_name;
+use expcache_core::entry::{Etag, MAX_TAGS};
+use expcache_core::key::{MAX_NAME_BYTES, validate_name};
 use expcache_core::units::{self, UnitRule};
 use expcache_core::{Error, Result};
 use smallvec::SmallVec;
@@ -54,19 +54,19 @@ pub fn tags<'a>(args: &mut Args<'a>) -> Result<Tags<'a>> {
     if count > MAX_TAGS {
         return Err(Error::invalid("an entry has at most 64 tags"));
     }
-    distinct_tags(args.split_off(count)?)
-}
-
-/// Tags, each once.
-pub fn distinct_tags<'a>(args: Args<'a>) -> Result<Tags<'a>> {
     let mut tags = Tags::new();
-    for tag in args.map(Arg::bytes) {
+    for tag in args.split_off(count)?.map(Arg::bytes) {
         validate_name("tag", tag)?;
         if !tags.contains(&tag) {
             tags.push(tag);
         }
     }
     Ok(tags)
+}
+
+/// Any number of tags, some of them perhaps twice.
+pub fn all_tags<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>> {
+    args.map(Arg::bytes).map(|tag| validate_name("tag", tag).map(|()| tag)).collect()
 }
 
 /// A type's name.
@@ -79,7 +79,7 @@ pub fn type_name<'a>(args: &mut Args<'a>) -> Result<&'a [u8]> {
 /// A format's name.
 pub fn format_name<'a>(args: &mut Args<'a>) -> Result<&'a [u8]> {
     let name = args.need()?.bytes();
-    if name.is_empty() || name.len() > MAX_NAME {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
         return Err(Error::invalid("a format must be 1 to 512 bytes"));
     }
     Ok(name)
@@ -88,22 +88,13 @@ pub fn format_name<'a>(args: &mut Args<'a>) -> Result<&'a [u8]> {
 /// An MD5 in hexadecimal; `None` if it is not one.
 pub fn etag(text: &[u8]) -> Option<Etag> {
     let mut etag = Etag::default();
-    let digits = text.as_chunks::<2>();
-    if text.len() != 2 * etag.len() || !digits.1.is_empty() {
-        return None;
-    }
-    for (byte, pair) in etag.iter_mut().zip(digits.0) {
-        let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
-        *byte = u8::try_from(high? << 4 | low?).ok()?;
-    }
-    Some(etag)
+    hex::decode_to_slice(text, &mut etag).ok().map(|()| etag)
 }
 
 /// An MD5 as hexadecimal text.
 pub fn etag_text(etag: Etag) -> [u8; 32] {
     let mut text = [0; 32];
-    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(etag) {
-        *pair = [byte >> 4, byte & 15].map(|digit| if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
-    }
+    // Sixteen bytes fit 32 digits.
+    let _ = hex::encode_to_slice(etag, &mut text);
     text
 }

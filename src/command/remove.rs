@@ -31,7 +31,7 @@ pub fn del(ctx: &Ctx, args: Args<'_>) -> Result<()> {
 /// A few dead entries are reclaimed at once, and replicas are told of their unlinking; of many, replicas are told by the
 /// command itself, and the unlinking follows.
 pub fn invalidate_tag(ctx: &Ctx, args: Args<'_>) -> Result<()> {
-    let tags = parse::distinct_tags(args)?;
+    let tags = parse::all_tags(args)?;
     if tags.iter().any(|tag| !ctx.permits(tag, Permission::Delete)) {
         return Err(Error::NoPermission);
     }

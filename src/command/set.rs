@@ -1,10 +1,10 @@
 //! `EXPCACHE.SET`, `EXPCACHE.MSET` and the resolved form in which both are replicated, `EXPCACHE.RESTORE`.
 //!
 //! Storing has two steps. Planning looks at the request, the type's policy and what is there, and may refuse: nothing has
-//! changed then. Committing cannot fail. `MSET` plans for all its keys before it commits any.
+//! changed then. Committing fails only when a database has four billion entries. `MSET` plans for all its keys before it commits any.
 
-use expcache_core::entry::{Content, Entry, Etag, Extras, MAX_PAYLOAD};
-use expcache_core::key::{md5_hex, validate_meta};
+use expcache_core::entry::{Content, Entry, Etag, Extras, MAX_PAYLOAD, etag_of};
+use expcache_core::key::validate_meta;
 use expcache_core::policy::{Freshness, Life, Moment, Policy, fresh_until_ms};
 use expcache_core::types::DEFAULT_TYPE;
 
@@ -110,7 +110,7 @@ impl<'a> Options<'a> {
             return Err(Error::LeaseLost);
         }
         match self.hash {
-            Some(hash) if md5_hex(payload) != parse::etag_text(hash) => Err(Error::HashMismatch),
+            Some(hash) if etag_of(payload) != hash => Err(Error::HashMismatch),
             _ => Ok(()),
         }
     }
@@ -252,14 +252,16 @@ impl Plan {
     fn commit(self, ctx: &Ctx, mut key: Key<'_>, payload: Arg<'_>, tags: &[&[u8]]) -> Result<()> {
         let Self { entry, type_id, life, defines } = self;
         let name = key.name();
-        if let Some(policy) = defines {
+        // Of several keys of one MSET only the first defines their type.
+        let is_defined = state::with(|s| s.types.get(type_id).policy.is_some());
+        if let Some(policy) = defines.filter(|_| !is_defined) {
             let type_name = state::with(|s| {
                 s.types.set_policy(type_id, policy.clone());
                 s.types.get(type_id).name.clone()
             });
             replicate_policy(ctx, &type_name, &policy);
         }
-        if has_ended(ctx, &entry, life.expire_at_ms) {
+        if has_ended(ctx, entry.created_ms(), life.expire_at_ms) {
             drop(key);
             ctx.unlink(name);
             return Ok(());
@@ -284,9 +286,8 @@ impl Plan {
 
 /// Is a value's time over before it is stored? Only who decides for himself may say so: a replica keeps what its master
 /// sends until its master says otherwise.
-fn has_ended(ctx: &Ctx, entry: &Entry, expire_at_ms: Option<i64>) -> bool {
-    let now = entry.touched_us() / 1000;
-    expire_at_ms.is_some_and(|at| at <= now.cast_signed()) && ctx.decides()
+fn has_ended(ctx: &Ctx, now_ms: u64, expire_at_ms: Option<i64>) -> bool {
+    expire_at_ms.is_some_and(|at| at <= now_ms.cast_signed()) && ctx.decides()
 }
 
 /// The metadata as replicas and the append-only file get it.
@@ -385,6 +386,16 @@ pub fn mset(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What a client claims in the place of a master is checked: an etag, a moment of storing, one more type.
+fn distrust(entry: &mut Entry, now_ms: u64) -> Result<()> {
+    if entry.claimed_etag().is_some_and(|claimed| claimed != etag_of(entry.payload())) {
+        return Err(Error::HashMismatch);
+    }
+    entry.clamp_created_ms(now_ms);
+    let type_name = entry.names().map(|names| names.type_name.clone()).unwrap_or_default();
+    state::with(|s| s.types.has_room_for(&type_name, s.config.max_types))
+}
+
 /// `EXPCACHE.RESTORE key expire-at-ms metadata payload`: what `SET` comes to, with nothing left to decide. Replication and
 /// the append-only file speak it; anybody may, and is believed as little as anybody.
 pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
@@ -402,8 +413,12 @@ pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         return Err(Error::WrongType);
     }
     let dead = entry.was_dead();
-    entry.touch(state::with(|s| s.now_us()));
-    if has_ended(ctx, &entry, expire_at_ms) {
+    let now_us = state::with(|s| s.now_us());
+    if ctx.decides() {
+        distrust(&mut entry, now_us / 1000)?;
+    }
+    entry.touch(now_us);
+    if has_ended(ctx, now_us / 1000, expire_at_ms) {
         drop(key);
         ctx.unlink(name);
     } else {

@@ -318,25 +318,30 @@ impl Ctx {
     ///
     /// Not by calling `UNLINK`, which is refused for a key of a slot that this node is only about to own.
     pub fn unlink(&self, name: Arg<'_>) -> bool {
+        self.remove(name, EventClass::Generic, c"del")
+    }
+
+    /// As the server does for `maxmemory`.
+    pub fn evict(&self, name: Arg<'_>) -> bool {
+        self.remove(name, EventClass::Evicted, c"evicted")
+    }
+
+    fn remove(&self, name: Arg<'_>, class: EventClass, event: &CStr) -> bool {
         if !self.open(name, Mode::Write).unlink() {
             return false;
         }
         self.signal_modified(name);
-        self.notify(EventClass::Generic, c"del", name);
+        self.notify(class, event, name);
         // SAFETY: the variable argument is the string that the format says.
         unsafe { api!(RedisModule_Replicate)(self.0, c"UNLINK".as_ptr(), c"s".as_ptr(), name.raw()) };
         true
     }
 
-    /// `PEXPIREAT key moment`.
-    pub fn expire_at(&self, key: Arg<'_>, moment_ms: i64) {
-        // SAFETY: the variable arguments are the string and the number that the format says; the reply is freed once.
-        unsafe {
-            let reply = api!(RedisModule_Call)(self.0, c"PEXPIREAT".as_ptr(), c"!sl".as_ptr(), key.raw(), moment_ms);
-            if !reply.is_null() {
-                api!(RedisModule_FreeCallReply)(reply);
-            }
-        }
+    /// Puts a key's expiry off and tells replicas. Who watches or tracks the key is not told: its value is the same.
+    pub fn expire_at(&self, name: Arg<'_>, moment_ms: i64) {
+        self.open(name, Mode::Write).set_expire_at_ms(Some(moment_ms));
+        // SAFETY: the variable arguments are the string and the number that the format says.
+        unsafe { api!(RedisModule_Replicate)(self.0, c"PEXPIREAT".as_ptr(), c"sl".as_ptr(), name.raw(), moment_ms) };
     }
 
     /// A field of a section of the server's `INFO`.

@@ -72,6 +72,7 @@ unsafe extern "C" fn on_key(
         let (ctx, event, key) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event).to_bytes(), Arg::new(key)) };
         match event {
             b"loaded" | b"restore" | b"rename_to" | b"move_to" | b"copy_to" => link_by_name(&ctx, key),
+            b"rename_from" | b"move_from" => state::with(state::State::forget_gone),
             b"del" => count_gone(key, Cause::Deleted),
             b"expired" => count_gone(key, Cause::Expired),
             b"evicted" => count_gone(key, Cause::Evicted),
@@ -185,12 +186,17 @@ unsafe extern "C" fn on_role(
     guard((), || state::with(|s| s.heard = None));
 }
 
-/// Who hears what is replicated has to be asked again.
+/// Who hears what is replicated has to be asked again; and what went long ago went without an event.
 unsafe extern "C" fn on_beat(
     _ctx: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,
     _phase: u64,
     _data: *mut c_void,
 ) {
-    guard((), || state::with(|s| s.heard = None));
+    guard((), || {
+        state::with(|s| {
+            s.heard = None;
+            s.forget_gone();
+        });
+    });
 }

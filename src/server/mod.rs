@@ -113,11 +113,30 @@ fn load(ctx: &Ctx, args: Args<'_>) -> std::result::Result<(), String> {
     Ok(())
 }
 
+/// Which server this is.
+enum Version {
+    Redis([u32; 3]),
+    Valkey([u32; 3]),
+}
+
+impl Ctx {
+    fn server_version(&self) -> Version {
+        let parse = |text: String| {
+            let mut numbers = text.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+            [(); 3].map(|()| numbers.next().unwrap_or(0))
+        };
+        match self.server_info(c"server", c"valkey_version") {
+            Some(version) => Version::Valkey(parse(version)),
+            None => Version::Redis(parse(self.server_info(c"server", c"redis_version").unwrap_or_default())),
+        }
+    }
+}
+
 fn set_options(ctx: &Ctx) {
     /// Valkey 9 moves slots atomically only if every module says that it can cope; other servers ignore the bit.
     const HANDLE_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
     let mut options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
-    if ctx.server_info(c"server", c"valkey_version").is_some() {
+    if matches!(ctx.server_version(), Version::Valkey(_)) {
         options |= HANDLE_ATOMIC_SLOT_MIGRATION;
     }
     // SAFETY: the context is that of loading the module.
@@ -125,10 +144,7 @@ fn set_options(ctx: &Ctx) {
 }
 
 fn warn_of_known_bugs(ctx: &Ctx) {
-    let Some(version) = ctx.server_info(c"server", c"valkey_version") else { return };
-    let mut numbers = version.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
-    let version = [(); 3].map(|()| numbers.next().unwrap_or(0));
-    if ([8, 1, 0]..[9, 1, 1]).contains(&version) {
+    if matches!(ctx.server_version(), Version::Valkey(version) if ([8, 1, 0]..[9, 1, 1]).contains(&version)) {
         log(
             LogLevel::Warning,
             "this Valkey leaves a client in the destination database after MOVE and COPY ... DB while a module listens to \

@@ -11,7 +11,7 @@ use redis_module::raw;
 use super::api::api;
 use super::context::{Ctx, LogLevel, Text, log};
 use super::guard;
-use super::state;
+use super::state::{self, Reason};
 
 /// How long others have the server to themselves between two slices, ms.
 const BETWEEN_SLICES_MS: i64 = 1;
@@ -77,17 +77,14 @@ fn reclaim_in(ctx: &Ctx, db: i32) -> Option<bool> {
     let (id, key) = state::with(|s| {
         let index = s.index(db)?;
         let (id, key) = index.next_dead()?;
-        let next = (id, Text::new(key));
-        s.discarding = true;
-        Some(next)
+        Some((id, Text::new(key)))
     })?;
-    let unlinked = ctx.unlink(key.arg());
+    let unlinked = state::because(Reason::Reclaiming, || ctx.unlink(key.arg()));
     state::with(|s| {
-        s.discarding = false;
         let again = s.index(db).and_then(|index| index.next_dead()).is_some_and(|(next, _)| next == id);
         if again {
             log(LogLevel::Warning, "a dead entry has no key; see EXPCACHE.DEBUG CHECK");
-            s.drop_dead(db, id);
+            s.drop_lost(db, id);
         }
     });
     Some(unlinked)

@@ -41,21 +41,38 @@ pub(super) fn register(ctx: &Ctx, table: &'static [Row]) -> std::result::Result<
     let category = api_if_any!(RedisModule_AddACLCategory)
         // SAFETY: the context is that of loading the module, the name static.
         .is_some_and(|add| unsafe { add(ctx.raw(), CATEGORY.as_ptr()) } == raw::REDISMODULE_OK as c_int);
-    for row in table {
-        register_row(ctx, row, None, category)?;
+    let server = Server { category, counts_pairs: counts_pairs(ctx) };
+    table.iter().try_for_each(|row| register_row(ctx, row, None, &server))
+}
+
+/// What the server at hand can do.
+struct Server {
+    /// Is there our own category in access control lists?
+    category: bool,
+    /// Does it find every key where the words of the command say how many pairs of key and value follow?
+    counts_pairs: bool,
+}
+
+/// Redis before 8.4 and Valkey before 9 find the first such key only, so they are told to ask the command itself. Later
+/// ones must not be: they ask on any thread.
+fn counts_pairs(ctx: &Ctx) -> bool {
+    match ctx.server_version() {
+        super::Version::Redis(version) => version >= [8, 4, 0],
+        super::Version::Valkey(version) => version >= [9, 0, 0],
     }
-    Ok(())
 }
 
 fn register_row(
     ctx: &Ctx,
     row: &'static Row,
     parent: Option<*mut raw::RedisModuleCommand>,
-    category: bool,
+    server: &Server,
 ) -> std::result::Result<(), String> {
     let failed = |what: &str| format!("the command {} {what}", row.name);
     let full_name = text(&parent.map_or(row.name.into(), |_| format!("{}|{}", row.container, row.name)));
-    let (name, flags) = (text(row.name), text(row.flags));
+    let asks = matches!(row.keys, Keys::CountedPairs) && !server.counts_pairs;
+    let flags = if asks { format!("{} getkeys-api", row.flags) } else { row.flags.into() };
+    let (name, flags) = (text(row.name), text(&flags));
     // SAFETY: the server copies the texts; handlers live as long as the module, which is never unloaded.
     let command = unsafe {
         let status = match parent {
@@ -83,15 +100,15 @@ fn register_row(
         }
         api!(RedisModule_GetCommand)(ctx.raw(), full_name.as_ptr())
     };
-    if command.is_null() || !describe(command, row) {
+    if command.is_null() || !describe(command, row, asks) {
         return Err(failed("could not be described"));
     }
     if let Some(set) = api_if_any!(RedisModule_SetCommandACLCategories) {
-        let categories = text(&categories(row, category));
+        let categories = text(&categories(row, server.category));
         // SAFETY: the command was just registered; the server copies what the text says.
         unsafe { set(command, categories.as_ptr()) };
     }
-    row.subcommands.iter().try_for_each(|sub| register_row(ctx, sub, Some(command), category))
+    row.subcommands.iter().try_for_each(|sub| register_row(ctx, sub, Some(command), server))
 }
 
 /// The categories of a command in access control lists. (Redis 7.0 has none for a module's commands.)
@@ -163,9 +180,9 @@ impl Arena {
     }
 }
 
-fn describe(command: *mut raw::RedisModuleCommand, row: &Row) -> bool {
+fn describe(command: *mut raw::RedisModuleCommand, row: &Row, asks: bool) -> bool {
     let mut arena = Arena::default();
-    let mut specs = key_specs(row);
+    let mut specs = key_specs(row, asks);
     let version = raw::RedisModuleCommandInfoVersion {
         version: 1,
         sizeof_historyentry: size_of::<raw::RedisModuleCommandHistoryEntry>(),
@@ -188,7 +205,7 @@ fn describe(command: *mut raw::RedisModuleCommand, row: &Row) -> bool {
 }
 
 /// Where a command's keys are and what it does to them; an entry of nothing but zeros ends the list.
-fn key_specs(row: &Row) -> Vec<raw::RedisModuleCommandKeySpec> {
+fn key_specs(row: &Row, asks: bool) -> Vec<raw::RedisModuleCommandKeySpec> {
     // SAFETY: a specification of nothing but zeros is one that says nothing.
     let nothing: raw::RedisModuleCommandKeySpec = unsafe { std::mem::zeroed() };
     let index = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
@@ -212,9 +229,8 @@ fn key_specs(row: &Row) -> Vec<raw::RedisModuleCommandKeySpec> {
         Keys::None => return vec![nothing],
         Keys::First => range(0, 1),
         Keys::All => range(-1, 1),
-        // Servers before 8.4 count the words wrongly here, so they are told to ask the command itself.
         Keys::CountedPairs => raw::RedisModuleCommandKeySpec {
-            flags: (row.key_flags | raw::REDISMODULE_CMD_KEY_INCOMPLETE).into(),
+            flags: (row.key_flags | if asks { raw::REDISMODULE_CMD_KEY_INCOMPLETE } else { 0 }).into(),
             find_keys_type: raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM,
             fk: raw::RedisModuleCommandKeySpec__bindgen_ty_2 {
                 keynum: raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {

@@ -30,10 +30,8 @@ pub struct State {
     pub heard: Option<bool>,
     /// Is the timer set that reclaims dead entries?
     pub reclaim_is_due: bool,
-    /// Are the entries that are unlinked now about to be freed for sure?
-    pub discarding: bool,
-    /// Are the entries that are deleted now evicted by us?
-    pub evicting: bool,
+    /// Why we ourselves are unlinking keys, while we are.
+    reason: Option<Reason>,
     /// The entry that was unlinked last, until the event that says why.
     gone: Option<Gone>,
     hasher: RandomState,
@@ -63,6 +61,28 @@ pub enum Cause {
     Evicted,
 }
 
+/// Why we unlink keys on our own account. What goes for such a reason is freed, and takes no names along.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// They are dead.
+    Reclaiming,
+    /// Their type is over its limits.
+    MakingRoom,
+}
+
+/// Runs `work`, in which keys are unlinked for a reason.
+pub fn because<R>(reason: Reason, work: impl FnOnce() -> R) -> R {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            with(|s| s.reason = None);
+        }
+    }
+    with(|s| s.reason = Some(reason));
+    let _reset = Reset;
+    work()
+}
+
 struct MainThread(RefCell<Option<State>>);
 
 // SAFETY: only touched by the main thread, or by a thread that holds the server's lock, which excludes the former.
@@ -87,8 +107,7 @@ impl State {
             saving: false,
             heard: None,
             reclaim_is_due: false,
-            discarding: false,
-            evicting: false,
+            reason: None,
             gone: None,
             hasher,
             clock_us: 0,
@@ -197,7 +216,7 @@ impl State {
     /// Takes an entry out of the index because its key goes. It may go on under another name or in another database, so it
     /// carries its names from now on, unless it is known to be freed.
     pub fn unlink(&mut self, db: i32, key: &[u8], entry: &mut Entry) {
-        let names = if self.discarding { Names::default() } else { self.names(db, entry) };
+        let names = if self.reason.is_some() { Names::default() } else { self.names(db, entry) };
         if let Some(dead) = self.drop_from_index(db, key, entry) {
             entry.carry(names, dead);
             self.gone = Some(Gone { name: self.hasher.hash_one(key), type_id: entry.type_id(), was_dead: dead });
@@ -299,9 +318,9 @@ impl State {
         self.change(db, |index| index.invalidate_tags(tags.iter().copied())).unwrap_or(0)
     }
 
-    /// Gives up on a dead id whose key is not there.
-    pub fn drop_dead(&mut self, db: i32, id: u32) {
-        self.change(db, |index| index.drop_dead(id));
+    /// Takes out a dead id whose key is not there.
+    pub fn drop_lost(&mut self, db: i32, id: u32) {
+        self.change(db, |index| index.drop_lost(id));
     }
 
     /// How many dead entries wait to be reclaimed, in all databases.
@@ -349,7 +368,7 @@ impl State {
     /// Says where the types' counts disagree with the indexes.
     pub fn check_types(&self, report: &mut dyn FnMut(String)) {
         for (id, known) in self.types.iter() {
-            let entries: u64 = self.indexes().map(|(_, index)| index.type_len(id) + index.type_dead(id)).sum();
+            let entries: u64 = self.indexes().map(|(_, index)| index.type_members(id)).sum();
             let payload_bytes = self.type_bytes(id).payload;
             if (entries, payload_bytes) != (known.entries, known.payload_bytes) {
                 report(format!(
@@ -372,13 +391,9 @@ impl State {
 
     /// Counts an entry that went, if the event that says why is about the one unlinked last.
     pub fn count_gone(&mut self, key: &[u8], cause: Cause) {
-        if self.evicting {
-            // The event that counts is still to come.
-            return;
-        }
         let Some(gone) = self.gone.take().filter(|gone| gone.name == self.hasher.hash_one(key)) else { return };
         // An entry that an invalidation was about to reclaim had expired before, if the server says so now.
-        let had_expired = gone.was_dead && self.discarding && cause == Cause::Expired;
+        let had_expired = gone.was_dead && self.reason == Some(Reason::Reclaiming) && cause == Cause::Expired;
         if gone.was_dead && !had_expired {
             return;
         }
@@ -395,13 +410,18 @@ impl State {
     /// The `rank`-th entry of a type over all databases.
     pub fn type_member(&self, type_id: u16, mut rank: u64) -> Option<(i32, &[u8])> {
         for (db, index) in self.indexes() {
-            let here = index.type_len(type_id) + index.type_dead(type_id);
+            let here = index.type_members(type_id);
             if rank < here {
                 return index.type_member(type_id, u32::try_from(rank).ok()?).map(|key| (db, key));
             }
             rank -= here;
         }
         None
+    }
+
+    /// The entry that was unlinked last is not going, or nobody will say why.
+    pub fn forget_gone(&mut self) {
+        self.gone = None;
     }
 
     /// Is the reason still to be said why the last entry went?

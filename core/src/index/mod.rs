@@ -133,7 +133,6 @@ impl Index {
             return None;
         }
         let id = old.id();
-        let was_dead = self.dead.remove(id);
         // Most often the tags are the same, in the same order.
         let mut same = tags.len() == old.tag_count();
         let mut old_tags = old.tag_ids();
@@ -145,6 +144,8 @@ impl Index {
             }
         }
         drop(old_tags);
+        // Not before the tags were looked at: while an entry is dead its tags may be forgotten.
+        let was_dead = self.dead.remove(id);
         if !same {
             for tag_id in old.tag_ids().filter(|tag| !new.tag_ids().any(|kept| kept == *tag)) {
                 self.remove_member(tag_id, id);
@@ -277,6 +278,11 @@ impl Index {
         (0u16..).zip(&self.types).map(|(id, members)| (id, members.ids.len())).filter(|(_, entries)| *entries > 0)
     }
 
+    /// How many entries of a type there are, dead or not.
+    pub fn type_members(&self, type_id: u16) -> u64 {
+        self.types.get(usize::from(type_id)).map_or(0, |t| t.ids.len())
+    }
+
     /// How many entries of a type are dead and not yet reclaimed.
     pub fn type_dead(&self, type_id: u16) -> u64 {
         self.types.get(usize::from(type_id)).map_or(0, |t| t.ids.intersection_len(&self.dead))
@@ -344,9 +350,18 @@ impl Index {
         Some((id, self.key(id).unwrap_or_default()))
     }
 
-    /// Gives up on a dead id whose key is not there (which [`Index::check`] would have reported).
-    pub fn drop_dead(&mut self, id: u32) {
+    /// Takes out a dead id whose key is not there, which [`Index::check`] would have reported. This looks through
+    /// everything, and is for what should not happen.
+    pub fn drop_lost(&mut self, id: u32) {
+        let tags: Vec<u32> = self.tags.iter().map(|(tag_id, _)| tag_id).collect();
+        for tag_id in tags {
+            self.remove_member(tag_id, id);
+        }
+        for members in &mut self.types {
+            members.ids.remove(id);
+        }
         self.dead.remove(id);
+        self.records.remove(id);
     }
 
     // ---- proof ----
@@ -536,13 +551,19 @@ mod tests {
 
     #[test]
     fn agrees_with_a_naive_model() {
-        let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+        for (keys, steps) in [(3, 20_000), (40, 20_000), (3000, 60_000)] {
+            play_against_a_model(keys, steps);
+        }
+    }
+
+    fn play_against_a_model(key_count: u64, steps: u32) {
+        let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ key_count);
         let (mut index, mut keys) = (Index::default(), Keyspace::new());
         let mut model: BTreeMap<Vec<u8>, (BTreeSet<Vec<u8>>, bool)> = BTreeMap::new();
-        for step in 0..60_000 {
-            let key = format!("key:{}", dice.roll(3000)).into_bytes();
+        for step in 0..steps {
+            let key = format!("key:{}", dice.roll(key_count)).into_bytes();
             match dice.roll(100) {
-                0..70 => {
+                0..60 => {
                     let tags: BTreeSet<Vec<u8>> = (0..dice.roll(5))
                         .map(|_| {
                             let spread = if dice.roll(2) == 0 { 4 } else { 2000 };
@@ -553,13 +574,21 @@ mod tests {
                     put(&mut index, &mut keys, &key, dice.roll(5) as u16, &names);
                     model.insert(key, (tags, false));
                 }
-                70..90 => {
+                60..75 => {
+                    // Reclaiming, now and then to the last.
+                    for _ in 0..dice.roll(3) {
+                        let Some(key) = index.next_dead().map(|(_, key)| key.to_vec()) else { break };
+                        assert!(remove(&mut index, &mut keys, &key).is_some());
+                        model.remove(&key);
+                    }
+                }
+                75..90 => {
                     assert_eq!(remove(&mut index, &mut keys, &key).is_some(), model.remove(&key).is_some());
                 }
                 90..96 => {
                     // A rename: the entry goes on under another key, over whatever is there.
                     if let Some(entry) = remove(&mut index, &mut keys, &key) {
-                        let to = format!("key:{}", dice.roll(3000)).into_bytes();
+                        let to = format!("key:{}", dice.roll(key_count)).into_bytes();
                         remove(&mut index, &mut keys, &to);
                         relink(&mut index, &mut keys, &to, entry);
                         let state = model.remove(&key).unwrap();
@@ -576,7 +605,7 @@ mod tests {
                     assert_eq!(index.invalidate_tags([tag.as_slice()]), expected, "step {step}");
                 }
             }
-            if step % 6000 == 0 {
+            if step % (steps / 10) == 0 {
                 assert_eq!(complaints(&index, &keys), [""; 0], "step {step}");
             }
         }
