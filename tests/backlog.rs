@@ -46,6 +46,20 @@ fn words(command: &str) -> Vec<Vec<u8>> {
     command.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 
+/// Whatever is stored over a dead entry with the tag that killed it can be invalidated by it again, to the last one.
+#[test]
+fn stored_over_they_are_invalidated_again() {
+    in_both_modes(|c| {
+        let over: Vec<_> = (0..MANY).map(|n| words(&format!("EXPCACHE.SET k:{n} new TAGS 2 dead other"))).collect();
+        let replies = meanwhile(c, &over);
+        assert!(replies.iter().all(|reply| *reply == Value::Simple("OK".into())));
+        check(c);
+        assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG dead"), MANY as i64);
+        c.nil("EXPCACHE.GET k:0");
+        leaves(c, &["alive"]);
+    });
+}
+
 #[test]
 fn cache_commands_see_none_of_them() {
     in_both_modes(|c| {

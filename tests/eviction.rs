@@ -156,6 +156,24 @@ fn storing_over_an_entry_of_a_full_type_evicts_nothing() {
 }
 
 #[test]
+fn expired_entries_make_room_before_living_ones() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    c.ok("EXPCACHE.TYPE SET two MAXENTRIES 2");
+    c.ok("EXPCACHE.SET e1 v TYPE two PX 1");
+    c.ok("EXPCACHE.SET e2 v TYPE two PX 1");
+    wait_until("both have expired", || c.int("EXISTS e1 e2") == 0);
+    c.ok("EXPCACHE.SET a v TYPE two");
+    c.ok("EXPCACHE.SET b v TYPE two");
+    assert_eq!(present(&mut c, &["a", "b"]), [true, true]);
+    assert_eq!(c.map("EXPCACHE.STATS TYPE two")["evicted"], 0);
+    c.ok("EXPCACHE.SET c v TYPE two");
+    assert_eq!(present(&mut c, &["a", "b", "c"]), [false, true, true]);
+    check(&mut c);
+}
+
+#[test]
 fn a_types_limit_holds_over_all_databases() {
     let server = Server::start();
     let mut c = server.conn();

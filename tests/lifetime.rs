@@ -373,6 +373,22 @@ fn a_hit_restarts_a_sliding_ttl() {
     }
 }
 
+/// A read that puts an expiry off changes no value: a transaction of the reader, or of anybody, still runs.
+#[test]
+fn a_sliding_hit_touches_no_watched_key() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET s TTL 10h SLIDING yes");
+    c.ok("EXPCACHE.SET k v TYPE s");
+    c.int("EXPIRE k 100");
+    c.ok("WATCH k");
+    assert_eq!(c.cmd("EXPCACHE.GET k"), "v");
+    assert!(c.int("TTL k") > 100);
+    c.ok("MULTI");
+    c.cmd("PING");
+    assert_ne!(c.cmd("EXEC"), Value::Nil);
+}
+
 #[test]
 fn a_sliding_ttl_is_the_entrys_own() {
     let server = Server::start();

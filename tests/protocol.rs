@@ -484,3 +484,26 @@ fn a_full_server_refuses_to_store_and_does_all_else() {
     assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
     check(&mut c);
 }
+
+/// Some servers look for the keys of a command on threads of their own, and a command of ours runs on the main one only.
+#[test]
+fn commands_come_over_threads_and_are_written_to_the_append_only_file() {
+    let server = Server::with(&["--io-threads", "4", "--appendonly", "yes"]);
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let mut c = server.conn();
+            scope.spawn(move || {
+                for round in 0..100 {
+                    let commands = (0..64).map(|n| match n % 3 {
+                        0 => format!("EXPCACHE.MSET 2 a:{n} {round} b:{client} v TAGS 1 t{n}"),
+                        1 => format!("EXPCACHE.SET a:{n} v TAGS 2 t{n} u"),
+                        _ => format!("SET a:{n}:native v"),
+                    });
+                    let replies = c.pipeline(commands.collect::<Vec<_>>().iter().map(String::as_str));
+                    assert!(replies.iter().all(|reply| *reply == Value::Simple("OK".into())));
+                }
+            });
+        }
+    });
+    check(&mut server.conn());
+}

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 
 use redis_module::raw;
 
+use super::Version;
 use super::api::{api, api_if_any};
 use super::context::Ctx;
 use crate::command::table::{Arg, Keys, Kind, Row};
@@ -53,13 +54,10 @@ struct Server {
     counts_pairs: bool,
 }
 
-/// Redis before 8.4 and Valkey before 9 find the first such key only, so they are told to ask the command itself. Later
-/// ones must not be: they ask on any thread.
+/// Redis before 8.4 finds the first such key only, and so does Valkey in a cluster: they are told to ask the command itself.
+/// Later Redis must not be told so: it would ask on any thread, which crashes it.
 fn counts_pairs(ctx: &Ctx) -> bool {
-    match ctx.server_version() {
-        super::Version::Redis(version) => version >= [8, 4, 0],
-        super::Version::Valkey(version) => version >= [9, 0, 0],
-    }
+    matches!(ctx.server_version(), Version::Redis(version) if version >= [8, 4, 0])
 }
 
 fn register_row(

@@ -558,6 +558,7 @@ mod tests {
 
     fn play_against_a_model(key_count: u64, steps: u32) {
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ key_count);
+        let few = key_count < 100;
         let (mut index, mut keys) = (Index::default(), Keyspace::new());
         let mut model: BTreeMap<Vec<u8>, (BTreeSet<Vec<u8>>, bool)> = BTreeMap::new();
         for step in 0..steps {
@@ -566,7 +567,7 @@ mod tests {
                 0..60 => {
                     let tags: BTreeSet<Vec<u8>> = (0..dice.roll(5))
                         .map(|_| {
-                            let spread = if dice.roll(2) == 0 { 4 } else { 2000 };
+                            let spread = if few || dice.roll(2) == 0 { 4 } else { 2000 };
                             format!("tag:{}", dice.roll(spread)).into_bytes()
                         })
                         .collect();
@@ -596,7 +597,7 @@ mod tests {
                     }
                 }
                 _ => {
-                    let spread = if dice.roll(20) == 0 { 4 } else { 2000 };
+                    let spread = if few || dice.roll(20) == 0 { 4 } else { 2000 };
                     let tag = format!("tag:{}", dice.roll(spread)).into_bytes();
                     let mut expected = 0;
                     for (tags, dead) in model.values_mut().filter(|(tags, dead)| !dead && tags.contains(&tag)) {
