@@ -234,7 +234,7 @@ impl State {
         type_id: u16,
         tags: &[&[u8]],
     ) -> bool {
-        let Some(was_dead) = self.change(db, |index| index.relink(old, new, key, type_id, tags)).flatten() else {
+        let Some(was_dead) = self.change(db, |index| index.relink(old, new, type_id, tags)).flatten() else {
             return self.link(db, key, new, type_id, tags);
         };
         self.count_out(old, was_dead);
