@@ -3,7 +3,7 @@
 use expcache_core::{Error, Result};
 
 use super::parse;
-use crate::server::context::{Args, Ctx, Permission};
+use crate::server::context::{Args, Ctx};
 use crate::server::key::{Found, Mode};
 use crate::server::{reclaim, state};
 
@@ -32,7 +32,7 @@ pub fn del(ctx: &Ctx, args: Args<'_>) -> Result<()> {
 /// command itself, and the unlinking follows.
 pub fn invalidate_tag(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let tags = parse::all_tags(args)?;
-    if tags.iter().any(|tag| !ctx.permits(tag, Permission::Delete)) {
+    if tags.iter().any(|tag| !ctx.may_delete(tag)) {
         return Err(Error::NoPermission);
     }
     let db = ctx.db();

@@ -26,15 +26,6 @@ pub struct Args<'a> {
     left: &'a [*mut raw::RedisModuleString],
 }
 
-/// Who may do what, as the server's access control lists say.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Permission {
-    /// Read the key.
-    Read,
-    /// Delete the key.
-    Delete,
-}
-
 impl<'a> Arg<'a> {
     /// # Safety
     /// `string` must be a string of the server's that lives as long as `'a`.
@@ -157,13 +148,10 @@ impl Ctx {
         api_if_any!(RedisModule_AvoidReplicaTraffic).is_some_and(|avoid| unsafe { avoid() } != 0)
     }
 
-    /// May the caller do this to a key, or to a tag, which is guarded as a key of its name is? Calls that no user stands
+    /// May the caller delete a key, or the entries of a tag, which is guarded as a key of its name is? Calls that no user stands
     /// behind (replication, loading, another module's own) may.
-    pub fn permits(&self, name: &[u8], permission: Permission) -> bool {
-        let flags = match permission {
-            Permission::Read => raw::REDISMODULE_CMD_KEY_ACCESS,
-            Permission::Delete => raw::REDISMODULE_CMD_KEY_DELETE,
-        };
+    pub fn may_delete(&self, name: &[u8]) -> bool {
+        let flags = raw::REDISMODULE_CMD_KEY_DELETE;
         let Some(user_name) = self.user_name() else { return true };
         // SAFETY: each object is freed exactly once, after its last use.
         unsafe {
