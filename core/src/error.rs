@@ -15,6 +15,8 @@ pub enum Error {
     WrongType,
     /// The lease is over, superseded or unknown.
     LeaseLost,
+    /// What it was computed from was invalidated meanwhile.
+    Fenced,
     /// The payload does not have the hash that was given with it.
     HashMismatch,
     /// The payload is larger than its type, or the server, allows.
@@ -43,6 +45,7 @@ impl Error {
             }
             Self::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value",
             Self::LeaseLost => "LEASELOST the lease is over, superseded or unknown",
+            Self::Fenced => "FENCED the value was invalidated while it was produced",
             Self::HashMismatch => "HASHMISMATCH the payload does not have the given MD5",
             Self::TooLarge => "TOOLARGE the payload is over the type's MAXVALUE or 512 MB",
             Self::BadFormat => "BADFORMAT the type does not allow this format",

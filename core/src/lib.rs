@@ -4,10 +4,12 @@
 //! (time, call, expected). Keys, tags, types and payloads are any bytes.
 #![forbid(unsafe_code)]
 
+pub mod early;
 pub mod entry;
 pub mod error;
 pub mod index;
 pub mod key;
+pub mod lease;
 pub mod policy;
 pub mod types;
 pub mod units;

@@ -1,0 +1,435 @@
+//! Leases: who produces a key's next value, who waits for it, and what is never stored.
+//!
+//! Of any number of clients that want a missing or stale key one gets its *lease*, under a token that the caller made up.
+//! The others may be noted as *waiters*: they are told when the lease ends, with a value or without; in the latter case the
+//! first of them who asked for a lease gets the next one. A *fence* refuses values that were computed before an invalidation
+//! that would have hit them (see `fence.rs`). A production that failed may keep the key *backing off* for a while.
+//!
+//! ```text
+//! key -> record {number, until, held: token, since, waiters | backing off}     deadlines {(until, number) -> key}
+//!                                                          ^                   held {numbers}
+//! waiter -> (key, place in the line) ----------------------'
+//! ```
+//!
+//! 1. One counter numbers everything that happens: granting, arriving, invalidating. So "before" needs no clock, and the
+//!    first of the numbers held is that of the oldest lease.
+//! 2. A lease ends once: by its value, by another's, by its holder giving up, by deletion, by a fence, or by time. What it
+//!    held goes with it: the deadline, the waiters, and the fences that only it could have needed.
+//! 3. A lease whose time is over is lost, even before [`Leases::expire`] took it away. Until then it is still held to
+//!    those who ask, if somebody waits: whoever waited comes before whoever asks now.
+//! 4. Nothing is kept for a key but while it is leased or backing off, nothing for a waiter but while it waits.
+//! 5. No call takes longer than the logarithm of how much there is, for each lease, waiter or record that it touches.
+//!
+//! Only one thing may end a lease or fence it: a change that somebody asked for. A key that is expired, evicted, or reclaimed
+//! after an invalidation says nothing about the value that is being produced.
+
+mod fence;
+#[cfg(test)]
+mod race;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use self::fence::Fences;
+pub use self::fence::{Hits, Subject};
+use crate::{Error, Result};
+
+/// Proof of holding a lease: a number that can't be guessed. As text, 32 lower-case hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token(pub u128);
+
+impl Token {
+    /// From its text; `None` when it is no token's.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(u128::from_be_bytes(bytes)))
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The answer to who asks for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It is theirs.
+    Granted,
+    /// Another holds it, for so long at most.
+    Held {
+        /// In ms.
+        left_ms: u64,
+    },
+    /// Producing failed, and is not to be tried again before this is over.
+    BackingOff {
+        /// In ms.
+        left_ms: u64,
+    },
+    /// There are as many leases as there may be.
+    Full,
+}
+
+/// A waiter to be answered, for whom there is no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Woken {
+    /// As the caller named it.
+    pub waiter: u64,
+    /// The lease, if it is theirs now.
+    pub lease: Option<Token>,
+}
+
+/// A lease ended by its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// From granting to storing.
+    pub production_ms: u64,
+    /// Who is to be answered with the value, in the order of arrival.
+    pub waiters: Vec<u64>,
+}
+
+/// Where tokens come from: called when a waiter gets a lease.
+pub type Tokens<'a> = &'a mut dyn FnMut() -> Token;
+
+type Key = Arc<[u8]>;
+
+struct Record {
+    number: u64,
+    until_ms: u64,
+    state: State,
+}
+
+enum State {
+    Held(Holding),
+    BackingOff,
+}
+
+struct Holding {
+    token: Token,
+    since_ms: u64,
+    /// By the number of their arrival.
+    waiters: BTreeMap<u64, Waiter>,
+}
+
+struct Waiter {
+    name: u64,
+    /// For how long it wants the lease, if it wants it.
+    wants_ms: Option<u64>,
+}
+
+/// The leases of one database; `S` is what selects entries in invalidations. See the module's head.
+pub struct Leases<S> {
+    /// The number given out last.
+    number: u64,
+    records: HashMap<Key, Record>,
+    deadlines: BTreeMap<(u64, u64), Key>,
+    /// The numbers of the leases that are held.
+    held: BTreeSet<u64>,
+    waiting: HashMap<u64, (Key, u64)>,
+    fences: Fences<S>,
+}
+
+impl<S> Default for Leases<S> {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            records: HashMap::default(),
+            deadlines: BTreeMap::new(),
+            held: BTreeSet::new(),
+            waiting: HashMap::default(),
+            fences: Fences::default(),
+        }
+    }
+}
+
+impl<S: Hits> Leases<S> {
+    // ---- asking and waiting ----
+
+    /// Asks for the lease of a key, for `duration_ms` from now on. `limit` is for leases and keys backing off together.
+    pub fn ask(&mut self, key: &[u8], now_ms: u64, duration_ms: u64, token: Token, limit: usize) -> Asked {
+        if let Some(record) = self.records.get(key) {
+            let left_ms = record.until_ms.saturating_sub(now_ms);
+            match &record.state {
+                State::Held(holding) if left_ms > 0 || !holding.waiters.is_empty() => return Asked::Held { left_ms },
+                State::BackingOff if left_ms > 0 => return Asked::BackingOff { left_ms },
+                State::Held(_) | State::BackingOff => drop(self.take(key)),
+            }
+        }
+        if self.records.len() >= limit {
+            return Asked::Full;
+        }
+        self.grant(key.into(), now_ms, duration_ms, token);
+        Asked::Granted
+    }
+
+    /// How long the lease of a key can still be held by whoever holds it, in ms; `None` when nobody does.
+    pub fn held_ms(&self, key: &[u8], now_ms: u64) -> Option<u64> {
+        let record = self.records.get(key)?;
+        matches!(record.state, State::Held(_)).then(|| record.until_ms.saturating_sub(now_ms))
+    }
+
+    /// Notes somebody who waits for what becomes of a key's lease, and for how long they want it if it becomes free.
+    /// `false`, and nothing noted, when nobody holds it or `waiter` waits already.
+    #[must_use]
+    pub fn wait(&mut self, key: &[u8], waiter: u64, wants_ms: Option<u64>) -> bool {
+        if self.waiting.contains_key(&waiter) {
+            return false;
+        }
+        let arrival = self.next_number();
+        let Some(holding) = self.holding_mut(key) else { return false };
+        holding.waiters.insert(arrival, Waiter { name: waiter, wants_ms });
+        if let Some((key, _)) = self.records.get_key_value(key) {
+            self.waiting.insert(waiter, (Arc::clone(key), arrival));
+        }
+        true
+    }
+
+    /// Forgets a waiter, for whatever reason it no longer waits. Says whether it did.
+    pub fn leave(&mut self, waiter: u64) -> bool {
+        let Some((key, arrival)) = self.waiting.remove(&waiter) else { return false };
+        if let Some(holding) = self.holding_mut(&key) {
+            holding.waiters.remove(&arrival);
+        }
+        self.waiting_shrinks();
+        true
+    }
+
+    // ---- the holder ----
+
+    /// May the holder of `token` store this? Changes nothing: [`Error::LeaseLost`], or [`Error::Fenced`], on which the
+    /// caller ends the lease by [`Leases::lost`] (its value will never do).
+    pub fn check(&self, key: &[u8], token: Token, now_ms: u64, subject: &Subject<'_>) -> Result<()> {
+        let (record, _) = self.holder(key, token, now_ms).ok_or(Error::LeaseLost)?;
+        if self.fences.hit(record.number, subject) { Err(Error::Fenced) } else { Ok(()) }
+    }
+
+    /// The value that [`Leases::check`] allowed, at this same moment, is stored: ends the lease. `None`, and nothing done,
+    /// when the token does not hold it.
+    pub fn finish(&mut self, key: &[u8], token: Token, now_ms: u64) -> Option<Stored> {
+        self.holder(key, token, now_ms)?;
+        let (_, holding) = self.end(key)?;
+        let production_ms = now_ms.saturating_sub(holding.since_ms);
+        Some(Stored { production_ms, waiters: self.dismiss(&holding.waiters) })
+    }
+
+    /// The holder needs it for `duration_ms` from now on. `false` when it is not theirs.
+    pub fn renew(&mut self, key: &[u8], token: Token, now_ms: u64, duration_ms: u64) -> bool {
+        if self.holder(key, token, now_ms).is_none() {
+            return false;
+        }
+        let Some(record) = self.records.get_mut(key) else { return false };
+        let until_ms = now_ms.saturating_add(duration_ms);
+        if let Some(key) = self.deadlines.remove(&(record.until_ms, record.number)) {
+            self.deadlines.insert((until_ms, record.number), key);
+        }
+        record.until_ms = until_ms;
+        true
+    }
+
+    /// The holder gives up; nobody gets a lease of the key for `backoff_ms`. Says who is to be answered, `None` when the
+    /// lease is not theirs.
+    pub fn release(
+        &mut self,
+        key: &[u8],
+        token: Token,
+        now_ms: u64,
+        backoff_ms: u64,
+        tokens: Tokens<'_>,
+    ) -> Option<Vec<Woken>> {
+        self.holder(key, token, now_ms)?;
+        if backoff_ms == 0 {
+            return Some(self.lost(key, now_ms, tokens));
+        }
+        let (key, holding) = self.end(key)?;
+        let number = self.next_number();
+        self.put(key, Record { number, until_ms: now_ms.saturating_add(backoff_ms), state: State::BackingOff });
+        Some(self.dismiss(&holding.waiters).into_iter().map(|waiter| Woken { waiter, lease: None }).collect())
+    }
+
+    // ---- what others do ----
+
+    /// Somebody stored the key without a lease: that is lost if there is one, and its waiters, who are returned, are to be
+    /// answered with what is there. A key backing off goes on doing so.
+    pub fn superseded(&mut self, key: &[u8]) -> Vec<u64> {
+        self.end(key).map(|(_, holding)| self.dismiss(&holding.waiters)).unwrap_or_default()
+    }
+
+    /// The key was deleted, or its value refused by a fence: the lease, if there is one, is over without a value.
+    pub fn lost(&mut self, key: &[u8], now_ms: u64, tokens: Tokens<'_>) -> Vec<Woken> {
+        self.end(key).map(|(key, holding)| self.pass_on(key, &holding, now_ms, tokens)).unwrap_or_default()
+    }
+
+    /// Everything is gone, and every lease and backoff with it. Returns all waiters.
+    pub fn flush(&mut self) -> Vec<u64> {
+        let waiters = self.waiting.drain().map(|(waiter, _)| waiter).collect();
+        *self = Self { number: self.number, ..Self::default() };
+        waiters
+    }
+
+    /// The entries with any of these tags were invalidated. At most `bound` records are kept.
+    pub fn fence_tags<'t>(&mut self, tags: impl IntoIterator<Item = &'t [u8]>, bound: usize) {
+        if self.held.is_empty() {
+            return;
+        }
+        for tag in tags {
+            let number = self.next_number();
+            self.fences.note_tag(tag, number, bound);
+        }
+    }
+
+    /// The entries that a selector selects were invalidated.
+    pub fn fence(&mut self, selector: S, bound: usize) {
+        if !self.held.is_empty() {
+            let number = self.next_number();
+            self.fences.note_selector(selector, number, bound);
+        }
+    }
+
+    /// All entries were invalidated, but leases go on (what they are for can be produced, but not from what was read).
+    pub fn fence_all(&mut self) {
+        let number = self.next_number();
+        self.fences.note_everything(number);
+    }
+
+    // ---- time ----
+
+    /// When [`Leases::expire`] has something to do next, unix ms.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.first_key_value().map(|((until_ms, _), _)| *until_ms)
+    }
+
+    /// Ends one lease or backoff whose time is over, and says who is to be answered; `None` when there is none. Called until
+    /// then, in slices if need be.
+    pub fn expire(&mut self, now_ms: u64, tokens: Tokens<'_>) -> Option<Vec<Woken>> {
+        let ((until_ms, _), key) = self.deadlines.first_key_value()?;
+        if *until_ms > now_ms {
+            return None;
+        }
+        let (key, record) = self.take(&Arc::clone(key))?;
+        match record.state {
+            State::Held(holding) => Some(self.pass_on(key, &holding, now_ms, tokens)),
+            State::BackingOff => Some(Vec::new()),
+        }
+    }
+
+    // ---- counts ----
+
+    /// How many leases are held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Is none held?
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// How many keys back off.
+    pub fn backing_off_len(&self) -> usize {
+        self.records.len() - self.held.len()
+    }
+
+    /// How many wait.
+    pub fn waiters_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How much of the bound on fences is used.
+    pub fn fences_len(&self) -> usize {
+        self.fences.len()
+    }
+
+    // ---- inside ----
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn holding_mut(&mut self, key: &[u8]) -> Option<&mut Holding> {
+        match &mut self.records.get_mut(key)?.state {
+            State::Held(holding) => Some(holding),
+            State::BackingOff => None,
+        }
+    }
+
+    fn holder(&self, key: &[u8], token: Token, now_ms: u64) -> Option<(&Record, &Holding)> {
+        let record = self.records.get(key)?;
+        match &record.state {
+            State::Held(holding) if holding.token == token && now_ms < record.until_ms => Some((record, holding)),
+            State::Held(_) | State::BackingOff => None,
+        }
+    }
+
+    fn grant(&mut self, key: Key, now_ms: u64, duration_ms: u64, token: Token) {
+        let number = self.next_number();
+        let holding = Holding { token, since_ms: now_ms, waiters: BTreeMap::new() };
+        self.held.insert(number);
+        self.put(key, Record { number, until_ms: now_ms.saturating_add(duration_ms), state: State::Held(holding) });
+    }
+
+    fn put(&mut self, key: Key, record: Record) {
+        self.deadlines.insert((record.until_ms, record.number), Arc::clone(&key));
+        self.records.insert(key, record);
+    }
+
+    /// Takes a record out, with all that was kept for it but its waiters.
+    fn take(&mut self, key: &[u8]) -> Option<(Key, Record)> {
+        let (key, record) = self.records.remove_entry(key)?;
+        self.deadlines.remove(&(record.until_ms, record.number));
+        if self.held.remove(&record.number) {
+            self.fences.drop_before(self.held.first().copied());
+        }
+        if self.records.is_empty() {
+            self.records = HashMap::default();
+        }
+        Some((key, record))
+    }
+
+    /// Takes the key's record out if it is held.
+    fn end(&mut self, key: &[u8]) -> Option<(Key, Holding)> {
+        self.holding_mut(key)?;
+        let (key, record) = self.take(key)?;
+        match record.state {
+            State::Held(holding) => Some((key, holding)),
+            State::BackingOff => None,
+        }
+    }
+
+    /// The waiters of a lease that is over no longer wait.
+    fn dismiss(&mut self, waiters: &BTreeMap<u64, Waiter>) -> Vec<u64> {
+        for waiter in waiters.values() {
+            self.waiting.remove(&waiter.name);
+        }
+        self.waiting_shrinks();
+        waiters.values().map(|waiter| waiter.name).collect()
+    }
+
+    /// A table that was large once gives its memory back when the last waiter goes.
+    fn waiting_shrinks(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting = HashMap::default();
+        }
+    }
+
+    /// A lease ended without a value: the first who wants it gets the next, and all learn what became of it.
+    fn pass_on(&mut self, key: Key, ended: &Holding, now_ms: u64, tokens: Tokens<'_>) -> Vec<Woken> {
+        let heir = ended.waiters.values().find_map(|waiter| Some((waiter.name, waiter.wants_ms?, tokens())));
+        let woken = self.dismiss(&ended.waiters).into_iter().map(|waiter| {
+            let lease = heir.filter(|(name, ..)| *name == waiter).map(|(.., token)| token);
+            Woken { waiter, lease }
+        });
+        let woken = woken.collect();
+        if let Some((_, duration_ms, token)) = heir {
+            self.grant(key, now_ms, duration_ms, token);
+        }
+        woken
+    }
+}
