@@ -7,10 +7,12 @@
 pub mod early;
 pub mod entry;
 pub mod error;
+pub mod glob;
 pub mod index;
 pub mod key;
 pub mod lease;
 pub mod policy;
+pub mod selector;
 pub mod types;
 pub mod units;
 mod wire;

@@ -1,0 +1,106 @@
+//! Which entries: clauses about an entry's tags, type and key, all of which must hold.
+//!
+//! The same words name what to invalidate, what to count and list, and what a fence remembers of an invalidation. The index
+//! answers them by set arithmetic ([`crate::index::Index::select`]); [`Selector::matches`] says the same of one entry.
+
+use crate::glob::Glob;
+
+/// Names of tags.
+pub type TagNames = Box<[Box<[u8]>]>;
+
+/// Clauses that all must hold; without any, everything is selected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// In any order, and of a kind as many as one likes.
+    pub clauses: Vec<Clause>,
+}
+
+/// What one clause demands of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Clause {
+    /// It bears at least one of the tags.
+    Any(TagNames),
+    /// It bears each of the tags.
+    All(TagNames),
+    /// It bears none of the tags.
+    None(TagNames),
+    /// It is of this type.
+    Type(Box<[u8]>),
+    /// Its key matches.
+    Match(Glob),
+}
+
+impl Clause {
+    fn matches(&self, key: &[u8], type_name: &[u8], tags: &[impl AsRef<[u8]>]) -> bool {
+        let bears = |name: &[u8]| tags.iter().any(|tag| tag.as_ref() == name);
+        match self {
+            Self::Any(names) => names.iter().any(|name| bears(name)),
+            Self::All(names) => names.iter().all(|name| bears(name)),
+            Self::None(names) => !names.iter().any(|name| bears(name)),
+            Self::Type(name) => **name == *type_name,
+            Self::Match(glob) => glob.matches(key),
+        }
+    }
+}
+
+impl Selector {
+    /// Does it select an entry of this key, type and tags?
+    pub fn matches(&self, key: &[u8], type_name: &[u8], tags: &[impl AsRef<[u8]>]) -> bool {
+        self.clauses.iter().all(|clause| clause.matches(key, type_name, tags))
+    }
+
+    /// The patterns that the key must match.
+    pub fn patterns(&self) -> impl Iterator<Item = &Glob> {
+        self.clauses.iter().filter_map(|clause| if let Clause::Match(glob) = clause { Some(glob) } else { None })
+    }
+
+    /// The tags, if the one clause is that any of them be borne. Nothing but invalidating these tags would do the same.
+    pub fn only_any(&self) -> Option<&[Box<[u8]>]> {
+        match self.clauses.as_slice() {
+            [Clause::Any(names)] => Some(names),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(names: &[&str]) -> TagNames {
+        names.iter().map(|name| name.as_bytes().into()).collect()
+    }
+
+    #[test]
+    fn every_clause_must_hold() {
+        let any = || Clause::Any(tags(&["a", "b"]));
+        let all = || Clause::All(tags(&["a", "c"]));
+        let none = || Clause::None(tags(&["d", "e"]));
+        let of_type = |name: &str| Clause::Type(name.as_bytes().into());
+        let like = |pattern: &str| Clause::Match(Glob::new(pattern.as_bytes()));
+        for (clauses, selected) in [
+            (vec![], true),
+            (vec![any()], true),
+            (vec![any(), all(), none(), of_type("trips"), like("k:*")], true),
+            (vec![like("k:*"), like("*:1"), of_type("trips"), of_type("trips")], true),
+            (vec![like("k:*"), like("*:2")], false),
+            (vec![of_type("trips"), of_type("reports")], false),
+            (vec![Clause::Any(tags(&["d"]))], false),
+            (vec![Clause::All(tags(&["a", "d"]))], false),
+            (vec![any(), Clause::None(tags(&["d", "c"]))], false),
+        ] {
+            let selector = Selector { clauses };
+            assert_eq!(selector.matches(b"k:1", b"trips", &tags(&["a", "c"])), selected, "{selector:?}");
+        }
+    }
+
+    #[test]
+    fn only_tags_to_invalidate_are_told_from_the_rest() {
+        let any = Clause::Any(tags(&["a"]));
+        let of = |clauses: &[Clause]| Selector { clauses: clauses.to_vec() };
+        assert_eq!(of(std::slice::from_ref(&any)).only_any(), Some(&*tags(&["a"])));
+        assert_eq!(of(&[any.clone(), any.clone()]).only_any(), None);
+        assert_eq!(of(&[any, Clause::Match(Glob::new(b"*"))]).patterns().count(), 1);
+        assert_eq!(of(&[Clause::All(tags(&["a"]))]).only_any(), None);
+    }
+}
