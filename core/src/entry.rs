@@ -3,12 +3,12 @@
 //! A server holds one pointer a key, so an entry is a block that describes itself:
 //!
 //! ```text
-//!  0        8    12      16    20    22    24    25    26       32        37       43
-//!  +--------+----+-------+-----+-----+-----+-----+-----+--------+---------+--------+---------+--------+---------+
-//!  | loose  | id | tail  |hits |type |index|flags|tags |created | lifetime| touched| tag ids | extras | payload |
-//!  | names  |    | length|     | id  |     |     |count| ms     | ms      | us     | 4 each  |        |         |
-//!  +--------+----+-------+-----+-----+-----+-----+-----+--------+---------+--------+---------+--------+---------+
-//!                                                                                   '----------- tail ----------'
+//!  0     1       2    6       8      10        16       20     24      25        31         36
+//!  +-----+-------+----+-------+------+---------+--------+------+-------+---------+----------+---------+--------+---------+
+//!  |place| flags | id | index | type | touched | tail   | hits | tag   | created | lifetime | tag ids | extras | payload |
+//!  |     |       |    |       | id   | us      | length |      | count | ms      | ms       | 3 each  |        |         |
+//!  +-----+-------+----+-------+------+---------+--------+------+-------+---------+----------+---------+--------+---------+
+//!                '-------- ids --------------'                                              '----------- tail ----------'
 //! ```
 //!
 //! `touched` counts from `created`. Extras (grace, cost, records, etag, format, meta) take room only where they are given:
@@ -18,6 +18,10 @@
 //! loaded or copied, or unlinked on its way to another name or database) carries their names instead: ids mean nothing
 //! elsewhere. [`Entry::take_names`] and [`crate::index::Index::link`] turn the latter into the former, `Index::unlink` and
 //! [`Entry::carry`] the former into the latter.
+//!
+//! **Apart.** What is rare has no room of its own in the head: the names of a loose entry, and the tag ids of one that has
+//! a tag beyond the 16,777,216th of its database. They stand in a second block, together with the ids, whose place its
+//! address takes.
 
 use md5::{Digest, Md5};
 use zerocopy::{FromZeros, KnownLayout};
@@ -40,7 +44,9 @@ const FLAG_DEAD: u8 = 2;
 const FLAG_EXTRAS: u8 = 4;
 const FLAG_ETAG_KNOWN: u8 = 8;
 /// Length of one tag id in the tail.
-const TAG_ID: usize = 4;
+const TAG_ID: usize = 3;
+/// Tag ids from here on do not fit there.
+const WIDE_TAG_ID: u32 = 1 << (8 * TAG_ID);
 /// Length of the extras' length.
 const EXTRAS_LEN: usize = 3;
 /// Where the tail's length stands: whoever holds only the address of an entry finds its end by it.
@@ -58,18 +64,56 @@ pub fn etag_of(payload: &[u8]) -> Etag {
 #[derive(FromZeros, KnownLayout)]
 #[repr(C)]
 pub struct Entry {
-    loose: Option<Box<Names>>,
-    id: u32,
+    place: Place,
     tail_len: u32,
     hits: u32,
-    type_id: u16,
-    index: u16,
-    flags: u8,
     tag_count: u8,
     created_ms: [u8; 6],
     lifetime_ms: [u8; 5],
-    touched_us: [u8; 6],
     tail: [u8],
+}
+
+/// Where the ids stand. The flags are in here because there is a byte left.
+#[derive(FromZeros)]
+#[repr(u8)]
+enum Place {
+    Here {
+        flags: u8,
+        ids: Ids,
+    },
+    /// Never `None`: the type is one that may be all zeroes.
+    Apart {
+        flags: u8,
+        apart: Option<Box<Apart>>,
+    },
+}
+
+/// What the index knows an entry by, and its last use. Packed, so that it may follow two single bytes.
+#[derive(Clone, Copy, Default, FromZeros)]
+#[repr(C, packed(2))]
+struct Ids {
+    id: u32,
+    index: u16,
+    type_id: u16,
+    touched_us: [u8; 6],
+}
+
+/// See the module's head.
+#[derive(Default)]
+struct Apart {
+    ids: Ids,
+    kept: Kept,
+}
+
+enum Kept {
+    Names(Names),
+    WideTagIds(Vec<u32>),
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::Names(Names::default())
+    }
 }
 
 /// The names that an entry carries while it is in no index.
@@ -138,10 +182,10 @@ impl Entry {
         if let Some((len, bytes)) = head.get_mut(tags_len..)?.split_first_chunk_mut::<EXTRAS_LEN>() {
             put_uint(len, extras_len as u64);
             extras.encode(keep_etag, bytes);
-            entry.flags |= FLAG_EXTRAS;
+            *entry.flags_mut() |= FLAG_EXTRAS;
         }
         if extras.etag.is_some() {
-            entry.flags |= FLAG_ETAG_KNOWN;
+            *entry.flags_mut() |= FLAG_ETAG_KNOWN;
         }
         Some(entry)
     }
@@ -166,7 +210,7 @@ impl Entry {
         let etag = etag_of(self.payload());
         if let Some(slot) = self.etag_slot() {
             slot.copy_from_slice(&etag);
-            self.flags |= FLAG_ETAG_KNOWN;
+            *self.flags_mut() |= FLAG_ETAG_KNOWN;
         }
         etag
     }
@@ -184,8 +228,12 @@ impl Entry {
 
     /// Its tags' ids in the index; meaningless while loose.
     pub fn tag_ids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
-        let ids = self.tail.get(..self.tag_count() * TAG_ID).unwrap_or_default();
-        ids.as_chunks::<TAG_ID>().0.iter().map(|id| u32::from_le_bytes(*id))
+        let wide = self.wide_tag_ids();
+        let narrow = self.tail.get(..self.tag_count() * TAG_ID).unwrap_or_default().as_chunks::<TAG_ID>().0;
+        narrow.iter().enumerate().map(move |(at, id)| match wide.and_then(|ids| ids.get(at)) {
+            None => get_uint(id) as u32,
+            Some(id) => *id,
+        })
     }
 
     /// How many tags it has.
@@ -195,19 +243,24 @@ impl Entry {
 
     /// Everything optional.
     pub fn extras(&self) -> Extras<'_> {
-        if self.flags & FLAG_EXTRAS == 0 {
+        if self.flags() & FLAG_EXTRAS == 0 {
             return Extras::default();
         }
         let mut extras = self.extras_bytes().and_then(|b| Extras::decode(&mut Reader::new(b))).unwrap_or_default();
-        if self.flags & FLAG_ETAG_KNOWN == 0 {
+        if self.flags() & FLAG_ETAG_KNOWN == 0 {
             extras.etag = None;
         }
         extras
     }
 
+    /// What producing the payload took, in ms, if that is known.
+    pub fn cost_ms(&self) -> Option<u64> {
+        if self.flags() & FLAG_EXTRAS == 0 { None } else { self.extras().cost_ms }
+    }
+
     /// How long it stays stale after being fresh, in ms.
     pub fn grace_ms(&self) -> u64 {
-        if self.flags & FLAG_EXTRAS == 0 { 0 } else { self.extras().grace_ms }
+        if self.flags() & FLAG_EXTRAS == 0 { 0 } else { self.extras().grace_ms }
     }
 
     /// When it was stored, unix ms.
@@ -222,43 +275,50 @@ impl Entry {
 
     /// The index's name for its type; meaningless while loose.
     pub fn type_id(&self) -> u16 {
-        self.type_id
+        self.ids().type_id
     }
 
     /// The index's name for it; meaningless while loose.
     pub fn id(&self) -> u32 {
-        self.id
+        self.ids().id
     }
 
     /// The number of the index that it is in; meaningless while loose.
     pub fn index(&self) -> u16 {
-        self.index
+        self.ids().index
     }
 
     /// Is it in an index?
     pub fn is_linked(&self) -> bool {
-        self.flags & FLAG_LINKED != 0
+        self.flags() & FLAG_LINKED != 0
     }
 
     /// Was it invalidated, in the index it came from, before it was taken out of it? (In an index, ask the index.)
     pub fn was_dead(&self) -> bool {
-        self.flags & FLAG_DEAD != 0
+        self.flags() & FLAG_DEAD != 0
     }
 
     /// Gives an entry that is in no index the names that it goes on with, and says whether it is dead.
     pub fn carry(&mut self, names: Names, dead: bool) {
-        self.loose = Some(Box::new(names));
-        self.flags = self.flags & !FLAG_DEAD | if dead { FLAG_DEAD } else { 0 };
+        self.put_apart(Kept::Names(names));
+        let flags = self.flags_mut();
+        *flags = *flags & !FLAG_DEAD | if dead { FLAG_DEAD } else { 0 };
     }
 
     /// The names it carries, which it is about to get back as ids.
     pub fn take_names(&mut self) -> Names {
-        self.loose.take().map(|names| *names).unwrap_or_default()
+        let Some(Kept::Names(names)) = self.kept_mut() else { return Names::default() };
+        let names = std::mem::take(names);
+        self.place = Place::Here { flags: self.flags(), ids: self.ids() };
+        names
     }
 
     /// The names it carries, while loose.
     pub fn names(&self) -> Option<&Names> {
-        self.loose.as_deref()
+        match self.kept()? {
+            Kept::Names(names) => Some(names),
+            Kept::WideTagIds(_) => None,
+        }
     }
 
     /// How often it was handed out.
@@ -268,7 +328,7 @@ impl Entry {
 
     /// When it was last handed out or stored, unix µs.
     pub fn touched_us(&self) -> u64 {
-        self.created_ms() * 1000 + get_uint(&self.touched_us)
+        self.created_ms() * 1000 + get_uint(&self.ids().touched_us)
     }
 
     /// Notes a hit.
@@ -280,7 +340,7 @@ impl Entry {
     /// Notes the time of a use (see [`Entry::touched_us`]).
     pub fn touch(&mut self, now_us: u64) {
         let since = now_us.saturating_sub(self.created_ms() * 1000);
-        put_uint(&mut self.touched_us, since);
+        put_uint(&mut self.ids_mut().touched_us, since);
     }
 
     /// How many bytes the payload is kept in.
@@ -349,18 +409,76 @@ impl Entry {
     }
 
     pub(crate) fn set_tag_id(&mut self, at: usize, id: u32) {
-        if let Some(slot) = self.tail.get_mut(at * TAG_ID..(at + 1) * TAG_ID) {
-            slot.copy_from_slice(&id.to_le_bytes());
+        if id >= WIDE_TAG_ID && self.wide_tag_ids().is_none() {
+            let ids = self.tag_ids().collect();
+            self.put_apart(Kept::WideTagIds(ids));
+        }
+        if let Some(Kept::WideTagIds(ids)) = self.kept_mut() {
+            ids.get_mut(at).into_iter().for_each(|slot| *slot = id);
+        } else if let Some(slot) = self.tail.get_mut(at * TAG_ID..).and_then(<[u8]>::first_chunk_mut::<TAG_ID>) {
+            put_uint(slot, id.into());
         }
     }
 
     pub(crate) fn set_linked(&mut self, id: u32, type_id: u16, index: u16) {
-        (self.id, self.type_id, self.index) = (id, type_id, index);
-        self.flags = (self.flags | FLAG_LINKED) & !FLAG_DEAD;
+        let ids = self.ids_mut();
+        (ids.id, ids.type_id, ids.index) = (id, type_id, index);
+        let flags = self.flags_mut();
+        *flags = (*flags | FLAG_LINKED) & !FLAG_DEAD;
     }
 
     pub(crate) fn set_unlinked(&mut self) {
-        self.flags &= !FLAG_LINKED;
+        *self.flags_mut() &= !FLAG_LINKED;
+    }
+
+    fn flags(&self) -> u8 {
+        let (Place::Here { flags, .. } | Place::Apart { flags, .. }) = &self.place;
+        *flags
+    }
+
+    fn flags_mut(&mut self) -> &mut u8 {
+        let (Place::Here { flags, .. } | Place::Apart { flags, .. }) = &mut self.place;
+        flags
+    }
+
+    fn ids(&self) -> Ids {
+        match &self.place {
+            Place::Here { ids, .. } => *ids,
+            Place::Apart { apart, .. } => apart.as_ref().map(|apart| apart.ids).unwrap_or_default(),
+        }
+    }
+
+    fn ids_mut(&mut self) -> &mut Ids {
+        match &mut self.place {
+            Place::Here { ids, .. } => ids,
+            Place::Apart { apart, .. } => &mut apart.get_or_insert_default().ids,
+        }
+    }
+
+    fn kept(&self) -> Option<&Kept> {
+        match &self.place {
+            Place::Here { .. } => None,
+            Place::Apart { apart, .. } => apart.as_ref().map(|apart| &apart.kept),
+        }
+    }
+
+    fn kept_mut(&mut self) -> Option<&mut Kept> {
+        match &mut self.place {
+            Place::Here { .. } => None,
+            Place::Apart { apart, .. } => apart.as_mut().map(|apart| &mut apart.kept),
+        }
+    }
+
+    fn wide_tag_ids(&self) -> Option<&[u32]> {
+        match self.kept()? {
+            Kept::WideTagIds(ids) => Some(ids),
+            Kept::Names(_) => None,
+        }
+    }
+
+    fn put_apart(&mut self, kept: Kept) {
+        let apart = Box::new(Apart { ids: self.ids(), kept });
+        self.place = Place::Apart { flags: self.flags(), apart: Some(apart) };
     }
 
     fn before_payload(&self) -> usize {
@@ -369,7 +487,7 @@ impl Entry {
     }
 
     fn extras_range(&self) -> Option<std::ops::Range<usize>> {
-        if self.flags & FLAG_EXTRAS == 0 {
+        if self.flags() & FLAG_EXTRAS == 0 {
             return None;
         }
         let start = self.tag_count() * TAG_ID;
@@ -526,14 +644,32 @@ mod tests {
 
     #[test]
     fn the_layout_is_what_the_head_draws() {
-        assert_eq!(TAIL_LEN_OFFSET, 12);
-        assert_eq!(std::mem::offset_of!(Entry, index), 22);
-        assert_eq!(std::mem::offset_of!(Entry, created_ms), 26);
-        assert_eq!(std::mem::offset_of!(Entry, lifetime_ms), 32);
-        assert_eq!(std::mem::offset_of!(Entry, touched_us), 37);
+        assert_eq!(size_of::<Place>(), 16);
+        assert_eq!(TAIL_LEN_OFFSET, 16);
+        assert_eq!(std::mem::offset_of!(Entry, tag_count), 24);
+        assert_eq!(std::mem::offset_of!(Entry, lifetime_ms), 31);
         let plain = Content { payload: &[7; 100], ..Content::default() };
-        let entry = Entry::new(&plain, 4).unwrap();
-        assert_eq!(entry.size_bytes(), 160, "a 100-byte payload with four tags fills one 160-byte block");
+        let entry = Entry::new(&plain, 8).unwrap();
+        assert_eq!(entry.size_bytes(), 160, "a 100-byte payload with eight tags fills one 160-byte block");
+    }
+
+    #[test]
+    fn tag_ids_of_any_size_come_back() {
+        let mut entry = Entry::new(&full(b"payload"), 3).unwrap();
+        entry.hit(1_700_000_000_124_000);
+        for ids in [[1, 2, 3], [1, WIDE_TAG_ID - 1, 3], [1, WIDE_TAG_ID, 3], [u32::MAX, 2, 3]] {
+            (0..).zip(ids).for_each(|(at, id)| entry.set_tag_id(at, id));
+            entry.set_linked(7, 8, 9);
+            assert!(entry.tag_ids().eq(ids));
+            assert_eq!((entry.id(), entry.type_id(), entry.index(), entry.names()), (7, 8, 9, None));
+            entry.set_unlinked();
+            entry.carry(names(&["a", "b", "c"]), true);
+            assert_eq!((entry.is_linked(), entry.was_dead(), entry.type_id()), (false, true, 8));
+            assert_eq!(entry.take_names(), names(&["a", "b", "c"]));
+            assert_eq!(entry.names(), None);
+        }
+        assert_eq!((entry.hits(), entry.touched_us()), (1, 1_700_000_000_124_000), "uses are kept on the way");
+        assert_eq!((entry.payload(), entry.extras()), (b"payload".as_slice(), full(b"").extras));
     }
 
     #[test]

@@ -9,13 +9,14 @@
 //! at most the product of both lengths.
 
 /// A compiled pattern. See the module's head.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Glob {
+    pattern: Box<[u8]>,
     prefix: Box<[u8]>,
     rest: Box<[Part]>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Part {
     Byte(u8),
     AnyByte,
@@ -24,7 +25,7 @@ enum Part {
 }
 
 /// A bit for each byte.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Class([u128; 2]);
 
 impl Class {
@@ -76,7 +77,12 @@ impl Glob {
         }
         let literal = |part: &Part| if let Part::Byte(byte) = part { Some(*byte) } else { None };
         let prefix: Box<[u8]> = parts.iter().map_while(literal).collect();
-        Self { rest: parts.drain(prefix.len()..).collect(), prefix }
+        Self { pattern: pattern.into(), rest: parts.drain(prefix.len()..).collect(), prefix }
+    }
+
+    /// As it was written.
+    pub fn pattern(&self) -> &[u8] {
+        &self.pattern
     }
 
     /// What every name that matches begins with.

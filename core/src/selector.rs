@@ -4,19 +4,20 @@
 //! answers them by set arithmetic ([`crate::index::Index::select`]); [`Selector::matches`] says the same of one entry.
 
 use crate::glob::Glob;
+use crate::lease::{Hits, Subject};
 
 /// Names of tags.
 pub type TagNames = Box<[Box<[u8]>]>;
 
 /// Clauses that all must hold; without any, everything is selected.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Selector {
     /// In any order, and of a kind as many as one likes.
     pub clauses: Vec<Clause>,
 }
 
 /// What one clause demands of an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Clause {
     /// It bears at least one of the tags.
     Any(TagNames),
@@ -60,6 +61,20 @@ impl Selector {
             [Clause::Any(names)] => Some(names),
             _ => None,
         }
+    }
+}
+
+impl Hits for Selector {
+    fn hits(&self, subject: &Subject<'_>) -> bool {
+        self.matches(subject.key, subject.type_name, subject.tags)
+    }
+
+    fn names(&self) -> usize {
+        let names = |clause: &Clause| match clause {
+            Clause::Any(names) | Clause::All(names) | Clause::None(names) => names.len(),
+            Clause::Type(_) | Clause::Match(_) => 1,
+        };
+        self.clauses.iter().map(names).sum()
     }
 }
 

@@ -36,6 +36,20 @@ pub struct Counters {
     pub invalidated: u64,
     /// Values refused by their type's policy.
     pub rejected: u64,
+    /// Leases given out.
+    pub leases: u64,
+    /// Values refused because what they may have been computed from was invalidated.
+    pub fenced: u64,
+    /// Reads that waited for another's production.
+    pub waits: u64,
+    /// Productions that failed, as their producers said.
+    pub failures: u64,
+    /// What producing the stored values took, together, ms.
+    pub produce_ms: u64,
+    /// How many values that were of.
+    pub productions: u64,
+    /// What producing again all that was handed out would have taken, ms.
+    pub saved_ms: u64,
 }
 
 impl Counters {
@@ -56,6 +70,27 @@ impl Counters {
         self.evicted += other.evicted;
         self.invalidated += other.invalidated;
         self.rejected += other.rejected;
+        self.leases += other.leases;
+        self.fenced += other.fenced;
+        self.waits += other.waits;
+        self.failures += other.failures;
+        self.produce_ms = self.produce_ms.saturating_add(other.produce_ms);
+        self.productions += other.productions;
+        self.saved_ms = self.saved_ms.saturating_add(other.saved_ms);
+    }
+
+    /// Counts a value that was stored, and what producing it took if that is known.
+    pub fn count_set(&mut self, cost_ms: Option<u64>) {
+        self.sets += 1;
+        if let Some(cost_ms) = cost_ms {
+            self.produce_ms = self.produce_ms.saturating_add(cost_ms);
+            self.productions += 1;
+        }
+    }
+
+    /// What producing one value takes on average, ms; 0 before the first.
+    pub fn mean_produce_ms(&self) -> u64 {
+        self.produce_ms.checked_div(self.productions).unwrap_or(0)
     }
 }
 

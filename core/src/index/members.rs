@@ -1,139 +1,290 @@
-//! The entries that bear a tag: a sorted list while they are few or scattered, a roaring bitmap (Lemire et al., 2016) beyond.
+//! The ids of one tag's entries: runs of differences while they are some thousands, a roaring bitmap (Lemire et al., 2016)
+//! beyond.
 //!
-//! A bitmap costs some 56 bytes for each 65,536 numbers it touches and two for each member; a list costs four a member. So a
-//! list is the smaller one up to 28 members for each such stretch, and it is found in as fast.
+//! Most tags have few entries, and their ids lie far apart: a run takes one byte for an id that is less than 128 after the
+//! one before it, two for one less than 16,384 after. A bitmap takes two to four, and some 60 for each 65,536 numbers it
+//! touches; but sets of millions are united and intersected as bitmaps in no time.
+
+use std::borrow::Cow;
 
 use roaring::RoaringBitmap;
 
-/// Up to so many members for each 65,536 numbers a list is smaller.
-const LIST_PER_STRETCH: usize = 28;
-/// A list shorter than this is never worth a bitmap, and one longer than that costs too much to insert into.
-const LIST: std::ops::Range<usize> = 64..2048;
+use super::run::Run;
+
+/// From so many runs on (some ten thousand ids) they are a bitmap.
+const MANY: usize = 128;
 
 pub(super) enum Members {
-    List(Vec<u32>),
+    Run(Run),
+    Runs(Box<Runs>),
     Bitmap(Box<RoaringBitmap>),
 }
 
 impl Default for Members {
     fn default() -> Self {
-        Self::List(Vec::new())
+        Self::Run(Run::default())
     }
 }
 
 impl Members {
     pub(super) fn insert(&mut self, id: u32) {
         match self {
+            Self::Run(run) if run.is_full() => {
+                let mut runs = Runs { len: run.len() as u64, runs: vec![std::mem::take(run)] };
+                runs.insert(id);
+                *self = Self::Runs(Box::new(runs));
+            }
+            Self::Run(run) => {
+                run.insert(id);
+            }
+            Self::Runs(runs) => {
+                runs.insert(id);
+                if runs.runs.len() >= MANY {
+                    *self = Self::Bitmap(Box::new(bitmap(runs.iter())));
+                }
+            }
             Self::Bitmap(ids) => {
                 ids.insert(id);
-            }
-            Self::List(ids) => {
-                let Err(at) = search(ids, id) else { return };
-                if ids.len() == ids.capacity() {
-                    // Growing by a quarter rather than doubling: most lists are small and many.
-                    ids.reserve_exact((ids.len() / 4).max(2));
-                }
-                ids.insert(at, id);
-                if is_better_as_bitmap(ids) {
-                    *self = Self::Bitmap(Box::new(ids.iter().collect()));
-                }
             }
         }
     }
 
     pub(super) fn remove(&mut self, id: u32) {
         match self {
+            Self::Run(run) => {
+                run.remove(id);
+            }
+            Self::Runs(runs) => {
+                runs.remove(id);
+                if runs.runs.len() < 2 {
+                    *self = Self::Run(runs.runs.pop().unwrap_or_default());
+                }
+            }
             Self::Bitmap(ids) => {
                 ids.remove(id);
-            }
-            Self::List(ids) => {
-                let Ok(at) = search(ids, id) else { return };
-                ids.remove(at);
-                if ids.len() < ids.capacity() / 2 {
-                    ids.shrink_to_fit();
-                }
             }
         }
     }
 
     pub(super) fn contains(&self, id: u32) -> bool {
         match self {
+            Self::Run(run) => run.contains(id),
+            Self::Runs(runs) => runs.runs.get(runs.place(id)).is_some_and(|run| run.contains(id)),
             Self::Bitmap(ids) => ids.contains(id),
-            Self::List(ids) => search(ids, id).is_ok(),
         }
     }
 
     pub(super) fn len(&self) -> u64 {
         match self {
+            Self::Run(run) => run.len() as u64,
+            Self::Runs(runs) => runs.len,
             Self::Bitmap(ids) => ids.len(),
-            Self::List(ids) => ids.len() as u64,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         match self {
+            Self::Run(run) => run.is_empty(),
+            Self::Runs(_) => false,
             Self::Bitmap(ids) => ids.is_empty(),
-            Self::List(ids) => ids.is_empty(),
         }
     }
 
     pub(super) fn are_all_in(&self, others: &RoaringBitmap) -> bool {
         match self {
+            Self::Run(run) => run.iter().all(|id| others.contains(id)),
+            Self::Runs(runs) => runs.iter().all(|id| others.contains(id)),
             Self::Bitmap(ids) => ids.is_subset(others),
-            Self::List(ids) => ids.iter().all(|id| others.contains(*id)),
+        }
+    }
+
+    /// The first `count` of them from `start` on, in rising order.
+    pub(super) fn from(&self, start: u32, count: usize) -> Vec<u32> {
+        match self {
+            Self::Run(run) => run.iter().skip_while(|id| *id < start).take(count).collect(),
+            Self::Runs(runs) => runs.from(start).take(count).collect(),
+            Self::Bitmap(ids) => ids.range(start..).take(count).collect(),
+        }
+    }
+
+    /// How many are not in `others`.
+    pub(super) fn len_without(&self, others: &RoaringBitmap) -> u64 {
+        match self {
+            _ if others.is_empty() => self.len(),
+            Self::Run(run) => run.iter().filter(|id| !others.contains(*id)).count() as u64,
+            Self::Runs(runs) => runs.iter().filter(|id| !others.contains(*id)).count() as u64,
+            Self::Bitmap(ids) => ids.len() - ids.intersection_len(others),
+        }
+    }
+
+    /// As a set to do arithmetic with.
+    pub(super) fn as_bitmap(&self) -> Cow<'_, RoaringBitmap> {
+        match self {
+            Self::Run(run) => Cow::Owned(bitmap(run.iter())),
+            Self::Runs(runs) => Cow::Owned(bitmap(runs.iter())),
+            Self::Bitmap(ids) => Cow::Borrowed(ids),
         }
     }
 
     /// Adds all of them to `union`.
     pub(super) fn unite_into(&self, union: &mut RoaringBitmap) {
         match self {
+            Self::Run(run) => union.extend(run.iter()),
+            Self::Runs(runs) => *union |= bitmap(runs.iter()),
             Self::Bitmap(ids) => *union |= &**ids,
-            Self::List(ids) => union.extend(ids.iter()),
         }
     }
 }
 
-fn is_better_as_bitmap(ids: &[u32]) -> bool {
-    if !LIST.contains(&ids.len()) {
-        return ids.len() >= LIST.end;
-    }
-    let stretches = ids.first().zip(ids.last()).map_or(0, |(first, last)| (last >> 16) - (first >> 16) + 1);
-    ids.len() > LIST_PER_STRETCH * stretches as usize
+fn bitmap(rising_ids: impl Iterator<Item = u32>) -> RoaringBitmap {
+    RoaringBitmap::from_sorted_iter(rising_ids).unwrap_or_default()
 }
 
-fn search(ids: &[u32], id: u32) -> Result<usize, usize> {
-    // Numbers mostly come in rising order: look at the end first.
-    match ids.last() {
-        None => Err(0),
-        Some(last) if *last < id => Err(ids.len()),
-        _ => ids.binary_search(&id),
+/// Several runs, one after the other; none is empty.
+pub(super) struct Runs {
+    runs: Vec<Run>,
+    len: u64,
+}
+
+impl Runs {
+    fn iter(&self) -> impl Iterator<Item = u32> {
+        self.runs.iter().flat_map(Run::iter)
+    }
+
+    fn from(&self, start: u32) -> impl Iterator<Item = u32> {
+        let runs = self.runs.get(self.place(start)..).unwrap_or_default();
+        runs.iter().flat_map(Run::iter).skip_while(move |id| *id < start)
+    }
+
+    /// Which run an id is in, or should be.
+    fn place(&self, id: u32) -> usize {
+        let at = self.runs.partition_point(|run| run.last().is_some_and(|last| last < id));
+        at.min(self.runs.len() - 1)
+    }
+
+    fn insert(&mut self, id: u32) {
+        let mut at = self.place(id);
+        if self.runs.get(at).is_some_and(Run::is_full) {
+            self.widen(at, id);
+            at = self.place(id);
+        }
+        if self.runs.get_mut(at).is_some_and(|run| run.insert(id)) {
+            self.len += 1;
+        }
+    }
+
+    /// Makes room in or beside a full run for an id.
+    fn widen(&mut self, at: usize, id: u32) {
+        // Growing by a quarter rather than doubling: there are many lists.
+        if self.runs.len() == self.runs.capacity() {
+            self.runs.reserve_exact(self.runs.len() / 4 + 1);
+        }
+        let Some(run) = self.runs.get_mut(at) else { return };
+        if run.last().is_some_and(|last| last < id) {
+            // Rising ids leave full runs behind, not halves.
+            self.runs.insert(at + 1, Run::from_iter([id]));
+            self.len += 1;
+        } else {
+            let upper = run.split();
+            self.runs.insert(at + 1, upper);
+        }
+    }
+
+    fn remove(&mut self, id: u32) {
+        let at = self.place(id);
+        let Some(run) = self.runs.get_mut(at) else { return };
+        if !run.remove(id) {
+            return;
+        }
+        self.len -= 1;
+        if run.is_empty() {
+            self.runs.remove(at);
+        } else {
+            self.merge(at);
+            self.merge(at.saturating_sub(1));
+        }
+        if self.runs.len() < self.runs.capacity() / 2 {
+            self.runs.shrink_to_fit();
+        }
+    }
+
+    /// Makes one run of two neighbours that are small.
+    fn merge(&mut self, at: usize) {
+        let Some([run, next]) = self.runs.get_mut(at..).and_then(<[Run]>::first_chunk_mut) else { return };
+        if run.is_small_beside(next) {
+            next.iter().for_each(|id| {
+                run.insert(id);
+            });
+            self.runs.remove(at + 1);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    fn agree(members: &Members, model: &BTreeSet<u32>) {
+        assert_eq!((members.len(), members.is_empty()), (model.len() as u64, model.is_empty()));
+        let mut union = RoaringBitmap::new();
+        members.unite_into(&mut union);
+        assert!(union.iter().eq(model.iter().copied()));
+        assert_eq!((&*members.as_bitmap(), members.len_without(&union)), (&union, 0));
+        for start in model.iter().step_by(97).flat_map(|id| [*id, id.saturating_add(1)]).chain([0]) {
+            assert!(members.from(start, 3).into_iter().eq(model.range(start..).take(3).copied()));
+        }
+        assert!(members.are_all_in(&union));
+        if let Some(some) = model.first() {
+            union.remove(*some);
+            assert!(!members.are_all_in(&union));
+        }
+    }
 
     #[test]
-    fn list_and_bitmap_behave_alike() {
-        for (count, step) in [(1u32, 3), (4, 3), (64, 3), (65, 3), (5000, 3), (500, 1 << 16), (2048, 1 << 16)] {
-            let mut members = Members::default();
-            for n in (0..count).rev() {
-                members.insert(n * step);
-                members.insert(n * step);
+    fn every_form_is_the_set_that_it_stands_for() {
+        for (spread, most) in [(40, 30), (3000, 1000), (3_000_000, 20_000), (u64::from(u32::MAX), 60), (50_000, 40_000)]
+        {
+            let (mut members, mut model) = (Members::default(), BTreeSet::new());
+            let mut seed = 1u64;
+            let mut any = || {
+                seed = seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+                ((seed >> 33) % spread) as u32
+            };
+            for grows in [true, false, true, false] {
+                while if grows { model.len() < most } else { !model.is_empty() } {
+                    let id = any();
+                    if grows {
+                        members.insert(id);
+                        model.insert(id);
+                        assert!(members.contains(id));
+                        continue;
+                    }
+                    // Any id, there or not, and the one after it, so that it comes to an end.
+                    for id in [Some(id), model.range(id..).next().copied(), model.last().copied()].into_iter().flatten()
+                    {
+                        members.remove(id);
+                        model.remove(&id);
+                        assert!(!members.contains(id));
+                    }
+                    if model.len() % 512 == 0 {
+                        agree(&members, &model);
+                    }
+                }
+                agree(&members, &model);
             }
-            assert_eq!(members.len(), u64::from(count));
-            let is_list = matches!(members, Members::List(_));
-            assert_eq!(is_list, (count as usize) < LIST.start || step > 3 && (count as usize) < LIST.end);
-            let mut union = RoaringBitmap::from_iter([1]);
-            members.unite_into(&mut union);
-            assert_eq!(union.len(), u64::from(count) + 1);
-            for n in 0..count {
-                assert!(members.contains(n * step) && !members.contains(n * step + 1));
-                members.remove(n * step);
-                members.remove(n * step);
-            }
-            assert!(members.is_empty());
         }
+    }
+
+    #[test]
+    fn rising_ids_fill_runs_and_many_are_a_bitmap() {
+        let mut members = Members::default();
+        (0..30_000).for_each(|n| members.insert(n * 10));
+        let Members::Runs(runs) = &members else { unreachable!("30,000 bytes are not too many for runs") };
+        assert!(runs.runs.len() == 30_000 / 252 + 1 && runs.runs.capacity() < runs.runs.len() * 5 / 4 + 2);
+        (30_000..40_000).for_each(|n| members.insert(n * 10));
+        assert!(matches!(members, Members::Bitmap(_)));
+        (0..40_000).for_each(|n| members.remove(n * 10));
+        assert!(members.is_empty());
     }
 }

@@ -15,20 +15,33 @@
 //! 3. An id is given out again only after `unlink` took it out of every set.
 //! 4. No call takes longer because there are many entries, but for set arithmetic: a word for each 64 of them at most.
 
+mod check;
+mod hint;
+mod invalidate;
 mod members;
 mod name;
 mod name_map;
+mod records;
+mod run;
+mod scan;
+mod select;
 mod slab;
+mod walk;
 
 use std::hash::BuildHasher;
 
 use hashbrown::DefaultHashBuilder;
 use roaring::RoaringBitmap;
 
+pub use self::check::Walked;
 use self::members::Members;
 use self::name::Name;
 use self::name_map::NameMap;
+use self::records::Records;
+pub use self::select::Ids;
 use self::slab::Slab;
+pub use self::walk::WalkId;
+use self::walk::Walks;
 use crate::entry::{Entry, Names};
 
 struct Tag {
@@ -74,11 +87,12 @@ impl Bytes {
 pub struct Index {
     number: u16,
     hasher: DefaultHashBuilder,
-    records: Slab<Name>,
+    records: Records,
     tags: Slab<Tag>,
     tag_ids: NameMap,
     types: Vec<TypeMembers>,
     dead: RoaringBitmap,
+    walks: Walks,
 }
 
 impl Index {
@@ -104,7 +118,7 @@ impl Index {
         type_id: u16,
         tags: impl IntoIterator<Item = &'t [u8]>,
     ) -> bool {
-        let Some(id) = self.records.insert(Name::new(key)) else { return false };
+        let Some(id) = self.records.insert(key) else { return false };
         for (at, tag) in tags.into_iter().enumerate() {
             if let Some(tag_id) = self.tag_with_member(tag, id) {
                 entry.set_tag_id(at, tag_id);
@@ -115,6 +129,7 @@ impl Index {
             self.dead.insert(id);
         }
         entry.set_linked(id, type_id, self.number);
+        self.walks.linked(id, &self.records);
         true
     }
 
@@ -159,6 +174,7 @@ impl Index {
         }
         old.set_unlinked();
         new.set_linked(id, type_id, self.number);
+        self.walks.linked(id, &self.records);
         Some(was_dead)
     }
 
@@ -179,6 +195,7 @@ impl Index {
         }
         self.take_from_type(entry);
         self.records.remove(id);
+        self.walks.unlinked(id);
         entry.set_unlinked();
         Some(self.dead.remove(id))
     }
@@ -186,7 +203,7 @@ impl Index {
     fn holds(&self, entry: &Entry, key: &[u8]) -> bool {
         entry.is_linked()
             && entry.index() == self.number
-            && self.records.get(entry.id()).is_some_and(|name| name.bytes() == key)
+            && self.records.get(entry.id()).is_some_and(|name| name == key)
     }
 
     fn add_to_type(&mut self, entry: &Entry, id: u32, type_id: u16) {
@@ -302,7 +319,7 @@ impl Index {
 
     /// The key under which an id is here.
     pub fn key(&self, id: u32) -> Option<&[u8]> {
-        self.records.get(id).map(Name::bytes)
+        self.records.get(id)
     }
 
     /// The names of a linked entry's tags.
@@ -314,310 +331,11 @@ impl Index {
     pub fn names(&self, entry: &Entry, type_name: &[u8]) -> Names {
         Names { type_name: type_name.into(), tags: self.tags(entry).map(Into::into).collect() }
     }
-
-    // ---- invalidation ----
-
-    /// Makes every entry dead that bears any of the tags; returns how many were not before.
-    ///
-    /// The tags are forgotten with their entries: their records only wait for the last of them to be reclaimed, and whoever
-    /// uses such a name from now on starts a new one.
-    pub fn invalidate_tags<'t>(&mut self, tags: impl IntoIterator<Item = &'t [u8]>) -> u64 {
-        let before = self.dead.len();
-        for name in tags {
-            let hash = self.hasher.hash_one(name);
-            let Some(tag_id) = self.find_tag(hash, name) else { continue };
-            if let Some(tag) = self.tags.get(tag_id) {
-                tag.members.unite_into(&mut self.dead);
-            }
-            self.forget_tag_name(tag_id);
-        }
-        self.dead.len() - before
-    }
-
-    /// How many dead entries wait to be reclaimed.
-    pub fn dead_len(&self) -> u64 {
-        self.dead.len()
-    }
-
-    /// The next dead entry to reclaim: its id and its key.
-    pub fn next_dead(&self) -> Option<(u32, &[u8])> {
-        let id = self.dead.min()?;
-        Some((id, self.key(id).unwrap_or_default()))
-    }
-
-    /// Takes out a dead id whose key is not there, which [`Index::check`] would have reported. This looks through
-    /// everything, and is for what should not happen.
-    pub fn drop_lost(&mut self, id: u32) {
-        let tags: Vec<u32> = self.tags.iter().map(|(tag_id, _)| tag_id).collect();
-        for tag_id in tags {
-            self.remove_member(tag_id, id);
-        }
-        for members in &mut self.types {
-            members.ids.remove(id);
-        }
-        self.dead.remove(id);
-        self.records.remove(id);
-    }
-
-    // ---- proof ----
-
-    /// Says what is wrong with a linked entry found under `key`.
-    pub fn check_entry(&self, entry: &Entry, key: &[u8], report: &mut dyn FnMut(String)) {
-        let shown = String::from_utf8_lossy(key).into_owned();
-        if !entry.is_linked() {
-            return report(format!("key '{shown}' is not in the index"));
-        }
-        if !self.holds(entry, key) {
-            return report(format!("key '{shown}' bears id {}, which is not its own", entry.id()));
-        }
-        for tag_id in entry.tag_ids() {
-            if !self.tags.get(tag_id).is_some_and(|tag| tag.members.contains(entry.id())) {
-                report(format!("key '{shown}' is not a member of its tag {tag_id}"));
-            }
-        }
-        if !self.types.get(usize::from(entry.type_id())).is_some_and(|t| t.ids.contains(entry.id())) {
-            report(format!("key '{shown}' is not a member of its type {}", entry.type_id()));
-        }
-    }
-
-    /// Says what disagrees inside the index, given what a walk over the keyspace found.
-    pub fn check(&self, walked: &Walked, report: &mut dyn FnMut(String)) {
-        let mut same = |what: &str, index: u64, keyspace: u64| {
-            if index != keyspace {
-                report(format!("{what}: {index} in the index, {keyspace} in the keyspace"));
-            }
-        };
-        same("entries", self.records.len().into(), walked.entries);
-        same("memberships", self.tags.iter().map(|(_, tag)| tag.members.len()).sum(), walked.memberships);
-        same("entries by type", self.types.iter().map(|t| t.ids.len()).sum(), walked.entries);
-        same("payload bytes", self.types.iter().map(|t| t.bytes.payload).sum(), walked.bytes.payload);
-        same("stored bytes", self.types.iter().map(|t| t.bytes.stored).sum(), walked.bytes.stored);
-        let mut named = 0;
-        for (tag_id, tag) in self.tags.iter() {
-            let hash = self.hasher.hash_one(tag.name.bytes());
-            let mut say = |what| report(format!("tag '{}' {what}", String::from_utf8_lossy(tag.name.bytes())));
-            if tag.members.is_empty() {
-                say("has no entry");
-            }
-            if self.tag_ids.find(hash, |id| id == tag_id).is_some() {
-                named += 1;
-            } else if !tag.members.are_all_in(&self.dead) {
-                say("has an entry alive and cannot be found");
-            }
-        }
-        if self.tag_ids.len() != named {
-            report(format!("{} tag names, {named} of them of a tag", self.tag_ids.len()));
-        }
-        for id in self.dead.iter().filter(|id| self.records.get(*id).is_none()) {
-            report(format!("dead id {id} is nobody's"));
-        }
-    }
 }
 
 fn hash_of(hasher: &DefaultHashBuilder, tags: &Slab<Tag>, tag_id: u32) -> u64 {
     hasher.hash_one(tags.get(tag_id).map(|tag| tag.name.bytes()).unwrap_or_default())
 }
 
-/// What a walk over all keys of a database counted.
-#[derive(Default)]
-pub struct Walked {
-    entries: u64,
-    memberships: u64,
-    bytes: Bytes,
-}
-
-impl Walked {
-    /// Counts one entry.
-    pub fn count(&mut self, entry: &Entry) {
-        self.entries += 1;
-        self.memberships += entry.tag_count() as u64;
-        self.bytes.add(entry);
-    }
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod tests {
-    use super::*;
-    use crate::entry::Content;
-    use std::collections::{BTreeMap, BTreeSet};
-
-    type Keyspace = BTreeMap<Vec<u8>, Box<Entry>>;
-
-    fn complaints(index: &Index, keyspace: &Keyspace) -> Vec<String> {
-        let mut said = Vec::new();
-        let mut walked = Walked::default();
-        for (key, entry) in keyspace {
-            walked.count(entry);
-            index.check_entry(entry, key, &mut |text| said.push(text));
-        }
-        index.check(&walked, &mut |text| said.push(text));
-        said
-    }
-
-    fn put(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], type_id: u16, tags: &[&[u8]]) {
-        let mut entry = Entry::new(&Content { payload: key, ..Content::default() }, tags.len()).unwrap();
-        match keyspace.get_mut(key) {
-            Some(old) => assert!(index.relink(old, &mut entry, type_id, tags).is_some()),
-            None => assert!(index.link(&mut entry, key, type_id, tags.iter().copied())),
-        }
-        keyspace.insert(key.to_vec(), entry);
-    }
-
-    fn remove(index: &mut Index, keyspace: &mut Keyspace, key: &[u8]) -> Option<Box<Entry>> {
-        let mut entry = keyspace.remove(key)?;
-        let names = index.names(&entry, b"t");
-        let dead = index.unlink(&mut entry, key)?;
-        entry.carry(names, dead);
-        Some(entry)
-    }
-
-    fn relink(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], mut entry: Box<Entry>) {
-        let names = entry.take_names();
-        assert!(index.link(&mut entry, key, 1, names.tags.iter().map(AsRef::as_ref)));
-        keyspace.insert(key.to_vec(), entry);
-    }
-
-    #[test]
-    fn tags_live_as_long_as_their_last_member() {
-        let (mut index, mut keys) = (Index::default(), Keyspace::new());
-        put(&mut index, &mut keys, b"k1", 0, &[b"a", b"b"]);
-        put(&mut index, &mut keys, b"k2", 3, &[b"b"]);
-        assert_eq!((index.len(), index.tag_count(), index.type_len(3), index.type_len(9)), (2, 2, 1, 0));
-        put(&mut index, &mut keys, b"k1", 0, &[]);
-        assert_eq!(index.tag_count(), 1);
-        let loose = remove(&mut index, &mut keys, b"k2").unwrap();
-        assert_eq!(loose.names().unwrap().tags, [Box::from(b"b".as_slice())]);
-        assert_eq!((index.len(), index.tag_count()), (1, 0));
-        assert_eq!(complaints(&index, &keys), [""; 0]);
-    }
-
-    #[test]
-    fn the_dead_are_counted_once_travel_with_the_entry_and_end_with_it() {
-        let (mut index, mut keys) = (Index::default(), Keyspace::new());
-        put(&mut index, &mut keys, b"k1", 0, &[b"a", b"b"]);
-        put(&mut index, &mut keys, b"k2", 0, &[b"b"]);
-        put(&mut index, &mut keys, b"k3", 0, &[b"c"]);
-        assert_eq!(index.invalidate_tags([b"a".as_slice(), b"b"]), 2);
-        assert_eq!(index.invalidate_tags([b"b".as_slice(), b"nobody"]), 0);
-        assert_eq!((index.len(), index.type_len(0), index.type_dead(0), index.dead_len()), (1, 1, 2, 2));
-
-        let moved = remove(&mut index, &mut keys, b"k1").unwrap();
-        assert!(moved.was_dead());
-        relink(&mut index, &mut keys, b"k9", moved);
-        assert!(index.is_dead(&keys[b"k9".as_slice()]));
-
-        put(&mut index, &mut keys, b"k2", 0, &[b"b"]);
-        assert_eq!(index.dead_len(), 1, "an overwritten entry lives");
-        assert_eq!(index.next_dead().unwrap().1, b"k9");
-        remove(&mut index, &mut keys, b"k9");
-        assert_eq!(index.invalidate_tags([b"b".as_slice()]), 1, "and counts again");
-        assert_eq!(complaints(&index, &keys), [""; 0]);
-    }
-
-    #[test]
-    fn an_entry_is_taken_out_only_under_its_own_key() {
-        let (mut index, mut keys) = (Index::default(), Keyspace::new());
-        put(&mut index, &mut keys, b"k1", 0, &[b"a"]);
-        let entry = keys.get_mut(b"k1".as_slice()).unwrap();
-        assert_eq!(index.unlink(entry, b"other"), None);
-        assert!(entry.is_linked());
-        assert_eq!(index.unlink(entry, b"k1"), Some(false));
-        assert!(!entry.is_linked() && index.is_empty());
-        assert_eq!(complaints(&index, &keys).len(), 6, "and a check notices");
-    }
-
-    #[test]
-    fn a_tag_takes_48_bytes_and_its_list() {
-        assert_eq!(size_of::<Tag>(), 48);
-    }
-
-    /// A small generator is enough, and makes every run the same (xorshift64*, Vigna 2016).
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self, sides: u64) -> u64 {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
-        }
-    }
-
-    #[test]
-    fn agrees_with_a_naive_model() {
-        for (keys, steps) in [(3, 20_000), (40, 20_000), (3000, 60_000)] {
-            play_against_a_model(keys, steps);
-        }
-    }
-
-    fn play_against_a_model(key_count: u64, steps: u32) {
-        let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ key_count);
-        let few = key_count < 100;
-        let (mut index, mut keys) = (Index::default(), Keyspace::new());
-        let mut model: BTreeMap<Vec<u8>, (BTreeSet<Vec<u8>>, bool)> = BTreeMap::new();
-        for step in 0..steps {
-            let key = format!("key:{}", dice.roll(key_count)).into_bytes();
-            match dice.roll(100) {
-                0..60 => {
-                    let tags: BTreeSet<Vec<u8>> = (0..dice.roll(5))
-                        .map(|_| {
-                            let spread = if few || dice.roll(2) == 0 { 4 } else { 2000 };
-                            format!("tag:{}", dice.roll(spread)).into_bytes()
-                        })
-                        .collect();
-                    let names: Vec<&[u8]> = tags.iter().map(AsRef::as_ref).collect();
-                    put(&mut index, &mut keys, &key, dice.roll(5) as u16, &names);
-                    model.insert(key, (tags, false));
-                }
-                60..75 => {
-                    // Reclaiming, now and then to the last.
-                    for _ in 0..dice.roll(3) {
-                        let Some(key) = index.next_dead().map(|(_, key)| key.to_vec()) else { break };
-                        assert!(remove(&mut index, &mut keys, &key).is_some());
-                        model.remove(&key);
-                    }
-                }
-                75..90 => {
-                    assert_eq!(remove(&mut index, &mut keys, &key).is_some(), model.remove(&key).is_some());
-                }
-                90..96 => {
-                    // A rename: the entry goes on under another key, over whatever is there.
-                    if let Some(entry) = remove(&mut index, &mut keys, &key) {
-                        let to = format!("key:{}", dice.roll(key_count)).into_bytes();
-                        remove(&mut index, &mut keys, &to);
-                        relink(&mut index, &mut keys, &to, entry);
-                        let state = model.remove(&key).unwrap();
-                        model.insert(to, state);
-                    }
-                }
-                _ => {
-                    let spread = if few || dice.roll(20) == 0 { 4 } else { 2000 };
-                    let tag = format!("tag:{}", dice.roll(spread)).into_bytes();
-                    let mut expected = 0;
-                    for (tags, dead) in model.values_mut().filter(|(tags, dead)| !dead && tags.contains(&tag)) {
-                        (*dead, expected) = (tags.contains(&tag), expected + 1);
-                    }
-                    assert_eq!(index.invalidate_tags([tag.as_slice()]), expected, "step {step}");
-                }
-            }
-            if step % (steps / 10) == 0 {
-                assert_eq!(complaints(&index, &keys), [""; 0], "step {step}");
-            }
-        }
-        for (key, (tags, dead)) in &model {
-            let entry = &keys[key];
-            assert_eq!(index.is_dead(entry), *dead);
-            assert_eq!(index.tags(entry).map(<[u8]>::to_vec).collect::<BTreeSet<_>>(), *tags);
-        }
-        while let Some((_, key)) = index.next_dead() {
-            let key = key.to_vec();
-            assert!(remove(&mut index, &mut keys, &key).is_some());
-        }
-        assert_eq!(index.len(), keys.len() as u64);
-        for key in keys.keys().cloned().collect::<Vec<_>>() {
-            remove(&mut index, &mut keys, &key);
-        }
-        assert!(index.is_empty() && index.tag_count() == 0 && index.tag_ids.len() == 0);
-    }
-}
+mod tests;

@@ -8,6 +8,9 @@ use roaring::RoaringBitmap;
 
 const CHUNK_BITS: u32 = 10;
 const CHUNK: u32 = 1 << CHUNK_BITS;
+/// How many free places [`Slab::slice`] passes, and how many more for each value that it may return.
+const FREE_PASSED: usize = 1024;
+const FREE_PASSED_A_STEP: usize = 16;
 
 enum Slot<T> {
     /// Free; the next free place of the same chunk, or `CHUNK` for none.
@@ -136,6 +139,24 @@ impl<T> Slab<T> {
         self.len
     }
 
+    /// Some of the values from number `start` on, at most `steps`, and where to go on. Of free places not many more are
+    /// passed at once, so there may be values further on even if there is none here.
+    pub(super) fn slice(&self, start: u32, steps: usize) -> (Vec<(u32, &T)>, Option<u32>) {
+        let end = (self.chunks.len() as u32) << CHUNK_BITS;
+        let (mut found, mut at) = (Vec::new(), start);
+        let mut left = FREE_PASSED + FREE_PASSED_A_STEP.saturating_mul(steps);
+        while at < end && left > 0 && found.len() < steps {
+            left -= 1;
+            if self.chunks.get(split(at).0).is_some_and(|chunk| chunk.used == 0) {
+                at = (at | (CHUNK - 1)) + 1;
+                continue;
+            }
+            found.extend(self.get(at).map(|value| (at, value)));
+            at += 1;
+        }
+        (found, (at < end).then_some(at))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.chunks.iter().zip(0u32..).flat_map(|(chunk, chunk_at)| {
             chunk.slots.iter().zip(0u32..).filter_map(move |(slot, at)| match slot {
@@ -159,9 +180,12 @@ mod tests {
         assert_eq!(slab.remove(2500), Some(2500));
         assert_eq!(slab.insert(7), Some(5), "the lowest free number first");
         assert_eq!((slab.len(), slab.get(5), slab.iter().count()), (2999, Some(&7), 2999));
-        for id in ids {
-            slab.remove(id);
+        for id in ids.iter().filter(|id| **id != 2900) {
+            slab.remove(*id);
         }
+        assert_eq!(slab.slice(0, 1), (vec![(2900, &2900)], Some(2901)), "passing what is free");
+        assert_eq!(slab.slice(2901, 1), (vec![], None));
+        slab.remove(2900);
         assert_eq!((slab.len(), slab.chunks.capacity()), (0, 0));
     }
 }

@@ -203,6 +203,11 @@ impl<S: Hits> Leases<S> {
 
     // ---- the holder ----
 
+    /// For how long the holder of `token` has held the lease, in ms; `None` when it does not.
+    pub fn production_ms(&self, key: &[u8], token: Token, now_ms: u64) -> Option<u64> {
+        self.holder(key, token, now_ms).map(|(_, holding)| now_ms.saturating_sub(holding.since_ms))
+    }
+
     /// May the holder of `token` store this? Changes nothing: [`Error::LeaseLost`], or [`Error::Fenced`], on which the
     /// caller ends the lease by [`Leases::lost`] (its value will never do).
     pub fn check(&self, key: &[u8], token: Token, now_ms: u64, subject: &Subject<'_>) -> Result<()> {

@@ -1,0 +1,60 @@
+//! Entries made dead, many at once, and the dead handed out one after another to be reclaimed.
+
+use std::hash::BuildHasher;
+
+use super::Index;
+use super::select::Ids;
+
+impl Index {
+    /// Makes every entry dead that bears any of the tags; returns how many were not before.
+    ///
+    /// The tags are forgotten with their entries: their records only wait for the last of them to be reclaimed, and whoever
+    /// uses such a name from now on starts a new one.
+    pub fn invalidate_tags<'t>(&mut self, tags: impl IntoIterator<Item = &'t [u8]>) -> u64 {
+        let before = self.dead.len();
+        for name in tags {
+            let hash = self.hasher.hash_one(name);
+            let Some(tag_id) = self.find_tag(hash, name) else { continue };
+            if let Some(tag) = self.tags.get(tag_id) {
+                tag.members.unite_into(&mut self.dead);
+            }
+            self.forget_tag_name(tag_id);
+        }
+        self.dead.len() - before
+    }
+
+    /// Makes these entries dead; returns how many were not before. They must have been selected since the index last changed.
+    ///
+    /// The names of their tags go on leading to them: to forget the names would take looking at each tag.
+    pub fn kill(&mut self, ids: &Ids) -> u64 {
+        let before = self.dead.len();
+        self.dead |= &ids.0;
+        self.dead.len() - before
+    }
+
+    /// How many dead entries wait to be reclaimed.
+    pub fn dead_len(&self) -> u64 {
+        self.dead.len()
+    }
+
+    /// The next dead entry to reclaim: its id and its key.
+    pub fn next_dead(&self) -> Option<(u32, &[u8])> {
+        let id = self.dead.min()?;
+        Some((id, self.key(id).unwrap_or_default()))
+    }
+
+    /// Takes out a dead id whose key is not there, which [`Index::check`] would have reported. This looks through
+    /// everything, and is for what should not happen.
+    pub fn drop_lost(&mut self, id: u32) {
+        let tags: Vec<u32> = self.tags.iter().map(|(tag_id, _)| tag_id).collect();
+        for tag_id in tags {
+            self.remove_member(tag_id, id);
+        }
+        for members in &mut self.types {
+            members.ids.remove(id);
+        }
+        self.dead.remove(id);
+        self.records.remove(id);
+        self.walks.unlinked(id);
+    }
+}

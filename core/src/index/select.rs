@@ -1,0 +1,197 @@
+//! Selecting: a selector's clauses as arithmetic on the sets of ids that tags and types keep.
+//!
+//! The smallest set comes first, so what follows is about few; large sets are only borrowed. Patterns are not looked at
+//! here: they take a look at each name (see `walk`).
+
+use std::borrow::Cow;
+use std::hash::BuildHasher;
+
+use roaring::RoaringBitmap;
+
+use super::{Index, Members};
+use crate::selector::{Clause, Selector};
+
+/// So few ids are looked up one by one in each set of a union, rather than the union made.
+const FEW: u64 = 1024;
+
+/// A set of entries of one index, good until that index changes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ids(pub(super) RoaringBitmap);
+
+impl Ids {
+    /// How many.
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// None?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Is this one among them?
+    pub fn contains(&self, id: u32) -> bool {
+        self.0.contains(id)
+    }
+
+    /// All of them, in rising order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter()
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(&self, others: &Self) -> Self {
+        Self(&self.0 & &others.0)
+    }
+}
+
+/// The entries that fulfil one clause.
+pub(super) enum Source<'i> {
+    Type(&'i RoaringBitmap),
+    Tag(&'i Members),
+    AnyOf(Vec<&'i Members>),
+}
+
+impl<'i> Source<'i> {
+    /// At least so many.
+    pub(super) fn most(&self) -> u64 {
+        match self {
+            Self::Type(ids) => ids.len(),
+            Self::Tag(members) => members.len(),
+            Self::AnyOf(tags) => tags.iter().map(|members| members.len()).sum(),
+        }
+    }
+
+    pub(super) fn contains(&self, id: u32) -> bool {
+        match self {
+            Self::Type(ids) => ids.contains(id),
+            Self::Tag(members) => members.contains(id),
+            Self::AnyOf(tags) => tags.iter().any(|members| members.contains(id)),
+        }
+    }
+
+    /// The first `count` of them from `start` on.
+    pub(super) fn from(&self, start: u32, count: usize) -> Vec<u32> {
+        match self {
+            Self::Type(ids) => ids.range(start..).take(count).collect(),
+            Self::Tag(members) => members.from(start, count),
+            Self::AnyOf(tags) => {
+                let mut ids: Vec<u32> = tags.iter().flat_map(|members| members.from(start, count)).collect();
+                ids.sort_unstable();
+                ids.dedup();
+                ids.truncate(count);
+                ids
+            }
+        }
+    }
+
+    fn ids(&self) -> Cow<'i, RoaringBitmap> {
+        match self {
+            Self::Type(ids) => Cow::Borrowed(ids),
+            Self::Tag(members) => members.as_bitmap(),
+            Self::AnyOf(tags) => {
+                let mut union = RoaringBitmap::new();
+                tags.iter().for_each(|members| members.unite_into(&mut union));
+                Cow::Owned(union)
+            }
+        }
+    }
+
+    fn and(&self, ids: Cow<'i, RoaringBitmap>) -> Cow<'i, RoaringBitmap> {
+        if matches!(self, Self::AnyOf(_)) && ids.len() <= FEW {
+            return Cow::Owned(ids.iter().filter(|id| self.contains(*id)).collect());
+        }
+        let others = self.ids();
+        Cow::Owned(match ids {
+            Cow::Borrowed(ids) => ids & &*others,
+            Cow::Owned(ids) => ids & &*others,
+        })
+    }
+}
+
+fn without<'i>(ids: Cow<'i, RoaringBitmap>, others: &RoaringBitmap) -> Cow<'i, RoaringBitmap> {
+    match ids {
+        _ if others.is_empty() => ids,
+        Cow::Borrowed(ids) => Cow::Owned(ids - others),
+        Cow::Owned(ids) => Cow::Owned(ids - others),
+    }
+}
+
+impl Index {
+    /// The entries, none of them dead, that fulfil all clauses but `MATCH`. `type_id` says the id of a type's name.
+    pub fn select(&self, selector: &Selector, type_id: impl Fn(&[u8]) -> Option<u16>) -> Ids {
+        Ids(without(self.selected(selector, type_id), &self.dead).into_owned())
+    }
+
+    /// How many entries [`Index::select`] would return.
+    pub fn count(&self, selector: &Selector, type_id: impl Fn(&[u8]) -> Option<u16>) -> u64 {
+        let ids = self.selected(selector, type_id);
+        ids.len() - ids.intersection_len(&self.dead)
+    }
+
+    /// How many of these entries there are of each type that has any.
+    pub fn by_type(&self, ids: &Ids) -> impl Iterator<Item = (u16, u64)> {
+        let types = (0u16..).zip(&self.types);
+        types.map(|(id, members)| (id, members.ids.intersection_len(&ids.0))).filter(|(_, count)| *count > 0)
+    }
+
+    /// With dead ones.
+    fn selected(&self, selector: &Selector, type_id: impl Fn(&[u8]) -> Option<u16>) -> Cow<'_, RoaringBitmap> {
+        let Some(mut sources) = self.sources(selector, type_id) else { return Cow::default() };
+        sources.sort_by_key(Source::most);
+        let mut sources = sources.into_iter();
+        let first = sources.next().map_or_else(|| self.everything(), |source| source.ids());
+        let ids = sources.fold(first, |ids, source| source.and(ids));
+        self.excluded(selector).fold(ids, |ids, members| without(ids, &members.as_bitmap()))
+    }
+
+    /// For each thing that the clauses demand, who fulfils it; `None` when nobody fulfils one of them.
+    pub(super) fn sources(
+        &self,
+        selector: &Selector,
+        type_id: impl Fn(&[u8]) -> Option<u16>,
+    ) -> Option<Vec<Source<'_>>> {
+        let mut sources = Vec::new();
+        for clause in &selector.clauses {
+            match clause {
+                Clause::Any(names) => {
+                    let tags: Vec<&Members> = names.iter().filter_map(|name| self.members(name)).collect();
+                    sources.push(if let [only] = *tags { Source::Tag(only) } else { Source::AnyOf(tags) });
+                }
+                Clause::All(names) => {
+                    for name in names {
+                        sources.push(Source::Tag(self.members(name)?));
+                    }
+                }
+                Clause::Type(name) => {
+                    sources.push(Source::Type(&self.types.get(usize::from(type_id(name)?))?.ids));
+                }
+                Clause::None(_) | Clause::Match(_) => {}
+            }
+        }
+        Some(sources)
+    }
+
+    /// Whose members the clauses exclude.
+    pub(super) fn excluded(&self, selector: &Selector) -> impl Iterator<Item = &Members> {
+        let names = selector.clauses.iter().filter_map(|clause| match clause {
+            Clause::None(names) => Some(names),
+            _ => None,
+        });
+        names.flatten().filter_map(|name| self.members(name))
+    }
+
+    fn members(&self, tag: &[u8]) -> Option<&Members> {
+        let tag_id = self.find_tag(self.hasher.hash_one(tag), tag)?;
+        self.tags.get(tag_id).map(|tag| &tag.members)
+    }
+
+    /// Every entry is of a type.
+    fn everything(&self) -> Cow<'_, RoaringBitmap> {
+        let unite = |all: Cow<'_, RoaringBitmap>, ids| Cow::Owned(all.into_owned() | ids);
+        let mut types = self.types.iter().map(|members| &members.ids).filter(|ids| !ids.is_empty());
+        let first = types.next().map_or_else(Cow::default, Cow::Borrowed);
+        types.fold(first, unite)
+    }
+}

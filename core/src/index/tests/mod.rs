@@ -1,0 +1,191 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod select;
+mod speed;
+
+use super::*;
+use crate::entry::{Content, Extras};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Keyspace = BTreeMap<Vec<u8>, Box<Entry>>;
+
+fn complaints(index: &Index, keyspace: &Keyspace) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut walked = Walked::default();
+    for (key, entry) in keyspace {
+        walked.count(entry);
+        index.check_entry(entry, key, &mut |text| said.push(text));
+    }
+    index.check(&walked, &mut |text| said.push(text));
+    said
+}
+
+fn link(index: &mut Index, entry: &mut Entry, key: &[u8], type_id: u16, tags: &[&[u8]]) -> bool {
+    index.link(entry, key, type_id, tags.iter().copied())
+}
+
+fn put(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], type_id: u16, tags: &[&[u8]]) {
+    let mut entry = Entry::new(&Content { payload: key, ..Content::default() }, tags.len()).unwrap();
+    match keyspace.get_mut(key) {
+        Some(old) => assert!(index.relink(old, &mut entry, type_id, tags).is_some()),
+        None => assert!(link(index, &mut entry, key, type_id, tags)),
+    }
+    keyspace.insert(key.to_vec(), entry);
+}
+
+fn remove(index: &mut Index, keyspace: &mut Keyspace, key: &[u8]) -> Option<Box<Entry>> {
+    let mut entry = keyspace.remove(key)?;
+    let names = index.names(&entry, b"t");
+    let dead = index.unlink(&mut entry, key)?;
+    entry.carry(names, dead);
+    Some(entry)
+}
+
+fn relink(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], mut entry: Box<Entry>) {
+    let names = entry.take_names();
+    assert!(index.link(&mut entry, key, 1, names.tags.iter().map(AsRef::as_ref)));
+    keyspace.insert(key.to_vec(), entry);
+}
+
+#[test]
+fn tags_live_as_long_as_their_last_member() {
+    let (mut index, mut keys) = (Index::default(), Keyspace::new());
+    put(&mut index, &mut keys, b"k1", 0, &[b"a", b"b"]);
+    put(&mut index, &mut keys, b"k2", 3, &[b"b"]);
+    assert_eq!((index.len(), index.tag_count(), index.type_len(3), index.type_len(9)), (2, 2, 1, 0));
+    put(&mut index, &mut keys, b"k1", 0, &[]);
+    assert_eq!(index.tag_count(), 1);
+    let loose = remove(&mut index, &mut keys, b"k2").unwrap();
+    assert_eq!(loose.names().unwrap().tags, [Box::from(b"b".as_slice())]);
+    assert_eq!((index.len(), index.tag_count()), (1, 0));
+    assert_eq!(complaints(&index, &keys), [""; 0]);
+}
+
+#[test]
+fn the_dead_are_counted_once_travel_with_the_entry_and_end_with_it() {
+    let (mut index, mut keys) = (Index::default(), Keyspace::new());
+    put(&mut index, &mut keys, b"k1", 0, &[b"a", b"b"]);
+    put(&mut index, &mut keys, b"k2", 0, &[b"b"]);
+    put(&mut index, &mut keys, b"k3", 0, &[b"c"]);
+    assert_eq!(index.invalidate_tags([b"a".as_slice(), b"b"]), 2);
+    assert_eq!(index.invalidate_tags([b"b".as_slice(), b"nobody"]), 0);
+    assert_eq!((index.len(), index.type_len(0), index.type_dead(0), index.dead_len()), (1, 1, 2, 2));
+
+    let moved = remove(&mut index, &mut keys, b"k1").unwrap();
+    assert!(moved.was_dead());
+    relink(&mut index, &mut keys, b"k9", moved);
+    assert!(index.is_dead(&keys[b"k9".as_slice()]));
+
+    put(&mut index, &mut keys, b"k2", 0, &[b"b"]);
+    assert_eq!(index.dead_len(), 1, "an overwritten entry lives");
+    assert_eq!(index.next_dead().unwrap().1, b"k9");
+    remove(&mut index, &mut keys, b"k9");
+    assert_eq!(index.invalidate_tags([b"b".as_slice()]), 1, "and counts again");
+    assert_eq!(complaints(&index, &keys), [""; 0]);
+}
+
+#[test]
+fn an_entry_is_taken_out_only_under_its_own_key() {
+    let (mut index, mut keys) = (Index::default(), Keyspace::new());
+    put(&mut index, &mut keys, b"k1", 0, &[b"a"]);
+    let entry = keys.get_mut(b"k1".as_slice()).unwrap();
+    assert_eq!(index.unlink(entry, b"other"), None);
+    assert!(entry.is_linked());
+    assert_eq!(index.unlink(entry, b"k1"), Some(false));
+    assert!(!entry.is_linked() && index.is_empty());
+    assert_eq!(complaints(&index, &keys).len(), 6, "and a check notices");
+}
+
+#[test]
+fn a_tag_takes_48_bytes_and_its_list() {
+    assert_eq!(size_of::<Tag>(), 48);
+}
+
+/// A small generator is enough, and makes every run the same (xorshift64*, Vigna 2016).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
+    }
+}
+
+#[test]
+fn agrees_with_a_naive_model() {
+    for (keys, steps) in [(3, 20_000), (40, 20_000), (3000, 60_000)] {
+        play_against_a_model(keys, steps);
+    }
+}
+
+fn play_against_a_model(key_count: u64, steps: u32) {
+    let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ key_count);
+    let few = key_count < 100;
+    let (mut index, mut keys) = (Index::default(), Keyspace::new());
+    let mut model: BTreeMap<Vec<u8>, (BTreeSet<Vec<u8>>, bool)> = BTreeMap::new();
+    for step in 0..steps {
+        let key = format!("key:{}", dice.roll(key_count)).into_bytes();
+        match dice.roll(100) {
+            0..60 => {
+                let tags: BTreeSet<Vec<u8>> = (0..dice.roll(5))
+                    .map(|_| {
+                        let spread = if few || dice.roll(2) == 0 { 4 } else { 2000 };
+                        format!("tag:{}", dice.roll(spread)).into_bytes()
+                    })
+                    .collect();
+                let names: Vec<&[u8]> = tags.iter().map(AsRef::as_ref).collect();
+                put(&mut index, &mut keys, &key, dice.roll(5) as u16, &names);
+                model.insert(key, (tags, false));
+            }
+            60..75 => {
+                // Reclaiming, now and then to the last.
+                for _ in 0..dice.roll(3) {
+                    let Some(key) = index.next_dead().map(|(_, key)| key.to_vec()) else { break };
+                    assert!(remove(&mut index, &mut keys, &key).is_some());
+                    model.remove(&key);
+                }
+            }
+            75..90 => {
+                assert_eq!(remove(&mut index, &mut keys, &key).is_some(), model.remove(&key).is_some());
+            }
+            90..96 => {
+                // A rename: the entry goes on under another key, over whatever is there.
+                if let Some(entry) = remove(&mut index, &mut keys, &key) {
+                    let to = format!("key:{}", dice.roll(key_count)).into_bytes();
+                    remove(&mut index, &mut keys, &to);
+                    relink(&mut index, &mut keys, &to, entry);
+                    let state = model.remove(&key).unwrap();
+                    model.insert(to, state);
+                }
+            }
+            _ => {
+                let spread = if few || dice.roll(20) == 0 { 4 } else { 2000 };
+                let tag = format!("tag:{}", dice.roll(spread)).into_bytes();
+                let mut expected = 0;
+                for (tags, dead) in model.values_mut().filter(|(tags, dead)| !dead && tags.contains(&tag)) {
+                    (*dead, expected) = (tags.contains(&tag), expected + 1);
+                }
+                assert_eq!(index.invalidate_tags([tag.as_slice()]), expected, "step {step}");
+            }
+        }
+        if step % (steps / 10) == 0 {
+            assert_eq!(complaints(&index, &keys), [""; 0], "step {step}");
+        }
+    }
+    for (key, (tags, dead)) in &model {
+        let entry = &keys[key];
+        assert_eq!(index.is_dead(entry), *dead);
+        assert_eq!(index.tags(entry).map(<[u8]>::to_vec).collect::<BTreeSet<_>>(), *tags);
+    }
+    while let Some((_, key)) = index.next_dead() {
+        let key = key.to_vec();
+        assert!(remove(&mut index, &mut keys, &key).is_some());
+    }
+    assert_eq!(index.len(), keys.len() as u64);
+    for key in keys.keys().cloned().collect::<Vec<_>>() {
+        remove(&mut index, &mut keys, &key);
+    }
+    assert!(index.is_empty() && index.tag_count() == 0 && index.tag_ids.len() == 0);
+}

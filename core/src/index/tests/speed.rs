@@ -1,0 +1,108 @@
+//! How long things take with a million entries: `cargo test --release -p expcache-core speed -- --ignored --nocapture`.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::glob::Glob;
+use crate::selector::{Clause, Selector};
+
+const MILLION: u32 = 1_000_000;
+
+fn name(number: u32) -> Vec<u8> {
+    let prefix = if number.is_multiple_of(10) { "cache:trips" } else { "cache:reports" };
+    let mut name = format!("{prefix}:{:032x}", md5_like(number)).into_bytes();
+    name.resize(51, b'x');
+    name
+}
+
+fn md5_like(number: u32) -> u128 {
+    u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
+}
+
+fn filled(grace_ms: u64) -> (Index, Vec<Box<Entry>>) {
+    let mut index = Index::new(1);
+    let entries = (0..MILLION).map(|number| {
+        let content = Content { extras: Extras { grace_ms, ..Extras::default() }, ..Content::default() };
+        let mut entry = Entry::new(&content, 3).unwrap();
+        let (half, few) = (format!("half:{}", number % 2), format!("few:{}", number / 100));
+        let tags = [b"all".as_slice(), half.as_bytes(), few.as_bytes()];
+        assert!(link(&mut index, &mut entry, &name(number), (number % 2) as u16, &tags));
+        entry
+    });
+    let entries = entries.collect();
+    (index, entries)
+}
+
+/// The best of a few.
+fn timed<R>(what: &str, mut work: impl FnMut() -> R) -> R {
+    let mut best = Duration::MAX;
+    for _ in 0..7 {
+        let start = Instant::now();
+        black_box(work());
+        best = best.min(start.elapsed());
+    }
+    println!("{what}: {best:?}");
+    work()
+}
+
+fn tags(names: &[&str]) -> Box<[Box<[u8]>]> {
+    names.iter().map(|name| name.as_bytes().into()).collect()
+}
+
+#[test]
+#[ignore = "takes long, and says something only in release mode"]
+fn speed_of_selecting() {
+    let (mut index, _entries) = filled(0);
+    let types = |name: &[u8]| Some(u16::from(name[0] - b'0'));
+    let (all, even) = (|| Clause::All(tags(&["all"])), || Clause::Any(tags(&["half:0", "few:1"])));
+    let none = || Clause::None(tags(&["half:1", "few:2"]));
+    for (what, clauses) in [
+        ("everything", vec![]),
+        ("one tag", vec![all()]),
+        ("one of two tags", vec![even()]),
+        ("two tags, without two", vec![all(), even(), none()]),
+        ("a type without two tags", vec![Clause::Type(b"0".as_slice().into()), none()]),
+        ("few of many", vec![all(), even(), Clause::Any(tags(&["few:1", "few:77"]))]),
+    ] {
+        let selector = Selector { clauses };
+        let count = timed(&format!("count {what}"), || index.count(&selector, types));
+        let ids = timed(&format!("select {what}, {count}"), || index.select(&selector, types));
+        timed(&format!("by type, {what}"), || index.by_type(&ids).count());
+        timed(&format!("page of 100, {what}"), || index.scan(&selector, types, 0, 100));
+    }
+    let ids = index.select(&Selector { clauses: vec![all()] }, types);
+    timed("kill 1 M", || {
+        index.dead.clear();
+        index.kill(&ids)
+    });
+}
+
+#[test]
+#[ignore = "takes long, and says something only in release mode"]
+fn speed_of_walks() {
+    let (mut index, mut entries) = filled(0);
+    for pattern in ["cache:trips:*", "[c]ache:trips:*", "cache:trip*", "*ffff*", "nothing:*"] {
+        let globs = [Glob::new(pattern.as_bytes())];
+        timed(&format!("walk over 1 M names of 51 bytes, {pattern}"), || {
+            let scope = index.select(&Selector::default(), |_| None);
+            let walk = index.start_walk(&globs, scope);
+            while !index.walk(walk, 1000) {}
+            index.finish_walk(walk).len()
+        });
+    }
+    let mut again = |index: &mut Index, what: &str| {
+        timed(&format!("100 k entries out and in, {what}"), || {
+            for (number, entry) in (0..100_000).zip(&mut entries) {
+                let (half, few) = (format!("half:{}", number % 2), format!("few:{}", number / 100));
+                index.unlink(entry, &name(number)).unwrap();
+                let tags = [b"all".as_slice(), half.as_bytes(), few.as_bytes()];
+                assert!(link(index, entry, &name(number), (number % 2) as u16, &tags));
+            }
+        });
+    };
+    again(&mut index, "no walk");
+    let walk = index.start_walk(&[Glob::new(b"cache:trips:*")], Ids::default());
+    again(&mut index, "one walk");
+    index.cancel_walk(walk);
+}

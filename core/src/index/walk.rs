@@ -1,0 +1,109 @@
+//! Which names match a pattern: a walk over the names, in as many steps at a time as the caller has time for.
+//!
+//! In between, entries come and go. What comes is tested when it comes, what goes is taken out; so when the walk is over, its
+//! result is right at that instant. Without a walk under way none of this costs anything.
+
+use roaring::RoaringBitmap;
+
+use super::hint::Patterns;
+use super::records::Records;
+use super::{Ids, Index};
+use crate::glob::Glob;
+
+/// A walk under way, in one index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalkId(u16, u64);
+
+#[derive(Default)]
+pub(super) struct Walks {
+    started: u64,
+    under_way: Vec<Walk>,
+}
+
+struct Walk {
+    number: u64,
+    patterns: Patterns,
+    scope: RoaringBitmap,
+    /// Of the scope everything below was looked at.
+    next: u32,
+    matching: RoaringBitmap,
+}
+
+impl Walks {
+    /// Is there none? Then nothing below need be told.
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// An entry came, or another took its place.
+    pub(super) fn linked(&mut self, id: u32, records: &Records) {
+        for walk in self.under_way.iter_mut().filter(|walk| walk.patterns.match_record(records, id)) {
+            walk.matching.insert(id);
+        }
+    }
+
+    /// An entry went.
+    pub(super) fn unlinked(&mut self, id: u32) {
+        for walk in &mut self.under_way {
+            // Its id may still be in the scope. It is nobody's, or the name that it has by then is looked at.
+            walk.matching.remove(id);
+        }
+    }
+}
+
+impl Index {
+    /// Begins to look for those of `scope` whose names match all the patterns. Entries that come later are looked at too,
+    /// whether the scope would have had them or not.
+    pub fn start_walk<'g>(&mut self, patterns: impl IntoIterator<Item = &'g Glob>, scope: Ids) -> WalkId {
+        let walks = &mut self.walks;
+        walks.started += 1;
+        walks.under_way.push(Walk {
+            number: walks.started,
+            patterns: Patterns::new(patterns),
+            scope: scope.0,
+            next: 0,
+            matching: RoaringBitmap::new(),
+        });
+        WalkId(self.number, walks.started)
+    }
+
+    /// Looks at so many more names. Was that all? So it is for a walk that is not under way in this index.
+    pub fn walk(&mut self, id: WalkId, steps: usize) -> bool {
+        let Some(at) = self.find_walk(id) else { return true };
+        let Some(walk) = self.walks.under_way.get_mut(at) else { return true };
+        let mut left = walk.scope.range(walk.next..);
+        for id in left.by_ref().take(steps) {
+            if walk.patterns.match_record(&self.records, id) {
+                walk.matching.insert(id);
+            }
+        }
+        let next = left.next();
+        walk.next = next.unwrap_or(u32::MAX);
+        next.is_none()
+    }
+
+    /// Ends a walk. Those that match and are alive; if it was over, all of its scope and all that came since. None for a walk
+    /// that is not under way in this index: whoever emptied the database in the meantime took it away.
+    pub fn finish_walk(&mut self, id: WalkId) -> Ids {
+        self.take_walk(id).map_or_else(Ids::default, |walk| Ids(walk.matching - &self.dead))
+    }
+
+    /// Ends a walk whose result nobody wants.
+    pub fn cancel_walk(&mut self, id: WalkId) {
+        self.take_walk(id);
+    }
+
+    fn take_walk(&mut self, id: WalkId) -> Option<Walk> {
+        let at = self.find_walk(id)?;
+        let walk = self.walks.under_way.swap_remove(at);
+        if self.walks.is_empty() {
+            self.walks.under_way.shrink_to_fit();
+        }
+        Some(walk)
+    }
+
+    fn find_walk(&self, id: WalkId) -> Option<usize> {
+        let under_way = &self.walks.under_way;
+        under_way.iter().position(|walk| WalkId(self.number, walk.number) == id)
+    }
+}
