@@ -4,6 +4,7 @@
 //! answers them by set arithmetic ([`crate::index::Index::select`]); [`Selector::matches`] says the same of one entry.
 
 use crate::glob::Glob;
+use crate::key::MAX_NAME_BYTES;
 use crate::lease::{Hits, Subject};
 
 /// Names of tags.
@@ -69,12 +70,13 @@ impl Hits for Selector {
         self.matches(subject.key, subject.type_name, subject.tags)
     }
 
-    fn names(&self) -> usize {
-        let names = |clause: &Clause| match clause {
+    fn weight(&self) -> usize {
+        let weight = |clause: &Clause| match clause {
             Clause::Any(names) | Clause::All(names) | Clause::None(names) => names.len(),
-            Clause::Type(_) | Clause::Match(_) => 1,
+            Clause::Type(_) => 1,
+            Clause::Match(glob) => 1 + glob.pattern().len() / MAX_NAME_BYTES,
         };
-        self.clauses.iter().map(names).sum()
+        self.clauses.iter().map(weight).sum()
     }
 }
 

@@ -1,11 +1,17 @@
 //! The commands: each parses its words, does its work, replies. No `unsafe` here.
 
 mod debug;
+mod del;
 mod evict;
+pub mod fetch;
+mod invalidate;
 mod keyfor;
+mod lease;
+mod list;
+mod look;
 mod parse;
 mod read;
-mod remove;
+mod selector;
 mod set;
 mod stats;
 pub mod table;
@@ -14,8 +20,8 @@ pub mod types;
 use expcache_core::Result;
 
 use self::table::{
-    Arg, KEY, Keys, OVERWRITES, READS, REMOVES, ROW, Row, block, integer, one_of, text, with_block, with_integer,
-    with_one_of, with_text, word,
+    Arg, KEY, Keys, LEASES, OVERWRITES, READS, REMOVES, ROW, Row, block, integer, one_of, text, with_block,
+    with_integer, with_one_of, with_text, word,
 };
 use crate::server::context::{Args, Ctx};
 use crate::server::handler;
@@ -101,7 +107,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.fetch",
-        handler: Some(handler!(read::fetch)),
+        handler: Some(handler!(fetch::fetch)),
         flags: "readonly",
         keys: Keys::First,
         key_flags: READS,
@@ -110,9 +116,11 @@ pub static TABLE: &[Row] = &[
         complexity: "O(1), and the MD5 of the payload when it is asked for first.",
         args: &[
             KEY,
+            with_text("LEASE", "lease-duration").optional(),
+            with_text("WAIT", "wait-duration").optional(),
             with_text("IFNONEMATCH", "etag").optional(),
             with_block("RANGE", "range", &[integer("offset"), integer("length")]).optional(),
-            with_text("MAXAGE", "duration").optional(),
+            with_text("MAXAGE", "max-duration").optional(),
         ],
         ..ROW
     },
@@ -130,7 +138,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.del",
-        handler: Some(handler!(remove::del)),
+        handler: Some(handler!(del::del)),
         flags: "write",
         keys: Keys::All,
         key_flags: REMOVES,
@@ -139,6 +147,35 @@ pub static TABLE: &[Row] = &[
         complexity: "O(N*T) for N keys of T tags.",
         tips: "request_policy:multi_shard response_policy:agg_sum",
         args: &[KEY.multiple()],
+        ..ROW
+    },
+    Row {
+        name: "expcache.renew",
+        handler: Some(handler!(lease::renew)),
+        flags: "write fast",
+        keys: Keys::First,
+        key_flags: LEASES,
+        arity: 4,
+        summary: "Extends a lease; returns 1, or 0 if it is not the caller's.",
+        complexity: "O(log N) for N leases.",
+        args: &[KEY, text("token"), text("duration")],
+        ..ROW
+    },
+    Row {
+        name: "expcache.release",
+        handler: Some(handler!(lease::release)),
+        flags: "write fast",
+        keys: Keys::First,
+        key_flags: LEASES,
+        arity: -3,
+        summary: "Gives a lease up; returns 1, or 0 if it is not the caller's.",
+        complexity: "O(log N + W) for N leases and W clients that wait.",
+        args: &[
+            KEY,
+            text("token"),
+            with_text("FAIL", "message").optional(),
+            with_text("BACKOFF", "duration").optional(),
+        ],
         ..ROW
     },
     Row {
@@ -176,6 +213,67 @@ pub static TABLE: &[Row] = &[
     // Some cluster clients refuse a name with two dots.
     Row { name: "expcache.invtag", ..INVALIDATE_TAG },
     Row {
+        name: "expcache.purge",
+        handler: Some(handler!(invalidate::purge)),
+        flags: "write",
+        arity: -3,
+        summary: "Invalidates the entries that a selector means; returns how many there were.",
+        complexity: SELECTS,
+        tips: "request_policy:all_shards response_policy:agg_sum",
+        args: &[
+            CLAUSE.multiple(),
+            SOFT,
+            word("DRYRUN", "dryrun").optional(),
+            with_integer("KEYS", "max").optional(),
+            AT,
+        ],
+        ..ROW
+    },
+    Row {
+        name: "expcache.clear",
+        handler: Some(handler!(invalidate::clear)),
+        flags: "write",
+        arity: -1,
+        summary: "Invalidates every entry of the database; returns how many there were. Other keys stay.",
+        complexity: "O(N/64) for N entries; their keys are reclaimed in the background.",
+        tips: "request_policy:all_shards response_policy:agg_sum",
+        args: &[SOFT, AT],
+        ..ROW
+    },
+    Row {
+        name: "expcache.count",
+        handler: Some(handler!(list::count)),
+        flags: "readonly",
+        arity: -3,
+        summary: "Returns how many entries a selector means.",
+        complexity: SELECTS,
+        tips: "request_policy:all_shards response_policy:agg_sum",
+        args: &[CLAUSE.multiple()],
+        ..ROW
+    },
+    Row {
+        name: "expcache.scan",
+        handler: Some(handler!(list::scan)),
+        flags: "readonly",
+        arity: -2,
+        summary: "Iterates over the keys of the entries that a selector means.",
+        complexity: "O(1) for every call; O(N) for a whole iteration over the N entries of the smallest clause.",
+        tips: "nondeterministic_output request_policy:special response_policy:special",
+        args: &[integer("cursor"), CLAUSE.optional().multiple(), COUNT],
+        ..ROW
+    },
+    Row {
+        name: "expcache.tags",
+        handler: Some(handler!(list::tags)),
+        flags: "readonly",
+        arity: -2,
+        summary: "Iterates over the tags, each with the number of its entries.",
+        complexity: "O(1) for every call; O(N) for a whole iteration over N tags.",
+        tips: "nondeterministic_output request_policy:special response_policy:special",
+        args: &[integer("cursor"), with_text("MATCH", "glob").optional(), COUNT],
+        ..ROW
+    },
+    Row {
         name: "expcache.type",
         arity: -2,
         summary: "A container for commands on types and their policies.",
@@ -205,7 +303,7 @@ pub static TABLE: &[Row] = &[
 ];
 
 const INVALIDATE_TAG: Row = Row {
-    handler: Some(handler!(remove::invalidate_tag)),
+    handler: Some(handler!(invalidate::invalidate_tag)),
     flags: "write",
     arity: -2,
     summary: "Makes every entry go that bears any of the tags; returns how many there were.",
@@ -214,6 +312,24 @@ const INVALIDATE_TAG: Row = Row {
     args: &[text("tag").multiple()],
     ..ROW
 };
+
+const SELECTS: &str =
+    "O(N/64) for N entries of its tags and types; with MATCH O(N), in slices, the caller waiting and nobody else.";
+
+const CLAUSE: Arg = one_of(
+    "clause",
+    &[
+        with_block("ANY", "any", COUNTED_TAGS),
+        with_block("ALL", "all", COUNTED_TAGS),
+        with_block("NONE", "none", COUNTED_TAGS),
+        with_text("TYPE", "name"),
+        with_text("MATCH", "glob"),
+    ],
+);
+const COUNTED_TAGS: &[Arg] = &[integer("count"), text("tag").multiple()];
+const SOFT: Arg = word("SOFT", "soft").optional();
+const AT: Arg = with_integer("AT", "unix-time-milliseconds").optional();
+const COUNT: Arg = with_integer("COUNT", "count").optional();
 
 static TYPE_SUBCOMMANDS: &[Row] = &[
     Row {
@@ -309,7 +425,7 @@ const FRESHNESS: Arg = one_of(
 )
 .optional();
 const GRACE: Arg = with_text("GRACE", "duration").optional();
-const TAGS: Arg = with_block("TAGS", "tags", &[integer("count"), text("tag").multiple()]).optional();
+const TAGS: Arg = with_block("TAGS", "tags", COUNTED_TAGS).optional();
 const FORMAT: Arg = with_text("FORMAT", "format").optional();
 const RECORDS: Arg = with_integer("RECORDS", "records").optional();
 const COST: Arg = with_integer("COST", "milliseconds").optional();

@@ -48,6 +48,14 @@ pub fn duration(arg: Arg<'_>) -> Result<u64> {
     units::parse_duration_ms(arg.bytes(), UnitRule::Optional)
 }
 
+/// A duration of more than nothing.
+pub fn positive_duration(arg: Arg<'_>) -> Result<u64> {
+    match duration(arg)? {
+        0 => Err(Error::invalid("a lease must last longer than nothing")),
+        duration_ms => Ok(duration_ms),
+    }
+}
+
 /// `count tag [tag …]`; a tag given twice counts once.
 pub fn tags<'a>(args: &mut Args<'a>) -> Result<Tags<'a>> {
     let count = usize::try_from(number(args.need()?)?).map_err(|_| Error::NotAnInteger)?;

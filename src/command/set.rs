@@ -5,6 +5,7 @@
 
 use expcache_core::entry::{Content, Entry, Etag, Extras, MAX_PAYLOAD, etag_of};
 use expcache_core::key::validate_meta;
+use expcache_core::lease::{Subject, Token};
 use expcache_core::policy::{Freshness, Life, Moment, Policy, fresh_until_ms};
 use expcache_core::types::DEFAULT_TYPE;
 
@@ -16,7 +17,7 @@ use super::types::replicate_policy;
 use crate::server::context::{Arg, Args, Ctx, EventClass};
 
 use crate::server::key::{Found, Key, Mode};
-use crate::server::{reclaim, state};
+use crate::server::{leases, reclaim, state};
 
 /// `[options]` of `SET` and `MSET`.
 #[derive(Default)]
@@ -32,7 +33,8 @@ struct Options<'a> {
     hash: Option<Etag>,
     identity: Option<()>,
     condition: Option<Condition>,
-    lease: Option<()>,
+    /// `None` inside: the text is no token's.
+    lease: Option<Option<Token>>,
 }
 
 /// How long the value shall be fresh, as it was said: a count of seconds or ms, or a moment.
@@ -99,20 +101,30 @@ impl<'a> Options<'a> {
                 let etag = parse::etag(args.need()?.bytes());
                 once(&mut self.condition, Condition::IfMatch(etag))
             }
-            b"LEASE" if single => args.need().and_then(|_| once(&mut self.lease, ())),
+            b"LEASE" if single => once(&mut self.lease, Token::parse(args.need()?.bytes())),
             _ => Err(Error::Syntax),
         }
     }
 
-    /// Is the payload the one that the client speaks of, and may the client store it? (There are no leases yet.)
-    fn verify_claims(&self, payload: &[u8]) -> Result<()> {
-        if self.lease.is_some() {
-            return Err(Error::LeaseLost);
+    /// Is the payload the one that the client speaks of, and is the client the one that is to produce it? Then the cost is
+    /// measured, unless it was said.
+    fn verify_claims(&mut self, ctx: &Ctx, key: &[u8], payload: &[u8]) -> Result<()> {
+        if let Some(token) = self.lease {
+            let production_ms = leases::production_ms(ctx, key, token.ok_or(Error::LeaseLost)?)?;
+            self.cost_ms.get_or_insert(production_ms);
         }
         match self.hash {
             Some(hash) if etag_of(payload) != hash => Err(Error::HashMismatch),
             _ => Ok(()),
         }
+    }
+
+    fn token(&self) -> Option<Token> {
+        self.lease.flatten()
+    }
+
+    fn tags(&self) -> &[&'a [u8]] {
+        self.tags.as_deref().unwrap_or_default()
     }
 
     fn freshness(&self, command: &'static str) -> Result<Freshness> {
@@ -224,9 +236,7 @@ impl Plan {
             if let Err(refused) = policy.admit(payload.len() as u64, options.format) {
                 // A name that this would have been the first use of stays unused.
                 let known = if s.types.get(type_id).policy.is_some() { type_id } else { DEFAULT_TYPE };
-                if let Some(counters) = s.counters(known) {
-                    counters.rejected += 1;
-                }
+                s.count(known, |counters| counters.rejected += 1);
                 return Err(refused);
             }
             let life = policy.life(freshness, options.grace_ms, present.fresh_until_ms, moment);
@@ -248,8 +258,19 @@ impl Plan {
         })
     }
 
+    /// Is it still wanted: nothing that it may have been computed from was invalidated since its lease was given?
+    fn check_fences(&self, ctx: &Ctx, key: &[u8], token: Token, tags: &[&[u8]]) -> Result<()> {
+        let type_name = state::with(|s| s.types.get(self.type_id).name.clone());
+        let checked = leases::check(ctx, token, &Subject { key, type_name: &type_name, tags });
+        if checked == Err(Error::Fenced) {
+            state::with(|s| s.count_by_key(key, |counters| counters.fenced += 1));
+        }
+        checked
+    }
+
     /// Stores it.
-    fn commit(self, ctx: &Ctx, mut key: Key<'_>, payload: Arg<'_>, tags: &[&[u8]]) -> Result<()> {
+    fn commit(self, ctx: &Ctx, mut key: Key<'_>, payload: Arg<'_>, options: &Options<'_>) -> Result<()> {
+        let (tags, db) = (options.tags(), ctx.db());
         let Self { entry, type_id, life, defines } = self;
         let name = key.name();
         // Of several keys of one MSET only the first defines their type.
@@ -263,9 +284,11 @@ impl Plan {
         }
         if has_ended(ctx, entry.created_ms(), life.expire_at_ms) {
             drop(key);
+            leases::stored(ctx, db, name.bytes(), options.token());
             ctx.unlink(name);
             return Ok(());
         }
+        let cost_ms = entry.extras().cost_ms;
         let metadata = if ctx.is_heard() { Some(encode(&entry, type_id, tags)) } else { None };
         put(ctx, &mut key, entry, type_id, tags, life.expire_at_ms)?;
         drop(key);
@@ -273,11 +296,8 @@ impl Plan {
             Some(metadata) => ctx.replicate_entry(name, life.expire_at_ms.unwrap_or(-1), &metadata, payload),
             None => ctx.replicate_verbatim(),
         }
-        state::with(|s| {
-            if let Some(counters) = s.counters(type_id) {
-                counters.sets += 1;
-            }
-        });
+        state::with(|s| s.count(type_id, |counters| counters.count_set(cost_ms)));
+        leases::stored(ctx, db, name.bytes(), options.token());
         announce(ctx, name);
         make_room(ctx, name, type_id);
         Ok(())
@@ -332,21 +352,23 @@ fn announce(ctx: &Ctx, key: Arg<'_>) {
 pub fn set(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     const NAME: &str = "expcache.set";
     let (name, payload) = (args.need()?, args.need()?);
-    let options = Options::parse(args, Form::Set)?;
+    let mut options = Options::parse(args, Form::Set)?;
     let mut key = ctx.open(name, Mode::Write);
     if options.lease.is_some() || options.hash.is_some() {
         if matches!(key.found(), Found::Foreign) {
             return Err(Error::WrongType);
         }
-        options.verify_claims(payload.bytes())?;
+        options.verify_claims(ctx, name.bytes(), payload.bytes())?;
     }
-    match Plan::new(ctx, &mut key, payload, &options, NAME)? {
-        None => ctx.reply_null(),
-        Some(plan) => {
-            plan.commit(ctx, key, payload, options.tags.as_deref().unwrap_or_default())?;
-            ctx.reply_ok();
-        }
+    let Some(plan) = Plan::new(ctx, &mut key, payload, &options, NAME)? else {
+        ctx.reply_null();
+        return Ok(());
+    };
+    if let Some(token) = options.token() {
+        plan.check_fences(ctx, name.bytes(), token, options.tags())?;
     }
+    plan.commit(ctx, key, payload, &options)?;
+    ctx.reply_ok();
     Ok(())
 }
 
@@ -380,7 +402,7 @@ pub fn mset(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         }
     }
     for (plan, (name, payload)) in plans.into_iter().zip(pairs) {
-        plan.commit(ctx, ctx.open(name, Mode::Write), payload, options.tags.as_deref().unwrap_or_default())?;
+        plan.commit(ctx, ctx.open(name, Mode::Write), payload, &options)?;
     }
     ctx.reply_ok();
     Ok(())
@@ -428,6 +450,7 @@ pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         put(ctx, &mut key, entry, type_id, &tags, expire_at_ms)?;
         drop(key);
         ctx.replicate_verbatim();
+        leases::stored(ctx, ctx.db(), name.bytes(), None);
         announce(ctx, name);
         if dead {
             reclaim::schedule(ctx);

@@ -112,7 +112,7 @@ fn sizes(ctx: &Ctx, figures: &Figures) {
 }
 
 /// How many fields [`count_fields`] writes.
-const COUNTERS: usize = 10;
+const COUNTERS: usize = 16;
 
 fn count_fields(ctx: &Ctx, counters: &Counters) {
     field(ctx, "hits", counters.hits);
@@ -126,6 +126,12 @@ fn count_fields(ctx: &Ctx, counters: &Counters) {
     field(ctx, "evicted", counters.evicted);
     field(ctx, "invalidated", counters.invalidated);
     field(ctx, "rejected", counters.rejected);
+    field(ctx, "leases", counters.leases);
+    field(ctx, "fenced", counters.fenced);
+    field(ctx, "waits", counters.waits);
+    field(ctx, "failures", counters.failures);
+    field(ctx, "produce-ms", counters.mean_produce_ms());
+    field(ctx, "saved-ms", counters.saved_ms);
 }
 
 fn field(ctx: &Ctx, name: &str, value: u64) {

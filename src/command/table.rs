@@ -54,6 +54,9 @@ pub const OVERWRITES: u32 = raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_K
 /// Removes the key.
 pub const REMOVES: u32 = raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE;
 
+/// Decides about the next value, and touches none.
+pub const LEASES: u32 = raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE;
+
 /// One piece of a command's grammar.
 pub struct Arg {
     /// What it is called.

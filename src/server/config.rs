@@ -24,6 +24,12 @@ pub struct Config {
     pub reclaim_slice_us: u64,
     /// Up to how many entries an invalidation reclaims before it replies.
     pub reclaim_inline: u64,
+    /// The most leases, in each database.
+    pub max_leases: usize,
+    /// The most clients that wait for another's production.
+    pub max_waiters: usize,
+    /// The most names of tags and types that fences remember, in each database.
+    pub max_fences: usize,
 }
 
 impl Default for Config {
@@ -34,6 +40,9 @@ impl Default for Config {
             max_types: 1024,
             reclaim_slice_us: 500,
             reclaim_inline: 256,
+            max_leases: 100_000,
+            max_waiters: 100_000,
+            max_fences: 100_000,
         }
     }
 }
@@ -48,7 +57,7 @@ enum Kind {
     Number { default: i64, range: (i64, i64), set: fn(&mut Config, u64), get: fn(&Config) -> u64 },
 }
 
-static KNOBS: [Knob; 5] = [
+static KNOBS: [Knob; 8] = [
     Knob {
         name: c"prefix",
         kind: Kind::Text { default: c"export_cache", set: set_prefix, get: |config| config.prefix.to_vec() },
@@ -89,6 +98,33 @@ static KNOBS: [Knob; 5] = [
             range: (0, 10_000),
             set: |config, most| config.reclaim_inline = most,
             get: |config| config.reclaim_inline,
+        },
+    },
+    Knob {
+        name: c"max-leases",
+        kind: Kind::Number {
+            default: 100_000,
+            range: (0, 10_000_000),
+            set: |config, most| config.max_leases = most as usize,
+            get: |config| config.max_leases as u64,
+        },
+    },
+    Knob {
+        name: c"max-waiters",
+        kind: Kind::Number {
+            default: 100_000,
+            range: (0, 10_000_000),
+            set: |config, most| config.max_waiters = most as usize,
+            get: |config| config.max_waiters as u64,
+        },
+    },
+    Knob {
+        name: c"max-fences",
+        kind: Kind::Number {
+            default: 100_000,
+            range: (1, 10_000_000),
+            set: |config, most| config.max_fences = most as usize,
+            get: |config| config.max_fences as u64,
         },
     },
 ];

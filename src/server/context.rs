@@ -121,7 +121,7 @@ impl Ctx {
         unsafe { api!(RedisModule_SelectDb)(self.0, db) == raw::REDISMODULE_OK as c_int }
     }
 
-    fn has_flag(&self, flag: u32) -> bool {
+    pub(super) fn has_flag(&self, flag: u32) -> bool {
         // SAFETY: the context is live.
         let flags = unsafe { api!(RedisModule_GetContextFlags)(self.0) };
         flags & flag as c_int != 0
@@ -146,43 +146,6 @@ impl Ctx {
     pub fn must_keep_quiet(&self) -> bool {
         // SAFETY: asks a question.
         api_if_any!(RedisModule_AvoidReplicaTraffic).is_some_and(|avoid| unsafe { avoid() } != 0)
-    }
-
-    /// May the caller delete a key, or the entries of a tag, which is guarded as a key of its name is? Calls that no user stands
-    /// behind (replication, loading, another module's own) may.
-    pub fn may_delete(&self, name: &[u8]) -> bool {
-        let flags = raw::REDISMODULE_CMD_KEY_DELETE;
-        let Some(user_name) = self.user_name() else { return true };
-        // SAFETY: each object is freed exactly once, after its last use.
-        unsafe {
-            let user = api!(RedisModule_GetModuleUserFromUserName)(user_name.arg().raw());
-            if user.is_null() {
-                return false;
-            }
-            let name = Text::new(name);
-            let verdict = api!(RedisModule_ACLCheckKeyPermissions)(user, name.arg().raw(), flags as c_int);
-            api!(RedisModule_FreeModuleUser)(user);
-            verdict == raw::REDISMODULE_OK as c_int
-        }
-    }
-
-    /// The user behind the call. Asking for the current one crashes servers when there is none, so it is only asked for
-    /// where there is: in a script, whose client is not in the server's list. Every other client is looked up there.
-    fn user_name(&self) -> Option<Text> {
-        // SAFETY: the context is live; the string is ours to free.
-        unsafe {
-            let name = if self.has_flag(raw::REDISMODULE_CTX_FLAGS_LUA) {
-                api!(RedisModule_GetCurrentUserName)(self.0)
-            } else {
-                api!(RedisModule_GetClientUserNameById)(self.0, api!(RedisModule_GetClientId)(self.0))
-            };
-            if name.is_null() {
-                return None;
-            }
-            let text = Text::new(Arg::new(name).bytes());
-            api!(RedisModule_FreeString)(self.0, name);
-            Some(text)
-        }
     }
 
     // ---- keys ----
@@ -457,6 +420,7 @@ impl Drop for Text {
 /// Writes to the server's log. The text is never a format, and cut at a NUL.
 pub fn log(level: LogLevel, text: &str) {
     let level = match level {
+        LogLevel::Verbose => c"verbose",
         LogLevel::Notice => c"notice",
         LogLevel::Warning => c"warning",
     };
@@ -469,6 +433,8 @@ pub fn log(level: LogLevel, text: &str) {
 /// How much a line of the log matters.
 #[derive(Clone, Copy)]
 pub enum LogLevel {
+    /// For those who look closely.
+    Verbose,
     /// Good to know.
     Notice,
     /// Needs somebody's attention.

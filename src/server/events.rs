@@ -22,7 +22,7 @@ use super::api::{api, api_if_any};
 use super::context::{Arg, Ctx, LogLevel, Text, log};
 use super::key::{Found, Mode};
 use super::state::{self, Cause};
-use super::{guard, reclaim};
+use super::{guard, leases, reclaim};
 
 /// Subscribes to all of it.
 pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
@@ -73,7 +73,12 @@ unsafe extern "C" fn on_key(
         match event {
             b"loaded" | b"restore" | b"rename_to" | b"move_to" | b"copy_to" => link_by_name(&ctx, key),
             b"rename_from" | b"move_from" => state::with(state::State::forget_gone),
-            b"del" => count_gone(key, Cause::Deleted),
+            b"del" => {
+                count_gone(key, Cause::Deleted);
+                if !state::with(|s| s.is_busy()) {
+                    leases::lost(&ctx, ctx.db(), key.bytes());
+                }
+            }
             b"expired" => count_gone(key, Cause::Expired),
             b"evicted" => count_gone(key, Cause::Evicted),
             _ => (),
@@ -93,7 +98,10 @@ fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
         return;
     }
     let dead = entry.was_dead();
-    if !state::with(|s| s.link_loose(db, key.bytes(), entry)) {
+    let linked = state::with(|s| s.link_loose(db, key.bytes(), entry));
+    drop(opened);
+    leases::stored(ctx, db, key.bytes(), None);
+    if !linked {
         log(LogLevel::Warning, "the index is full; an entry is left out of it");
     }
     if dead {
@@ -111,7 +119,7 @@ fn count_gone(key: Arg<'_>, cause: Cause) {
 }
 
 unsafe extern "C" fn on_flush(
-    _ctx: *mut raw::RedisModuleCtx,
+    ctx: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,
     phase: u64,
     data: *mut c_void,
@@ -122,12 +130,15 @@ unsafe extern "C" fn on_flush(
     guard((), || {
         // SAFETY: that is what this event comes with.
         let info = unsafe { &*data.cast::<raw::RedisModuleFlushInfo>() };
-        state::with(|s| s.flush((info.dbnum >= 0).then_some(info.dbnum)));
+        let db = (info.dbnum >= 0).then_some(info.dbnum);
+        state::with(|s| s.flush(db));
+        // SAFETY: live during the callback.
+        leases::flush(&unsafe { Ctx::new(ctx) }, db);
     });
 }
 
 unsafe extern "C" fn on_swap(
-    _ctx: *mut raw::RedisModuleCtx,
+    ctx: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,
     _phase: u64,
     data: *mut c_void,
@@ -135,7 +146,10 @@ unsafe extern "C" fn on_swap(
     guard((), || {
         // SAFETY: that is what this event comes with.
         let info = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
-        state::with(|s| s.swap(info.dbnum_first, info.dbnum_second));
+        let both = [info.dbnum_first, info.dbnum_second];
+        state::with(|s| s.swap(both[0], both[1]));
+        // SAFETY: live during the callback.
+        both.into_iter().for_each(|db| leases::flush(&unsafe { Ctx::new(ctx) }, Some(db)));
     });
 }
 
@@ -181,9 +195,14 @@ unsafe extern "C" fn on_role(
     _phase: u64,
     _data: *mut c_void,
 ) {
-    // SAFETY: live during the callback.
-    guard((), || reclaim::schedule(&unsafe { Ctx::new(ctx) }));
-    guard((), || state::with(|s| s.heard = None));
+    guard((), || {
+        // SAFETY: live during the callback.
+        let ctx = unsafe { Ctx::new(ctx) };
+        state::with(|s| s.heard = None);
+        // What was given out in the old role is worth nothing in the new one.
+        leases::flush(&ctx, None);
+        reclaim::schedule(&ctx);
+    });
 }
 
 /// Who hears what is replicated has to be asked again; and what went long ago went without an event.

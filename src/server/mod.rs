@@ -6,21 +6,27 @@
 //!             ──▶ events     keys and databases that come and go behind our back ──▶ state
 //!             ──▶ config     CONFIG SET, the configuration file, loadmodule's arguments
 //!             ──▶ reclaim    the timer that gives dead entries' memory back
+//!             ──▶ blocked    clients that wait: answered, or gone
 //! ```
 //!
 //! Every way in from the server goes through [`guard`]: a panic ends there, in an error, and the server goes on.
 
+pub mod access;
 mod alloc;
 mod api;
+pub mod blocked;
 pub mod config;
 pub mod context;
 pub mod datatype;
 mod events;
 pub mod key;
+pub mod leases;
 mod policies;
 pub mod reclaim;
 mod register;
+mod selection;
 pub mod state;
+pub mod walk;
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,13 +59,17 @@ pub(crate) unsafe fn run_command(
 ) -> c_int {
     // SAFETY: context and arguments live during the call.
     let (ctx, args) = unsafe { (Ctx::new(ctx), Args::new(argv, argc, words_of_name)) };
-    let result = guard(None, || Some(call(&ctx, args)));
-    match result {
+    reply(&ctx, || call(&ctx, args));
+    raw::REDISMODULE_OK as c_int
+}
+
+/// Runs what replies to a client; an error of its, or a panic, is the reply instead.
+fn reply(ctx: &Ctx, work: impl FnOnce() -> Result<()>) {
+    match guard(None, || Some(work())) {
         Some(Ok(())) => (),
         Some(Err(error)) => ctx.reply_error(&error.reply()),
         None => ctx.reply_error("ERR internal error, see the server's log"),
     }
-    raw::REDISMODULE_OK as c_int
 }
 
 /// A panic's message goes to the server's log, like everything else.

@@ -4,14 +4,15 @@
 //! ([`Ctx::must_keep_quiet`]) the timer waits; a replica that becomes a master takes up where its master stopped.
 
 use std::ffi::c_void;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use expcache_core::index::Soft;
 use redis_module::raw;
 
 use super::api::api;
-use super::context::{Ctx, LogLevel, Text, log};
+use super::context::{Arg, Ctx, LogLevel, Text, log};
 use super::guard;
-use super::state::{self, Reason};
+use super::state::{self, Reason, State};
 
 /// How long others have the server to themselves between two slices, ms.
 const BETWEEN_SLICES_MS: i64 = 1;
@@ -41,7 +42,7 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
         let ctx = unsafe { Ctx::new(ctx) };
         let slice = state::with(|s| {
             s.reclaim_is_due = false;
-            Duration::from_micros(s.config.reclaim_slice_us)
+            s.slice()
         });
         if !ctx.is_master() {
             // The master's unlinks will come; if this server is promoted, `schedule` is called again.
@@ -56,36 +57,44 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
     });
 }
 
-/// Reclaims every dead entry of the selected database now; returns how many of them the server found expired instead.
+/// Deals with every marked entry of the selected database now; returns how many of them the server found expired instead.
 pub fn reclaim_now(ctx: &Ctx) -> u64 {
     let db = ctx.db();
     let mut expired = 0;
-    while let Some(unlinked) = reclaim_in(ctx, db) {
-        expired += u64::from(!unlinked);
+    while let Some(was_there) = reclaim_in(ctx, db) {
+        expired += u64::from(!was_there);
     }
     expired
 }
 
-/// Reclaims one dead entry of any database, if there is one.
+/// Deals with one marked entry of any database, if there is one.
 fn reclaim_next(ctx: &Ctx) -> Option<bool> {
-    let db = state::with(|s| s.indexes().find(|(_, index)| index.dead_len() > 0).map(|(db, _)| db))?;
+    let db = state::with(|s| s.indexes().find(|(_, index)| index.marked_len() > 0).map(|(db, _)| db))?;
     ctx.select(db);
     reclaim_in(ctx, db)
 }
 
+/// Deals with one marked entry of a database, if there is one. Was it still there?
 fn reclaim_in(ctx: &Ctx, db: i32) -> Option<bool> {
-    let (id, key) = state::with(|s| {
+    let next = |s: &State| {
         let index = s.index(db)?;
-        let (id, key) = index.next_dead()?;
-        Some((id, Text::new(key)))
-    })?;
-    let unlinked = state::because(Reason::Reclaiming, || ctx.unlink(key.arg()));
+        let dead = index.next_dead().map(|(id, key)| (id, Text::new(key), None));
+        dead.or_else(|| index.next_soft().map(|(id, key, soft)| (id, Text::new(key), Some(soft))))
+    };
+    let (id, key, soft) = state::with(|s| next(s))?;
+    let was_there = match soft {
+        None => state::because(Reason::Reclaiming, || ctx.unlink(key.arg())),
+        Some(soft) => make_stale(ctx, key.arg(), soft),
+    };
     state::with(|s| {
-        let again = s.index(db).and_then(|index| index.next_dead()).is_some_and(|(next, _)| next == id);
-        if again {
-            log(LogLevel::Warning, "a dead entry has no key; see EXPCACHE.DEBUG CHECK");
+        if next(s).is_some_and(|(again, ..)| again == id) {
+            log(LogLevel::Warning, "a marked entry has no key; see EXPCACHE.DEBUG CHECK");
             s.drop_lost(db, id);
         }
     });
-    Some(unlinked)
+    Some(was_there)
+}
+
+fn make_stale(_ctx: &Ctx, _name: Arg<'_>, _soft: Soft) -> bool {
+    true
 }

@@ -5,14 +5,21 @@
 //! it, and ends in an error rather than in two owners.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
 
 use expcache_core::entry::{Entry, Names};
 use expcache_core::index::{Bytes, Index};
+use expcache_core::lease::Leases;
+use expcache_core::selector::Selector;
 use expcache_core::types::{Counters, DEFAULT_TYPE, Types};
 
 use super::alloc::weighed;
+use super::blocked::{Kind, Waiter};
 use super::config::Config;
+use super::leases::{Timer, Waits};
+use super::walk::Searches;
 use crate::command::types::policy_words;
 
 /// See the module's head.
@@ -28,6 +35,14 @@ pub struct State {
     pub saving: bool,
     /// Does anybody get what is replicated, as far as known? See [`super::context::Ctx::is_heard`].
     pub heard: Option<bool>,
+    /// The clients that wait for a reply.
+    pub waiters: HashMap<Waiter, &'static Kind>,
+    /// Those of them that wait for another's production.
+    pub waits: Waits,
+    /// The timer of leases, while it is set.
+    pub lease_timer: Option<Timer>,
+    /// Those of them for whom names are looked at.
+    pub searches: Searches,
     /// Is the timer set that reclaims dead entries?
     pub reclaim_is_due: bool,
     /// Why we ourselves are unlinking keys, while we are.
@@ -35,13 +50,16 @@ pub struct State {
     /// The entry that was unlinked last, until the event that says why.
     gone: Option<Gone>,
     hasher: RandomState,
+    started: Instant,
     clock_us: u64,
     dice: u64,
 }
 
+#[derive(Default)]
 struct Database {
     index: Box<Index>,
     index_bytes: isize,
+    leases: Leases<Selector>,
 }
 
 struct Gone {
@@ -106,16 +124,26 @@ impl State {
             config: Config::default(),
             saving: false,
             heard: None,
+            waiters: HashMap::new(),
+            waits: Waits::default(),
+            lease_timer: None,
+            searches: Searches::default(),
             reclaim_is_due: false,
             reason: None,
             gone: None,
             hasher,
+            started: Instant::now(),
             clock_us: 0,
             dice,
         }
     }
 
     // ---- time and chance ----
+
+    /// Ms that pass as they do, whatever is done to the clock of the day.
+    pub fn steady_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
 
     /// Now, unix µs; never twice the same, so uses have an order.
     pub fn now_us(&mut self) -> u64 {
@@ -157,7 +185,7 @@ impl State {
     fn make_databases(&mut self, count: usize) {
         while self.databases.len() < count {
             let index = self.new_index();
-            self.databases.push(Database { index, index_bytes: 0 });
+            self.databases.push(Database { index, ..Database::default() });
         }
     }
 
@@ -174,13 +202,35 @@ impl State {
 
     /// The index that an entry is in. The server does not always say the right database (`MIGRATE` names its target's), so
     /// the entry does; `db` is where to look first.
-    fn index_of(&self, db: i32, entry: &Entry) -> Option<&Index> {
+    pub(super) fn index_of(&self, db: i32, entry: &Entry) -> Option<&Index> {
         let hint = self.index(db).filter(|index| index.number() == entry.index());
         hint.or_else(|| self.indexes().map(|(_, index)| index).find(|index| index.number() == entry.index()))
     }
 
+    /// The leases of a database.
+    pub fn leases(&self, db: i32) -> Option<&Leases<Selector>> {
+        usize::try_from(db).ok().and_then(|at| self.databases.get(at)).map(|d| &d.leases)
+    }
+
+    /// The leases of a database, to be changed.
+    pub fn leases_mut(&mut self, db: i32) -> Option<&mut Leases<Selector>> {
+        let at = usize::try_from(db).ok()?;
+        self.make_databases(at + 1);
+        self.databases.get_mut(at).map(|d| &mut d.leases)
+    }
+
+    /// Those of every database.
+    pub fn all_leases_mut(&mut self) -> impl Iterator<Item = &mut Leases<Selector>> {
+        self.databases.iter_mut().map(|d| &mut d.leases)
+    }
+
+    /// How long one slice of work in the background may take.
+    pub fn slice(&self) -> Duration {
+        Duration::from_micros(self.config.reclaim_slice_us)
+    }
+
     /// Changes the index of a database, noting what that does to its size.
-    fn change<R>(&mut self, db: i32, work: impl FnOnce(&mut Index) -> R) -> Option<R> {
+    pub(super) fn change<R>(&mut self, db: i32, work: impl FnOnce(&mut Index) -> R) -> Option<R> {
         let at = usize::try_from(db).ok()?;
         self.make_databases(at + 1);
         let database = self.databases.get_mut(at)?;
@@ -289,9 +339,10 @@ impl State {
             Some(_) => return,
         };
         for at in range {
-            let new = Database { index: self.new_index(), index_bytes: 0 };
+            let index = self.new_index();
             let Some(database) = self.databases.get_mut(at) else { break };
-            let old = std::mem::replace(database, new);
+            let leases = std::mem::take(&mut database.leases);
+            let old = std::mem::replace(database, Database { index, index_bytes: 0, leases });
             for (type_id, entries) in old.index.types() {
                 if let Some(known) = self.types.get_mut(type_id) {
                     known.entries -= entries;
@@ -311,11 +362,6 @@ impl State {
         let (Ok(a), Ok(b)) = (usize::try_from(first), usize::try_from(second)) else { return };
         self.make_databases(a.max(b) + 1);
         self.databases.swap(a, b);
-    }
-
-    /// Makes every entry of a database dead that bears any of the tags; returns how many were not before.
-    pub fn invalidate_tags(&mut self, db: i32, tags: &[&[u8]]) -> u64 {
-        self.change(db, |index| index.invalidate_tags(tags.iter().copied())).unwrap_or(0)
     }
 
     /// Takes out a dead id whose key is not there.
@@ -343,11 +389,6 @@ impl State {
     }
 
     // ---- counting ----
-
-    /// The counters of a type.
-    pub fn counters(&mut self, type_id: u16) -> Option<&mut Counters> {
-        self.types.get_mut(type_id).map(|known| &mut known.counters)
-    }
 
     /// Starts counting anew.
     pub fn reset_counters(&mut self) {
@@ -381,12 +422,17 @@ impl State {
         }
     }
 
-    /// Counts a read that found nothing.
-    pub fn count_miss(&mut self, key: &[u8]) {
-        let type_id = self.type_by_key(key);
-        if let Some(counters) = self.counters(type_id) {
-            counters.misses += 1;
+    /// Counts something for a type.
+    pub fn count(&mut self, type_id: u16, what: impl FnOnce(&mut Counters)) {
+        if let Some(known) = self.types.get_mut(type_id) {
+            what(&mut known.counters);
         }
+    }
+
+    /// Counts something for the type in a key's name: there is no entry that says its own.
+    pub fn count_by_key(&mut self, key: &[u8], what: impl FnOnce(&mut Counters)) {
+        let type_id = self.type_by_key(key);
+        self.count(type_id, what);
     }
 
     /// Counts an entry that went, if the event that says why is about the one unlinked last.
@@ -397,14 +443,14 @@ impl State {
         if gone.was_dead && !had_expired {
             return;
         }
-        if let Some(counters) = self.counters(gone.type_id) {
+        self.count(gone.type_id, |counters| {
             counters.invalidated -= u64::from(had_expired).min(counters.invalidated);
             match cause {
                 Cause::Deleted => counters.deletes += 1,
                 Cause::Expired => counters.expired += 1,
                 Cause::Evicted => counters.evicted += 1,
             }
-        }
+        });
     }
 
     /// The `rank`-th entry of a type over all databases.
@@ -422,6 +468,11 @@ impl State {
     /// The entry that was unlinked last is not going, or nobody will say why.
     pub fn forget_gone(&mut self) {
         self.gone = None;
+    }
+
+    /// Are we ourselves unlinking keys?
+    pub fn is_busy(&self) -> bool {
+        self.reason.is_some()
     }
 
     /// Is the reason still to be said why the last entry went?

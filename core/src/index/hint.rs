@@ -33,8 +33,7 @@ impl Hint {
 
     /// May a name with this hint begin as the one with that hint does?
     fn may_begin_as(self, beginning: Self) -> bool {
-        let wanted = u8::from(beginning.0 & 0xF != 0) * 0xF | u8::from(beginning.0 & 0xF0 != 0) * 0xF0;
-        self.0 & wanted == beginning.0
+        [0x0F, 0xF0].iter().all(|half| beginning.0 & half == 0 || self.0 & half == beginning.0 & half)
     }
 }
 

@@ -26,6 +26,8 @@ mod run;
 mod scan;
 mod select;
 mod slab;
+mod soft;
+pub use self::soft::{Soft, Verdict};
 mod walk;
 
 use std::hash::BuildHasher;

@@ -11,8 +11,15 @@ use super::{Ids, Index};
 use crate::glob::Glob;
 
 /// A walk under way, in one index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WalkId(u16, u64);
+
+impl WalkId {
+    /// The number of the index.
+    pub fn index(self) -> u16 {
+        self.0
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Walks {

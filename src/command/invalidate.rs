@@ -1,0 +1,160 @@
+//! `EXPCACHE.INVALIDATE.TAG`, `EXPCACHE.PURGE` and `EXPCACHE.CLEAR`: entries go, or turn stale, however many they are.
+//!
+//! What they mean takes effect at once, as marks in the index. Where few entries are marked they are dealt with before the reply
+//! (reclaimed, or given the expiry of their grace), and replicas are told of each; where they are many, replicas are told by
+//! the command itself, and the rest follows in slices (see [`reclaim`]).
+
+use expcache_core::index::Ids;
+use expcache_core::selector::{Clause, Selector};
+use expcache_core::{Error, Result};
+
+use super::parse::{self, once};
+use super::selector;
+use crate::server::access::Right;
+use crate::server::context::{Args, Ctx, Recipients};
+use crate::server::walk::{self, Answer, Purpose};
+use crate::server::{reclaim, state};
+
+/// An invalidation, as it was asked for.
+struct Invalidation {
+    selector: Selector,
+    how: How,
+    /// Is it only counted?
+    dry_run: bool,
+    /// How many of the keys are to be named; `None`: the reply is a number.
+    keys: Option<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    /// The entries go.
+    Hard,
+    /// They are stale from this moment on, unix ms.
+    Soft(u64),
+}
+
+/// `EXPCACHE.INVALIDATE.TAG tag [tag …]`
+pub fn invalidate_tag(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let selector = selector::any_of(&parse::all_tags(args)?);
+    Invalidation { selector, how: How::Hard, dry_run: false, keys: None }.run(ctx)
+}
+
+/// `EXPCACHE.PURGE selector [SOFT] [DRYRUN] [KEYS max] [AT unix-ms]`
+pub fn purge(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let asked = Invalidation::parse(args)?;
+    if asked.selector.clauses.is_empty() {
+        return Err(Error::Syntax);
+    }
+    asked.run(ctx)
+}
+
+/// `EXPCACHE.CLEAR [SOFT] [AT unix-ms]`
+pub fn clear(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let asked = Invalidation::parse(args)?;
+    if !asked.selector.clauses.is_empty() || asked.dry_run || asked.keys.is_some() {
+        return Err(Error::Syntax);
+    }
+    asked.run(ctx)
+}
+
+impl Invalidation {
+    /// See [`purge`]. `AT` is for replicas: since when the entries are stale. It is never in the future.
+    fn parse(mut args: Args<'_>) -> Result<Self> {
+        let (mut clauses, mut soft, mut dry_run, mut keys, mut at) = (Vec::new(), None, None, None, None);
+        while let Some(word) = args.next() {
+            if let Some(clause) = selector::clause(word, &mut args)? {
+                clauses.push(clause);
+                continue;
+            }
+            match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
+                b"SOFT" => once(&mut soft, ())?,
+                b"DRYRUN" => once(&mut dry_run, ())?,
+                b"KEYS" => once(&mut keys, parse::number(args.need()?)?)?,
+                b"AT" => once(&mut at, parse::number(args.need()?)?)?,
+                _ => return Err(Error::Syntax),
+            }
+        }
+        let how = match (soft, at) {
+            (None, None) => How::Hard,
+            (None, Some(_)) => return Err(Error::Syntax),
+            (Some(()), at) => {
+                let now_ms = state::with(state::State::now_us) / 1000;
+                How::Soft(at.map_or(now_ms, |at| at.min(now_ms)))
+            }
+        };
+        let keys = keys.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+        Ok(Self { selector: Selector { clauses }, how, dry_run: dry_run.is_some(), keys })
+    }
+
+    fn run(self, ctx: &Ctx) -> Result<()> {
+        selector::guard(ctx, Right::Delete, &self.selector)?;
+        let purpose = if self.dry_run { Purpose::Read } else { Purpose::Write };
+        walk::find(ctx, self.selector.clone(), purpose, move |ctx, ids| self.apply(ctx, ids))
+    }
+
+    /// Invalidates what was found, and says what to reply.
+    fn apply(self, ctx: &Ctx, found: &Ids) -> Answer {
+        let db = ctx.db();
+        let fresh;
+        let ids = match self.how {
+            How::Hard => found,
+            How::Soft(moment_ms) => {
+                fresh = state::with(|s| s.fresh(db, found, moment_ms));
+                &fresh
+            }
+        };
+        let keys = self.keys.map(|most| state::with(|s| s.keys(db, ids, most)));
+        let count = if self.dry_run { ids.len() } else { self.invalidate(ctx, db, ids) };
+        Box::new(move |ctx| {
+            reply(ctx, count, keys);
+            Ok(())
+        })
+    }
+
+    fn invalidate(&self, ctx: &Ctx, db: i32, ids: &Ids) -> u64 {
+        let few = state::with(|s| {
+            match self.how {
+                How::Hard => s.kill(db, &self.selector, ids),
+                How::Soft(moment_ms) => s.soften(db, &self.selector, ids, moment_ms),
+            }
+            s.index(db).is_none_or(|index| index.marked_len() <= s.config.reclaim_inline)
+        });
+        let count = ids.len();
+        if few && ctx.decides() {
+            return count.saturating_sub(reclaim::reclaim_now(ctx));
+        }
+        if count > 0 || !ctx.decides() {
+            let (command, words) = self.words();
+            ctx.replicate_words(command, &words, Recipients::All);
+            reclaim::schedule(ctx);
+        }
+        count
+    }
+
+    /// It, as replicas and the append-only file get it.
+    fn words(&self) -> (&'static std::ffi::CStr, Vec<Vec<u8>>) {
+        let soft: Vec<Vec<u8>> = match self.how {
+            How::Hard => Vec::new(),
+            How::Soft(moment_ms) => {
+                vec![b"SOFT".to_vec(), b"AT".to_vec(), moment_ms.to_string().into_bytes()]
+            }
+        };
+        match (self.selector.clauses.as_slice(), self.how) {
+            ([], _) => (c"EXPCACHE.CLEAR", soft),
+            ([Clause::Any(tags)], How::Hard) => {
+                (c"EXPCACHE.INVALIDATE.TAG", tags.iter().map(|tag| tag.to_vec()).collect())
+            }
+            _ => (c"EXPCACHE.PURGE", [selector::words(&self.selector), soft].concat()),
+        }
+    }
+}
+
+/// The count, and with it the keys that the caller may see, if any were to be named.
+fn reply(ctx: &Ctx, count: u64, keys: Option<Vec<Box<[u8]>>>) {
+    let Some(mut keys) = keys else { return ctx.reply_count(count) };
+    let rights = ctx.rights();
+    keys.retain(|key| rights.allow(Right::Read, key));
+    ctx.reply_array(1 + keys.len());
+    ctx.reply_count(count);
+    keys.iter().for_each(|key| ctx.reply_bytes(key));
+}

@@ -1,0 +1,118 @@
+//! Clients that wait for their reply, while the server goes on.
+//!
+//! A client is blocked by its command and answered later, from wherever its reply came to be. Until then it may go by itself:
+//! disconnected, killed, unblocked by `CLIENT UNBLOCK` or by a change of role. Each way leads to [`Kind::gone`], once, so that
+//! nothing is kept for a client that is no more.
+//!
+//! Times are ours, not the server's: in its own a client that is answered in the moment of its timeout gets no reply at all.
+
+use std::ffi::{c_int, c_void};
+
+use expcache_core::Result;
+use redis_module::raw;
+
+use super::api::api;
+use super::context::{Args, Ctx};
+use super::{guard, reply, state};
+
+/// A client that waits. Never one that went.
+pub type Waiter = u64;
+
+/// What a client waits for.
+pub struct Kind {
+    /// It went by itself.
+    pub gone: fn(Waiter),
+    /// What it is told when `CLIENT UNBLOCK` ends its waiting; without it, that command does not apply.
+    pub unblocked: Option<fn(&Ctx)>,
+}
+
+type Reply = Box<dyn FnOnce(&Ctx, Args<'_>) -> Result<()>>;
+
+impl Ctx {
+    /// May this client be made to wait? Not in a transaction or a script, and nobody who brings what others decided.
+    pub fn may_block(&self) -> bool {
+        const NEVER: u32 = raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
+            | raw::REDISMODULE_CTX_FLAGS_MULTI
+            | raw::REDISMODULE_CTX_FLAGS_LUA
+            | raw::REDISMODULE_CTX_FLAGS_REPLICATED
+            | raw::REDISMODULE_CTX_FLAGS_LOADING;
+        !self.has_flag(NEVER)
+    }
+
+    /// Has the client wait until it is answered. Only if it [may be made to](Ctx::may_block).
+    pub fn block(&self, kind: &'static Kind) -> Waiter {
+        let unblocked: raw::RedisModuleCmdFunc = if kind.unblocked.is_some() { Some(on_unblocked) } else { None };
+        // SAFETY: the context is that of a command; the callbacks live as long as the module.
+        let waiter = unsafe {
+            let client = api!(RedisModule_BlockClient)(self.raw(), Some(on_answered), unblocked, Some(free_reply), 0);
+            api!(RedisModule_SetDisconnectCallback)(client, Some(on_gone));
+            client as Waiter
+        };
+        state::with(|s| s.waiters.insert(waiter, kind));
+        waiter
+    }
+}
+
+/// Answers a client: `reply` is called with its command's arguments when the server comes to it, unless the client goes first.
+pub fn answer(waiter: Waiter, reply: impl FnOnce(&Ctx, Args<'_>) -> Result<()> + 'static) {
+    if state::with(|s| s.waiters.remove(&waiter)).is_some() {
+        let reply: Box<Option<Reply>> = Box::new(Some(Box::new(reply)));
+        unblock(waiter, Box::into_raw(reply).cast());
+    }
+}
+
+fn unblock(waiter: Waiter, reply: *mut c_void) {
+    // SAFETY: a waiter is a blocked client that nobody unblocked yet; the server hands the reply to `free_reply` at last.
+    unsafe { api!(RedisModule_UnblockClient)(waiter as *mut raw::RedisModuleBlockedClient, reply) };
+}
+
+unsafe extern "C" fn on_answered(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: context and arguments are live during the callback; the private data is what `answer` gave.
+    unsafe {
+        let (ctx, args) = (Ctx::new(ctx), Args::new(argv, argc, 1));
+        let data = api!(RedisModule_GetBlockedClientPrivateData)(ctx.raw()).cast::<Option<Reply>>();
+        reply(&ctx, || match data.as_mut().and_then(Option::take) {
+            Some(reply) => reply(&ctx, args),
+            None => Ok(()),
+        });
+    }
+    raw::REDISMODULE_OK as c_int
+}
+
+unsafe extern "C" fn free_reply(_ctx: *mut raw::RedisModuleCtx, data: *mut c_void) {
+    // SAFETY: `answer` made it, and the server gives it up.
+    guard((), || drop(unsafe { Box::from_raw(data.cast::<Option<Reply>>()) }));
+}
+
+unsafe extern "C" fn on_gone(_ctx: *mut raw::RedisModuleCtx, client: *mut raw::RedisModuleBlockedClient) {
+    guard((), || {
+        forget(client as Waiter);
+    });
+}
+
+unsafe extern "C" fn on_unblocked(
+    ctx: *mut raw::RedisModuleCtx,
+    _argv: *mut *mut raw::RedisModuleString,
+    _argc: c_int,
+) -> c_int {
+    guard((), || {
+        // SAFETY: the context is live during the callback.
+        let (client, ctx) = unsafe { (api!(RedisModule_GetBlockedClientHandle)(ctx), Ctx::new(ctx)) };
+        if let Some(tell) = forget(client as Waiter).and_then(|kind| kind.unblocked) {
+            tell(&ctx);
+        }
+    });
+    raw::REDISMODULE_OK as c_int
+}
+
+/// A client went by itself. The server wants to be told that it may free what it keeps of it.
+fn forget(waiter: Waiter) -> Option<&'static Kind> {
+    let kind = state::with(|s| s.waiters.remove(&waiter))?;
+    (kind.gone)(waiter);
+    unblock(waiter, std::ptr::null_mut());
+    Some(kind)
+}

@@ -1,0 +1,317 @@
+//! Leases in the server: whom they may be given to, when waiting clients are answered, and the timer that ends what is over.
+//!
+//! Leases are in memory, and a master's only. A client that waits is blocked (see [`super::blocked`]) and known to the leases of its
+//! database by the same number; whatever ends its waiting goes through [`Ends`], which answers it by running its `FETCH` again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::c_void;
+
+use expcache_core::Result;
+use expcache_core::lease::{Asked, Leases, Subject, Token, Woken};
+use expcache_core::selector::Selector;
+use redis_module::raw;
+
+use super::api::api;
+use super::blocked::{self, Kind, Waiter};
+use super::context::Ctx;
+use super::guard;
+use super::state::{self, State};
+use crate::command::fetch;
+
+/// What a reader is told of a key's lease.
+#[derive(Clone, Copy, Default)]
+pub struct Offer {
+    /// It is the reader's.
+    pub lease: Option<Token>,
+    /// Another client holds it, for so many ms at most.
+    pub held_ms: Option<u64>,
+}
+
+/// Clients that wait: until when, and for a key of which database.
+#[derive(Default)]
+pub struct Waits {
+    by_time: BTreeSet<(u64, Waiter)>,
+    of: HashMap<Waiter, (u64, i32)>,
+}
+
+impl Waits {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    fn insert(&mut self, waiter: Waiter, until_ms: u64, db: i32) {
+        self.by_time.insert((until_ms, waiter));
+        self.of.insert(waiter, (until_ms, db));
+    }
+
+    fn remove(&mut self, waiter: Waiter) -> Option<i32> {
+        let (until_ms, db) = self.of.remove(&waiter)?;
+        self.by_time.remove(&(until_ms, waiter));
+        Some(db)
+    }
+}
+
+/// The timer, and when it is due, unix ms.
+pub struct Timer {
+    id: raw::RedisModuleTimerID,
+    due_ms: u64,
+}
+
+static WAITING: Kind = Kind { gone, unblocked: Some(fetch::unblocked) };
+
+impl Ctx {
+    /// May leases be given out here? Not on a replica, in a transaction or in a script.
+    fn may_lease(&self) -> bool {
+        self.may_block() && self.is_master()
+    }
+}
+
+/// Waiters whose lease ended, and what each is told. They are answered once the state is no longer borrowed.
+#[must_use]
+struct Ends(Vec<Woken>);
+
+impl Ends {
+    fn with_value(waiters: Vec<Waiter>) -> Self {
+        Self(waiters.into_iter().map(|waiter| Woken { waiter, lease: None }).collect())
+    }
+
+    fn answer(self, ctx: &Ctx) {
+        for Woken { waiter, lease } in self.0 {
+            state::with(|s| s.waits.remove(waiter));
+            blocked::answer(waiter, move |ctx, args| fetch::answer(ctx, args, lease));
+        }
+        set_timer(ctx);
+    }
+}
+
+/// A new token: 128 bits from the server's generator, which is seeded by the system's and cryptographically strong.
+fn new_token() -> Token {
+    let mut bytes = [0; 16];
+    // SAFETY: writes so many bytes; calls nobody back.
+    unsafe { api!(RedisModule_GetRandomBytes)(bytes.as_mut_ptr(), bytes.len()) };
+    Token(u128::from_le_bytes(bytes))
+}
+
+// ---- readers ----
+
+/// Says who holds the lease of a key of the selected database; gives it to a reader who asks for it, for `wanted_ms`, if nobody
+/// does.
+pub fn offer(ctx: &Ctx, key: &[u8], wanted_ms: Option<u64>) -> Offer {
+    let db = ctx.db();
+    let Some(wanted_ms) = wanted_ms.filter(|_| ctx.may_lease()) else {
+        let held_ms = state::with(|s| {
+            let now_ms = s.steady_ms();
+            s.leases(db).and_then(|leases| leases.held_ms(key, now_ms))
+        });
+        return Offer { lease: None, held_ms };
+    };
+    let token = new_token();
+    let asked = state::with(|s| {
+        let (now_ms, limit) = (s.steady_ms(), s.config.max_leases);
+        s.leases_mut(db).map_or(Asked::Full, |leases| leases.ask(key, now_ms, wanted_ms, token, limit))
+    });
+    match asked {
+        Asked::Granted => {
+            set_timer(ctx);
+            Offer { lease: Some(token), held_ms: None }
+        }
+        Asked::Held { left_ms } => Offer { lease: None, held_ms: Some(left_ms) },
+        Asked::BackingOff { .. } | Asked::Full => Offer::default(),
+    }
+}
+
+/// Has the client wait for what becomes of a key's lease, for `wait_ms` at most. `false` if it may not.
+pub fn wait(ctx: &Ctx, key: &[u8], wanted_ms: Option<u64>, wait_ms: u64) -> bool {
+    let db = ctx.db();
+    if !ctx.may_lease() || state::with(|s| s.waits.len() >= s.config.max_waiters) {
+        return false;
+    }
+    let waiter = ctx.block(&WAITING);
+    let waits = state::with(|s| {
+        let until_ms = s.steady_ms().saturating_add(wait_ms);
+        let waits = s.leases_mut(db).is_some_and(|leases| leases.wait(key, waiter, wanted_ms));
+        if waits {
+            s.waits.insert(waiter, until_ms, db);
+        }
+        waits
+    });
+    if waits {
+        set_timer(ctx);
+    } else {
+        blocked::answer(waiter, |ctx, args| fetch::answer(ctx, args, None));
+    }
+    true
+}
+
+/// A client stopped waiting by itself.
+fn gone(waiter: Waiter) {
+    state::with(|s| s.leave(waiter));
+}
+
+impl State {
+    fn leave(&mut self, waiter: Waiter) {
+        if let Some(db) = self.waits.remove(waiter)
+            && let Some(leases) = self.leases_mut(db)
+        {
+            leases.leave(waiter);
+        }
+    }
+}
+
+// ---- holders ----
+
+/// For how long the holder of `token` has been producing a key, in ms.
+pub fn production_ms(ctx: &Ctx, key: &[u8], token: Token) -> Result<u64> {
+    let db = ctx.db();
+    state::with(|s| {
+        let now_ms = s.steady_ms();
+        s.leases(db).and_then(|leases| leases.production_ms(key, token, now_ms))
+    })
+    .ok_or(expcache_core::Error::LeaseLost)
+}
+
+/// May the holder of `token` store this? If it was invalidated since, the lease ends.
+pub fn check(ctx: &Ctx, token: Token, subject: &Subject<'_>) -> Result<()> {
+    let db = ctx.db();
+    let allowed = state::with(|s| {
+        let now_ms = s.steady_ms();
+        let lost = Err(expcache_core::Error::LeaseLost);
+        s.leases(db).map_or(lost, |leases| leases.check(subject.key, token, now_ms, subject))
+    });
+    if allowed == Err(expcache_core::Error::Fenced) {
+        lost(ctx, db, subject.key);
+    }
+    allowed
+}
+
+/// The holder needs the lease for `duration_ms` from now on. Is it the holder?
+pub fn renew(ctx: &Ctx, key: &[u8], token: Token, duration_ms: u64) -> bool {
+    let db = ctx.db();
+    let renewed = state::with(|s| {
+        let now_ms = s.steady_ms();
+        s.leases_mut(db).is_some_and(|leases| leases.renew(key, token, now_ms, duration_ms))
+    });
+    set_timer(ctx);
+    renewed
+}
+
+/// The holder gives up, and nobody gets a lease for `backoff_ms`. Was it the holder?
+pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64) -> bool {
+    let db = ctx.db();
+    let woken = state::with(|s| {
+        let now_ms = s.steady_ms();
+        s.leases_mut(db)?.release(key, token, now_ms, backoff_ms, &mut new_token)
+    });
+    let released = woken.is_some();
+    Ends(woken.unwrap_or_default()).answer(ctx);
+    released
+}
+
+// ---- what happens to keys ----
+
+/// A key was stored, with a lease or without: whoever waits is answered with what is there.
+pub fn stored(ctx: &Ctx, db: i32, key: &[u8], token: Option<Token>) {
+    let waiters = state::with(|s| {
+        let now_ms = s.steady_ms();
+        // Mostly there is no lease at all.
+        let leases = s.leases_mut(db).filter(|leases| !leases.is_empty())?;
+        let stored = token.and_then(|token| leases.finish(key, token, now_ms));
+        Some(stored.map_or_else(|| leases.superseded(key), |stored| stored.waiters))
+    });
+    if let Some(waiters) = waiters.filter(|waiters| !waiters.is_empty()) {
+        Ends::with_value(waiters).answer(ctx);
+    }
+}
+
+/// A key was deleted, or its next value refused: the lease is over.
+pub fn lost(ctx: &Ctx, db: i32, key: &[u8]) {
+    let woken = state::with(|s| {
+        let now_ms = s.steady_ms();
+        let leases = s.leases_mut(db).filter(|leases| !leases.is_empty())?;
+        Some(leases.lost(key, now_ms, &mut new_token))
+    });
+    if let Some(woken) = woken.filter(|woken| !woken.is_empty()) {
+        Ends(woken).answer(ctx);
+    }
+}
+
+/// Entries of a database were invalidated: what is being produced since before and would have been among them is not to be
+/// stored.
+pub fn fence(s: &mut State, db: i32, selector: &Selector) {
+    let bound = s.config.max_fences;
+    let Some(leases) = s.leases_mut(db) else { return };
+    match selector.only_any() {
+        _ if leases.is_empty() => (),
+        Some(tags) => leases.fence_tags(tags.iter().map(AsRef::as_ref), bound),
+        None if selector.clauses.is_empty() => leases.fence_all(),
+        None => leases.fence(selector.clone(), bound),
+    }
+}
+
+/// All leases of a database end, or all there are.
+pub fn flush(ctx: &Ctx, db: Option<i32>) {
+    let waiters = state::with(|s| match db {
+        Some(db) => s.leases_mut(db).map(Leases::flush).unwrap_or_default(),
+        None => s.all_leases_mut().flat_map(Leases::flush).collect(),
+    });
+    if !waiters.is_empty() {
+        Ends::with_value(waiters).answer(ctx);
+    }
+}
+
+// ---- time ----
+
+/// Sees to it that the timer is set for what is over next.
+fn set_timer(ctx: &Ctx) {
+    let (now_ms, next_ms, set) = state::with(|s| {
+        let waits = s.waits.by_time.first().map(|(until_ms, _)| *until_ms);
+        let next_ms = s.all_leases_mut().filter_map(|leases| leases.next_deadline()).chain(waits).min();
+        (s.steady_ms(), next_ms, s.lease_timer.as_ref().map(|timer| (timer.id, timer.due_ms)))
+    });
+    let Some(due_ms) = next_ms else { return };
+    // SAFETY: the context is live; the callback lives as long as the module; a timer is stopped before it fired.
+    unsafe {
+        match set {
+            // It comes early enough, and looks again then.
+            Some((_, set_ms)) if set_ms <= due_ms => return,
+            Some((id, _)) => {
+                api!(RedisModule_StopTimer)(ctx.raw(), id, std::ptr::null_mut());
+            }
+            None => (),
+        }
+        let after_ms = i64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(i64::MAX);
+        let id = api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), std::ptr::null_mut());
+        state::with(|s| s.lease_timer = Some(Timer { id, due_ms }));
+    }
+}
+
+unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
+    guard((), || {
+        // SAFETY: live during the callback.
+        let ctx = unsafe { Ctx::new(ctx) };
+        let over = state::with(|s| {
+            s.lease_timer = None;
+            let now_ms = s.steady_ms();
+            let mut over = s.expire_leases(now_ms);
+            while let Some((_, waiter)) = s.waits.by_time.first().filter(|(until_ms, _)| *until_ms <= now_ms).copied() {
+                s.leave(waiter);
+                over.push(Woken { waiter, lease: None });
+            }
+            over
+        });
+        Ends(over).answer(&ctx);
+    });
+}
+
+impl State {
+    fn expire_leases(&mut self, now_ms: u64) -> Vec<Woken> {
+        let mut over = Vec::new();
+        for leases in self.all_leases_mut() {
+            while let Some(woken) = leases.expire(now_ms, &mut new_token) {
+                over.extend(woken);
+            }
+        }
+        over
+    }
+}

@@ -1,0 +1,112 @@
+//! The state's answers to selectors: which entries they mean, and what is done to these.
+
+use expcache_core::entry::Entry;
+use expcache_core::glob::Glob;
+use expcache_core::index::{Ids, Index, Verdict, WalkId};
+use expcache_core::selector::Selector;
+
+use super::leases;
+use super::state::State;
+
+impl State {
+    /// The entries of a database that a selector means, its patterns left aside.
+    pub fn select(&self, db: i32, selector: &Selector) -> Ids {
+        self.index(db).map_or_else(Ids::default, |index| index.select(selector, |name| self.types.id(name)))
+    }
+
+    /// Begins to look for the entries of a database that a selector with patterns means.
+    pub fn start_walk(&mut self, db: i32, selector: &Selector) -> WalkId {
+        let scope = self.select(db, selector);
+        self.change(db, |index| index.start_walk(selector.patterns(), scope)).unwrap_or_default()
+    }
+
+    /// Looks at some more names. Is that all? (It is, if the index is no more.)
+    pub fn walk(&mut self, walk: WalkId, steps: usize) -> bool {
+        self.change_walked(walk, |index| index.walk(walk, steps)).unwrap_or(true)
+    }
+
+    /// What was found, as things are now.
+    pub fn finish_walk(&mut self, walk: WalkId, selector: &Selector) -> Ids {
+        let named = self.change_walked(walk, |index| index.finish_walk(walk)).unwrap_or_default();
+        self.database_of(walk).map_or_else(Ids::default, |db| named.and(&self.select(db, selector)))
+    }
+
+    /// Nobody waits for it any longer.
+    pub fn cancel_walk(&mut self, walk: WalkId) {
+        self.change_walked(walk, |index| index.cancel_walk(walk));
+    }
+
+    /// The database whose names are walked over: after `SWAPDB` it is another.
+    pub fn database_of(&self, walk: WalkId) -> Option<i32> {
+        self.indexes().find(|(_, index)| index.number() == walk.index()).map(|(db, _)| db)
+    }
+
+    fn change_walked<R>(&mut self, walk: WalkId, work: impl FnOnce(&mut Index) -> R) -> Option<R> {
+        let db = self.database_of(walk)?;
+        self.change(db, work)
+    }
+
+    /// The names of some of these entries, up to `most`.
+    pub fn keys(&self, db: i32, ids: &Ids, most: usize) -> Vec<Box<[u8]>> {
+        let Some(index) = self.index(db) else { return Vec::new() };
+        ids.iter().filter_map(|id| index.key(id)).take(most).map(Into::into).collect()
+    }
+
+    /// A page of the keys of the entries that a selector means, and where the next begins.
+    pub fn scan(&self, db: i32, selector: &Selector, cursor: u32, steps: usize) -> (Vec<Box<[u8]>>, Option<u32>) {
+        let Some(index) = self.index(db) else { return (Vec::new(), None) };
+        let (ids, next) = index.scan(selector, |name| self.types.id(name), cursor, steps);
+        (ids.into_iter().filter_map(|id| index.key(id)).map(Into::into).collect(), next)
+    }
+
+    /// A page of the tags, each with how many entries it has, and where the next begins.
+    pub fn scan_tags(
+        &self,
+        db: i32,
+        glob: Option<&Glob>,
+        cursor: u32,
+        steps: usize,
+    ) -> (Vec<(Box<[u8]>, u64)>, Option<u32>) {
+        let Some(index) = self.index(db) else { return (Vec::new(), None) };
+        let (tags, next) = index.scan_tags(cursor, steps, glob);
+        (tags.into_iter().map(|(tag, entries)| (tag.into(), entries)).collect(), next)
+    }
+
+    // ---- invalidation ----
+
+    /// Those of these entries that are fresh at a moment, unix ms.
+    pub fn fresh(&self, db: i32, ids: &Ids, moment_ms: u64) -> Ids {
+        self.index(db).map_or_else(Ids::default, |index| index.fresh(ids, moment_ms))
+    }
+
+    /// Makes these entries dead, which are those that the selector means.
+    pub fn kill(&mut self, db: i32, selector: &Selector, ids: &Ids) {
+        leases::fence(self, db, selector);
+        self.change(db, |index| match selector.only_any() {
+            Some(tags) => index.invalidate_tags(tags.iter().map(AsRef::as_ref)),
+            None => index.kill(ids),
+        });
+    }
+
+    /// Makes these entries, which are fresh and those that the selector means, stale from a moment on, unix ms; those that
+    /// have no grace, dead.
+    pub fn soften(&mut self, db: i32, selector: &Selector, ids: &Ids, moment_ms: u64) {
+        leases::fence(self, db, selector);
+        let graces: Vec<u64> = self.types.iter().map(|(id, _)| self.types.policy(id).grace_ms).collect();
+        let grace_of = |type_id: u16| graces.get(usize::from(type_id)).copied().unwrap_or(0);
+        let by_type: Vec<_> = self.index(db).into_iter().flat_map(|index| index.by_type(ids)).collect();
+        self.change(db, |index| index.soften(ids, moment_ms, grace_of));
+        for (type_id, count) in by_type {
+            self.count(type_id, |counters| counters.invalidated += count);
+        }
+    }
+
+    /// Is an entry alive, dead, or made stale?
+    pub fn verdict(&self, db: i32, entry: &Entry) -> Verdict {
+        if entry.is_linked() {
+            self.index_of(db, entry).map_or(Verdict::Alive, |index| index.verdict(entry))
+        } else {
+            if entry.was_dead() { Verdict::Dead } else { Verdict::Alive }
+        }
+    }
+}

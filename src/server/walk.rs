@@ -1,0 +1,162 @@
+//! Entries found by their names, which no set tells: names are looked at in slices of bounded time, the asker waiting and
+//! nobody else. What was found is exact in the moment in which it is used, whatever came and went in between (the index sees
+//! to that).
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::time::{Duration, Instant};
+
+use expcache_core::Result;
+use expcache_core::index::{Ids, WalkId};
+use expcache_core::selector::Selector;
+use redis_module::raw;
+
+use super::api::api;
+use super::blocked::{self, Kind, Waiter};
+use super::context::Ctx;
+use super::{guard, state};
+
+/// How long others have the server to themselves between two slices, ms.
+const BETWEEN_SLICES_MS: i64 = 1;
+/// How long to wait while nothing may be written, ms.
+const WHILE_QUIET_MS: i64 = 20;
+/// How many names are looked at between two looks at the clock.
+const STEP: usize = 256;
+
+/// What is done with what was found, in one go; it says what to reply.
+type Then = Box<dyn FnOnce(&Ctx, &Ids) -> Answer>;
+/// Replies, to the client that asked.
+pub type Answer = Box<dyn FnOnce(&Ctx) -> Result<()>>;
+
+/// What is going to be done with what is found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing is written.
+    Read,
+    /// It is.
+    Write,
+}
+
+/// A client's search that goes on.
+pub struct Search {
+    waiter: Waiter,
+    walk: WalkId,
+    selector: Selector,
+    purpose: Purpose,
+    then: Then,
+}
+
+/// All of them, and whether their timer is set.
+#[derive(Default)]
+pub struct Searches {
+    waiting: VecDeque<Search>,
+    timer_is_set: bool,
+}
+
+static WAITING: Kind = Kind { gone: cancel, unblocked: None };
+
+/// Finds the entries of the selected database that a selector means and hands them to `then`.
+pub fn find(
+    ctx: &Ctx,
+    selector: Selector,
+    purpose: Purpose,
+    then: impl FnOnce(&Ctx, &Ids) -> Answer + 'static,
+) -> Result<()> {
+    let db = ctx.db();
+    if selector.patterns().next().is_none() {
+        let ids = state::with(|s| s.select(db, &selector));
+        return then(ctx, &ids)(ctx);
+    }
+    let (walk, slice) = state::with(|s| (s.start_walk(db, &selector), s.slice()));
+    let (start, may_block) = (Instant::now(), ctx.may_block());
+    while !state::with(|s| s.walk(walk, STEP)) {
+        if may_block && start.elapsed() > slice {
+            let waiter = ctx.block(&WAITING);
+            let search = Search { waiter, walk, selector, purpose, then: Box::new(then) };
+            state::with(|s| s.searches.waiting.push_back(search));
+            set_timer(ctx, BETWEEN_SLICES_MS);
+            return Ok(());
+        }
+    }
+    let ids = state::with(|s| s.finish_walk(walk, &selector));
+    then(ctx, &ids)(ctx)
+}
+
+/// Its client went.
+fn cancel(waiter: Waiter) {
+    state::with(|s| {
+        let at = s.searches.waiting.iter().position(|search| search.waiter == waiter);
+        if let Some(search) = at.and_then(|at| s.searches.waiting.remove(at)) {
+            s.cancel_walk(search.walk);
+        }
+    });
+}
+
+fn set_timer(ctx: &Ctx, after_ms: i64) {
+    let due = state::with(|s| {
+        let due = !s.searches.timer_is_set && !s.searches.waiting.is_empty();
+        s.searches.timer_is_set |= due;
+        due
+    });
+    if due {
+        // SAFETY: the context is live; the callback lives as long as the module.
+        unsafe { api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), std::ptr::null_mut()) };
+    }
+}
+
+unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
+    guard((), || {
+        // SAFETY: live during the callback.
+        let ctx = unsafe { Ctx::new(ctx) };
+        let slice = state::with(|s| {
+            s.searches.timer_is_set = false;
+            s.slice()
+        });
+        let quiet = ctx.must_keep_quiet();
+        let pause = if go_on(&ctx, slice, quiet) { BETWEEN_SLICES_MS } else { WHILE_QUIET_MS };
+        set_timer(&ctx, pause);
+    });
+}
+
+/// Goes on with the searches, in turn, for the length of a slice. `false` if all there are wait for the end of a pause.
+fn go_on(ctx: &Ctx, slice: Duration, quiet: bool) -> bool {
+    let start = Instant::now();
+    let mut held_back = 0;
+    while start.elapsed() < slice {
+        let Some((done, waits)) = state::with(|s| {
+            let (walk, writes) = {
+                let search = s.searches.waiting.front()?;
+                (search.walk, search.purpose == Purpose::Write)
+            };
+            let done = s.walk(walk, STEP);
+            Some((done, done && writes && quiet))
+        }) else {
+            return true;
+        };
+        if done && !waits {
+            finish(ctx);
+            continue;
+        }
+        held_back += usize::from(waits);
+        state::with(|s| s.searches.waiting.rotate_left(1));
+        if held_back > state::with(|s| s.searches.waiting.len()) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Uses what the first search found, and answers its client.
+fn finish(ctx: &Ctx) {
+    let found = state::with(|s| {
+        let search = s.searches.waiting.pop_front()?;
+        let db = s.database_of(search.walk);
+        let ids = s.finish_walk(search.walk, &search.selector);
+        Some((search, db, ids))
+    });
+    let Some((search, db, ids)) = found else { return };
+    // Without a database its index was flushed with it, and nothing was found.
+    ctx.select(db.unwrap_or(0));
+    let answer = (search.then)(ctx, &ids);
+    blocked::answer(search.waiter, move |ctx, _args| answer(ctx));
+}
