@@ -39,6 +39,11 @@ const ENCODING_VERSION: u8 = 1;
 /// From this size on an entry keeps its MD5 once it was asked for; below, computing it again is as fast as finding it.
 const KEEP_ETAG_FROM: usize = 192;
 
+/// Moments, lifetimes and graces of soft invalidations are less than these, in ms: the years 10889, 36 and 36.
+const MOMENTS: u64 = 1 << 48;
+const LIFETIMES: u64 = 1 << 40;
+const GRACES: u64 = 1 << 40;
+
 const FLAG_LINKED: u8 = 1;
 const FLAG_DEAD: u8 = 2;
 const FLAG_EXTRAS: u8 = 4;
@@ -123,6 +128,36 @@ pub struct Names {
     pub type_name: Box<[u8]>,
     /// Its tags, none twice.
     pub tags: Vec<Box<[u8]>>,
+    /// Was it softly invalidated, and its key's expiry does not say so yet?
+    pub soft: Option<Soft>,
+}
+
+/// A soft invalidation: the entry is stale from that moment on, for that grace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Soft {
+    /// When it was invalidated, unix ms.
+    pub moment_ms: u64,
+    /// How long it stays servable as stale after that, in ms.
+    pub grace_ms: u64,
+}
+
+impl Soft {
+    /// When it is gone, unix ms.
+    pub fn end_ms(self) -> u64 {
+        self.moment_ms + self.grace_ms
+    }
+}
+
+/// What invalidations made of an entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: its key's expiry decides.
+    #[default]
+    Alive,
+    /// Gone, though its key is not reclaimed yet.
+    Dead,
+    /// Stale, though its key's expiry does not say so yet.
+    Soft(Soft),
 }
 
 /// What an entry may have besides its payload, tags and type.
@@ -355,12 +390,12 @@ impl Entry {
 
     /// What a server keeps of it on disk and sends to replicas besides the payload: versioned, self-contained, without a
     /// clock or a counter.
-    pub fn encode(&self, type_name: &[u8], tags: &[&[u8]], dead: bool) -> Vec<u8> {
+    pub fn encode(&self, type_name: &[u8], tags: &[&[u8]], verdict: Verdict) -> Vec<u8> {
         let extras = self.extras();
         let names_len: usize = tags.iter().map(|tag| 2 + tag.len()).sum();
-        let mut w = Writer(Vec::with_capacity(24 + type_name.len() + names_len + extras.encoded_len(true)));
+        let mut w = Writer(Vec::with_capacity(40 + type_name.len() + names_len + extras.encoded_len(true)));
         w.u8(ENCODING_VERSION);
-        w.u8(u8::from(dead));
+        verdict.encode(&mut w);
         w.u64(self.created_ms());
         w.u64(self.lifetime_ms());
         w.short_bytes(type_name);
@@ -380,21 +415,18 @@ impl Entry {
         if r.u8()? != ENCODING_VERSION {
             return None;
         }
-        let dead = match r.u8()? {
-            0 => false,
-            1 => true,
-            _ => return None,
-        };
+        let verdict = Verdict::decode(&mut r)?;
         let (created_ms, lifetime_ms) = (r.u64()?, r.u64()?);
-        if created_ms >= 1 << 48 || lifetime_ms >= 1 << 40 {
+        if created_ms >= MOMENTS || lifetime_ms >= LIFETIMES {
             return None;
         }
-        let names = Names { type_name: read_name(&mut r)?.into(), tags: read_tags(&mut r)? };
+        let soft = if let Verdict::Soft(soft) = verdict { Some(soft) } else { None };
+        let names = Names { type_name: read_name(&mut r)?.into(), tags: read_tags(&mut r)?, soft };
         let extras = if r.is_empty() { Extras::default() } else { Extras::decode(&mut r)? };
         if !r.is_empty() || extras.meta.is_some_and(|m| crate::key::validate_meta(m).is_err()) {
             return None;
         }
-        Self::new_loose(&Content { created_ms, lifetime_ms, extras, payload }, names, dead)
+        Self::new_loose(&Content { created_ms, lifetime_ms, extras, payload }, names, verdict == Verdict::Dead)
     }
 
     /// A copy with its own names, for another key. Nobody has used it yet.
@@ -406,6 +438,20 @@ impl Entry {
             payload: self.payload(),
         };
         Self::new_loose(&content, names, dead)
+    }
+
+    /// A copy with another grace, for the same place: its uses go on being counted.
+    pub fn with_grace(&self, grace_ms: u64) -> Option<Box<Self>> {
+        let content = Content {
+            created_ms: self.created_ms(),
+            lifetime_ms: self.lifetime_ms(),
+            extras: Extras { grace_ms, ..self.extras() },
+            payload: self.payload(),
+        };
+        let mut copy = Self::new(&content, self.tag_count())?;
+        copy.hits = self.hits;
+        copy.touch(self.touched_us());
+        Some(copy)
     }
 
     pub(crate) fn set_tag_id(&mut self, at: usize, id: u32) {
@@ -509,6 +555,38 @@ impl Entry {
         }
         let numbers = (has & HAS_NUMBERS).count_ones() as usize;
         extras.get_mut(1 + numbers * 8..1 + numbers * 8 + size_of::<Etag>())
+    }
+}
+
+const ALIVE: u8 = 0;
+const DEAD: u8 = 1;
+const SOFT: u8 = 2;
+
+/// One byte, and after that of a soft invalidation its moment and its grace.
+impl Verdict {
+    fn encode(self, w: &mut Writer) {
+        match self {
+            Self::Alive => w.u8(ALIVE),
+            Self::Dead => w.u8(DEAD),
+            Self::Soft(Soft { moment_ms, grace_ms }) => {
+                w.u8(SOFT);
+                w.u64(moment_ms.min(MOMENTS - 1));
+                w.u64(grace_ms.clamp(1, GRACES - 1));
+            }
+        }
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Option<Self> {
+        match r.u8()? {
+            ALIVE => Some(Self::Alive),
+            DEAD => Some(Self::Dead),
+            SOFT => {
+                let (moment_ms, grace_ms) = (r.u64()?, r.u64()?);
+                let bounded = moment_ms < MOMENTS && (1..GRACES).contains(&grace_ms);
+                bounded.then_some(Self::Soft(Soft { moment_ms, grace_ms }))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -627,7 +705,11 @@ mod tests {
     use super::*;
 
     fn names(tags: &[&str]) -> Names {
-        Names { type_name: b"trips".as_slice().into(), tags: tags.iter().map(|t| t.as_bytes().into()).collect() }
+        Names {
+            type_name: b"trips".as_slice().into(),
+            tags: tags.iter().map(|t| t.as_bytes().into()).collect(),
+            soft: None,
+        }
     }
 
     fn full(payload: &[u8]) -> Content<'_> {
@@ -694,7 +776,7 @@ mod tests {
     fn encoding_round_trips_and_refuses_everything_else() {
         let mut entry = Entry::new_loose(&full(&[1; 300]), names(&["a", "bb"]), false).unwrap();
         entry.etag();
-        let bytes = entry.encode(b"trips", &[b"a", b"bb"], true);
+        let bytes = entry.encode(b"trips", &[b"a", b"bb"], Verdict::Dead);
         let back = Entry::decode(&bytes, &[1; 300]).unwrap();
         assert_eq!(back.extras(), entry.extras());
         assert_eq!(back.names(), Some(&names(&["a", "bb"])));
@@ -705,7 +787,7 @@ mod tests {
                 assert_eq!(short.extras(), Extras::default());
             }
         }
-        for (at, value) in [(0, 2), (1, 2), (bytes.len() - 1, b'x')] {
+        for (at, value) in [(0, 2), (1, 3), (bytes.len() - 1, b'x')] {
             let mut wrong = bytes.clone();
             wrong[at] = value;
             assert!(Entry::decode(&wrong, &[]).is_none(), "byte {at}");
@@ -715,10 +797,32 @@ mod tests {
     }
 
     #[test]
+    fn a_soft_invalidation_travels_within_its_bounds() {
+        let entry = Entry::new(&Content::default(), 0).unwrap();
+        let encode = |moment_ms, grace_ms| entry.encode(b"t", &[], Verdict::Soft(Soft { moment_ms, grace_ms }));
+        let decoded =
+            |bytes: &[u8]| Entry::decode(bytes, b"").map(|entry| (entry.names().unwrap().soft, entry.was_dead()));
+        let soft = |moment_ms, grace_ms| Some((Some(Soft { moment_ms, grace_ms }), false));
+        assert_eq!(decoded(&encode(1_700_000_000_123, 60_000)), soft(1_700_000_000_123, 60_000));
+        assert_eq!(decoded(&encode(u64::MAX, u64::MAX)), soft(MOMENTS - 1, GRACES - 1));
+        assert_eq!(decoded(&encode(0, 0)), soft(0, 1));
+        for (at, value) in [(8, 1), (14, 1), (15, 1)] {
+            let mut wrong = encode(0, 1);
+            wrong[at] = value;
+            assert_eq!(decoded(&wrong).is_none(), at != 14, "byte {at}");
+        }
+        let mut without_grace = encode(0, 1);
+        without_grace[10] = 0;
+        assert_eq!(decoded(&without_grace), None);
+        assert_eq!(decoded(&entry.encode(b"t", &[], Verdict::Dead)), Some((None, true)));
+        assert_eq!(decoded(&entry.encode(b"t", &[], Verdict::Alive)), Some((None, false)));
+    }
+
+    #[test]
     fn a_tag_twice_or_too_many_tags_are_refused() {
         let entry = Entry::new(&Content::default(), 2).unwrap();
-        assert!(Entry::decode(&entry.encode(b"t", &[b"a", b"a"], false), &[]).is_none());
-        assert!(Entry::decode(&entry.encode(b"", &[b"a", b"b"], false), &[]).is_none());
+        assert!(Entry::decode(&entry.encode(b"t", &[b"a", b"a"], Verdict::Alive), &[]).is_none());
+        assert!(Entry::decode(&entry.encode(b"", &[b"a", b"b"], Verdict::Alive), &[]).is_none());
         assert!(Entry::new(&Content::default(), MAX_TAGS + 1).is_none());
     }
 

@@ -2,6 +2,7 @@
 
 use expcache_core::Result;
 use expcache_core::index::Walked;
+use expcache_core::policy::fresh_until_ms;
 
 use crate::server::context::{Args, Ctx};
 use crate::server::key::Found;
@@ -14,11 +15,15 @@ pub fn check(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
     let mut db = 0;
     while ctx.select(db) {
         let mut walked = Walked::default();
-        ctx.scan(|key, found| {
+        ctx.scan(|key, found, expire_at_ms| {
             if let Found::Entry(entry) = found {
                 walked.count(entry);
+                let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
                 state::with(|s| match s.index(db) {
-                    Some(index) => index.check_entry(entry, key, &mut |text| said.push(format!("db {db}: {text}"))),
+                    Some(index) => {
+                        let say = &mut |text| said.push(format!("db {db}: {text}"));
+                        index.check_entry(entry, key, fresh_until_ms, say);
+                    }
                     None => said.push(format!("db {db}: there are entries and no index")),
                 });
             }

@@ -1,7 +1,6 @@
 //! A look at an entry: is it there, is it fresh, and what a hit does to it.
 
-use expcache_core::entry::Entry;
-use expcache_core::index::Verdict;
+use expcache_core::entry::{Entry, Verdict};
 use expcache_core::policy::fresh_left_ms;
 use expcache_core::{Error, Result};
 
@@ -57,6 +56,11 @@ impl<'k> Look<'k> {
     /// Is it fresh?
     pub fn is_fresh(&self) -> bool {
         self.fresh_left_ms.is_none_or(|left| left > 0)
+    }
+
+    /// When its freshness ends, unix ms; `None`: never.
+    pub fn fresh_until_ms(&self) -> Option<i64> {
+        self.fresh_left_ms.map(|left| left + (self.now_us / 1000).cast_signed())
     }
 
     /// How long ago it was stored, in ms.

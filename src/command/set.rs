@@ -3,7 +3,8 @@
 //! Storing has two steps. Planning looks at the request, the type's policy and what is there, and may refuse: nothing has
 //! changed then. Committing fails only when a database has four billion entries. `MSET` plans for all its keys before it commits any.
 
-use expcache_core::entry::{Content, Entry, Etag, Extras, MAX_PAYLOAD, etag_of};
+use expcache_core::entry::{Content, Entry, Etag, Extras, MAX_PAYLOAD, Verdict, etag_of};
+use expcache_core::index::Arrival;
 use expcache_core::key::validate_meta;
 use expcache_core::lease::{Subject, Token};
 use expcache_core::policy::{Freshness, Life, Moment, Policy, fresh_until_ms};
@@ -12,6 +13,7 @@ use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result, units};
 
 use super::evict::make_room;
+use super::look::{Dated, Look};
 use super::parse::{self, Tags, is, once};
 use super::types::replicate_policy;
 use crate::server::context::{Arg, Args, Ctx, EventClass};
@@ -180,19 +182,11 @@ struct Present {
 
 impl Present {
     fn look(ctx: &Ctx, key: &mut Key<'_>, wants: &Options<'_>) -> Result<Self> {
-        let (grace_ms, etag) = match key.found() {
-            Found::Missing => return Ok(Self::default()),
-            Found::Foreign => return Err(Error::WrongType),
-            Found::Entry(entry) => {
-                if state::with(|s| s.is_dead(ctx.db(), entry)) {
-                    return Ok(Self::default());
-                }
-                let etag = matches!(wants.condition, Some(Condition::IfMatch(Some(_)))).then(|| entry.etag());
-                (entry.grace_ms(), etag)
-            }
-        };
         let keep = matches!(wants.freshness, Some(Wish::Keep));
-        let fresh_until_ms = keep.then(|| fresh_until_ms(key.expire_at_ms(), grace_ms));
+        let dated = if keep { Dated::Always } else { Dated::IfItDecides };
+        let Some(look) = Look::at(ctx, key, dated)? else { return Ok(Self::default()) };
+        let fresh_until_ms = keep.then(|| look.fresh_until_ms());
+        let etag = matches!(wants.condition, Some(Condition::IfMatch(Some(_)))).then(|| look.entry.etag());
         Ok(Self { exists: true, etag, fresh_until_ms })
     }
 
@@ -288,9 +282,10 @@ impl Plan {
             ctx.unlink(name);
             return Ok(());
         }
-        let cost_ms = entry.extras().cost_ms;
+        let cost_ms = entry.cost_ms();
+        let fresh_until_ms = fresh_until_ms(life.expire_at_ms, life.grace_ms);
         let metadata = if ctx.is_heard() { Some(encode(&entry, type_id, tags)) } else { None };
-        put(ctx, &mut key, entry, type_id, tags, life.expire_at_ms)?;
+        put(ctx, &mut key, entry, Arrival { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
         drop(key);
         match metadata {
             Some(metadata) => ctx.replicate_entry(name, life.expire_at_ms.unwrap_or(-1), &metadata, payload),
@@ -312,7 +307,7 @@ fn has_ended(ctx: &Ctx, now_ms: u64, expire_at_ms: Option<i64>) -> bool {
 
 /// The metadata as replicas and the append-only file get it.
 fn encode(entry: &Entry, type_id: u16, tags: &[&[u8]]) -> Vec<u8> {
-    state::with(|s| entry.encode(&s.types.get(type_id).name, tags, false))
+    state::with(|s| entry.encode(&s.types.get(type_id).name, tags, Verdict::Alive))
 }
 
 /// Puts an entry into index and keyspace, over whatever entry is there.
@@ -320,14 +315,14 @@ fn put(
     ctx: &Ctx,
     key: &mut Key<'_>,
     mut entry: Box<Entry>,
-    type_id: u16,
+    arrival: Arrival,
     tags: &[&[u8]],
     expire_at_ms: Option<i64>,
 ) -> Result<()> {
     let (db, name) = (ctx.db(), key.name().bytes());
     let (replaces, linked) = match key.found() {
-        Found::Entry(old) => (true, state::with(|s| s.relink(db, name, old, &mut entry, type_id, tags))),
-        Found::Missing | Found::Foreign => (false, state::with(|s| s.link(db, name, &mut entry, type_id, tags))),
+        Found::Entry(old) => (true, state::with(|s| s.relink(db, name, old, &mut entry, arrival, tags))),
+        Found::Missing | Found::Foreign => (false, state::with(|s| s.link(db, name, &mut entry, arrival, tags))),
     };
     if !linked {
         return Err(Error::invalid("the index is full"));
@@ -434,7 +429,7 @@ pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     if matches!(key.found(), Found::Foreign) {
         return Err(Error::WrongType);
     }
-    let dead = entry.was_dead();
+    let is_marked = state::with(|s| s.verdict(ctx.db(), &entry)) != Verdict::Alive;
     let now_us = state::with(|s| s.now_us());
     if ctx.decides() {
         distrust(&mut entry, now_us / 1000)?;
@@ -447,12 +442,14 @@ pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         let names = entry.take_names();
         let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
         let type_id = state::with(|s| s.types.know(&names.type_name)).unwrap_or(DEFAULT_TYPE);
-        put(ctx, &mut key, entry, type_id, &tags, expire_at_ms)?;
+        let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
+        let arrival = Arrival { type_id, fresh_until_ms, soft: names.soft };
+        put(ctx, &mut key, entry, arrival, &tags, expire_at_ms)?;
         drop(key);
         ctx.replicate_verbatim();
         leases::stored(ctx, ctx.db(), name.bytes(), None);
         announce(ctx, name);
-        if dead {
+        if is_marked {
             reclaim::schedule(ctx);
         }
     }

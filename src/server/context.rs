@@ -3,11 +3,12 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::marker::PhantomData;
 
+use expcache_core::index::Mark;
 use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::key::{Found, Key, Mode, found};
+use super::key::{Found, Key, Mode, expire_at_ms, found};
 use super::state;
 
 /// A call in progress, on the main thread: a command, an event or a timer.
@@ -136,6 +137,11 @@ impl Ctx {
             && flags & (raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING) == 0
     }
 
+    /// Is the server loading its data, and the command part of that?
+    pub fn is_loading(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_LOADING)
+    }
+
     /// Is this server a master?
     pub fn is_master(&self) -> bool {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER)
@@ -168,9 +174,10 @@ impl Ctx {
         Key::open(self, name, mode)
     }
 
-    /// Shows every key of the selected database, expired ones that are still there included. `show` must not call the server.
-    pub fn scan(&self, mut show: impl FnMut(&[u8], Found<'_>)) {
-        unsafe extern "C" fn visit<F: FnMut(&[u8], Found<'_>)>(
+    /// Shows every key of the selected database, expired ones that are still there included, with when the server expires
+    /// it. `show` must not call the server.
+    pub fn scan(&self, mut show: impl FnMut(&[u8], Found<'_>, Option<i64>)) {
+        unsafe extern "C" fn visit<F: FnMut(&[u8], Found<'_>, Option<i64>)>(
             _ctx: *mut raw::RedisModuleCtx,
             name: *mut raw::RedisModuleString,
             key: *mut raw::RedisModuleKey,
@@ -178,10 +185,10 @@ impl Ctx {
         ) {
             super::guard((), || {
                 // SAFETY: `data` is the closure that `scan` lent; name and key are live during the callback.
-                unsafe { (*data.cast::<F>())(Arg::new(name).bytes(), found(key)) }
+                unsafe { (*data.cast::<F>())(Arg::new(name).bytes(), found(key), expire_at_ms(key)) }
             });
         }
-        fn callback<F: FnMut(&[u8], Found<'_>)>(_of: &F) -> raw::RedisModuleScanCB {
+        fn callback<F: FnMut(&[u8], Found<'_>, Option<i64>)>(_of: &F) -> raw::RedisModuleScanCB {
             Some(visit::<F>)
         }
         let callback = callback(&show);
@@ -290,7 +297,13 @@ impl Ctx {
 
     /// Puts a key's expiry off and tells replicas. Who watches or tracks the key is not told: its value is the same.
     pub fn expire_at(&self, name: Arg<'_>, moment_ms: i64) {
-        self.open(name, Mode::Write).set_expire_at_ms(Some(moment_ms));
+        let mut key = self.open(name, Mode::Write);
+        key.set_expire_at_ms(Some(moment_ms));
+        let db = key.db();
+        if let Found::Entry(entry) = key.found() {
+            state::with(|s| s.redate(db, entry, Some(moment_ms), Mark::Over));
+        }
+        drop(key);
         // SAFETY: the variable arguments are the string and the number that the format says.
         unsafe { api!(RedisModule_Replicate)(self.0, c"PEXPIREAT".as_ptr(), c"sl".as_ptr(), name.raw(), moment_ms) };
     }

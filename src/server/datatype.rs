@@ -114,7 +114,7 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
 pub fn metadata(s: &state::State, db: i32, entry: &Entry) -> Vec<u8> {
     let names = s.names(db, entry);
     let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
-    entry.encode(&names.type_name, &tags, s.is_dead(db, entry))
+    entry.encode(&names.type_name, &tags, s.verdict(db, entry))
 }
 
 /// Policies are saved once, before the keys. Servers from 7.2 on save nothing where we write nothing, so what has only the

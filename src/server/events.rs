@@ -16,6 +16,8 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
+use expcache_core::entry::Verdict;
+use expcache_core::index::Mark;
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
@@ -71,6 +73,7 @@ unsafe extern "C" fn on_key(
         // SAFETY: all three are live during the callback.
         let (ctx, event, key) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event).to_bytes(), Arg::new(key)) };
         match event {
+            b"expire" | b"persist" => redate_by_name(&ctx, key),
             b"loaded" | b"restore" | b"rename_to" | b"move_to" | b"copy_to" => link_by_name(&ctx, key),
             b"rename_from" | b"move_from" => state::with(state::State::forget_gone),
             b"del" => {
@@ -93,19 +96,35 @@ fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
     let name = Text::new(key.bytes());
     let mut opened = ctx.open(name.arg(), Mode::Peek);
     let db = opened.db();
-    let Found::Entry(entry) = opened.found() else { return };
+    let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|entry| entry.grace_ms() > 0) else { return };
     if entry.is_linked() {
         return;
     }
-    let dead = entry.was_dead();
-    let linked = state::with(|s| s.link_loose(db, key.bytes(), entry));
+    let is_marked = state::with(|s| s.verdict(db, entry)) != Verdict::Alive;
+    let linked = state::with(|s| s.link_loose(db, key.bytes(), entry, expire_at_ms));
     drop(opened);
     leases::stored(ctx, db, key.bytes(), None);
     if !linked {
         log(LogLevel::Warning, "the index is full; an entry is left out of it");
     }
-    if dead {
+    if is_marked {
         reclaim::schedule(ctx);
+    }
+}
+
+/// Notes when what the key holds expires, if it is an entry.
+fn redate_by_name(ctx: &Ctx, key: Arg<'_>) {
+    // Most entries have no grace, and most keys are no entries.
+    if !state::with(|s| s.indexes().any(|(_, index)| index.minds_expiries())) {
+        return;
+    }
+    let name = Text::new(key.bytes());
+    let mut opened = ctx.open(name.arg(), Mode::Peek);
+    let db = opened.db();
+    if let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|entry| entry.grace_ms() > 0) {
+        // A rewritten append-only file gives each key its expiry, also where a soft invalidation is still to be carried out.
+        let mark = if ctx.is_loading() { Mark::Kept } else { Mark::Over };
+        state::with(|s| s.redate(db, entry, expire_at_ms, mark));
     }
 }
 

@@ -77,12 +77,8 @@ impl<'c> Key<'c> {
 
     /// When the server expires it, unix ms.
     pub fn expire_at_ms(&self) -> Option<i64> {
-        if self.raw.is_null() {
-            return None;
-        }
-        // SAFETY: the key is open.
-        let moment = unsafe { api!(RedisModule_GetAbsExpire)(self.raw) };
-        (moment != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(moment)
+        // SAFETY: the key is open, or null.
+        unsafe { expire_at_ms(self.raw) }
     }
 
     /// Sets or takes away its expiry. It must be open for writing and hold something.
@@ -148,6 +144,19 @@ pub(super) unsafe fn found<'k>(key: *mut raw::RedisModuleKey) -> Found<'k> {
             _ => Found::Foreign,
         }
     }
+}
+
+/// When the server expires an open key, unix ms.
+///
+/// # Safety
+/// `key` must be open, or null.
+pub(super) unsafe fn expire_at_ms(key: *mut raw::RedisModuleKey) -> Option<i64> {
+    if key.is_null() {
+        return None;
+    }
+    // SAFETY: the caller vouches for the key.
+    let moment = unsafe { api!(RedisModule_GetAbsExpire)(key) };
+    (moment != i64::from(raw::REDISMODULE_NO_EXPIRE)).then_some(moment)
 }
 
 /// The server keeps one address a value; an entry knows its own length.

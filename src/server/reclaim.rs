@@ -1,4 +1,5 @@
-//! Reclaiming: the keys of dead entries are unlinked, a slice of bounded time after another.
+//! Reclaiming: what invalidations marked is carried out in the keyspace, a slice of bounded time after another. The keys of
+//! dead entries are unlinked; those of entries made stale get the expiry of their grace.
 //!
 //! Only a master reclaims; its replicas and its append-only file get one `UNLINK` a key. While nothing may be written
 //! ([`Ctx::must_keep_quiet`]) the timer waits; a replica that becomes a master takes up where its master stopped.
@@ -6,12 +7,14 @@
 use std::ffi::c_void;
 use std::time::Instant;
 
-use expcache_core::index::Soft;
+use expcache_core::entry::{Soft, Verdict};
+use expcache_core::index::Arrival;
 use redis_module::raw;
 
 use super::api::api;
-use super::context::{Arg, Ctx, LogLevel, Text, log};
+use super::context::{Arg, Ctx, EventClass, LogLevel, Text, log};
 use super::guard;
+use super::key::{Found, Key, Mode};
 use super::state::{self, Reason, State};
 
 /// How long others have the server to themselves between two slices, ms.
@@ -26,7 +29,7 @@ pub fn schedule(ctx: &Ctx) {
 
 fn set_timer(ctx: &Ctx, after_ms: i64) {
     let due = state::with(|s| {
-        let due = !s.reclaim_is_due && s.dead_len() > 0;
+        let due = !s.reclaim_is_due && s.marked_len() > 0;
         s.reclaim_is_due |= due;
         due
     });
@@ -78,13 +81,13 @@ fn reclaim_next(ctx: &Ctx) -> Option<bool> {
 fn reclaim_in(ctx: &Ctx, db: i32) -> Option<bool> {
     let next = |s: &State| {
         let index = s.index(db)?;
-        let dead = index.next_dead().map(|(id, key)| (id, Text::new(key), None));
-        dead.or_else(|| index.next_soft().map(|(id, key, soft)| (id, Text::new(key), Some(soft))))
+        let dead = index.next_dead().map(|(id, key)| (id, Text::new(key), Verdict::Dead));
+        dead.or_else(|| index.next_soft().map(|(id, key)| (id, Text::new(key), Verdict::Alive)))
     };
-    let (id, key, soft) = state::with(|s| next(s))?;
-    let was_there = match soft {
-        None => state::because(Reason::Reclaiming, || ctx.unlink(key.arg())),
-        Some(soft) => make_stale(ctx, key.arg(), soft),
+    let (id, key, verdict) = state::with(|s| next(s))?;
+    let was_there = match verdict {
+        Verdict::Dead => state::because(Reason::Reclaiming, || ctx.unlink(key.arg())),
+        _ => make_stale(ctx, key.arg()),
     };
     state::with(|s| {
         if next(s).is_some_and(|(again, ..)| again == id) {
@@ -95,6 +98,40 @@ fn reclaim_in(ctx: &Ctx, db: i32) -> Option<bool> {
     Some(was_there)
 }
 
-fn make_stale(_ctx: &Ctx, _name: Arg<'_>, _soft: Soft) -> bool {
+/// Carries a soft invalidation out in the keyspace: the key expires when the grace is over. Is it there?
+fn make_stale(ctx: &Ctx, name: Arg<'_>) -> bool {
+    let db = ctx.db();
+    let mut key = ctx.open(name, Mode::Write);
+    let Found::Entry(entry) = key.found() else { return false };
+    let Verdict::Soft(soft) = state::with(|s| s.verdict(db, entry)) else { return true };
+    if entry.grace_ms() == soft.grace_ms {
+        drop(key);
+        ctx.expire_at(name, soft.end_ms().cast_signed());
+    } else {
+        give_grace(ctx, key, soft);
+    }
+    ctx.signal_modified(name);
+    ctx.notify(EventClass::Module, c"expcache.stale", name);
     true
+}
+
+/// As [`make_stale`], for an entry that was stored without a grace and gets its type's: that is part of its value.
+fn give_grace(ctx: &Ctx, mut key: Key<'_>, soft: Soft) {
+    let (db, name, end_ms) = (ctx.db(), key.name(), soft.end_ms().cast_signed());
+    let Found::Entry(old) = key.found() else { return };
+    let Some(mut new) = old.with_grace(soft.grace_ms) else { return };
+    let (metadata, linked) = state::with(|s| {
+        let names = s.names(db, old);
+        let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
+        let metadata = new.encode(&names.type_name, &tags, Verdict::Alive);
+        let fresh_until_ms = Some(soft.moment_ms.cast_signed());
+        let arrival = Arrival { type_id: old.type_id(), fresh_until_ms, soft: None };
+        (metadata, s.relink(db, name.bytes(), old, &mut new, arrival, &tags))
+    });
+    if linked {
+        let payload = Text::new(new.payload());
+        drop(key.replace(new));
+        key.set_expire_at_ms(Some(end_ms));
+        ctx.replicate_entry(name, end_ms, &metadata, payload.arg());
+    }
 }

@@ -1,8 +1,7 @@
 //! The state's answers to selectors: which entries they mean, and what is done to these.
 
-use expcache_core::entry::Entry;
 use expcache_core::glob::Glob;
-use expcache_core::index::{Ids, Index, Verdict, WalkId};
+use expcache_core::index::{Ids, Index, WalkId};
 use expcache_core::selector::Selector;
 
 use super::leases;
@@ -75,8 +74,8 @@ impl State {
     // ---- invalidation ----
 
     /// Those of these entries that are fresh at a moment, unix ms.
-    pub fn fresh(&self, db: i32, ids: &Ids, moment_ms: u64) -> Ids {
-        self.index(db).map_or_else(Ids::default, |index| index.fresh(ids, moment_ms))
+    pub fn fresh(&mut self, db: i32, ids: &Ids, moment_ms: u64) -> Ids {
+        self.change(db, |index| index.fresh(ids, moment_ms)).unwrap_or_default()
     }
 
     /// Makes these entries dead, which are those that the selector means.
@@ -95,18 +94,13 @@ impl State {
         let graces: Vec<u64> = self.types.iter().map(|(id, _)| self.types.policy(id).grace_ms).collect();
         let grace_of = |type_id: u16| graces.get(usize::from(type_id)).copied().unwrap_or(0);
         let by_type: Vec<_> = self.index(db).into_iter().flat_map(|index| index.by_type(ids)).collect();
-        self.change(db, |index| index.soften(ids, moment_ms, grace_of));
-        for (type_id, count) in by_type {
-            self.count(type_id, |counters| counters.invalidated += count);
-        }
-    }
-
-    /// Is an entry alive, dead, or made stale?
-    pub fn verdict(&self, db: i32, entry: &Entry) -> Verdict {
-        if entry.is_linked() {
-            self.index_of(db, entry).map_or(Verdict::Alive, |index| index.verdict(entry))
-        } else {
-            if entry.was_dead() { Verdict::Dead } else { Verdict::Alive }
+        let dead_of = |s: &Self, type_id| s.index(db).map_or(0, |index| index.type_dead(type_id));
+        let dead: Vec<u64> = by_type.iter().map(|(type_id, _)| dead_of(self, *type_id)).collect();
+        self.change(db, |index| index.soften(ids.clone(), moment_ms, grace_of));
+        for ((type_id, count), dead_before) in by_type.into_iter().zip(dead) {
+            // Those that went for want of a grace are counted as they are reclaimed.
+            let gone = dead_of(self, type_id) - dead_before;
+            self.count(type_id, |counters| counters.invalidated += count - gone);
         }
     }
 }

@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use expcache_core::entry::{Entry, Names};
-use expcache_core::index::{Bytes, Index};
+use expcache_core::entry::{Entry, Names, Verdict};
+use expcache_core::index::{Arrival, Bytes, Index, Mark};
 use expcache_core::lease::Leases;
+use expcache_core::policy::fresh_until_ms;
 use expcache_core::selector::Selector;
 use expcache_core::types::{Counters, DEFAULT_TYPE, Types};
 
@@ -246,8 +247,8 @@ impl State {
 
     /// Puts an entry into the index, with these tags. `false` when there is no room for it.
     #[must_use]
-    pub fn link(&mut self, db: i32, key: &[u8], entry: &mut Entry, type_id: u16, tags: &[&[u8]]) -> bool {
-        let linked = self.change(db, |index| index.link(entry, key, type_id, tags.iter().copied())) == Some(true);
+    pub fn link(&mut self, db: i32, key: &[u8], entry: &mut Entry, arrival: Arrival, tags: &[&[u8]]) -> bool {
+        let linked = self.change(db, |index| index.link(entry, key, arrival, tags.iter().copied())) == Some(true);
         if linked {
             self.count_in(entry);
         }
@@ -256,11 +257,12 @@ impl State {
 
     /// Puts an entry into the index that carries its names. `false` when there is no room for it.
     #[must_use]
-    pub fn link_loose(&mut self, db: i32, key: &[u8], entry: &mut Entry) -> bool {
+    pub fn link_loose(&mut self, db: i32, key: &[u8], entry: &mut Entry, expire_at_ms: Option<i64>) -> bool {
         let names = entry.take_names();
+        let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let type_id = self.types.know(&names.type_name).unwrap_or(DEFAULT_TYPE);
         let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
-        self.link(db, key, entry, type_id, &tags)
+        self.link(db, key, entry, Arrival { type_id, fresh_until_ms, soft: names.soft }, &tags)
     }
 
     /// Takes an entry out of the index because its key goes. It may go on under another name or in another database, so it
@@ -281,11 +283,11 @@ impl State {
         key: &[u8],
         old: &mut Entry,
         new: &mut Entry,
-        type_id: u16,
+        arrival: Arrival,
         tags: &[&[u8]],
     ) -> bool {
-        let Some(was_dead) = self.change(db, |index| index.relink(old, new, type_id, tags)).flatten() else {
-            return self.link(db, key, new, type_id, tags);
+        let Some(was_dead) = self.change(db, |index| index.relink(old, new, arrival, tags)).flatten() else {
+            return self.link(db, key, new, arrival, tags);
         };
         self.count_out(old, was_dead);
         self.count_in(new);
@@ -331,6 +333,24 @@ impl State {
         }
     }
 
+    /// What invalidations made of an entry, in the index or not.
+    pub fn verdict(&self, db: i32, entry: &Entry) -> Verdict {
+        if entry.is_linked() {
+            return self.index_of(db, entry).map_or(Verdict::Alive, |index| index.verdict(entry));
+        }
+        match entry.names().and_then(|names| names.soft) {
+            _ if entry.was_dead() => Verdict::Dead,
+            Some(soft) => Verdict::Soft(soft),
+            None => Verdict::Alive,
+        }
+    }
+
+    /// Notes that an entry's key expires at another time from now on, and what that means for a soft invalidation that is
+    /// still to be carried out.
+    pub fn redate(&mut self, db: i32, entry: &Entry, expire_at_ms: Option<i64>, mark: Mark) {
+        self.change(db, |index| index.redate(entry, fresh_until_ms(expire_at_ms, entry.grace_ms()), mark));
+    }
+
     /// Forgets a database's index, or all of them: its keys are gone, all at once. Freeing it is a thread's work.
     pub fn flush(&mut self, db: Option<i32>) {
         let range = match db.map(usize::try_from) {
@@ -369,9 +389,9 @@ impl State {
         self.change(db, |index| index.drop_lost(id));
     }
 
-    /// How many dead entries wait to be reclaimed, in all databases.
-    pub fn dead_len(&self) -> u64 {
-        self.indexes().map(|(_, index)| index.dead_len()).sum()
+    /// How many entries bear a mark of an invalidation that waits to be carried out, in all databases.
+    pub fn marked_len(&self) -> u64 {
+        self.indexes().map(|(_, index)| index.marked_len()).sum()
     }
 
     // ---- types ----

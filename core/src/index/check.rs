@@ -2,12 +2,13 @@
 
 use std::hash::BuildHasher;
 
+use super::dates::date_of;
 use super::{Bytes, Index};
 use crate::entry::Entry;
 
 impl Index {
-    /// Says what is wrong with a linked entry found under `key`.
-    pub fn check_entry(&self, entry: &Entry, key: &[u8], report: &mut dyn FnMut(String)) {
+    /// Says what is wrong with a linked entry found under `key`, which is fresh until then by its key's expiry.
+    pub fn check_entry(&self, entry: &Entry, key: &[u8], fresh_until_ms: Option<i64>, report: &mut dyn FnMut(String)) {
         let shown = String::from_utf8_lossy(key).into_owned();
         if !entry.is_linked() {
             return report(format!("key '{shown}' is not in the index"));
@@ -23,6 +24,12 @@ impl Index {
         if !self.types.get(usize::from(entry.type_id())).is_some_and(|t| t.ids.contains(entry.id())) {
             report(format!("key '{shown}' is not a member of its type {}", entry.type_id()));
         }
+        let date = self.dates.get(entry.id());
+        let expected = (entry.grace_ms() > 0).then(|| date_of(fresh_until_ms));
+        // Until a soft invalidation is over the key's expiry is not what it should be, and may be moved.
+        if date != expected && self.pending.mark(entry.id()).is_none() {
+            report(format!("key '{shown}' is fresh until {expected:?}, and {date:?} in the index"));
+        }
     }
 
     /// Says what disagrees inside the index, given what a walk over the keyspace found.
@@ -35,6 +42,7 @@ impl Index {
         same("entries", self.records.len().into(), walked.entries);
         same("memberships", self.tags.iter().map(|(_, tag)| tag.members.len()).sum(), walked.memberships);
         same("entries by type", self.types.iter().map(|t| t.ids.len()).sum(), walked.entries);
+        same("entries with a grace", self.dates.ids().len(), walked.with_grace);
         same("payload bytes", self.types.iter().map(|t| t.bytes.payload).sum(), walked.bytes.payload);
         same("stored bytes", self.types.iter().map(|t| t.bytes.stored).sum(), walked.bytes.stored);
         let mut named = 0;
@@ -53,9 +61,15 @@ impl Index {
         if self.tag_ids.len() != named {
             report(format!("{} tag names, {named} of them of a tag", self.tag_ids.len()));
         }
-        for id in self.dead.iter().filter(|id| self.records.get(*id).is_none()) {
-            report(format!("dead id {id} is nobody's"));
+        for (what, ids) in [("dead", &self.dead), ("softly invalidated", self.pending.ids())] {
+            for id in ids.iter().filter(|id| self.records.get(*id).is_none()) {
+                report(format!("{what} id {id} is nobody's"));
+            }
         }
+        if !self.pending.ids().is_disjoint(&self.dead) {
+            report("some of the dead are softly invalidated".into());
+        }
+        self.pending.check(report);
     }
 }
 
@@ -64,6 +78,7 @@ impl Index {
 pub struct Walked {
     entries: u64,
     memberships: u64,
+    with_grace: u64,
     bytes: Bytes,
 }
 
@@ -72,6 +87,7 @@ impl Walked {
     pub fn count(&mut self, entry: &Entry) {
         self.entries += 1;
         self.memberships += entry.tag_count() as u64;
+        self.with_grace += u64::from(entry.grace_ms() > 0);
         self.bytes.add(entry);
     }
 }

@@ -20,6 +20,7 @@ impl Index {
             }
             self.forget_tag_name(tag_id);
         }
+        self.pending.remove_all(&self.dead);
         self.dead.len() - before
     }
 
@@ -29,6 +30,7 @@ impl Index {
     pub fn kill(&mut self, ids: &Ids) -> u64 {
         let before = self.dead.len();
         self.dead |= &ids.0;
+        self.pending.remove_all(&ids.0);
         self.dead.len() - before
     }
 
@@ -53,8 +55,6 @@ impl Index {
         for members in &mut self.types {
             members.ids.remove(id);
         }
-        self.dead.remove(id);
-        self.records.remove(id);
-        self.walks.unlinked(id);
+        self.leave(id);
     }
 }

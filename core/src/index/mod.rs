@@ -16,18 +16,19 @@
 //! 4. No call takes longer because there are many entries, but for set arithmetic: a word for each 64 of them at most.
 
 mod check;
+mod dates;
 mod hint;
 mod invalidate;
 mod members;
 mod name;
 mod name_map;
+mod pending;
 mod records;
 mod run;
 mod scan;
 mod select;
 mod slab;
 mod soft;
-pub use self::soft::{Soft, Verdict};
 mod walk;
 
 use std::hash::BuildHasher;
@@ -36,15 +37,18 @@ use hashbrown::DefaultHashBuilder;
 use roaring::RoaringBitmap;
 
 pub use self::check::Walked;
+use self::dates::Dates;
 use self::members::Members;
 use self::name::Name;
 use self::name_map::NameMap;
+use self::pending::{Pending, Since};
 use self::records::Records;
 pub use self::select::Ids;
 use self::slab::Slab;
+pub use self::soft::{Mark, Softened};
 pub use self::walk::WalkId;
 use self::walk::Walks;
-use crate::entry::{Entry, Names};
+use crate::entry::{Entry, Names, Soft, Verdict};
 
 struct Tag {
     name: Name,
@@ -94,7 +98,21 @@ pub struct Index {
     tag_ids: NameMap,
     types: Vec<TypeMembers>,
     dead: RoaringBitmap,
+    /// None of them dead.
+    pending: Pending,
+    dates: Dates,
     walks: Walks,
+}
+
+/// What the index is told of an entry that comes, and does not find in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Arrival {
+    /// Its type.
+    pub type_id: u16,
+    /// Until when it is fresh by its key's expiry; `None`: for ever. It matters for entries with a grace only.
+    pub fresh_until_ms: Option<i64>,
+    /// Was it softly invalidated where it comes from?
+    pub soft: Option<Soft>,
 }
 
 impl Index {
@@ -117,7 +135,7 @@ impl Index {
         &mut self,
         entry: &mut Entry,
         key: &[u8],
-        type_id: u16,
+        arrival: Arrival,
         tags: impl IntoIterator<Item = &'t [u8]>,
     ) -> bool {
         let Some(id) = self.records.insert(key) else { return false };
@@ -126,19 +144,15 @@ impl Index {
                 entry.set_tag_id(at, tag_id);
             }
         }
-        self.add_to_type(entry, id, type_id);
-        if entry.was_dead() {
-            self.dead.insert(id);
-        }
-        entry.set_linked(id, type_id, self.number);
-        self.walks.linked(id, &self.records);
+        self.add_to_type(entry, id, arrival.type_id);
+        self.enter(entry, id, arrival);
         true
     }
 
     /// Puts an entry in the place of another that is here, under the same key: as linking the one and unlinking the other,
     /// but tags that both bear are not touched. Says whether the old one was dead, or `None` (and does nothing) when it is
     /// not here.
-    pub fn relink(&mut self, old: &mut Entry, new: &mut Entry, type_id: u16, tags: &[&[u8]]) -> Option<bool> {
+    pub fn relink(&mut self, old: &mut Entry, new: &mut Entry, arrival: Arrival, tags: &[&[u8]]) -> Option<bool> {
         // Found under its own key by the caller, so its record is not read to prove it: that would be the one miss of the
         // processor's caches in storing over an entry.
         if !old.is_linked() || old.index() != self.number {
@@ -163,21 +177,30 @@ impl Index {
                 self.remove_member(tag_id, id);
             }
         }
-        if old.type_id() == type_id
-            && let Some(members) = self.types.get_mut(usize::from(type_id))
+        self.pending.remove(id);
+        if old.type_id() == arrival.type_id
+            && let Some(members) = self.types.get_mut(usize::from(arrival.type_id))
         {
             members.bytes.replace(old, new);
         } else {
             self.take_from_type(old);
-            self.add_to_type(new, id, type_id);
-        }
-        if new.was_dead() {
-            self.dead.insert(id);
+            self.add_to_type(new, id, arrival.type_id);
         }
         old.set_unlinked();
-        new.set_linked(id, type_id, self.number);
-        self.walks.linked(id, &self.records);
+        self.enter(new, id, arrival);
         Some(was_dead)
+    }
+
+    /// Notes of an entry what is neither its tags nor its type.
+    fn enter(&mut self, entry: &mut Entry, id: u32, arrival: Arrival) {
+        self.date(entry, id, arrival.fresh_until_ms);
+        if entry.was_dead() {
+            self.dead.insert(id);
+        } else if let Some(soft) = arrival.soft {
+            self.pending.insert(id, Since::of(soft, entry.grace_ms()));
+        }
+        self.walks.linked(id, &self.records);
+        entry.set_linked(id, arrival.type_id, self.number);
     }
 
     /// Is this the record that the name leads to? (After an invalidation it may lead to another, or nowhere.)
@@ -196,10 +219,17 @@ impl Index {
             self.remove_member(tag_id, id);
         }
         self.take_from_type(entry);
+        entry.set_unlinked();
+        Some(self.leave(id))
+    }
+
+    /// Takes out of what is neither tag nor type; returns whether it was dead.
+    fn leave(&mut self, id: u32) -> bool {
         self.records.remove(id);
         self.walks.unlinked(id);
-        entry.set_unlinked();
-        Some(self.dead.remove(id))
+        self.dates.remove(id);
+        self.pending.remove(id);
+        self.dead.remove(id)
     }
 
     fn holds(&self, entry: &Entry, key: &[u8]) -> bool {
@@ -331,7 +361,8 @@ impl Index {
 
     /// A linked entry's names.
     pub fn names(&self, entry: &Entry, type_name: &[u8]) -> Names {
-        Names { type_name: type_name.into(), tags: self.tags(entry).map(Into::into).collect() }
+        let soft = if let Verdict::Soft(soft) = self.verdict(entry) { Some(soft) } else { None };
+        Names { type_name: type_name.into(), tags: self.tags(entry).map(Into::into).collect(), soft }
     }
 }
 

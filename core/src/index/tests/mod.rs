@@ -1,6 +1,7 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod select;
+mod soft;
 mod speed;
 
 use super::*;
@@ -9,25 +10,38 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Keyspace = BTreeMap<Vec<u8>, Box<Entry>>;
 
+/// In these tests an entry's freshness ends at a moment that its key tells, unless a test moves it.
+fn fresh_until(key: &[u8]) -> Option<i64> {
+    key.last().filter(|last| last.is_ascii_digit()).map(|last| i64::from(last - b'0') * 100)
+}
+
+fn arrival(key: &[u8], type_id: u16) -> Arrival {
+    Arrival { type_id, fresh_until_ms: fresh_until(key), soft: None }
+}
+
 fn complaints(index: &Index, keyspace: &Keyspace) -> Vec<String> {
+    complaints_given(index, keyspace, fresh_until)
+}
+
+fn complaints_given(index: &Index, keyspace: &Keyspace, fresh_until: impl Fn(&[u8]) -> Option<i64>) -> Vec<String> {
     let mut said = Vec::new();
     let mut walked = Walked::default();
     for (key, entry) in keyspace {
         walked.count(entry);
-        index.check_entry(entry, key, &mut |text| said.push(text));
+        index.check_entry(entry, key, fresh_until(key), &mut |text| said.push(text));
     }
     index.check(&walked, &mut |text| said.push(text));
     said
 }
 
 fn link(index: &mut Index, entry: &mut Entry, key: &[u8], type_id: u16, tags: &[&[u8]]) -> bool {
-    index.link(entry, key, type_id, tags.iter().copied())
+    index.link(entry, key, arrival(key, type_id), tags.iter().copied())
 }
 
 fn put(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], type_id: u16, tags: &[&[u8]]) {
     let mut entry = Entry::new(&Content { payload: key, ..Content::default() }, tags.len()).unwrap();
     match keyspace.get_mut(key) {
-        Some(old) => assert!(index.relink(old, &mut entry, type_id, tags).is_some()),
+        Some(old) => assert!(index.relink(old, &mut entry, arrival(key, type_id), tags).is_some()),
         None => assert!(link(index, &mut entry, key, type_id, tags)),
     }
     keyspace.insert(key.to_vec(), entry);
@@ -43,7 +57,8 @@ fn remove(index: &mut Index, keyspace: &mut Keyspace, key: &[u8]) -> Option<Box<
 
 fn relink(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], mut entry: Box<Entry>) {
     let names = entry.take_names();
-    assert!(index.link(&mut entry, key, 1, names.tags.iter().map(AsRef::as_ref)));
+    let arrival = Arrival { soft: names.soft, ..arrival(key, 1) };
+    assert!(index.link(&mut entry, key, arrival, names.tags.iter().map(AsRef::as_ref)));
     keyspace.insert(key.to_vec(), entry);
 }
 

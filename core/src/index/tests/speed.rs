@@ -11,9 +11,7 @@ const MILLION: u32 = 1_000_000;
 
 fn name(number: u32) -> Vec<u8> {
     let prefix = if number.is_multiple_of(10) { "cache:trips" } else { "cache:reports" };
-    let mut name = format!("{prefix}:{:032x}", md5_like(number)).into_bytes();
-    name.resize(51, b'x');
-    name
+    format!("{prefix}:{:0>width$x}", md5_like(number), width = 50 - prefix.len()).into_bytes()
 }
 
 fn md5_like(number: u32) -> u128 {
@@ -27,7 +25,8 @@ fn filled(grace_ms: u64) -> (Index, Vec<Box<Entry>>) {
         let mut entry = Entry::new(&content, 3).unwrap();
         let (half, few) = (format!("half:{}", number % 2), format!("few:{}", number / 100));
         let tags = [b"all".as_slice(), half.as_bytes(), few.as_bytes()];
-        assert!(link(&mut index, &mut entry, &name(number), (number % 2) as u16, &tags));
+        let arrival = arrival(format!("{}", number % 10).as_bytes(), (number % 2) as u16);
+        assert!(index.link(&mut entry, &name(number), arrival, tags));
         entry
     });
     let entries = entries.collect();
@@ -76,6 +75,27 @@ fn speed_of_selecting() {
         index.dead.clear();
         index.kill(&ids)
     });
+}
+
+#[test]
+#[ignore = "takes long, and says something only in release mode"]
+fn speed_of_softening() {
+    for (what, own, type_grace) in [("own grace", 1000, 0), ("their type's grace", 0, 500), ("no grace", 0, 0)] {
+        let (mut index, entries) = filled(own);
+        for (share, now_ms) in [("none stale", 0), ("half stale", 450), ("all stale", 1000)] {
+            let all = index.select(&Selector::default(), |_| None);
+            timed(&format!("soften 1 M with {what}, {share} by date"), || {
+                (index.pending, index.dead) = (Pending::default(), RoaringBitmap::default());
+                index.soften(all.clone(), now_ms, |_| type_grace)
+            });
+            timed("1 M verdicts", || entries.iter().filter(|entry| index.verdict(entry) == Verdict::Alive).count());
+        }
+        let ids: Vec<u32> = index.pending.ids().iter().collect();
+        timed("settle all", || ids.iter().for_each(|id| index.redate(&entries[*id as usize], Some(0), Mark::Over)));
+        timed("1 M verdicts, nothing pending", || {
+            entries.iter().filter(|entry| index.verdict(entry) == Verdict::Alive).count()
+        });
+    }
 }
 
 #[test]

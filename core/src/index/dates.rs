@@ -1,0 +1,153 @@
+//! When the freshness of entries ends that have a grace of their own: sparse, for most entries have none.
+//!
+//! Dates stand in chunks of 64 ids, each as long as it has dates. A chunk knows a bound below which it has none, so what
+//! is stale by now is found without a look at most of them.
+
+use roaring::RoaringBitmap;
+
+const CHUNK: u32 = 64;
+/// The date of what stays fresh for ever.
+const NEVER: u64 = u64::MAX;
+
+/// See the module's head.
+#[derive(Default)]
+pub(super) struct Dates {
+    chunks: Vec<Option<Box<Chunk>>>,
+    dated: RoaringBitmap,
+}
+
+/// Of its 64 ids those have a date whose bits are set; the dates are in the order of the ids.
+struct Chunk {
+    dated: u64,
+    dates: Vec<u64>,
+    /// No date is earlier.
+    earliest: u64,
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self { dated: 0, dates: Vec::new(), earliest: NEVER }
+    }
+}
+
+fn split(id: u32) -> (usize, u32) {
+    ((id / CHUNK) as usize, id % CHUNK)
+}
+
+impl Chunk {
+    fn has(&self, at: u32) -> bool {
+        self.dated >> at & 1 != 0
+    }
+
+    fn rank(&self, at: u32) -> usize {
+        (self.dated & ((1 << at) - 1)).count_ones() as usize
+    }
+
+    fn set(&mut self, at: u32, date: u64) {
+        let rank = self.rank(at);
+        self.earliest = self.earliest.min(date);
+        if self.has(at) {
+            self.dates.get_mut(rank).into_iter().for_each(|slot| *slot = date);
+            return;
+        }
+        self.dated |= 1 << at;
+        self.dates.insert(rank, date);
+    }
+
+    fn remove(&mut self, at: u32) {
+        if self.has(at) {
+            self.dates.remove(self.rank(at));
+            self.dated &= !(1 << at);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, u64)> {
+        (0..CHUNK).filter(|at| self.has(*at)).zip(self.dates.iter().copied())
+    }
+}
+
+/// A date as it is kept.
+pub(super) fn date_of(fresh_until_ms: Option<i64>) -> u64 {
+    fresh_until_ms.map_or(NEVER, |ms| u64::try_from(ms).unwrap_or(0))
+}
+
+impl Dates {
+    /// Those that have a date.
+    pub(super) fn ids(&self) -> &RoaringBitmap {
+        &self.dated
+    }
+
+    pub(super) fn get(&self, id: u32) -> Option<u64> {
+        let (chunk, at) = split(id);
+        let chunk = self.chunks.get(chunk)?.as_ref().filter(|chunk| chunk.has(at))?;
+        chunk.dates.get(chunk.rank(at)).copied()
+    }
+
+    pub(super) fn set(&mut self, id: u32, date: u64) {
+        let (chunk_at, at) = split(id);
+        if self.chunks.len() <= chunk_at {
+            self.chunks.resize_with(chunk_at + 1, || None);
+        }
+        if let Some(chunk) = self.chunks.get_mut(chunk_at) {
+            chunk.get_or_insert_default().set(at, date);
+            self.dated.insert(id);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: u32) {
+        if self.dated.is_empty() || !self.dated.remove(id) {
+            return;
+        }
+        if self.dated.is_empty() {
+            *self = Self::default();
+            return;
+        }
+        let (chunk_at, at) = split(id);
+        let Some(slot) = self.chunks.get_mut(chunk_at) else { return };
+        if let Some(chunk) = slot {
+            chunk.remove(at);
+        }
+        slot.take_if(|chunk| chunk.dated == 0);
+    }
+
+    /// Those whose freshness has ended.
+    pub(super) fn stale(&mut self, now_ms: u64) -> RoaringBitmap {
+        let mut stale = Vec::new();
+        for (chunk, first) in self.chunks.iter_mut().zip((0..).step_by(CHUNK as usize)) {
+            let Some(chunk) = chunk.as_mut().filter(|chunk| chunk.earliest <= now_ms) else { continue };
+            chunk.earliest = chunk.dates.iter().copied().min().unwrap_or(NEVER);
+            if chunk.earliest <= now_ms {
+                stale.extend(chunk.iter().filter(|(_, date)| *date <= now_ms).map(|(at, _)| first + at));
+            }
+        }
+        RoaringBitmap::from_sorted_iter(stale).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_come_back_and_the_stale_are_found() {
+        let mut dates = Dates::default();
+        for id in (0..20_000).filter(|id| id % 7 == 0 || id % 5000 < 70) {
+            dates.set(id, 1);
+            dates.set(id, 1000 + u64::from(id));
+        }
+        dates.set(3, date_of(None));
+        for id in 0..21_000 {
+            let expected = (id < 20_000 && (id % 7 == 0 || id % 5000 < 70)).then_some(1000 + u64::from(id));
+            assert_eq!(dates.get(id), if id == 3 { Some(NEVER) } else { expected });
+        }
+        assert!(dates.stale(999).is_empty());
+        assert!(dates.stale(1004).iter().eq([0, 1, 2, 4]));
+        assert_eq!(dates.stale(u64::MAX - 1).len(), dates.ids().len() - 1);
+        for id in 0..21_000 {
+            dates.remove(id);
+            assert_eq!(dates.get(id), None);
+        }
+        assert_eq!((dates.ids().len(), dates.chunks.len()), (0, 0));
+        assert_eq!((date_of(Some(-5)), date_of(Some(5))), (0, 5));
+    }
+}
