@@ -53,9 +53,14 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Reads, whatever they found.
+    pub fn reads(&self) -> u64 {
+        self.hits + self.stale_hits + self.misses
+    }
+
     /// The share of reads that handed out a fresh payload, 0–1; 0 before the first read.
     pub fn hit_rate(&self) -> f64 {
-        let reads = self.hits + self.stale_hits + self.misses;
+        let reads = self.reads();
         if reads == 0 { 0.0 } else { self.hits as f64 / reads as f64 }
     }
 

@@ -4,6 +4,7 @@ mod debug;
 mod del;
 mod evict;
 pub mod fetch;
+mod health;
 mod invalidate;
 mod keyfor;
 mod lease;
@@ -290,6 +291,16 @@ pub static TABLE: &[Row] = &[
         complexity: "O(T) for T types.",
         tips: "nondeterministic_output request_policy:all_shards response_policy:special",
         args: &[one_of("what", &[with_text("TYPE", "name"), word("RESET", "reset")]).optional()],
+        ..ROW
+    },
+    Row {
+        name: "expcache.health",
+        handler: Some(handler!(health::health)),
+        flags: "readonly",
+        arity: 1,
+        summary: "Returns whether all is well, and what was checked: each figure, its limit and the verdict.",
+        complexity: "O(T) for T types.",
+        tips: "nondeterministic_output request_policy:all_shards response_policy:special",
         ..ROW
     },
     Row {

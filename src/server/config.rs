@@ -28,6 +28,8 @@ pub struct Config {
     pub max_leases: usize,
     /// The most clients that wait for another's production.
     pub max_waiters: usize,
+    /// The least share of reads that should hit, percent; 0: none.
+    pub min_hit_rate: u64,
     /// The most names of tags and types that fences remember, in each database.
     pub max_fences: usize,
 }
@@ -43,6 +45,7 @@ impl Default for Config {
             max_leases: 100_000,
             max_waiters: 100_000,
             max_fences: 100_000,
+            min_hit_rate: 0,
         }
     }
 }
@@ -57,7 +60,7 @@ enum Kind {
     Number { default: i64, range: (i64, i64), set: fn(&mut Config, u64), get: fn(&Config) -> u64 },
 }
 
-static KNOBS: [Knob; 8] = [
+static KNOBS: [Knob; 9] = [
     Knob {
         name: c"prefix",
         kind: Kind::Text { default: c"export_cache", set: set_prefix, get: |config| config.prefix.to_vec() },
@@ -125,6 +128,15 @@ static KNOBS: [Knob; 8] = [
             range: (1, 10_000_000),
             set: |config, most| config.max_fences = most as usize,
             get: |config| config.max_fences as u64,
+        },
+    },
+    Knob {
+        name: c"min-hit-rate",
+        kind: Kind::Number {
+            default: 0,
+            range: (0, 100),
+            set: |config, percent| config.min_hit_rate = percent,
+            get: |config| config.min_hit_rate,
         },
     },
 ];

@@ -1,0 +1,115 @@
+//! `EXPCACHE.HEALTH`: is anything wrong, or about to be? Each check says a figure, its limit, and the verdict.
+
+use expcache_core::Result;
+
+use super::read::{Value, field};
+use crate::server::context::{Args, Ctx};
+use crate::server::state::{self, State};
+
+/// Memory is short from this share of `maxmemory` on, in percent, if what is there is never evicted.
+const MEMORY_PERCENT: u64 = 95;
+/// So many reads tell something of the hit rate.
+const READS: u64 = 1000;
+
+/// What one check found.
+struct Check {
+    name: &'static str,
+    figure: Figure,
+    /// The figure that it should keep to; `None`: there is none.
+    limit: Option<u64>,
+    is_well: bool,
+}
+
+enum Figure {
+    Count(u64),
+    Text(String),
+}
+
+impl Check {
+    /// A figure that must not be over a limit.
+    fn at_most(name: &'static str, figure: u64, limit: u64) -> Self {
+        Self { name, figure: Figure::Count(figure), limit: Some(limit), is_well: figure <= limit }
+    }
+
+    /// A word of the server's that must be one of these.
+    fn one_of(name: &'static str, word: Option<String>, good: &[&str]) -> Self {
+        let word = word.unwrap_or_else(|| good.first().copied().unwrap_or_default().into());
+        let is_well = good.contains(&word.as_str());
+        Self { name, figure: Figure::Text(word), limit: None, is_well }
+    }
+
+    fn reply(&self, ctx: &Ctx) {
+        ctx.reply_bytes(self.name.as_bytes());
+        ctx.reply_map(3);
+        match &self.figure {
+            Figure::Count(count) => field(ctx, "figure", Value::Count(Some(*count))),
+            Figure::Text(text) => field(ctx, "figure", Value::Bytes(Some(text.as_bytes()))),
+        }
+        field(ctx, "limit", Value::Count(self.limit));
+        field(ctx, "verdict", Value::Bytes(Some(verdict(self.is_well))));
+    }
+}
+
+fn verdict(is_well: bool) -> &'static [u8] {
+    if is_well { b"ok" } else { b"degraded" }
+}
+
+/// `EXPCACHE.HEALTH`
+pub fn health(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    args.end()?;
+    let checks: Vec<Check> = [memory(ctx)].into_iter().chain(state::with(|s| own(s))).chain(servers(ctx)).collect();
+    ctx.reply_map(1 + checks.len());
+    field(ctx, "status", Value::Bytes(Some(verdict(checks.iter().all(|check| check.is_well)))));
+    checks.iter().for_each(|check| check.reply(ctx));
+    Ok(())
+}
+
+/// Bytes in use, against what the server may use; only a server that evicts nothing is in trouble there.
+fn memory(ctx: &Ctx) -> Check {
+    let number = |field| ctx.server_info(c"memory", field).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let (used, most): (u64, u64) = (number(c"used_memory"), number(c"maxmemory"));
+    let evicts = ctx.server_info(c"memory", c"maxmemory_policy").is_some_and(|policy| policy != "noeviction");
+    let is_well = most == 0 || evicts || used <= most / 100 * MEMORY_PERCENT;
+    Check { name: "memory-bytes", figure: Figure::Count(used), limit: (most > 0).then_some(most), is_well }
+}
+
+/// What the module knows of itself.
+fn own(s: &mut State) -> Vec<Check> {
+    let indexed: u64 = s.indexes().map(|(_, index)| index.len() + index.dead_len()).sum();
+    let counted: u64 = s.types.iter().map(|(_, known)| known.entries).sum();
+    let (limits, databases) = ((s.config.max_leases, s.config.max_fences, s.config.max_waiters), s.indexes().count());
+    let of_all = |limit: usize| (limit * databases.max(1)) as u64;
+    let (leases, fences) = s
+        .all_leases_mut()
+        .fold((0, 0), |(leases, fences), of| (leases + of.len() + of.backing_off_len(), fences + of.fences_len()));
+    vec![
+        Check::at_most("index-disagreements", indexed.abs_diff(counted), 0),
+        Check { name: "reclaim-backlog", figure: Figure::Count(s.marked_len()), limit: None, is_well: true },
+        Check::at_most("leases", leases as u64, of_all(limits.0)),
+        Check::at_most("fences", fences as u64, of_all(limits.1)),
+        Check::at_most("waiters", s.waits.len() as u64, limits.2 as u64),
+        hit_rate(s),
+    ]
+}
+
+/// The share of reads that hit, in percent, against the floor that was configured.
+fn hit_rate(s: &State) -> Check {
+    let (mut reads, mut hits) = (0, 0);
+    for (_, known) in s.types.iter() {
+        reads += known.counters.reads();
+        hits += known.counters.hits;
+    }
+    let (percent, floor) = ((hits * 100).checked_div(reads).unwrap_or(0), s.config.min_hit_rate);
+    let is_well = floor == 0 || reads < READS || percent >= floor;
+    Check { name: "hit-rate-percent", figure: Figure::Count(percent), limit: (floor > 0).then_some(floor), is_well }
+}
+
+/// What the server says of its files and its master.
+fn servers(ctx: &Ctx) -> Vec<Check> {
+    let info = |section, field| ctx.server_info(section, field);
+    vec![
+        Check::one_of("rdb-save", info(c"persistence", c"rdb_last_bgsave_status"), &["ok"]),
+        Check::one_of("aof-write", info(c"persistence", c"aof_last_write_status"), &["ok"]),
+        Check::one_of("master-link", info(c"replication", c"master_link_status"), &["none", "up"]),
+    ]
+}
