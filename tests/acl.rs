@@ -137,6 +137,219 @@ fn in_transactions_and_scripts_too() {
     assert_eq!(c.cmd(&["EVAL", script, "0", "app:1"]), 2);
 }
 
+/// Everything that is not confined to tags of the user's own is another's business.
+#[test]
+fn one_company_can_neither_purge_nor_count_nor_list_what_is_anothers() {
+    let (server, mut admin) = server();
+    admin.ok("EXPCACHE.SET untagged v");
+    let mut c = user(&server, "~app:* +@all");
+    for selector in [
+        "ANY 1 other:1",
+        "ANY 2 app:1 other:1",
+        "ANY 1 shared",
+        "ALL 1 other:1",
+        "ALL 2 other:1 shared",
+        "NONE 1 app:1",
+        "NONE 1 other:1",
+        "TYPE default",
+        "MATCH *",
+        "MATCH app:*",
+        "MATCH app:1",
+        "MATCH app:1 TYPE default NONE 1 other:1",
+        "ANY 1 other:1 ALL 1 shared NONE 1 app:1",
+    ] {
+        for command in ["PURGE", "PURGE SOFT", "PURGE DRYRUN", "PURGE DRYRUN KEYS 9", "COUNT", "SCAN 0"] {
+            let (name, options) = command.split_once(' ').unwrap_or((command, ""));
+            let command = match name {
+                "SCAN" => format!("EXPCACHE.SCAN 0 {selector}"),
+                _ => format!("EXPCACHE.{name} {selector} {options}"),
+            };
+            noperm(&mut c, &command);
+        }
+    }
+    noperm(&mut c, "EXPCACHE.CLEAR");
+    noperm(&mut c, "EXPCACHE.CLEAR SOFT");
+    assert_eq!(admin.map("EXPCACHE.STATS")["entries"], 5);
+    assert_eq!(admin.cmd("EXPCACHE.COUNT TYPE default"), 5);
+    assert_eq!(admin.cmd("EXPCACHE.PURGE TYPE default SOFT DRYRUN"), 5, "all are fresh");
+
+    assert_eq!(iterated(&mut c, "EXPCACHE.SCAN", "COUNT 1"), ["app:1", "app:2"]);
+    assert_eq!(iterated(&mut c, "EXPCACHE.TAGS", "COUNT 1"), ["2", "app:1"]);
+    assert!(iterated(&mut c, "EXPCACHE.TAGS", "MATCH other:*").is_empty());
+    check(&mut admin);
+}
+
+/// All elements of an iteration, sorted.
+fn iterated(c: &mut Conn, command: &str, options: &str) -> Vec<String> {
+    let mut elements: Vec<String> = c.iterate(command, options).iter().map(Value::text).collect();
+    elements.sort();
+    elements
+}
+
+#[test]
+fn a_selector_is_a_users_if_a_clause_confines_it_to_his_tags() {
+    for selector in [
+        "ANY 1 app:1",
+        "ANY 2 app:1 app:none",
+        "ALL 1 app:1",
+        "ALL 2 shared app:1",
+        "ALL 3 app:1 shared app:1",
+        "ANY 1 shared ANY 1 app:1",
+        "ANY 2 other:1 app:1 ALL 1 app:1",
+        "ANY 1 app:1 TYPE default",
+        "TYPE default MATCH * NONE 1 other:1 ANY 1 app:1",
+    ] {
+        let (server, mut admin) = server();
+        let mut c = user(&server, "~app:* +@all");
+        assert_eq!(c.cmd(&format!("EXPCACHE.COUNT {selector}")), 2, "{selector}");
+        assert_eq!(iterated(&mut c, "EXPCACHE.SCAN", selector), ["app:1", "app:2"], "{selector}");
+        assert_eq!(c.cmd(&format!("EXPCACHE.PURGE {selector} DRYRUN")), 2, "{selector}");
+        assert_eq!(c.cmd(&format!("EXPCACHE.PURGE {selector} KEYS 9")).items().len(), 3, "{selector}");
+        assert_eq!(admin.cmd("EXPCACHE.COUNT ANY 1 other:1"), 2, "{selector}");
+        check(&mut admin);
+    }
+    let (server, _admin) = server();
+    let mut c = user(&server, "~app:* +@all");
+    assert_eq!(c.cmd("EXPCACHE.PURGE ALL 2 app:1 other:1"), 0, "nothing has both");
+    assert_eq!(c.cmd("EXPCACHE.COUNT ANY 1 other:1 ALL 1 app:1"), 0);
+}
+
+/// Counts are exact; only keys that the user may read are named.
+#[test]
+fn keys_that_a_user_may_not_read_are_not_named() {
+    let (server, mut admin) = server();
+    admin.ok("EXPCACHE.SET elsewhere v TAGS 1 app:1");
+    let mut c = user(&server, "~app:* +@all");
+    assert_eq!(c.cmd("EXPCACHE.COUNT ANY 1 app:1"), 3);
+    assert_eq!(iterated(&mut c, "EXPCACHE.SCAN", "ANY 1 app:1"), ["app:1", "app:2"]);
+    assert_eq!(iterated(&mut c, "EXPCACHE.TAGS", ""), ["3", "app:1"]);
+    let named = |reply: Value| {
+        let names: Vec<Value> = reply.items()[1..].to_vec();
+        (reply.items()[0].int(), Value::Array(names).sorted_texts().join(" "))
+    };
+    for dry in ["DRYRUN", ""] {
+        let reply = c.cmd(&format!("EXPCACHE.PURGE ANY 1 app:1 KEYS 100 {dry}"));
+        assert_eq!(named(reply), (3, "app:1 app:2".into()), "{dry}");
+    }
+    admin.nil("EXPCACHE.GET elsewhere");
+
+    admin.ok("EXPCACHE.SET app:1 v TAGS 1 app:1");
+    let mut writer = user(&server, "%W~app:* +@all");
+    assert_eq!(named(writer.cmd("EXPCACHE.PURGE ANY 1 app:1 KEYS 100")), (1, String::new()));
+    check(&mut admin);
+}
+
+#[test]
+fn reading_and_writing_are_two_rights() {
+    let (server, mut admin) = server();
+    let mut reader = user(&server, "%R~app:* +@all");
+    assert_eq!(reader.cmd("EXPCACHE.COUNT ANY 1 app:1"), 2);
+    assert_eq!(iterated(&mut reader, "EXPCACHE.SCAN", "ALL 1 app:1"), ["app:1", "app:2"]);
+    assert_eq!(iterated(&mut reader, "EXPCACHE.TAGS", ""), ["2", "app:1"]);
+    for command in ["PURGE ANY 1 app:1", "PURGE ANY 1 app:1 SOFT", "PURGE ANY 1 app:1 DRYRUN", "CLEAR", "CLEAR SOFT"] {
+        noperm(&mut reader, &format!("EXPCACHE.{command}"));
+    }
+    let mut writer = user(&server, "%W~app:* +@all");
+    noperm(&mut writer, "EXPCACHE.COUNT ANY 1 app:1");
+    noperm(&mut writer, "EXPCACHE.SCAN 0 ANY 1 app:1");
+    assert!(iterated(&mut writer, "EXPCACHE.SCAN", "").is_empty());
+    assert!(iterated(&mut writer, "EXPCACHE.TAGS", "").is_empty());
+    assert_eq!(writer.cmd("EXPCACHE.PURGE ANY 1 app:1 DRYRUN"), 2);
+    assert_eq!(writer.cmd("EXPCACHE.PURGE ANY 1 app:1"), 2);
+
+    let mut reader = user(&server, "%R~* +@all");
+    assert_eq!(reader.cmd("EXPCACHE.COUNT TYPE default"), 2);
+    assert_eq!(iterated(&mut reader, "EXPCACHE.SCAN", "MATCH *"), ["other:1", "other:2"]);
+    assert_eq!(iterated(&mut reader, "EXPCACHE.TAGS", ""), ["2", "2", "other:1", "shared"]);
+    noperm(&mut reader, "EXPCACHE.PURGE MATCH *");
+    noperm(&mut reader, "EXPCACHE.CLEAR");
+    let mut writer = user(&server, "%W~* +@all");
+    noperm(&mut writer, "EXPCACHE.COUNT TYPE default");
+    assert_eq!(writer.cmd("EXPCACHE.PURGE MATCH other:1"), 1);
+    assert_eq!(writer.cmd("EXPCACHE.CLEAR"), 1);
+    check(&mut admin);
+}
+
+#[test]
+fn who_has_all_keys_may_select_anything() {
+    for rules in ["~* +@all", "allkeys +@all", "~app:* ~* +@all", "%RW~* +@all"] {
+        let (server, mut admin) = server();
+        let mut c = user(&server, rules);
+        assert_eq!(c.cmd("EXPCACHE.COUNT TYPE default"), 4, "{rules}");
+        assert_eq!(iterated(&mut c, "EXPCACHE.SCAN", "NONE 1 app:1"), ["other:1", "other:2"], "{rules}");
+        assert_eq!(c.cmd("EXPCACHE.PURGE MATCH *:1 SOFT"), 2, "{rules}");
+        assert_eq!(c.cmd("EXPCACHE.CLEAR"), 2, "{rules}");
+        check(&mut admin);
+    }
+    // Many keys are not all.
+    for rules in ["~[^a]* +@all", "~a* ~o* ~s* +@all", "~*:* +@all", "~ +@all", "%R~app:* %W~other:* +@all"] {
+        let (server, mut admin) = server();
+        let mut c = user(&server, rules);
+        for command in ["CLEAR", "PURGE MATCH *", "PURGE TYPE default", "COUNT TYPE default", "SCAN 0 MATCH app:*"] {
+            noperm(&mut c, &format!("EXPCACHE.{command}"));
+        }
+        assert_eq!(admin.map("EXPCACHE.STATS")["entries"], 4, "{rules}");
+    }
+}
+
+#[test]
+fn a_user_with_several_selectors_may_what_any_of_them_grants() {
+    let (server, mut admin) = server();
+    let mut c = user(&server, "~app:* +@all (~other:* +@all)");
+    assert_eq!(c.cmd("EXPCACHE.COUNT ANY 2 app:1 other:1"), 4);
+    noperm(&mut c, "EXPCACHE.COUNT ANY 1 shared");
+    assert_eq!(iterated(&mut c, "EXPCACHE.SCAN", ""), ["app:1", "app:2", "other:1", "other:2"]);
+    assert_eq!(c.cmd("EXPCACHE.PURGE ANY 1 other:1 MATCH *:1"), 1);
+    noperm(&mut c, "EXPCACHE.CLEAR");
+    let mut c = user(&server, "~app:* +@all (%W~* +@all)");
+    noperm(&mut c, "EXPCACHE.COUNT MATCH *");
+    assert_eq!(c.cmd("EXPCACHE.CLEAR"), 3);
+    check(&mut admin);
+}
+
+#[test]
+fn selectors_are_guarded_in_transactions_and_scripts() {
+    let (server, mut admin) = server();
+    let mut c = user(&server, "~app:* +@all");
+    for words in [
+        args!["EXPCACHE.PURGE", "ANY", 1, "other:1"],
+        args!["EXPCACHE.PURGE", "MATCH", "app:*", "SOFT"],
+        args!["EXPCACHE.CLEAR"],
+        args!["EXPCACHE.COUNT", "TYPE", "default"],
+        args!["EXPCACHE.SCAN", 0, "ANY", 1, "other:1"],
+    ] {
+        let script = "return redis.call(unpack(ARGV))";
+        let reply = c.cmd([args!["EVAL", script, 0], words.clone()].concat());
+        assert!(matches!(reply, Value::Error(_)), "{reply}");
+        c.ok("MULTI");
+        c.cmd(words);
+        let replies = c.cmd("EXEC");
+        assert!(matches!(replies, Value::Error(_)) || matches!(replies.items()[0], Value::Error(_)), "{replies}");
+    }
+    assert_eq!(admin.cmd("EXPCACHE.PURGE TYPE default SOFT DRYRUN"), 4);
+    let script = "return redis.call('EXPCACHE.SCAN', '0')[2]";
+    assert_eq!(c.cmd(&["EVAL", script, "0"]).sorted_texts(), ["app:1", "app:2"]);
+    let replies = c.transaction(["EXPCACHE.SCAN 0", "EXPCACHE.TAGS 0", "EXPCACHE.PURGE ANY 1 app:1 KEYS 1"]);
+    assert_eq!(replies[0].items()[1].sorted_texts(), ["app:1", "app:2"]);
+    assert_eq!(replies[1].items()[1].items(), [Value::bulk("app:1"), Value::Int(2)]);
+    assert_eq!(replies[2].items().len(), 2);
+    check(&mut admin);
+}
+
+#[test]
+fn the_rights_are_those_of_the_moment() {
+    let (server, mut admin) = server();
+    let mut c = user(&server, "~* +@all");
+    assert_eq!(c.cmd("EXPCACHE.COUNT MATCH *"), 4);
+    admin.ok("ACL SETUSER someone resetkeys ~app:*");
+    noperm(&mut c, "EXPCACHE.COUNT MATCH *");
+    assert_eq!(c.cmd("EXPCACHE.COUNT ANY 1 app:1"), 2);
+    admin.ok("ACL SETUSER someone resetkeys");
+    noperm(&mut c, "EXPCACHE.COUNT ANY 1 app:1");
+    assert!(iterated(&mut c, "EXPCACHE.SCAN", "").is_empty());
+    assert!(iterated(&mut c, "EXPCACHE.TAGS", "").is_empty());
+}
+
 #[test]
 fn background_removal_asks_nobody() {
     let (server, mut admin) = server();
@@ -160,11 +373,20 @@ fn categories() {
     for command in ["EXPCACHE.GET app:1", "EXPCACHE.MGET app:1", "EXPCACHE.FETCH app:1", "EXPCACHE.META app:1"] {
         assert!(!matches!(c.cmd(command), Value::Error(_)), "{command}");
     }
+    for command in ["EXPCACHE.COUNT ANY 1 a", "EXPCACHE.SCAN 0", "EXPCACHE.TAGS 0"] {
+        assert!(!matches!(c.cmd(command), Value::Error(_)), "{command}");
+    }
     for command in ["EXPCACHE.SET a v", "EXPCACHE.MSET 1 a v", "EXPCACHE.DEL a", "EXPCACHE.INVALIDATE.TAG a"] {
+        noperm(&mut c, command);
+    }
+    for command in ["EXPCACHE.PURGE ANY 1 a", "EXPCACHE.PURGE ANY 1 a DRYRUN", "EXPCACHE.CLEAR"] {
         noperm(&mut c, command);
     }
     let mut c = user(&server, "~* +@write");
     for command in ["EXPCACHE.GET app:1", "EXPCACHE.MGET app:1", "EXPCACHE.FETCH app:1", "EXPCACHE.META app:1"] {
+        noperm(&mut c, command);
+    }
+    for command in ["EXPCACHE.COUNT ANY 1 a", "EXPCACHE.SCAN 0", "EXPCACHE.TAGS 0"] {
         noperm(&mut c, command);
     }
     c.ok("EXPCACHE.SET a v TAGS 1 a");
@@ -187,8 +409,24 @@ fn the_modules_own_category_where_the_server_has_such() {
     let commands = admin.cmd("ACL CAT expcache").sorted_texts();
     let commands =
         if commands.is_empty() { admin.cmd("COMMAND LIST FILTERBY ACLCAT expcache").sorted_texts() } else { commands };
-    for command in ["get", "set", "mget", "mset", "fetch", "meta", "del", "invalidate.tag", "invtag", "stats", "keyfor"]
-    {
+    for command in [
+        "get",
+        "set",
+        "mget",
+        "mset",
+        "fetch",
+        "meta",
+        "del",
+        "invalidate.tag",
+        "invtag",
+        "purge",
+        "clear",
+        "count",
+        "scan",
+        "tags",
+        "stats",
+        "keyfor",
+    ] {
         assert!(commands.contains(&format!("expcache.{command}")), "{command} in {commands:?}");
     }
     let mut c = user(&server, "~* +@expcache");

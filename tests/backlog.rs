@@ -1,5 +1,6 @@
 //! Invalidated entries whose keys are not reclaimed yet: for the cache they are gone, for native commands they are keys, and
-//! nothing that is done to the keys brings one back.
+//! nothing that is done to the keys brings one back. And entries that were made stale, and do not expire with their grace
+//! yet: nothing makes one fresh but what would make a stale one fresh.
 //!
 //! Within a transaction nothing is reclaimed in the background, so there the backlog is sure to be met.
 
@@ -7,7 +8,7 @@
 
 mod harness;
 
-use harness::{Conn, Server, Value, args, check, in_both_modes, wait_until};
+use harness::{Conn, Server, Value, args, check, in_both_modes, now_ms, wait_until};
 
 /// More than are reclaimed before the reply.
 const MANY: usize = 1_000;
@@ -19,7 +20,7 @@ fn populate(c: &mut Conn) {
     c.ok("EXPCACHE.SET alive v TAGS 1 other");
 }
 
-/// Invalidates the many and sends the commands before anything can be reclaimed; returns their replies.
+/// Invalidates the many, by the tag or by whatever else does, and sends the commands before anything can be reclaimed; returns their replies.
 #[track_caller]
 fn meanwhile(c: &mut Conn, commands: &[Vec<Vec<u8>>]) -> Vec<Value> {
     populate(c);
@@ -191,6 +192,258 @@ fn they_move_with_their_databases() {
         meanwhile(c, &["FLUSHDB", "EXPCACHE.SET k:1 new TAGS 1 dead"].map(words));
         leaves(c, &["k:1"]);
         assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG dead"), 1);
+    });
+}
+
+/// By whatever command they were invalidated.
+#[test]
+fn they_are_gone_by_any_command() {
+    for purge in
+        ["PURGE TYPE default", "PURGE ALL 2 dead other MATCH k:*", "PURGE NONE 1 nosuch", "CLEAR", "CLEAR SOFT"]
+    {
+        in_both_modes(|c| {
+            populate(c);
+            let replies = c.transaction([
+                &format!("EXPCACHE.{purge}"),
+                "EXPCACHE.MGET k:1 k:999",
+                "EXPCACHE.COUNT ANY 2 dead other",
+                "EXPCACHE.SET k:1 new TAGS 1 dead",
+                "RENAME k:2 renamed",
+                "COPY k:3 copied",
+                "EXPCACHE.SCAN 0 COUNT 10000",
+            ]);
+            let alive = i64::from(purge.contains("MATCH"));
+            assert_eq!(replies[0], 1 + MANY as i64 - alive, "{purge}");
+            assert_eq!(replies[1].items(), [Value::Nil, Value::Nil], "{purge}");
+            assert_eq!(replies[2], alive, "{purge}");
+            assert_eq!(replies[6].items()[1].items().len() as i64, 1 + alive, "{purge}");
+            leaves(c, if alive == 1 { &["alive", "k:1"] } else { &["k:1"] });
+            assert_eq!(c.cmd("EXPCACHE.GET k:1"), "new", "{purge}");
+        });
+    }
+}
+
+// ---- stale by command
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
+/// Stores many entries with the tag `soft` and a grace of an hour that begins in a day; makes them stale and sends the
+/// commands before anything else can be done. Returns their replies.
+#[track_caller]
+fn meanwhile_stale(c: &mut Conn, commands: &[&str]) -> Vec<Value> {
+    let set = |n| args!["EXPCACHE.SET", format!("k:{n}"), "v", "EX", 86_400, "GRACE", "1h", "TAGS", 1, "soft"];
+    c.pipeline((0..MANY).map(set));
+    c.ok("EXPCACHE.SET alive v EX 86400 GRACE 1h TAGS 1 other");
+    let replies = c.transaction(["EXPCACHE.PURGE ANY 1 soft SOFT"].iter().chain(commands).copied());
+    assert_eq!(replies[0], MANY as i64);
+    check(c);
+    replies[1..].to_vec()
+}
+
+/// Asserts that an entry is stale, and that its key expires with a grace which began with that.
+#[track_caller]
+fn is_stale(c: &mut Conn, key: &str) {
+    let fetched = c.map(&["EXPCACHE.FETCH", key]);
+    assert_eq!(fetched["status"], "stale", "{key}");
+    assert_eq!(c.map(&["EXPCACHE.META", key])["state"], "stale", "{key}");
+    let stale_for = -fetched["ttl"].int();
+    assert!((0..HOUR_MS).contains(&stale_for), "{key}: for {stale_for} ms");
+    wait_until("the key expires with its grace", || (1..=HOUR_MS).contains(&c.int(&["PTTL", key])));
+    assert_eq!(c.map(&["EXPCACHE.FETCH", key])["status"], "stale", "{key}");
+}
+
+/// Asserts that an entry is fresh, and stays so when the others have been dealt with.
+#[track_caller]
+fn is_fresh(c: &mut Conn, key: &str) {
+    all_are_dated(c);
+    assert_eq!(c.map(&["EXPCACHE.META", key])["state"], "fresh", "{key}");
+    let left = c.int(&["PTTL", key]);
+    assert!(left == -1 || left > HOUR_MS, "{key}: {left}");
+}
+
+/// Waits until no key of the many is left that does not expire with its grace.
+fn all_are_dated(c: &mut Conn) {
+    wait_until("the keys expire with their grace", || {
+        let left = c.pipeline((100..MANY).map(|n| args!["PTTL", format!("k:{n}")]));
+        left.iter().all(|left| left.int() <= HOUR_MS)
+    });
+    check(c);
+}
+
+#[test]
+fn cache_commands_see_them_stale() {
+    in_both_modes(|c| {
+        let replies = meanwhile_stale(
+            c,
+            &[
+                "EXPCACHE.GET k:999",
+                "EXPCACHE.MGET k:999 alive",
+                "EXPCACHE.META k:999",
+                "EXPCACHE.FETCH k:999",
+                "EXPCACHE.PURGE ANY 1 soft SOFT",
+                "EXPCACHE.CLEAR SOFT",
+                "EXPCACHE.COUNT ANY 1 soft",
+                "EXPCACHE.DEL k:998",
+                "EXPCACHE.SET k:997 w NX",
+                "EXPCACHE.STATS",
+            ],
+        );
+        assert_eq!(replies[0], Value::Nil);
+        assert_eq!(replies[1].items(), [Value::Nil, Value::bulk("v")]);
+        assert_eq!(replies[2].fields()["state"], "stale");
+        assert_eq!(replies[3].fields()["status"], "stale");
+        assert_eq!(replies[4..8], [0, 1, 1_000, 1].map(Value::Int));
+        assert_eq!(replies[8], Value::Nil, "it is there");
+        assert_eq!(replies[9].fields()["entries"], MANY as i64);
+        is_stale(c, "k:999");
+        is_stale(c, "alive");
+        all_are_dated(c);
+    });
+}
+
+#[test]
+fn under_another_name_they_stay_stale() {
+    in_both_modes(|c| {
+        meanwhile_stale(
+            c,
+            &[
+                "RENAME k:1 renamed",
+                "COPY k:2 copied",
+                "RENAME k:3 alive",
+                "COPY k:4 k:5 REPLACE",
+                "COPY k:6 copied DB 1",
+                "SELECT 0",
+                "MOVE k:7 1",
+                "SELECT 0",
+            ],
+        );
+        for key in ["renamed", "copied", "k:2", "alive", "k:5", "k:6"] {
+            is_stale(c, key);
+        }
+        assert_eq!(c.cmd("EXPCACHE.COUNT ANY 1 soft"), MANY as i64);
+        c.ok("SELECT 1");
+        for key in ["copied", "k:7"] {
+            is_stale(c, key);
+        }
+        assert_eq!(c.cmd("EXPCACHE.PURGE ANY 1 soft"), 2);
+        c.ok("SELECT 0");
+        all_are_dated(c);
+    });
+}
+
+#[test]
+fn dumped_and_restored_they_stay_stale() {
+    in_both_modes(|c| {
+        let dump = meanwhile_stale(c, &["DUMP k:1"]).remove(0);
+        let far = now_ms() + 86_400_000;
+        c.ok(args!["RESTORE", "back", 0, dump.as_bytes()]);
+        c.ok(args!["RESTORE", "back-with-expiry", far, dump.as_bytes(), "ABSTTL"]);
+        c.ok(args!["RESTORE", "alive", 0, dump.as_bytes(), "REPLACE"]);
+        for key in ["back", "back-with-expiry", "alive"] {
+            is_stale(c, key);
+        }
+        check(c);
+        assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG soft"), MANY as i64 + 3);
+    });
+}
+
+#[test]
+fn migrated_they_stay_stale() {
+    let other = Server::start();
+    let mut there = other.conn();
+    in_both_modes(|c| {
+        let migrate = (990..1000).map(|n| format!("MIGRATE 127.0.0.1 {} k:{n} 0 5000", other.port()));
+        let migrate: Vec<String> = migrate.collect();
+        meanwhile_stale(c, &migrate.iter().map(String::as_str).collect::<Vec<_>>());
+        for n in 990..1000 {
+            is_stale(&mut there, &format!("k:{n}"));
+        }
+        check(&mut there);
+        assert_eq!(there.cmd("EXPCACHE.INVALIDATE.TAG soft"), 10);
+        check(c);
+    });
+}
+
+#[test]
+fn stale_ones_move_with_their_databases() {
+    in_both_modes(|c| {
+        let replies = meanwhile_stale(c, &["SWAPDB 0 1", "EXPCACHE.SET k:1 w EX 86400 GRACE 1h", "EXPCACHE.GET k:1"]);
+        assert_eq!(replies[2], "w");
+        c.ok("SELECT 1");
+        is_stale(c, "k:1");
+        all_are_dated(c);
+        c.ok("SELECT 0");
+        assert_eq!(c.cmd("EXPCACHE.GET k:1"), "w");
+        assert!(c.int("PTTL k:1") > HOUR_MS);
+        c.ok("FLUSHALL");
+        meanwhile_stale(c, &["FLUSHDB", "EXPCACHE.SET k:1 w EX 86400 GRACE 1h"]);
+        is_fresh(c, "k:1");
+    });
+}
+
+/// As it would be with any stale entry.
+#[test]
+fn what_makes_stale_ones_fresh() {
+    in_both_modes(|c| {
+        let replies = meanwhile_stale(
+            c,
+            &[
+                "EXPCACHE.SET k:1 w EX 86400 GRACE 1h TAGS 1 soft",
+                "EXPIRE k:2 86400",
+                "PERSIST k:3",
+                "EXPCACHE.MGET k:1 k:2 k:3",
+                "EXPCACHE.PURGE ANY 1 soft SOFT",
+                "EXPIRE k:2 86400",
+                "PERSIST k:3",
+                "EXPIRE k:3 86400",
+                "EXPIRE k:4 1800",
+                "EXPCACHE.SET k:5 w KEEPTTL GRACE 1h",
+                "EXPCACHE.SET k:6 w KEEPTTL",
+            ],
+        );
+        assert_eq!(replies[3].items(), [Value::bulk("w"), Value::bulk("v"), Value::bulk("v")]);
+        assert_eq!(replies[4], 3);
+        for key in ["k:2", "k:3"] {
+            is_fresh(c, key);
+        }
+        for key in ["k:1", "k:4", "k:5"] {
+            is_stale(c, key);
+        }
+        assert!(c.int("PTTL k:4") <= HOUR_MS / 2);
+        assert_eq!(c.int("EXISTS k:6"), 0, "the freshness that it keeps is over");
+        check(c);
+    });
+}
+
+/// Whose grace is its type's has it in any case from then on.
+#[test]
+fn a_grace_of_the_type_is_theirs_at_once() {
+    in_both_modes(|c| {
+        c.ok("EXPCACHE.TYPE SET t TTL 1d GRACE 0s");
+        c.pipeline((0..MANY).map(|n| args!["EXPCACHE.SET", format!("k:{n}"), "v", "TYPE", "t", "TAGS", 1, "soft"]));
+        c.ok("EXPCACHE.TYPE SET t GRACE 1h");
+        let replies = c.transaction([
+            "EXPCACHE.PURGE ANY 1 soft SOFT",
+            "EXPCACHE.META k:1",
+            "EXPCACHE.TYPE SET t GRACE 2h",
+            "RENAME k:2 renamed",
+            "EXPIRE k:3 1800",
+            "EXPCACHE.META k:3",
+            "EXPIRE k:4 86400",
+            "EXPCACHE.META k:4",
+        ]);
+        assert_eq!(replies[0], MANY as i64);
+        for (reply, state) in [(1, "stale"), (5, "stale"), (7, "fresh")] {
+            let meta = replies[reply].fields();
+            assert_eq!((&meta["state"], &meta["grace"]), (&Value::bulk(state), &Value::Int(HOUR_MS)), "{reply}");
+        }
+        for key in ["k:1", "renamed", "k:3", "k:999"] {
+            is_stale(c, key);
+        }
+        assert_eq!(c.map("EXPCACHE.META renamed")["grace"], HOUR_MS);
+        is_fresh(c, "k:4");
+        c.ok("EXPCACHE.TYPE SET t GRACE 0s");
+        check(c);
     });
 }
 

@@ -53,6 +53,22 @@ fn tags_are_not_keys_and_span_slots() {
 }
 
 #[test]
+fn selectors_span_slots() {
+    let (_server, mut c) = only_node();
+    for n in 0..300 {
+        c.ok(args!["EXPCACHE.SET", format!("k:{n}"), "v", "TAGS", 2, "all", n % 3, "GRACE", "1h"]);
+    }
+    assert_eq!(c.cmd("EXPCACHE.COUNT ALL 2 all 0"), 100);
+    assert_eq!(c.iterate("EXPCACHE.SCAN", "ANY 1 all COUNT 7").len(), 300);
+    assert_eq!(c.iterate("EXPCACHE.TAGS", "COUNT 1").len(), 2 * 4);
+    assert_eq!(c.cmd("EXPCACHE.PURGE ANY 2 0 1 MATCH k:*[02468]"), 100);
+    assert_eq!(c.cmd("EXPCACHE.CLEAR SOFT"), 200);
+    assert_eq!(c.cmd("EXPCACHE.CLEAR"), 200);
+    wait_until("they are reclaimed", || c.cmd("DBSIZE") == 0);
+    check(&mut c);
+}
+
+#[test]
 fn a_derived_key_can_be_told_its_slot() {
     let (_server, mut c) = only_node();
     let slot = c.int("CLUSTER KEYSLOT company:42");

@@ -1,22 +1,26 @@
-//! A server against a naive model: tens of thousands of random commands, every reply compared, with reloads, restarts and
-//! kills between them. `EXPCACHE_MODEL_STEPS` makes the runs longer, `EXPCACHE_MODEL_SEED` plays one again.
+//! A server against a naive model: tens of thousands of random commands, every reply compared, with reloads, restarts,
+//! kills and promotions between them. `EXPCACHE_MODEL_STEPS` makes the runs longer, `EXPCACHE_MODEL_SEED` plays one again.
+//!
+//! In most runs what is invalidated is dealt with before the reply, so native commands see what the cache sees. In those that
+//! reclaim later, transactions meet what is not reclaimed yet, and the model knows it: dead entries that are keys, and stale
+//! ones that do not expire with their grace.
 
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
 mod harness;
 mod mix;
 
-use harness::{Server, Stop, check, now_ms};
-use mix::{Manner, Model, Player, RandomSteps, Span, Step, audit};
+use harness::{Picture, Server, Stop, args, check, now_ms, wait_until};
+use mix::{Manner, Model, Player, RandomSteps, Reclaiming, Span, Step, audit};
 use std::collections::VecDeque;
 
 /// Steps of all runs together, unless `EXPCACHE_MODEL_STEPS` says otherwise.
-const STEPS: usize = 20_000;
-const RUNS: usize = 3;
+const STEPS: usize = 30_000;
+const RUNS: usize = 7;
 /// After so many steps everything is looked at.
 const AUDIT_EVERY: usize = 200;
 /// After so many, the server is to forget everything but what it has written.
-const UPHEAVAL_EVERY: usize = 1_000;
+const UPHEAVAL_EVERY: usize = 600;
 /// How many of the last steps a failure reports.
 const REMEMBERED: usize = 60;
 /// The server reads the clock at another instant than the test.
@@ -24,23 +28,30 @@ const CLOCK_SLACK_MS: i64 = 10;
 
 struct Run {
     server: Server,
+    replica: Option<Server>,
     player: Player,
     model: Model,
     steps: RandomSteps,
     /// What was done last, for the report of a failure.
     history: VecDeque<String>,
     seed: u64,
+    reclaiming: Reclaiming,
 }
 
 impl Run {
     fn new(seed: u64, settings: &[&str]) -> Run {
+        Run::reclaiming(seed, settings, Reclaiming::BeforeTheReply)
+    }
+
+    fn reclaiming(seed: u64, settings: &[&str], reclaiming: Reclaiming) -> Run {
         let seed = from_environment("EXPCACHE_MODEL_SEED").unwrap_or(seed);
         println!("EXPCACHE_MODEL_SEED={seed}");
         let server = mix::server(settings);
         let mut player = Player::new(server.conn());
-        let model = Model::new(player.etags());
+        let model = Model::new(player.etags(), reclaiming);
         let steps = RandomSteps::new(seed, &mut player.conn);
-        let mut run = Run { server, player, model, steps, history: VecDeque::new(), seed };
+        let history = VecDeque::new();
+        let mut run = Run { server, replica: None, player, model, steps, history, seed, reclaiming };
         for step in mix::prologue() {
             run.model.apply(&step, Span { lo: 0, hi: 0 });
         }
@@ -48,18 +59,18 @@ impl Run {
     }
 
     /// Drives server and model together; `upheaval` is called now and then.
-    fn go(&mut self, mut upheaval: impl FnMut(&mut Run)) {
+    fn go(mut self, mut upheaval: impl FnMut(&mut Run)) {
         let total = from_environment("EXPCACHE_MODEL_STEPS").unwrap_or(STEPS as u64) as usize / RUNS;
         let mut done = 0;
         while done < total {
             let before = done;
             done += self.some_steps();
-            if done / AUDIT_EVERY != before / AUDIT_EVERY {
-                self.audit();
-            }
-            if done / UPHEAVAL_EVERY != before / UPHEAVAL_EVERY {
+            let is_due = |every| done / every != before / every;
+            if is_due(UPHEAVAL_EVERY) {
                 self.note("an upheaval".into());
-                upheaval(self);
+                upheaval(&mut self);
+            }
+            if is_due(AUDIT_EVERY) {
                 self.audit();
             }
         }
@@ -67,20 +78,39 @@ impl Run {
 
     fn some_steps(&mut self) -> usize {
         let (count, manner) = match self.steps.random().below(20) {
+            // What waits to be reclaimed can only be relied on where nothing is done in the background.
+            _ if self.reclaiming == Reclaiming::Later => (1 + self.steps.random().below(20), Manner::InTransaction),
             0 => (1 + self.steps.random().below(8), Manner::InTransaction),
             1 | 2 => (1, Manner::ByScript),
             _ => (1, Manner::Plainly),
         };
         let mut steps: Vec<Step> = (0..count).map(|_| self.steps.next()).collect();
-        // A dump is only known after the transaction, so the steps in it could not restore it.
         if manner == Manner::InTransaction {
-            steps.retain(|step| !matches!(step, Step::Dump(_)));
+            // A dump is only known after the transaction, so the steps in it could not restore it.
+            let restores = steps.iter().any(|step| matches!(step, Step::Restore { .. }));
+            steps.retain(|step| !step.iterates() && !(restores && matches!(step, Step::Dump(_))));
         }
+        self.settle();
         self.play(&steps, manner);
         count
     }
 
+    /// Waits until the server has dealt with all that was invalidated.
+    fn settle(&mut self) {
+        let mut c = self.server.conn();
+        for (db, key, expiry) in self.model.unfinished() {
+            c.ok(args!["SELECT", db]);
+            wait_until("an invalidated key is reclaimed", || match expiry {
+                None => c.cmd(args!["EXISTS", key]) == 0,
+                Some(span) => (span.lo..=span.hi).contains(&c.int(args!["PEXPIRETIME", key])),
+            });
+        }
+        self.model.reclaim();
+    }
+
     fn audit(&mut self) {
+        check(&mut self.player.conn);
+        self.settle();
         check(&mut self.player.conn);
         let looks = audit(self.player.db());
         self.play(&looks, Manner::Plainly);
@@ -123,11 +153,33 @@ impl Run {
     fn rewrite_the_append_only_file(&mut self) {
         let conn = &mut self.player.conn;
         conn.cmd("BGREWRITEAOF");
-        harness::wait_until("the append-only file is rewritten", || {
+        wait_until("the append-only file is rewritten", || {
             conn.info("persistence", "aof_rewrite_in_progress") == "0"
                 && conn.info("persistence", "aof_rewrite_scheduled") == "0"
         });
         assert_eq!(conn.info("persistence", "aof_last_bgrewrite_status"), "ok");
+    }
+
+    /// Gives the server a replica, which is to take over.
+    fn with_replica(mut self, settings: &[&str]) -> Run {
+        let replica = mix::server(settings);
+        replica.replica_of(&self.server);
+        self.replica = Some(replica);
+        self
+    }
+
+    /// Makes the replica the master, and the other way round. What is not reclaimed yet is left to the new one.
+    fn promote(&mut self) {
+        let Some(replica) = self.replica.take() else { return };
+        self.player.conn.ok("CLIENT PAUSE 600000 WRITE");
+        replica.wait_for_sync(&self.server);
+        let (mut old, mut new) = (self.server.conn(), replica.conn());
+        Picture::of(&mut old).assert_same(&Picture::of(&mut new));
+        new.ok("REPLICAOF NO ONE");
+        old.ok("CLIENT UNPAUSE");
+        self.server.replica_of(&replica);
+        self.replica = Some(std::mem::replace(&mut self.server, replica));
+        self.player.reconnect(self.server.conn());
     }
 }
 
@@ -169,4 +221,34 @@ fn a_server_whose_append_only_file_holds_commands_alone_spoken_to_in_resp3() {
         }
         run.player.conn.hello3();
     });
+}
+
+#[test]
+fn a_server_whose_replica_takes_over() {
+    let settings = ["--repl-diskless-sync", "yes", "--repl-diskless-load", "swapdb"];
+    Run::new(4, &settings).with_replica(&settings).go(Run::promote);
+}
+
+#[test]
+fn a_server_that_reclaims_later_and_saves_snapshots() {
+    let settings = ["--expcache.reclaim-inline", "0", "--expcache.reclaim-slice-us", "1"];
+    let run = Run::reclaiming(5, &settings, Reclaiming::Later).with_replica(&settings);
+    run.go(|run| match run.steps.random().below(4) {
+        0 => run.restart(Stop::Save),
+        1 => run.player.conn.ok("DEBUG RELOAD"),
+        _ => run.promote(),
+    });
+}
+
+#[test]
+fn a_server_that_reclaims_later_and_has_an_append_only_file() {
+    for (seed, preamble) in [(6, "yes"), (7, "no")] {
+        let mut settings = vec!["--expcache.reclaim-inline", "0", "--expcache.reclaim-slice-us", "1"];
+        settings.extend(["--appendonly", "yes", "--appendfsync", "no", "--aof-use-rdb-preamble", preamble]);
+        Run::reclaiming(seed, &settings, Reclaiming::Later).go(|run| match run.steps.random().below(4) {
+            0 => run.player.conn.ok("DEBUG LOADAOF"),
+            1 => run.rewrite_the_append_only_file(),
+            _ => run.restart(Stop::Kill),
+        });
+    }
 }

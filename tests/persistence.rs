@@ -265,6 +265,112 @@ fn a_rewritten_append_only_file_brings_nothing_invalidated_back() {
     }
 }
 
+// ---- what was made stale stays stale
+
+const GRACE_MS: i64 = 60 * 60 * 1000;
+
+/// As [`crowd`], with a grace of an hour that begins in a day; and some without a grace of their own, whose type has one.
+fn graceful_crowd(c: &mut Conn) {
+    c.ok("CONFIG SET expcache.reclaim-slice-us 1");
+    let set = |n| args!["EXPCACHE.SET", format!("k:{n}"), "v", "EX", 86_400, "GRACE", "1h", "TAGS", 1, "crowd"];
+    c.pipeline((0..MEMBERS).map(set));
+    c.pipeline((0..1_000).map(|n| args!["EXPCACHE.SET", format!("later:{n}"), "v", "EX", 86_400, "TYPE", "later"]));
+    c.ok("EXPCACHE.TYPE SET later GRACE 1h");
+    c.ok("EXPCACHE.SET other v EX 86400 GRACE 1h");
+    c.ok("EXPCACHE.SET over v EX 86400 GRACE 1h");
+}
+
+const SOFTEN: [&str; 5] = [
+    "EXPCACHE.PURGE ANY 1 crowd SOFT",
+    "EXPCACHE.PURGE TYPE later SOFT",
+    "EXPCACHE.PURGE MATCH over SOFT",
+    "EXPCACHE.SET over w EX 86400 GRACE 1h",
+    "PTTL k:19999",
+];
+
+#[track_caller]
+fn all_of_the_crowd_is_stale(c: &mut Conn) {
+    check(c);
+    let looks = [0, 1, MEMBERS / 2, MEMBERS - 1].map(|n| format!("k:{n}"));
+    for key in looks.iter().map(String::as_str).chain(["later:0", "later:999"]) {
+        assert_eq!(c.map(&["EXPCACHE.FETCH", key])["status"], "stale", "{key}");
+        c.nil(&["EXPCACHE.GET", key]);
+    }
+    assert_eq!(c.cmd("EXPCACHE.MGET other over").items(), [Value::bulk("v"), Value::bulk("w")]);
+    assert_eq!(c.cmd("EXPCACHE.PURGE MATCH * SOFT DRYRUN"), 2, "fresh ones");
+    c.ok("CONFIG SET expcache.reclaim-slice-us 500");
+    wait_until("the keys expire with their grace", || {
+        let keys = (0..MEMBERS).map(|n| format!("k:{n}")).chain((0..1_000).map(|n| format!("later:{n}")));
+        c.pipeline(keys.map(|key| args!["PTTL", key])).iter().all(|left| (1..=GRACE_MS).contains(&left.int()))
+    });
+    for key in looks.iter().map(String::as_str).chain(["later:0", "later:999"]) {
+        assert_eq!(c.map(&["EXPCACHE.META", key])["state"], "stale", "{key}");
+    }
+    assert_eq!(c.cmd("EXPCACHE.MGET other over").items(), [Value::bulk("v"), Value::bulk("w")]);
+    assert_eq!(c.cmd("EXPCACHE.COUNT TYPE default"), MEMBERS as i64 + 2);
+    check(c);
+}
+
+/// Makes the crowd stale and does something else before the keys expire with that.
+fn while_stale(settings: &[&str], and: &[&str], again: impl Fn(&mut Server)) {
+    let mut server = Server::with(settings);
+    let mut c = server.conn();
+    graceful_crowd(&mut c);
+    let replies = at_once(&mut c, &[&SOFTEN, and].concat());
+    assert_eq!(replies[..2], [MEMBERS as i64, 1_000].map(Value::Int));
+    assert!(replies[4].int() > GRACE_MS, "most wait to be dealt with");
+    drop(c);
+    again(&mut server);
+    all_of_the_crowd_is_stale(&mut server.conn());
+}
+
+#[test]
+fn a_snapshot_makes_nothing_fresh() {
+    while_stale(SNAPSHOTS, &["SAVE"], |server| server.restart(Stop::Kill));
+    while_stale(SNAPSHOTS, &["DEBUG RELOAD"], |_| {});
+}
+
+#[test]
+fn an_append_only_file_makes_nothing_fresh() {
+    for settings in [AOF, AOF_OF_COMMANDS] {
+        while_stale(settings, &[], |server| server.restart(Stop::Kill));
+        while_stale(settings, &[], |server| server.conn().ok("DEBUG LOADAOF"));
+        while_stale(settings, &["BGREWRITEAOF"], |server| {
+            let mut c = server.conn();
+            wait_until("the append-only file is rewritten", || {
+                c.info("persistence", "aof_rewrite_in_progress") == "0"
+                    && c.info("persistence", "aof_rewrite_scheduled") == "0"
+            });
+            assert_eq!(c.info("persistence", "aof_last_bgrewrite_status"), "ok");
+            server.restart(Stop::Kill);
+        });
+    }
+}
+
+/// A later restart must not begin the grace anew.
+#[test]
+fn the_grace_begins_once() {
+    for settings in [AOF, AOF_OF_COMMANDS] {
+        let mut server = Server::with(&[settings, &["--expcache.reclaim-inline", "0"]].concat());
+        let mut c = server.conn();
+        c.ok("EXPCACHE.SET k v EX 86400 GRACE 1h");
+        c.ok("EXPCACHE.TYPE SET later GRACE 1h");
+        c.ok("EXPCACHE.SET later v EX 86400 TYPE later GRACE 0");
+        assert_eq!(c.cmd("EXPCACHE.CLEAR SOFT"), 2);
+        let expiries = |c: &mut Conn| {
+            wait_until("the keys expire with their grace", || {
+                c.int("PTTL k") <= GRACE_MS && c.int("PTTL later") <= GRACE_MS
+            });
+            (c.int("PEXPIRETIME k"), c.int("PEXPIRETIME later"))
+        };
+        let before = expiries(&mut c);
+        for _ in 0..2 {
+            server.restart(Stop::Kill);
+            assert_eq!(expiries(&mut server.conn()), before);
+        }
+    }
+}
+
 // ---- what is written, and what is not
 
 #[test]
@@ -289,6 +395,12 @@ fn reads_and_counters_dirty_nothing() {
             "EXPCACHE.META k",
             "EXPCACHE.DEL none",
             "EXPCACHE.INVALIDATE.TAG none",
+            "EXPCACHE.PURGE ANY 1 none",
+            "EXPCACHE.PURGE MATCH * DRYRUN KEYS 5",
+            "EXPCACHE.PURGE MATCH stale SOFT",
+            "EXPCACHE.COUNT TYPE default MATCH *",
+            "EXPCACHE.SCAN 0",
+            "EXPCACHE.TAGS 0",
             "EXPCACHE.SET k other NX",
             "EXPCACHE.SET none v XX",
             "EXPCACHE.STATS",

@@ -102,12 +102,17 @@ fn arity_and_flags_are_known() {
             Keyless => {}
         }
     }
+    for name in ["expcache.count", "expcache.scan", "expcache.tags"] {
+        assert!(lower(&info(&mut c, name)[2]).contains(&"readonly".to_string()), "{name}");
+    }
     for (name, expected) in [
         ("expcache.set", true),
         ("expcache.mset", true),
         ("expcache.del", false),
         ("expcache.invalidate.tag", false),
         ("expcache.invtag", false),
+        ("expcache.purge", false),
+        ("expcache.clear", false),
     ] {
         let flags = lower(&info(&mut c, name)[2]);
         assert!(flags.contains(&"write".to_string()), "{name}");
@@ -183,7 +188,7 @@ fn containers_list_their_subcommands() {
 fn invalidation_says_where_it_belongs() {
     let server = Server::start();
     let mut c = server.conn();
-    for name in ["expcache.invalidate.tag", "expcache.invtag"] {
+    for name in ["expcache.invalidate.tag", "expcache.invtag", "expcache.purge", "expcache.clear", "expcache.count"] {
         let tips = lower(&info(&mut c, name)[7]);
         for tip in ["request_policy:all_shards", "response_policy:agg_sum"] {
             assert!(tips.iter().any(|t| t == tip), "{name}: {tips:?}");

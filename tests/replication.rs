@@ -223,6 +223,11 @@ fn a_replica_is_not_written_to() {
         "EXPCACHE.DEL k",
         "EXPCACHE.INVALIDATE.TAG t",
         "EXPCACHE.INVTAG t",
+        "EXPCACHE.PURGE ANY 1 t",
+        "EXPCACHE.PURGE ANY 1 t DRYRUN",
+        "EXPCACHE.PURGE MATCH * SOFT",
+        "EXPCACHE.CLEAR",
+        "EXPCACHE.CLEAR SOFT",
         "EXPCACHE.TYPE SET trips TTL 1m",
         "EXPCACHE.TYPE DEL trips",
     ] {
@@ -230,6 +235,9 @@ fn a_replica_is_not_written_to() {
     }
     assert_eq!(r.cmd("EXPCACHE.GET k"), "v");
     assert_eq!(r.map("EXPCACHE.META k")["tags"].sorted_texts(), ["t"]);
+    assert_eq!(r.cmd("EXPCACHE.COUNT ANY 1 t MATCH *"), 1);
+    assert_eq!(r.iterate("EXPCACHE.SCAN", "TYPE default"), [Value::bulk("k")]);
+    assert_eq!(r.iterate("EXPCACHE.TAGS", ""), [Value::bulk("t"), Value::Int(1)]);
     assert_equal(&master, &replica);
 }
 
@@ -251,11 +259,13 @@ fn seen_until(monitor: &mut Conn, end: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn what_is_sent_is_resolved() {
-    const ALLOWED: [&str; 24] = [
+    const ALLOWED: [&str; 26] = [
         "EXPCACHE.RESTORE",
         "EXPCACHE.TYPE",
         "EXPCACHE.INVALIDATE.TAG",
         "EXPCACHE.INVTAG",
+        "EXPCACHE.PURGE",
+        "EXPCACHE.CLEAR",
         "EXPCACHE.DEL",
         "UNLINK",
         "DEL",
@@ -277,32 +287,47 @@ fn what_is_sent_is_resolved() {
         "EXEC",
         "PING",
     ];
-    let (master, replica) = pair(&[]);
-    let mut monitor = replica.conn();
-    monitor.ok("MONITOR");
-    let mut player = Player::new(master.conn());
-    play(&mut player, 10, 1500);
-    player.conn.int("SADD the-end m");
-    let seen = seen_until(&mut monitor, "the-end");
-    for words in &seen {
-        let name = words[0].to_uppercase();
-        assert!(ALLOWED.contains(&name.as_str()), "{words:?}");
-        match name.as_str() {
-            "EXPCACHE.RESTORE" => {
-                let moment: i64 = words[2].parse().unwrap_or(i64::MIN);
-                assert!(moment == -1 || moment > 1_600_000_000_000, "{words:?}");
-                assert_eq!(words.len(), 5, "{words:?}");
-            }
-            "EXPCACHE.TYPE" => assert!(["SET", "DEL"].contains(&words[1].to_uppercase().as_str()), "{words:?}"),
-            "RESTORE" => assert!(words.iter().any(|word| word.eq_ignore_ascii_case("ABSTTL")), "{words:?}"),
-            _ => {}
+    for inline in ["256", "0"] {
+        let (master, replica) = pair(&["--expcache.reclaim-inline", inline]);
+        let mut monitor = replica.conn();
+        monitor.ok("MONITOR");
+        let mut player = Player::new(master.conn());
+        play(&mut player, 10, 1500);
+        player.conn.int("SADD the-end m");
+        let seen = seen_until(&mut monitor, "the-end");
+        for words in &seen {
+            let name = words[0].to_uppercase();
+            assert!(ALLOWED.contains(&name.as_str()), "{words:?}");
+            assert_resolved(&name, words);
         }
+        let of = |name: &str| seen.iter().filter(|words| words[0].eq_ignore_ascii_case(name)).count();
+        assert!(of("EXPCACHE.RESTORE") > 100);
+        assert!(of("UNLINK") > 20);
+        assert!(of("EXPCACHE.TYPE") > 5);
+        assert!(of("PEXPIREAT") > 5);
+        // Of few each key is told, of many the command.
+        assert_eq!(of("EXPCACHE.PURGE") + of("EXPCACHE.CLEAR") > 0, inline == "0");
     }
-    let of = |name: &str| seen.iter().filter(|words| words[0].eq_ignore_ascii_case(name)).count();
-    assert!(of("EXPCACHE.RESTORE") > 100);
-    assert!(of("UNLINK") > 20);
-    assert!(of("EXPCACHE.TYPE") > 5);
-    assert!(of("PEXPIREAT") > 5);
+}
+
+fn assert_resolved(name: &str, words: &[String]) {
+    let has = |option: &str| words.iter().any(|word| word.eq_ignore_ascii_case(option));
+    match name {
+        "EXPCACHE.RESTORE" => {
+            let moment: i64 = words[2].parse().unwrap_or(i64::MIN);
+            assert!(moment == -1 || moment > 1_600_000_000_000, "{words:?}");
+            assert_eq!(words.len(), 5, "{words:?}");
+        }
+        "EXPCACHE.TYPE" => assert!(["SET", "DEL"].contains(&words[1].to_uppercase().as_str()), "{words:?}"),
+        "EXPCACHE.PURGE" | "EXPCACHE.CLEAR" => {
+            // Since when is said, and nothing is asked for.
+            let at = words.iter().position(|word| word == "AT").and_then(|at| words.get(at + 1)?.parse::<i64>().ok());
+            assert_eq!(has("SOFT"), at.is_some_and(|moment| moment > 1_600_000_000_000), "{words:?}");
+            assert!(!has("DRYRUN") && !has("KEYS"), "{words:?}");
+        }
+        "RESTORE" => assert!(has("ABSTTL"), "{words:?}"),
+        _ => {}
+    }
 }
 
 #[test]
@@ -416,4 +441,121 @@ fn a_failover_with_a_backlog_and_reads() {
     wait_until("the new master has reclaimed them", || r.cmd("DBSIZE") == 2);
     assert_equal(&replica, &master);
     assert_eq!(r.cmd("EXPCACHE.INVALIDATE.TAG crowd t"), 1);
+}
+
+// ---- by selector, and soft
+
+/// Commands that mean the whole crowd.
+const WHOLE: [&str; 5] = [
+    "EXPCACHE.PURGE ANY 1 crowd",
+    "EXPCACHE.PURGE TYPE default NONE 1 t MATCH k:*",
+    "EXPCACHE.PURGE ALL 1 crowd SOFT",
+    "EXPCACHE.PURGE MATCH k:* SOFT",
+    "EXPCACHE.PURGE NONE 1 t KEYS 3",
+];
+
+#[test]
+fn a_selection_is_the_same_on_both() {
+    let (master, replica) = pair(&[]);
+    let mut c = master.conn();
+    for members in [100, 2_000] {
+        for command in WHOLE.into_iter().chain(["EXPCACHE.CLEAR", "EXPCACHE.CLEAR SOFT"]) {
+            c.ok("EXPCACHE.TYPE SET default GRACE 1h");
+            crowd(&mut c, members);
+            assert!(!matches!(c.cmd(command), Value::Error(_)), "{command}");
+            assert_equal(&master, &replica);
+            let left = c.int("DBSIZE");
+            assert_eq!(left == members as i64 + 1, command.contains("SOFT"), "{command}");
+            c.int("EXPCACHE.CLEAR");
+            assert_equal(&master, &replica);
+        }
+    }
+}
+
+/// In that moment the master has not dealt with any key yet, and may not.
+#[test]
+fn a_replica_knows_at_once() {
+    for command in WHOLE {
+        let (master, replica) = pair(&[]);
+        let (mut m, mut r) = (master.conn(), replica.conn());
+        m.ok("EXPCACHE.TYPE SET default TTL 1d GRACE 1h");
+        crowd(&mut m, 2_000);
+        replica.wait_for_sync(&master);
+        m.pipeline([command, "CLIENT PAUSE 600000 WRITE"]);
+        replica.wait_for_sync(&master);
+        let state = if command.contains("SOFT") { "stale" } else { "miss" };
+        for c in [&mut m, &mut r] {
+            assert_eq!(c.cmd("DBSIZE"), 2_001, "{command}");
+            assert!(c.int("PTTL k:1999") > 3_600_000, "{command}");
+            c.nil("EXPCACHE.GET k:1999");
+            assert_eq!(c.map("EXPCACHE.FETCH k:1999")["status"], state, "{command}");
+            assert_eq!(c.cmd("EXPCACHE.GET other"), "v");
+            let left = c.int("EXPCACHE.COUNT TYPE default");
+            assert_eq!(left, if state == "stale" { 2_001 } else { 1 }, "{command}");
+            check(c);
+        }
+        m.ok("CLIENT UNPAUSE");
+        wait_until("the master has dealt with the keys", || match state {
+            "stale" => m.int("PTTL k:1999") <= 3_600_000,
+            _ => m.cmd("DBSIZE") == 1,
+        });
+        assert_equal(&master, &replica);
+    }
+}
+
+#[test]
+fn a_replica_that_comes_later_knows_too() {
+    for (sends, loads) in [("no", "disabled"), ("yes", "swapdb")] {
+        let settings = ["--repl-diskless-sync", sends, "--repl-diskless-load", loads];
+        for command in WHOLE {
+            let (master, replica) = (mix::server(&settings), mix::server(&settings));
+            let (mut m, mut r) = (master.conn(), replica.conn());
+            m.ok("EXPCACHE.TYPE SET default TTL 1d GRACE 1h");
+            crowd(&mut m, 2_000);
+            m.pipeline([command, "CLIENT PAUSE 600000 WRITE"]);
+            replica.replica_of(&master);
+            let state = if command.contains("SOFT") { "stale" } else { "miss" };
+            assert_eq!(r.cmd("DBSIZE"), 2_001, "{command}: the keys are there");
+            assert_eq!(r.map("EXPCACHE.FETCH k:1999")["status"], state, "{command}");
+            check(&mut r);
+
+            // Whoever is the master deals with them.
+            r.ok("REPLICAOF NO ONE");
+            wait_until("the new master has dealt with the keys", || match state {
+                "stale" => (0..2_000).step_by(97).all(|n| r.int(args!["PTTL", format!("k:{n}")]) <= 3_600_000),
+                _ => r.cmd("DBSIZE") == 1,
+            });
+            assert_eq!(r.map("EXPCACHE.FETCH k:1999")["status"], state, "{command}");
+            assert_eq!(r.cmd("EXPCACHE.GET other"), "v");
+            check(&mut r);
+            assert!(m.int("PTTL k:1999") > 3_600_000, "the old one is still paused");
+            m.ok("CLIENT UNPAUSE");
+            master.replica_of(&replica);
+            assert_equal(&replica, &master);
+        }
+    }
+}
+
+#[test]
+fn a_search_for_names_waits_for_the_end_of_a_pause() {
+    let (master, replica) = pair(&["--expcache.reclaim-slice-us", "1"]);
+    let mut c = master.conn();
+    crowd(&mut c, 50_000);
+    let mut asker = master.conn();
+    assert!(asker.send("EXPCACHE.PURGE MATCH k:*").is_ok());
+    wait_until("the asker waits", || c.info("clients", "blocked_clients") == "1");
+    c.ok("CLIENT PAUSE 600000 WRITE");
+    let offset = c.info("replication", "master_repl_offset");
+    // Long enough for the search to be over.
+    let end = now_ms() + 1_000;
+    while now_ms() < end {
+        assert_eq!(c.cmd("EXPCACHE.GET k:49999"), "v");
+    }
+    assert_eq!(c.info("clients", "blocked_clients"), "1");
+    assert_eq!(c.info("replication", "master_repl_offset"), offset);
+    c.ok("CLIENT UNPAUSE");
+    assert_eq!(asker.receive().ok(), Some(Value::Int(50_000)));
+    c.ok("CONFIG SET expcache.reclaim-slice-us 500");
+    wait_until("the backlog is reclaimed", || c.cmd("DBSIZE") == 1);
+    assert_equal(&master, &replica);
 }

@@ -56,10 +56,12 @@ impl Rights {
         }
     }
 
-    /// May the caller do this with every key? The server can only be asked about one; so it is asked about two that no pattern
-    /// matches but one that matches everything: an empty name, and a random one.
+    /// May the caller do this with every key? The server can only be asked about one: about a random name, which no pattern
+    /// matches but one of those that match nearly everything; and then about the empty name, which only who has all keys
+    /// (`~*`) may use, as the pattern of `%R~*` does not match it, or about all names of one byte.
     pub fn allow_all(&self, right: Right, random: u64) -> bool {
-        self.allow(right, b"") && self.allow(right, &random.to_le_bytes())
+        self.allow(right, &random.to_le_bytes())
+            && (self.allow(right, b"") || (0..=u8::MAX).all(|byte| self.allow(right, &[byte])))
     }
 }
 

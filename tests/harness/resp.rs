@@ -317,6 +317,35 @@ impl Conn {
         (0..length).map(|_| self.receive()).collect()
     }
 
+    /// Sends the commands as one transaction and returns a reply for each. In it nothing is done in the background.
+    #[track_caller]
+    pub fn transaction<C: Command>(&mut self, commands: impl IntoIterator<Item = C>) -> Vec<Value> {
+        self.ok("MULTI");
+        for command in commands {
+            assert_eq!(self.cmd(command), Value::Simple("QUEUED".into()));
+        }
+        self.cmd("EXEC").items().to_vec()
+    }
+
+    /// Goes through an iteration to its end, with a command of the form of `SCAN` and its options behind the cursor: all
+    /// elements, as they came.
+    #[track_caller]
+    pub fn iterate(&mut self, command: &str, options: impl Command) -> Vec<Value> {
+        let options = options.words();
+        let (mut cursor, mut elements) = (b"0".to_vec(), Vec::new());
+        for _ in 0..1_000_000 {
+            let words = [vec![command.to_arg(), cursor], options.clone()].concat();
+            let reply = self.cmd(words);
+            let [next, some] = reply.items() else { panic!("no cursor and elements: {reply}") };
+            elements.extend_from_slice(some.items());
+            cursor = next.as_bytes().to_vec();
+            if cursor == b"0" {
+                return elements;
+            }
+        }
+        panic!("{command} does not end");
+    }
+
     /// Asserts the reply `+OK`.
     #[track_caller]
     pub fn ok(&mut self, command: impl Command) {

@@ -2,6 +2,7 @@
 
 use super::Span;
 use crate::harness::Value;
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug)]
 pub enum Expect {
@@ -16,6 +17,14 @@ pub enum Expect {
     Items(Vec<Expect>),
     /// These strings in any order; one may come twice.
     Names(Vec<Vec<u8>>),
+    /// This number and behind it so many of these strings, none twice.
+    Some {
+        number: i64,
+        names: usize,
+        of: Vec<Vec<u8>>,
+    },
+    /// Names in any order, each followed by its number; one may come twice.
+    Numbers(BTreeMap<Vec<u8>, i64>),
 }
 
 impl Expect {
@@ -66,6 +75,18 @@ impl Expect {
                 names.sort_unstable();
                 names.dedup();
                 names == expected
+            }
+            (Expect::Some { number, names, of }, Value::Array(items)) => {
+                let mut some: Vec<&[u8]> = items.iter().skip(1).map(Value::as_bytes).collect();
+                some.sort_unstable();
+                some.dedup();
+                let known = some.iter().all(|name| of.iter().any(|other| other == name));
+                items.first() == Some(&Value::Int(*number)) && items.len() == 1 + names && some.len() == *names && known
+            }
+            (Expect::Numbers(expected), Value::Array(items)) => {
+                let pairs = items.chunks(2).map(|pair| (pair[0].as_bytes().to_vec(), pair[1].int()));
+                pairs.clone().all(|(name, number)| expected.get(&name) == Some(&number))
+                    && pairs.collect::<BTreeMap<_, _>>().len() == expected.len()
             }
             _ => false,
         };

@@ -13,13 +13,15 @@
     reason = "a test fails by panicking"
 )]
 
+mod clause;
 mod expect;
 mod model;
 mod random_steps;
 mod step;
 
+pub use clause::{Clause, Pattern};
 pub use expect::Expect;
-pub use model::{Model, Span};
+pub use model::{Model, Reclaiming, Span};
 pub use random_steps::{RandomSteps, audit, prologue};
 pub use step::{Condition, Life, Name, Options, Policy, Step, VALUES, value};
 
@@ -105,6 +107,7 @@ impl Player {
         let script = "return redis.call(unpack(ARGV))";
         let reply = match scripted {
             true => self.conn.cmd([args!["EVAL", script, 0], words].concat()),
+            false if step.iterates() => self.iterate(&words),
             false => self.conn.cmd(words),
         };
         self.note(step, &reply);
@@ -112,6 +115,13 @@ impl Player {
             self.conn.ok(args!["SELECT", self.db]);
         }
         reply
+    }
+
+    /// Goes through a whole iteration and puts it together, as if it had been done at once.
+    fn iterate(&mut self, words: &[Vec<u8>]) -> Value {
+        let command = String::from_utf8_lossy(&words[0]).into_owned();
+        let elements = self.conn.iterate(&command, &words[2..]);
+        Value::Array(vec![Value::bulk("0"), Value::Array(elements)])
     }
 
     fn play_in_transaction(&mut self, steps: &[Step]) -> Vec<Value> {

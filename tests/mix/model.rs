@@ -4,6 +4,7 @@ use super::Expect;
 use super::step::{Condition, Life, Name, Options, Policy, Step, value};
 use std::collections::{BTreeMap, BTreeSet};
 
+mod invalidation;
 mod native;
 
 /// A moment or a time of which only bounds are known: a command runs between being sent and being answered.
@@ -56,6 +57,28 @@ struct Entry {
     grace_ms: i64,
     /// The fresh lifetime it was stored with; none: without end.
     lifetime: Option<Span>,
+    mark: Mark,
+}
+
+/// What an invalidation leaves on an entry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mark {
+    None,
+    /// It is gone, and its key still there.
+    Dead,
+    /// It is stale since then. Pending: its key does not expire with its grace yet.
+    Soft {
+        moment: Span,
+        pending: bool,
+    },
+}
+
+/// When the keys of what was invalidated are dealt with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reclaiming {
+    BeforeTheReply,
+    /// Until [`Model::reclaim`] is called, native commands see them.
+    Later,
 }
 
 #[derive(Clone, Debug)]
@@ -72,20 +95,34 @@ struct Slot {
 }
 
 impl Slot {
+    /// The entry, unless it is gone.
     fn entry(&self) -> Option<&Entry> {
         match &self.item {
-            Item::Entry(entry) => Some(entry),
+            Item::Entry(entry) if entry.mark != Mark::Dead => Some(entry),
+            _ => None,
+        }
+    }
+
+    fn is_foreign(&self) -> bool {
+        !matches!(self.item, Item::Entry(_))
+    }
+
+    /// Since when it is stale by command.
+    fn softened(&self) -> Option<Span> {
+        match self.entry()?.mark {
+            Mark::Soft { moment, .. } => Some(moment),
             _ => None,
         }
     }
 
     /// When its freshness ends.
     fn fresh_until(&self) -> Option<Span> {
-        self.expire_at.map(|at| at.plus(-self.entry().map_or(0, |entry| entry.grace_ms)))
+        let until = || self.expire_at.map(|at| at.plus(-self.entry().map_or(0, |entry| entry.grace_ms)));
+        self.softened().map(Some).unwrap_or_else(until)
     }
 
     fn is_fresh(&self, now: Span) -> bool {
-        self.fresh_until().is_none_or(|until| until.is_after(now))
+        self.softened().is_none() && self.fresh_until().is_none_or(|until| until.is_after(now))
     }
 
     fn freshness_left(&self, now: Span) -> Expect {
@@ -100,6 +137,7 @@ pub struct Model {
     types: BTreeMap<Name, Policy>,
     dumped: Option<Item>,
     etags: Vec<String>,
+    reclaiming: Reclaiming,
 }
 
 /// `expcache.default-ttl` as [`super::server`] sets it.
@@ -110,10 +148,10 @@ const SAME_OBJECT: Expect = Expect::Error("ERR source and destination objects ar
 
 impl Model {
     /// A new server, of which the MD5 of each payload is known.
-    pub fn new(etags: &[String]) -> Model {
+    pub fn new(etags: &[String], reclaiming: Reclaiming) -> Model {
         let names: [Name; 6] = [b"default", b"vehicles", b"drivers", b"trips", b"gps_tracks", b"reports"];
         let types = names.into_iter().map(|name| (name, Policy::default())).collect();
-        Model { dbs: vec![BTreeMap::new(); 3], db: 0, types, dumped: None, etags: etags.to_vec() }
+        Model { dbs: vec![BTreeMap::new(); 3], db: 0, types, dumped: None, etags: etags.to_vec(), reclaiming }
     }
 
     /// Does what the step does at that time and says what the reply to it must be.
@@ -130,9 +168,14 @@ impl Model {
             Step::Meta(key) => self.meta(key, now),
             Step::CacheDel(keys) => match self.any_foreign(keys) {
                 true => WRONGTYPE,
-                false => self.delete(keys),
+                false => self.cache_delete(keys),
             },
             Step::Invalidate { tags, .. } => self.invalidate(tags),
+            Step::Purge { selector, soft, dry_run, keys } => self.purge(selector, *soft, *dry_run, *keys, now),
+            Step::Clear { soft } => self.purge(&[], *soft, false, None, now),
+            Step::Count(selector) => Expect::int(self.selected(selector).len()),
+            Step::Scan { selector, .. } => self.scan(selector),
+            Step::Tags { pattern, .. } => self.tags(*pattern),
             Step::TypeSet { name, policy } => self.type_set(name, policy),
             Step::TypeGet(name) => self.types.get(name).map_or(Expect::nil(), type_fields),
             Step::TypeList => Expect::Names(self.types.keys().map(|name| name.to_vec()).collect()),
@@ -153,7 +196,7 @@ impl Model {
     }
 
     fn is_foreign(&self, key: Name) -> bool {
-        self.keys().get(key).is_some_and(|slot| slot.entry().is_none())
+        self.keys().get(key).is_some_and(Slot::is_foreign)
     }
 
     fn any_foreign(&self, keys: &[Name]) -> bool {
@@ -215,7 +258,10 @@ impl Model {
     fn store_one(&mut self, key: Name, n: usize, options: &Options, now: Span) {
         let type_name = self.type_for(key, options);
         let policy = self.policy_of(type_name);
-        let kept = self.keys().get(key).map(Slot::fresh_until);
+        let old = self.keys().get(key).filter(|slot| slot.entry().is_some());
+        let kept = old.map(Slot::fresh_until);
+        // Whose end of freshness is kept, is stale since the same moment.
+        let softened = old.and_then(Slot::softened).filter(|_| options.life == Life::Keep);
         let grace_ms = options.grace_ms.or(policy.grace_ms).unwrap_or(0);
         let until = fresh_until(&policy, options.life, kept, now);
         let entry = Entry {
@@ -227,10 +273,12 @@ impl Model {
             cost: options.cost,
             meta: options.meta,
             grace_ms,
-            lifetime: until.map(|until| until.minus_span(now)).filter(|left| left.hi > 0),
+            lifetime: until.map(|until| until.minus_span(now)).filter(|left| left.hi > 0 && softened.is_none()),
+            mark: softened.map_or(Mark::None, |moment| Mark::Soft { moment, pending: false }),
         };
         let expire_at = until.map(|until| until.plus(grace_ms));
-        if expire_at.is_none_or(|at| at.is_after(now)) {
+        let is_over = softened.is_some() && grace_ms == 0;
+        if !is_over && expire_at.is_none_or(|at| at.is_after(now)) {
             self.keys_mut().insert(key, Slot { item: Item::Entry(entry), expire_at });
         } else {
             self.keys_mut().remove(key);
@@ -343,15 +391,14 @@ impl Model {
     // ---- removing
 
     fn delete(&mut self, keys: &[Name]) -> Expect {
-        let removed = keys.iter().filter(|key| self.dbs[self.db].remove(*key).is_some()).count();
+        let removed = keys.iter().filter(|key| self.keys_mut().remove(*key).is_some()).count();
         Expect::int(removed)
     }
 
-    fn invalidate(&mut self, tags: &[Name]) -> Expect {
-        let before = self.keys().len();
-        let hit = |slot: &Slot| slot.entry().is_some_and(|entry| tags.iter().any(|tag| entry.tags.contains(tag)));
-        self.keys_mut().retain(|_, slot| !hit(slot));
-        Expect::int(before - self.keys().len())
+    /// As above, but what is gone already does not count.
+    fn cache_delete(&mut self, keys: &[Name]) -> Expect {
+        let removed = keys.iter().filter_map(|key| self.keys_mut().remove(key));
+        Expect::int(removed.filter(|slot| slot.entry().is_some()).count())
     }
 
     // ---- types and figures

@@ -1,7 +1,8 @@
 //! Makes steps at random, from pools so small that they meet each other all the time.
 
 use super::DAY_MS;
-use super::step::{Condition, Life, Name, Options, Policy, Step, VALUES};
+use super::clause::{Clause, KEY_PATTERNS, TAG_PATTERNS};
+use super::step::{ALL_AT_ONCE, Condition, Life, Name, Options, Policy, Step, VALUES};
 use crate::harness::{Conn, Random, now_ms};
 
 const KEYS: [Name; 18] = [
@@ -41,6 +42,7 @@ pub fn audit(db: usize) -> Vec<Step> {
     }
     for db in 0..DATABASES {
         steps.extend([Step::Select(db), Step::DbSize, Step::ListEntries]);
+        steps.extend([Step::Scan { selector: Vec::new(), count: 7 }, Step::Tags { pattern: None, count: 7 }]);
         steps.extend(KEYS.into_iter().flat_map(|key| [Step::TypeOf(key), Step::ExpireTime(key), Step::Meta(key)]));
     }
     steps.push(Step::Select(db));
@@ -86,14 +88,16 @@ impl RandomSteps {
     pub fn next(&mut self) -> Step {
         match self.random.below(100) {
             0..25 => self.store(),
-            25..45 => self.read(),
-            45..52 => self.remove(),
-            52..55 => self.of_types(),
-            55..80 => match self.relocate() {
+            25..42 => self.read(),
+            42..47 => self.remove(),
+            47..52 => self.purge(),
+            52..56 => self.list(),
+            56..59 => self.of_types(),
+            59..82 => match self.relocate() {
                 step if step.may_lose_the_database() && !self.between_databases => Step::Persist(self.key()),
                 step => step,
             },
-            80..90 => self.overwrite(),
+            82..91 => self.overwrite(),
             _ => self.look(),
         }
     }
@@ -143,6 +147,46 @@ impl RandomSteps {
                 by: self.random.pick(&["EXPCACHE.INVALIDATE.TAG", "EXPCACHE.INVTAG"]),
                 tags: self.tags(3),
             },
+        }
+    }
+
+    fn purge(&mut self) -> Step {
+        match self.random.below(12) {
+            0 => Step::Clear { soft: self.random.chance(70) },
+            _ => Step::Purge {
+                selector: self.selector(),
+                soft: self.random.chance(60),
+                dry_run: self.random.chance(25),
+                keys: self.maybe(40, |random| [0, 1, 3, 1000][random.below(4)]),
+            },
+        }
+    }
+
+    fn list(&mut self) -> Step {
+        let count = [1, 3, 10, ALL_AT_ONCE][self.random.below(4)];
+        match self.random.below(5) {
+            0 | 1 => Step::Count(self.selector()),
+            2 => Step::Scan { selector: Vec::new(), count },
+            3 => Step::Scan { selector: self.selector(), count },
+            _ => Step::Tags { pattern: self.maybe(50, |random| TAG_PATTERNS[random.below(TAG_PATTERNS.len())]), count },
+        }
+    }
+
+    fn selector(&mut self) -> Vec<Clause> {
+        (0..=self.random.below(3)).map(|_| self.clause()).collect()
+    }
+
+    fn clause(&mut self) -> Clause {
+        match self.random.below(7) {
+            0 | 1 => Clause::Any(self.tags(3)),
+            2 => Clause::All(self.tags(2)),
+            3 => Clause::None(self.tags(2)),
+            4 => Clause::Type(if self.random.chance(80) {
+                self.random.pick(&TYPES)
+            } else {
+                self.random.pick(&NOVEL_TYPES)
+            }),
+            _ => Clause::Match(KEY_PATTERNS[self.random.below(KEY_PATTERNS.len())]),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One command of the mix, as a value that a model can read and a server can be sent.
 
+use super::clause::{Clause, Pattern};
 use crate::harness::args;
 
 /// Names of keys, tags and types come from fixed pools.
@@ -7,6 +8,9 @@ pub type Name = &'static [u8];
 
 /// How many different payloads there are.
 pub const VALUES: usize = 8;
+
+/// So many steps of an iteration see everything that the mix can have.
+pub const ALL_AT_ONCE: usize = 10_000;
 
 /// Payload number `n`: of every byte, the sizes around the bounds that an entry's layout may have.
 pub fn value(n: usize) -> Vec<u8> {
@@ -88,6 +92,27 @@ pub enum Step {
         by: &'static str,
         tags: Vec<Name>,
     },
+    Purge {
+        selector: Vec<Clause>,
+        soft: bool,
+        dry_run: bool,
+        /// How many of the keys are to be named.
+        keys: Option<usize>,
+    },
+    Clear {
+        soft: bool,
+    },
+    Count(Vec<Clause>),
+    /// The whole iteration, in steps of `count`.
+    Scan {
+        selector: Vec<Clause>,
+        count: usize,
+    },
+    /// The whole iteration, in steps of `count`.
+    Tags {
+        pattern: Option<Pattern>,
+        count: usize,
+    },
     TypeSet {
         name: Name,
         policy: Policy,
@@ -158,7 +183,12 @@ type Words = Vec<Vec<u8>>;
 impl Step {
     /// Scripts cannot choose their client's database.
     pub fn can_be_scripted(&self) -> bool {
-        !matches!(self, Step::Select(_))
+        !matches!(self, Step::Select(_)) && !self.iterates()
+    }
+
+    /// Does it take several commands, each of which continues the one before?
+    pub fn iterates(&self) -> bool {
+        matches!(self, Step::Scan { count, .. } | Step::Tags { count, .. } if *count < ALL_AT_ONCE)
     }
 
     /// Valkey 8.1.0 to 9.1.0 leaves the client in the destination's database where a module listens to keyspace events.
@@ -187,6 +217,23 @@ impl Step {
             Step::Meta(key) => args!["EXPCACHE.META", key],
             Step::CacheDel(keys) => listed("EXPCACHE.DEL", keys),
             Step::Invalidate { by, tags } => listed(by, tags),
+            Step::Purge { selector, soft, dry_run, keys } => {
+                let mut words = [args!["EXPCACHE.PURGE"], clauses(selector)].concat();
+                words.extend(soft.then(|| b"SOFT".to_vec()));
+                words.extend(dry_run.then(|| b"DRYRUN".to_vec()));
+                words.extend(keys.iter().flat_map(|most| args!["KEYS", most]));
+                words
+            }
+            Step::Clear { soft: false } => args!["EXPCACHE.CLEAR"],
+            Step::Clear { soft: true } => args!["EXPCACHE.CLEAR", "SOFT"],
+            Step::Count(selector) => [args!["EXPCACHE.COUNT"], clauses(selector)].concat(),
+            Step::Scan { selector, count } => {
+                [args!["EXPCACHE.SCAN", 0], clauses(selector), args!["COUNT", count]].concat()
+            }
+            Step::Tags { pattern, count } => {
+                let pattern = pattern.iter().flat_map(|pattern| args!["MATCH", pattern.glob]).collect();
+                [args!["EXPCACHE.TAGS", 0], pattern, args!["COUNT", count]].concat()
+            }
             Step::TypeSet { name, policy } => [args!["EXPCACHE.TYPE", "SET", name], policy.words()].concat(),
             Step::TypeGet(name) => args!["EXPCACHE.TYPE", "GET", name],
             Step::TypeList => args!["EXPCACHE.TYPE", "LIST"],
@@ -238,6 +285,10 @@ impl Step {
 
 fn listed(command: &str, names: &[Name]) -> Words {
     [args![command], listed_only(names)].concat()
+}
+
+fn clauses(selector: &[Clause]) -> Words {
+    selector.iter().flat_map(Clause::words).collect()
 }
 
 fn listed_only(names: &[Name]) -> Words {

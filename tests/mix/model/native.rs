@@ -1,6 +1,6 @@
 //! The native commands of the mix, as the servers document them.
 
-use super::{Item, Model, SAME_OBJECT, Slot, Span, WRONGTYPE};
+use super::{Item, Mark, Model, SAME_OBJECT, Slot, Span, WRONGTYPE};
 use crate::harness::Value;
 use crate::mix::Expect;
 use crate::mix::step::{Name, Step, value};
@@ -33,8 +33,9 @@ impl Model {
                 self.expire_at(key, if *by == "EXPIREAT" { at_ms / 1000 * 1000 } else { *at_ms }, now)
             }
             Step::Persist(key) => {
-                let expiry = self.keys_mut().get_mut(key).and_then(|slot| slot.expire_at.take());
-                Expect::int(expiry.is_some().into())
+                let slot = self.keys_mut().get_mut(key).filter(|slot| slot.expire_at.is_some());
+                let persisted = slot.map(|slot| slot.date(None)).is_some();
+                Expect::int(persisted.into())
             }
             Step::ExpireTime(key) => match self.keys().get(key).map(|slot| slot.expire_at) {
                 None => Expect::number(Some(-2)),
@@ -52,7 +53,7 @@ impl Model {
             Step::Dump(key) => match self.keys().get(key) {
                 None => Expect::nil(),
                 Some(slot) => {
-                    self.dumped = Some(slot.item.clone());
+                    self.dumped = Some(slot.item.dumped());
                     Expect::Anything
                 }
             },
@@ -61,7 +62,7 @@ impl Model {
             Step::Exists(keys) => Expect::int(keys.iter().filter(|key| self.keys().contains_key(*key)).count()),
             Step::DbSize => Expect::int(self.keys().len()),
             Step::ListEntries => {
-                let entries = self.keys().iter().filter(|(_, slot)| slot.entry().is_some());
+                let entries = self.keys().iter().filter(|(_, slot)| !slot.is_foreign());
                 let names = entries.map(|(key, _)| key.to_vec()).collect();
                 Expect::Items(vec![Expect::text(Some("0")), Expect::Names(names)])
             }
@@ -112,7 +113,7 @@ impl Model {
         let at = Span::exactly(at_ms);
         match self.keys_mut().get_mut(key) {
             None => return Expect::int(0),
-            Some(slot) if at.is_after(now) => slot.expire_at = Some(at),
+            Some(slot) if at.is_after(now) => slot.date(Some(at)),
             Some(_) => drop(self.keys_mut().remove(key)),
         }
         Expect::int(1)
@@ -177,5 +178,30 @@ impl Model {
             Some(Item::Text(_)) => "string",
             Some(Item::Members(_)) => "set",
         }
+    }
+}
+
+impl Slot {
+    /// Gives it another expiry, which is what decides from now on, unless the entry is gone.
+    fn date(&mut self, expire_at: Option<Span>) {
+        self.expire_at = expire_at;
+        if let Item::Entry(entry) = &mut self.item
+            && entry.mark != Mark::Dead
+        {
+            entry.mark = Mark::None;
+        }
+    }
+}
+
+impl Item {
+    /// It, as a dump holds it: that its key expires with its grace is not part of it, so a stale one may be fresh again.
+    fn dumped(&self) -> Item {
+        let mut item = self.clone();
+        if let Item::Entry(entry) = &mut item
+            && matches!(entry.mark, Mark::Soft { pending: false, .. })
+        {
+            entry.mark = Mark::None;
+        }
+        item
     }
 }
