@@ -18,6 +18,8 @@ pub struct Look<'k> {
     pub fresh_left_ms: Option<i64>,
     /// When the server expires the key.
     expire_at_ms: Option<i64>,
+    /// How long it is stale after being fresh, in ms.
+    pub grace_ms: u64,
 }
 
 /// When to look up a key's expiry.
@@ -45,12 +47,14 @@ impl<'k> Look<'k> {
             (verdict, if exact { s.now_us() } else { s.about_now_us() })
         });
         let now_ms = now_us / 1000;
-        let fresh_left_ms = match verdict {
-            Verdict::Alive => fresh_left_ms(expire_at_ms, entry.grace_ms(), now_ms),
-            Verdict::Soft(soft) if soft.end_ms() > now_ms => Some(soft.moment_ms.cast_signed() - now_ms.cast_signed()),
+        let (fresh_left_ms, grace_ms) = match verdict {
+            Verdict::Alive => (fresh_left_ms(expire_at_ms, entry.grace_ms(), now_ms), entry.grace_ms()),
+            Verdict::Soft(soft) if soft.end_ms() > now_ms => {
+                (Some(soft.moment_ms.cast_signed() - now_ms.cast_signed()), soft.grace_ms)
+            }
             Verdict::Soft(_) | Verdict::Dead => return Ok(None),
         };
-        Ok(Some(Self { entry, now_us, fresh_left_ms, expire_at_ms }))
+        Ok(Some(Self { entry, now_us, fresh_left_ms, expire_at_ms, grace_ms }))
     }
 
     /// Is it fresh?

@@ -96,7 +96,7 @@ pub fn meta(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     field(ctx, "created", Value::Count(Some(entry.created_ms())));
     field(ctx, "age", Value::Count(Some(look.age_ms())));
     field(ctx, "ttl", Value::Signed(look.fresh_left_ms));
-    field(ctx, "grace", Value::Count(Some(extras.grace_ms)));
+    field(ctx, "grace", Value::Count(Some(look.grace_ms)));
     field(ctx, "state", Value::Bytes(Some(if look.is_fresh() { b"fresh" } else { b"stale" })));
     field(ctx, "hits", Value::Count(Some(entry.hits().into())));
     field(ctx, "last-access", Value::Count(Some(entry.touched_us() / 1000)));

@@ -121,7 +121,7 @@ fn redate_by_name(ctx: &Ctx, key: Arg<'_>) {
     let name = Text::new(key.bytes());
     let mut opened = ctx.open(name.arg(), Mode::Peek);
     let db = opened.db();
-    if let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|entry| entry.grace_ms() > 0) {
+    if let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|_| true) {
         // A rewritten append-only file gives each key its expiry, also where a soft invalidation is still to be carried out.
         let mark = if ctx.is_loading() { Mark::Kept } else { Mark::Over };
         state::with(|s| s.redate(db, entry, expire_at_ms, mark));

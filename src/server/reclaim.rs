@@ -110,8 +110,10 @@ fn make_stale(ctx: &Ctx, name: Arg<'_>) -> bool {
     } else {
         give_grace(ctx, key, soft);
     }
-    ctx.signal_modified(name);
-    ctx.notify(EventClass::Module, c"expcache.stale", name);
+    if soft.moment_ms <= state::with(|s| s.now_us()) / 1000 {
+        ctx.signal_modified(name);
+        ctx.notify(EventClass::Module, c"expcache.stale", name);
+    }
     true
 }
 

@@ -71,6 +71,23 @@ impl Pending {
         }
     }
 
+    /// The key's expiry was moved: what is fresh until then by its own grace bears no mark any longer. What was given a grace
+    /// keeps it, and its freshness ends by that much before the expiry.
+    pub(super) fn redate(&mut self, id: u32, expire_at_ms: Option<i64>) {
+        let Some(Since { grace_ms, .. }) = self.mark(id) else { return };
+        self.remove(id);
+        if let (Some(given), Some(expire_at_ms)) = (grace_ms, expire_at_ms) {
+            let moment_ms = u64::try_from(expire_at_ms).unwrap_or(0).saturating_sub(given);
+            self.insert(id, Since { moment_ms, grace_ms });
+        }
+    }
+
+    /// Those whose freshness has ended: nearly all.
+    pub(super) fn stale(&self, now_ms: u64) -> RoaringBitmap {
+        let fresh = self.few.iter().filter(|(_, since)| since.moment_ms > now_ms).map(|(id, _)| *id);
+        &self.all - RoaringBitmap::from_sorted_iter(fresh).unwrap_or_default()
+    }
+
     pub(super) fn remove(&mut self, id: u32) {
         if self.all.is_empty() || !self.all.remove(id) || self.few.remove(&id).is_some() {
             return;

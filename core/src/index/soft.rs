@@ -16,7 +16,7 @@ use crate::entry::{Entry, Verdict};
 /// What becomes of a pending soft invalidation when the key's expiry is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// It is over: the expiry says it all.
+    /// It is over: the expiry says it all, but for a grace that is still to be given to the entry.
     Over,
     /// It is still to be carried out.
     Kept,
@@ -35,7 +35,7 @@ impl Index {
     /// Those of these entries that are neither dead nor stale at a moment. They must have been selected since the index last
     /// changed.
     pub fn fresh(&mut self, ids: &Ids, now_ms: u64) -> Ids {
-        Ids(&ids.0 - &self.dead - self.pending.ids() - self.dates.stale(now_ms))
+        Ids(&ids.0 - &self.dead - self.pending.stale(now_ms) - self.dates.stale(now_ms))
     }
 
     /// How many entries bear a mark that waits to be carried out: dead, or softly invalidated.
@@ -49,6 +49,7 @@ impl Index {
         let fresh = self.fresh(&ids, now_ms).0;
         let own = &fresh & self.dates.ids();
         let by_grace = self.by_grace(&fresh - &own, type_grace_ms);
+        self.pending.remove_all(&fresh);
         let (count, dead) = (fresh.len(), by_grace.get(&0).map_or(0, RoaringBitmap::len));
         self.pending.insert_all(own, Since { moment_ms: now_ms, grace_ms: None });
         for (grace_ms, ids) in by_grace {
@@ -86,7 +87,7 @@ impl Index {
     pub fn redate(&mut self, entry: &Entry, fresh_until_ms: Option<i64>, mark: Mark) {
         if entry.is_linked() && entry.index() == self.number {
             if mark == Mark::Over {
-                self.pending.remove(entry.id());
+                self.pending.redate(entry.id(), fresh_until_ms);
             }
             self.date(entry, entry.id(), fresh_until_ms);
         }

@@ -97,9 +97,14 @@ impl World {
         let (Some(entry), Some(of)) = (self.keys.get(key), self.model.get_mut(key)) else { return };
         self.index.redate(entry, fresh_until_ms, Mark::Over);
         of.fresh_until_ms = fresh_until_ms;
-        if of.verdict != Verdict::Dead {
-            of.verdict = Verdict::Alive;
-        }
+        of.verdict = match (of.verdict, fresh_until_ms) {
+            (Verdict::Dead, _) => Verdict::Dead,
+            // A grace that it was given is its own from then on.
+            (Verdict::Soft(Soft { grace_ms, .. }), Some(expire_at_ms)) if of.grace_ms == 0 => {
+                Verdict::Soft(Soft { moment_ms: expire_at_ms.unsigned_abs().saturating_sub(grace_ms), grace_ms })
+            }
+            _ => Verdict::Alive,
+        };
     }
 
     /// What the server does for one that is pending: the expiry goes where it belongs, and the grace into the entry.
@@ -133,7 +138,8 @@ impl World {
         let (now_ms, mut expected) = (self.now_ms, Softened::default());
         for of in self.expected(selector) {
             let is_stale = of.grace_ms > 0 && of.fresh_until_ms.is_some_and(|until| until <= now_ms.cast_signed());
-            if is_stale || of.verdict != Verdict::Alive {
+            let is_soft = matches!(of.verdict, Verdict::Soft(soft) if soft.moment_ms <= now_ms);
+            if is_stale || is_soft || of.verdict == Verdict::Dead {
                 continue;
             }
             let grace_ms = if of.grace_ms > 0 { of.grace_ms } else { type_grace(of.type_id) };
