@@ -16,7 +16,8 @@ impl State {
     /// Begins to look for the entries of a database that a selector with patterns means.
     pub fn start_walk(&mut self, db: i32, selector: &Selector) -> WalkId {
         let scope = self.select(db, selector);
-        self.change(db, |index| index.start_walk(selector.patterns(), scope)).unwrap_or_default()
+        // The clone is made inside, for what the index keeps is weighed.
+        self.change(db, |index| index.start_walk(selector.patterns(), scope.clone())).unwrap_or_default()
     }
 
     /// Looks at some more names. Is that all? (It is, if the index is no more.)
@@ -26,8 +27,8 @@ impl State {
 
     /// What was found, as things are now.
     pub fn finish_walk(&mut self, walk: WalkId, selector: &Selector) -> Ids {
-        let named = self.change_walked(walk, |index| index.finish_walk(walk)).unwrap_or_default();
-        self.database_of(walk).map_or_else(Ids::default, |db| named.and(&self.select(db, selector)))
+        let Some(db) = self.database_of(walk) else { return Ids::default() };
+        self.take_out(db, |index| index.finish_walk(walk)).and(&self.select(db, selector))
     }
 
     /// Nobody waits for it any longer.
@@ -75,7 +76,15 @@ impl State {
 
     /// Those of these entries that are fresh at a moment, unix ms.
     pub fn fresh(&mut self, db: i32, ids: &Ids, moment_ms: u64) -> Ids {
-        self.change(db, |index| index.fresh(ids, moment_ms)).unwrap_or_default()
+        self.take_out(db, |index| index.fresh(ids, moment_ms))
+    }
+
+    /// Gets entries out of the index. A set that was made there weighs as a part of it, so it is let go there and a copy used.
+    fn take_out(&mut self, db: i32, work: impl FnOnce(&mut Index) -> Ids) -> Ids {
+        let Some(inside) = self.change(db, work) else { return Ids::default() };
+        let outside = inside.clone();
+        self.change(db, |_| drop(inside));
+        outside
     }
 
     /// Makes these entries dead, which are those that the selector means.
