@@ -1,4 +1,5 @@
-//! In a cluster: commands go where their keys are, tags are each node's own, and entries move with their slots.
+//! In a cluster: commands go where their keys are, tags are each node's own, and entries move with their slots, by hand or
+//! in one step.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -78,6 +79,18 @@ fn a_derived_key_can_be_told_its_slot() {
     }
 }
 
+/// A node without slots that knows the one of `c`.
+fn another_node(c: &mut Conn) -> (Server, Conn) {
+    let server = node();
+    let mut there = server.conn();
+    c.ok(args!["CLUSTER", "MEET", "127.0.0.1", server.port(), there.config("cluster-port")]);
+    for conn in [c, &mut there] {
+        wait_until("the nodes know each other", || conn.text("CLUSTER INFO").contains("cluster_known_nodes:2"));
+        wait_until_ok(conn);
+    }
+    (server, there)
+}
+
 /// Two nodes, the first of which has all slots and the entries, and is about to give the slot of `{x}` to the second. The
 /// story is told with connections to both and a way to move entries; when it is over, so is the move.
 fn while_a_slot_moves(
@@ -86,13 +99,7 @@ fn while_a_slot_moves(
 ) {
     let (_source, mut c) = only_node();
     c.pipeline(entries);
-    let target = node();
-    let mut there = target.conn();
-    c.ok(args!["CLUSTER", "MEET", "127.0.0.1", target.port(), there.config("cluster-port")]);
-    for conn in [&mut c, &mut there] {
-        wait_until("the nodes know each other", || conn.text("CLUSTER INFO").contains("cluster_known_nodes:2"));
-        wait_until_ok(conn);
-    }
+    let (target, mut there) = another_node(&mut c);
     let (from, to) = (c.text("CLUSTER MYID"), there.text("CLUSTER MYID"));
     let slot = c.int("CLUSTER KEYSLOT {x}");
     there.ok(args!["CLUSTER", "SETSLOT", slot, "IMPORTING", from]);
@@ -171,4 +178,171 @@ fn a_full_type_makes_room_in_a_slot_on_its_way() {
         }
         assert_eq!(asking(there, "EXPCACHE.GET {x}14"), "v");
     });
+}
+
+// ---- slots that move in one step: Redis from 8.4, Valkey from 9 on ----
+
+/// How many entries are in the slot that moves.
+const CROWD: usize = 4000;
+/// How long the child that sends the slot rests after each key, µs: two seconds in all, so that what a test does while the slot
+/// moves happens while it moves.
+const REST_US: usize = 500;
+
+/// Two nodes, the first of which has all slots and, in the slot of `{x}`, a crowd of entries.
+struct Move {
+    from: Conn,
+    to: Conn,
+    slot: i64,
+    _servers: [Server; 2],
+}
+
+impl Move {
+    fn prepare() -> Move {
+        let (source, mut from) = only_node();
+        let (target, mut to) = another_node(&mut from);
+        let entry =
+            |slot, n| args!["EXPCACHE.SET", format!("{slot}{n}"), [b'v'; 1000].as_slice(), "TAGS", 2, "all", n % 2];
+        from.pipeline((0..CROWD).map(|n| entry("{x}", n)));
+        // Slices so short that almost nothing is reclaimed in them.
+        for conn in [&mut from, &mut to] {
+            conn.ok("CONFIG SET expcache.reclaim-slice-us 1");
+        }
+        let slot = from.int("CLUSTER KEYSLOT {x}");
+        Move { from, to, slot, _servers: [source, target] }
+    }
+
+    /// Starts; `false`, and said so, when the server cannot.
+    fn start(&mut self) -> bool {
+        let reply = if self.from.info("server", "valkey_version").is_empty() {
+            self.to.cmd(args!["CLUSTER", "MIGRATION", "IMPORT", self.slot, self.slot])
+        } else {
+            let target = self.to.text("CLUSTER MYID");
+            self.from.cmd(args!["CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", self.slot, self.slot, "NODE", target])
+        };
+        let unknown = matches!(&reply, Value::Error(text) if text.starts_with("ERR unknown subcommand"));
+        if unknown {
+            eprintln!("skipped: this server does not move slots in one step");
+        } else {
+            assert!(!matches!(reply, Value::Error(_)), "{reply}");
+        }
+        !unknown
+    }
+
+    fn start_slowly(&mut self) -> bool {
+        self.from.ok(args!["CONFIG", "SET", "rdb-key-save-delay", REST_US]);
+        let started = self.start();
+        if started {
+            let to = &mut self.to;
+            wait_until("a quarter has been sent", || entries(to) > CROWD as i64 / 4);
+        }
+        started
+    }
+
+    fn cancel(&mut self) {
+        let Move { from, to, .. } = self;
+        if from.info("server", "valkey_version").is_empty() {
+            assert_eq!(to.cmd("CLUSTER MIGRATION CANCEL ALL"), 1);
+            wait_until("the source has given up", || {
+                from.cmd("CLUSTER MIGRATION STATUS ALL").to_string().contains("\"failed\"")
+            });
+        } else {
+            from.ok("CLUSTER CANCELSLOTMIGRATIONS");
+        }
+        wait_until("the target has cleaned up", || entries(to) == 0);
+    }
+
+    /// Waits until the slot is the other node's, and the source has deleted what it had in it.
+    fn finish(&mut self) {
+        let Move { from, to, .. } = self;
+        wait_until("the slot is the target's", || to.cmd("EXPCACHE.GET {x}1") == Value::bulk([b'v'; 1000]));
+        // The news takes a moment to the source, which answers until then.
+        wait_until(
+            "the source knows",
+            || matches!(from.cmd("EXPCACHE.GET {x}1"), Value::Error(text) if text.starts_with("MOVED")),
+        );
+        wait_until("the source has deleted what it had", || entries(from) == 0 && from.cmd("DBSIZE") == 0);
+    }
+
+    fn keys_in_slot(&mut self) -> i64 {
+        self.from.int(args!["CLUSTER", "COUNTKEYSINSLOT", self.slot])
+    }
+
+    /// Asserts that of the slot's entries the odd ones live, in the other node, and nothing else does in either.
+    fn only_odd_ones_live(mut self) {
+        self.finish();
+        let Move { from, to, .. } = &mut self;
+        let replies = to.pipeline((0..CROWD).map(|n| args!["EXPCACHE.GET", format!("{{x}}{n}")]));
+        let alive: Vec<usize> = (0..CROWD).filter(|n| replies[*n] != Value::Nil).collect();
+        assert_eq!(alive, (0..CROWD).filter(|n| n % 2 == 1).collect::<Vec<_>>());
+        assert_eq!(entries(to), alive.len() as i64);
+        to.ok("CONFIG SET expcache.reclaim-slice-us 500");
+        wait_until("the dead are reclaimed", || to.cmd("DBSIZE") == alive.len() as i64);
+        for conn in [from, to] {
+            check(conn);
+            conn.int("EXPCACHE.INVALIDATE.TAG all");
+            wait_until("all is reclaimed", || conn.cmd("DBSIZE") == 0);
+            assert_eq!(entries(conn), 0);
+            check(conn);
+        }
+    }
+}
+
+fn entries(c: &mut Conn) -> i64 {
+    c.map("EXPCACHE.STATS")["entries"].int()
+}
+
+#[test]
+fn what_dies_while_its_slot_moves_is_dead_in_the_other_node_too() {
+    let mut m = Move::prepare();
+    m.from.pipeline((0..CROWD).map(|n| args!["EXPCACHE.SET", format!("{{y}}{n}"), "v", "TAGS", 1, 0]));
+    if !m.start_slowly() {
+        return;
+    }
+    let both = CROWD / 2 + CROWD;
+    assert_eq!(m.from.cmd("EXPCACHE.INVALIDATE.TAG 0"), both as i64);
+    assert_eq!(m.keys_in_slot(), CROWD as i64 / 2, "unlinked before the reply");
+    assert!(m.from.int("DBSIZE") > CROWD as i64, "other slots' are left to the slices");
+    assert_eq!(m.from.cmd("EXPCACHE.GET {x}1"), Value::bulk([b'v'; 1000]), "all of it while the slot moved");
+    m.from.ok("CONFIG SET expcache.reclaim-slice-us 500");
+    m.only_odd_ones_live();
+}
+
+#[test]
+fn both_nodes_may_be_told_while_a_slot_moves() {
+    let mut m = Move::prepare();
+    if !m.start_slowly() {
+        return;
+    }
+    assert_eq!(m.from.cmd("EXPCACHE.INVALIDATE.TAG 0"), CROWD as i64 / 2);
+    // What it has by now; the rest comes from the source, which knows.
+    assert!(m.to.int("EXPCACHE.INVALIDATE.TAG 0") > 0);
+    assert_eq!(m.from.cmd("EXPCACHE.GET {x}1"), Value::bulk([b'v'; 1000]), "all of it while the slot moved");
+    m.only_odd_ones_live();
+}
+
+#[test]
+fn what_died_before_its_slot_moves_stays_dead() {
+    let mut m = Move::prepare();
+    // Redis takes its time to delete what has left, and meanwhile hides it.
+    m.from.cmd("DEBUG ASM-TRIM-METHOD active 100");
+    assert_eq!(m.from.cmd("EXPCACHE.INVALIDATE.TAG 0"), CROWD as i64 / 2);
+    if !m.start() {
+        return;
+    }
+    m.only_odd_ones_live();
+}
+
+#[test]
+fn a_slot_that_stays_after_all_is_reclaimed_in_slices_again() {
+    let mut m = Move::prepare();
+    if !m.start_slowly() {
+        return;
+    }
+    m.cancel();
+    assert_eq!(m.from.cmd("EXPCACHE.INVALIDATE.TAG 0"), CROWD as i64 / 2);
+    assert!(m.keys_in_slot() > CROWD as i64 / 2, "left to the slices");
+    m.from.ok("CONFIG SET expcache.reclaim-slice-us 500");
+    wait_until("the dead are reclaimed", || m.keys_in_slot() == CROWD as i64 / 2);
+    check(&mut m.from);
+    check(&mut m.to);
 }

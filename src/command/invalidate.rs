@@ -123,12 +123,16 @@ impl Invalidation {
         if few && ctx.decides() {
             return count.saturating_sub(reclaim::reclaim_now(ctx));
         }
+        let mut expired = 0;
         if count > 0 || !ctx.decides() {
+            if ctx.decides() {
+                expired = reclaim::reclaim_leaving(ctx, ids);
+            }
             let (command, words) = self.words();
             ctx.replicate_words(command, &words, Recipients::All);
             reclaim::schedule(ctx);
         }
-        count
+        count.saturating_sub(expired)
     }
 
     /// It, as replicas and the append-only file get it.

@@ -24,7 +24,7 @@ use super::api::{api, api_if_any};
 use super::context::{Arg, Ctx, LogLevel, Text, log};
 use super::key::{Found, Mode};
 use super::state::{self, Cause};
-use super::{guard, leases, reclaim};
+use super::{guard, leases, migration, reclaim};
 
 /// Subscribes to all of it.
 pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
@@ -60,6 +60,7 @@ pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
             }
         }
     }
+    migration::subscribe(ctx);
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //!  the server ──▶ register   commands, from command::TABLE ──▶ handler ──▶ a command's `call`
 //!             ──▶ datatype   saving, loading, copying, freeing a value
 //!             ──▶ events     keys and databases that come and go behind our back ──▶ state
+//!             ──▶ migration  slots on their way to another node ──▶ state
 //!             ──▶ config     CONFIG SET, the configuration file, loadmodule's arguments
 //!             ──▶ reclaim    the timer that gives dead entries' memory back
 //!             ──▶ blocked    clients that wait: answered, or gone
@@ -21,6 +22,7 @@ pub mod datatype;
 mod events;
 pub mod key;
 pub mod leases;
+pub mod migration;
 mod policies;
 pub mod reclaim;
 mod register;

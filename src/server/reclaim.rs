@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::time::Instant;
 
 use expcache_core::entry::{Soft, Verdict};
-use expcache_core::index::Arrival;
+use expcache_core::index::{Arrival, Ids};
 use redis_module::raw;
 
 use super::api::api;
@@ -70,6 +70,25 @@ pub fn reclaim_now(ctx: &Ctx) -> u64 {
     expired
 }
 
+/// Deals with those of these entries of the selected database that were marked just now and whose slots are leaving this node:
+/// the node that gets the slots learns of each, but not of the invalidation (see [`super::migration`]). Returns how many of
+/// them the server found expired instead.
+pub fn reclaim_leaving(ctx: &Ctx, ids: &Ids) -> u64 {
+    if state::with(|s| s.leaving.is_empty()) {
+        return 0;
+    }
+    let db = ctx.db();
+    let leaving = |id| {
+        state::with(|s| {
+            let index = s.index(db)?;
+            let key = index.key(id)?;
+            s.leaving.has(key).then(|| (Text::new(key), index.has_died(id)))
+        })
+    };
+    let marked = ids.iter().filter_map(leaving);
+    marked.map(|(key, dead)| u64::from(!carry_out(ctx, key.arg(), dead))).sum()
+}
+
 /// Deals with one marked entry of any database, if there is one.
 fn reclaim_next(ctx: &Ctx) -> Option<bool> {
     let db = state::with(|s| s.indexes().find(|(_, index)| index.marked_len() > 0).map(|(db, _)| db))?;
@@ -81,14 +100,11 @@ fn reclaim_next(ctx: &Ctx) -> Option<bool> {
 fn reclaim_in(ctx: &Ctx, db: i32) -> Option<bool> {
     let next = |s: &State| {
         let index = s.index(db)?;
-        let dead = index.next_dead().map(|(id, key)| (id, Text::new(key), Verdict::Dead));
-        dead.or_else(|| index.next_soft().map(|(id, key)| (id, Text::new(key), Verdict::Alive)))
+        let dead = index.next_dead().map(|(id, key)| (id, Text::new(key), true));
+        dead.or_else(|| index.next_soft().map(|(id, key)| (id, Text::new(key), false)))
     };
-    let (id, key, verdict) = state::with(|s| next(s))?;
-    let was_there = match verdict {
-        Verdict::Dead => state::because(Reason::Reclaiming, || ctx.unlink(key.arg())),
-        _ => make_stale(ctx, key.arg()),
-    };
+    let (id, key, dead) = state::with(|s| next(s))?;
+    let was_there = carry_out(ctx, key.arg(), dead);
     state::with(|s| {
         if next(s).is_some_and(|(again, ..)| again == id) {
             log(LogLevel::Warning, "a marked entry has no key; see EXPCACHE.DEBUG CHECK");
@@ -98,7 +114,12 @@ fn reclaim_in(ctx: &Ctx, db: i32) -> Option<bool> {
     Some(was_there)
 }
 
-/// Carries a soft invalidation out in the keyspace: the key expires when the grace is over. Is it there?
+/// Carries out in the keyspace what the mark of an entry says. Was it still there, and had not expired?
+fn carry_out(ctx: &Ctx, name: Arg<'_>, dead: bool) -> bool {
+    if dead { state::because(Reason::Reclaiming, || ctx.unlink(name)) } else { make_stale(ctx, name) }
+}
+
+/// Puts down that an entry is stale: its key expires when its grace is over. Is it there?
 fn make_stale(ctx: &Ctx, name: Arg<'_>) -> bool {
     let db = ctx.db();
     let mut key = ctx.open(name, Mode::Write);

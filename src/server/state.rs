@@ -20,6 +20,7 @@ use super::alloc::weighed;
 use super::blocked::{Kind, Waiter};
 use super::config::Config;
 use super::leases::{Timer, Waits};
+use super::migration::Leaving;
 use super::walk::Searches;
 use crate::command::types::policy_words;
 
@@ -44,6 +45,8 @@ pub struct State {
     pub lease_timer: Option<Timer>,
     /// Those of them for whom names are looked at.
     pub searches: Searches,
+    /// The slots that are leaving this node.
+    pub leaving: Leaving,
     /// Is the timer set that reclaims dead entries?
     pub reclaim_is_due: bool,
     /// Why we ourselves are unlinking keys, while we are.
@@ -129,6 +132,7 @@ impl State {
             waits: Waits::default(),
             lease_timer: None,
             searches: Searches::default(),
+            leaving: Leaving::default(),
             reclaim_is_due: false,
             reason: None,
             gone: None,

@@ -349,6 +349,11 @@ impl Index {
         !self.dead.is_empty() && self.dead.contains(entry.id())
     }
 
+    /// Was the entry with this id invalidated?
+    pub fn has_died(&self, id: u32) -> bool {
+        self.dead.contains(id)
+    }
+
     /// The key under which an id is here.
     pub fn key(&self, id: u32) -> Option<&[u8]> {
         self.records.get(id)
