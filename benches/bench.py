@@ -3,7 +3,8 @@
     python3 benches/bench.py [--server PATH] [--module PATH] [--quick] [section …]
 
 Sections: `cpu` (server CPU an operation, and latency without pipelining), `invalidate` (a tag of up to a million
-entries, and what another client notices of it), `memory` (bytes an entry, bytes a membership, bytes left over). Without
+entries, and what another client notices of it), `lease` (many clients and one missing key, `FETCH` against `GET`, what
+another client notices of those who wait), `memory` (bytes an entry, bytes a membership, bytes left over). Without
 a name: all of them, a few minutes. `--quick` is a smoke test: it runs everything at a small size, and its figures mean
 little.
 
@@ -23,9 +24,10 @@ sys.dont_write_bytecode = True
 import cpu
 import invalidate
 import lab
+import lease
 import memory
 
-SECTIONS = {"cpu": cpu.run, "invalidate": invalidate.run, "memory": memory.run}
+SECTIONS = {"cpu": cpu.run, "invalidate": invalidate.run, "lease": lease.run, "memory": memory.run}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MODULE = os.path.join(ROOT, "target", "release", "libexpcache.so")
 

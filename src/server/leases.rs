@@ -58,6 +58,9 @@ pub struct Timer {
     due_ms: u64,
 }
 
+/// The server counts in µs, and a timer beyond what that can hold would fire at once, for ever. So it looks again after a day.
+const LONGEST_TIMER_MS: u64 = 24 * 60 * 60 * 1000;
+
 static WAITING: Kind = Kind { gone, unblocked: Some(fetch::unblocked) };
 
 impl Ctx {
@@ -280,7 +283,7 @@ fn set_timer(ctx: &Ctx) {
             }
             None => (),
         }
-        let after_ms = i64::try_from(due_ms.saturating_sub(now_ms)).unwrap_or(i64::MAX);
+        let after_ms = due_ms.saturating_sub(now_ms).min(LONGEST_TIMER_MS).cast_signed();
         let id = api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), std::ptr::null_mut());
         state::with(|s| s.lease_timer = Some(Timer { id, due_ms }));
     }

@@ -46,6 +46,9 @@ pub struct Token(pub u128);
 impl Token {
     /// From its text; `None` when it is no token's.
     pub fn parse(text: &[u8]) -> Option<Self> {
+        if text.iter().any(u8::is_ascii_uppercase) {
+            return None;
+        }
         let mut bytes = [0; 16];
         hex::decode_to_slice(text, &mut bytes).ok()?;
         Some(Self(u128::from_be_bytes(bytes)))
