@@ -140,8 +140,9 @@ fn match_parts(mut parts: &[Part], mut name: &[u8]) -> bool {
             }
             ([part, after @ ..], [byte, rest @ ..]) if part.takes(*byte) => (parts, name) = (after, rest),
             _ => {
-                let Some((after, [_, rest @ ..])) = again else { return false };
-                (parts, name) = (after, rest);
+                let Some((after @ [first, ..], [_, rest @ ..])) = again else { return false };
+                let Some(at) = rest.iter().position(|byte| first.takes(*byte)) else { return false };
+                (parts, name) = (after, rest.get(at..).unwrap_or_default());
                 again = Some((parts, name));
             }
         }

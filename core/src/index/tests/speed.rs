@@ -25,7 +25,8 @@ fn filled(grace_ms: u64) -> (Index, Vec<Box<Entry>>) {
         let mut entry = Entry::new(&content, 3).unwrap();
         let (half, few) = (format!("half:{}", number % 2), format!("few:{}", number / 100));
         let tags = [b"all".as_slice(), half.as_bytes(), few.as_bytes()];
-        let arrival = arrival(format!("{}", number % 10).as_bytes(), (number % 2) as u16);
+        let fresh_until_ms = Some(i64::from(number % 10) * 100 + 50);
+        let arrival = Arrival { type_id: (number % 2) as u16, fresh_until_ms, soft: None };
         assert!(index.link(&mut entry, &name(number), arrival, tags));
         entry
     });
@@ -70,8 +71,28 @@ fn speed_of_selecting() {
         timed(&format!("by type, {what}"), || index.by_type(&ids).count());
         timed(&format!("page of 100, {what}"), || index.scan(&selector, types, 0, 100));
     }
+    // As if there were ten million entries, a tenth of them with a tag.
+    index.types[0].ids = (0..10 * MILLION).collect();
+    index.types[1].ids.clear();
+    for tag in 0..3 {
+        let ids = (0..MILLION).map(|number| number * 10 + number * 7 % (8 + tag)).collect();
+        index.tags.get_mut(tag).unwrap().members = Members::Bitmap(Box::new(ids));
+    }
+    let clause = |name: &str| Clause::Any(tags(&[name]));
+    for (what, clauses) in [
+        ("one tag", vec![all()]),
+        ("two tags", vec![all(), clause("half:0")]),
+        ("a tag and a type", vec![all(), Clause::Type(b"0".as_slice().into())]),
+        ("a tag without another", vec![all(), Clause::None(tags(&["half:0"]))]),
+        ("either of two tags", vec![Clause::Any(tags(&["all", "half:0"]))]),
+        ("a type without a tag", vec![Clause::Type(b"0".as_slice().into()), Clause::None(tags(&["all"]))]),
+    ] {
+        let selector = Selector { clauses };
+        let count = timed(&format!("scattered: count {what}"), || index.count(&selector, types));
+        timed(&format!("scattered: select {what}, {count}"), || index.select(&selector, types));
+    }
     let ids = index.select(&Selector { clauses: vec![all()] }, types);
-    timed("kill 1 M", || {
+    timed("scattered: kill 1 M", || {
         index.dead.clear();
         index.kill(&ids)
     });
@@ -82,7 +103,7 @@ fn speed_of_selecting() {
 fn speed_of_softening() {
     for (what, own, type_grace) in [("own grace", 1000, 0), ("their type's grace", 0, 500), ("no grace", 0, 0)] {
         let (mut index, entries) = filled(own);
-        for (share, now_ms) in [("none stale", 0), ("half stale", 450), ("all stale", 1000)] {
+        for (share, now_ms) in [("none stale", 0), ("half stale", 499), ("all stale", 1000)] {
             let all = index.select(&Selector::default(), |_| None);
             timed(&format!("soften 1 M with {what}, {share} by date"), || {
                 (index.pending, index.dead) = (Pending::default(), RoaringBitmap::default());
