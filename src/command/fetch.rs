@@ -7,6 +7,7 @@ use expcache_core::early::is_due_early;
 use expcache_core::entry::Etag;
 use expcache_core::lease::Token;
 use expcache_core::{Error, Result};
+use smallvec::SmallVec;
 
 use super::look::{Dated, Look, slide};
 use super::parse::{self, once};
@@ -25,6 +26,9 @@ struct Fetch<'a> {
     range: Option<(u64, u64)>,
     max_age_ms: Option<u64>,
 }
+
+/// Names of types are short, so this mostly takes no block of memory.
+type TypeName = SmallVec<[u8; 32]>;
 
 /// Which run of the command it is.
 #[derive(Clone, Copy)]
@@ -98,7 +102,7 @@ impl<'a> Fetch<'a> {
             let due = status == Status::Stale || self.lease_ms.is_some() && is_due(s, &look);
             look.count_hit(s, status != Status::Stale);
             let slides_to = if status == Status::Stale { None } else { look.slides_to(s) };
-            (s.types.get(type_id).name.clone(), due, slides_to)
+            (TypeName::from_slice(&s.types.get(type_id).name), due, slides_to)
         });
         let mut offer = if due { self.offer(ctx, name, turn, Some(type_id)) } else { Offer::default() };
         if status != Status::Stale {
