@@ -28,6 +28,7 @@ SETTLE_S = 0.5  # this long without change counts as at rest
 # index: nothing clusters.
 TAGS = [("company", 1000), ("user", 10000), ("project", 100), ("type", 10)]
 MORE_TAGS = [("region", 1000), ("driver", 10000), ("depot", 100), ("state", 10)]
+MORE_TAGS += [("vehicle", 1000), ("trip", 10000), ("route", 100), ("month", 10)]
 
 
 # ---- Servers ---------------------------------------------------------------------------------------------------------

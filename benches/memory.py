@@ -16,19 +16,20 @@ TAG_BOUND = 8  # bytes for a further membership
 LEFT_BOUND = 1  # bytes that remain for each former entry, over what plain keys leave behind
 
 PLAIN, EXPCACHE, LUA = lab.Plain(), lab.Expcache(), lab.LuaSets()
-FOUR, EIGHT = lab.TAGS, lab.TAGS + lab.MORE_TAGS
+FOUR, TWELVE = lab.TAGS, lab.TAGS + lab.MORE_TAGS
 REST_S = 30  # the longest wait for memory to come to rest
 STILL_BYTES = 4096  # it is at rest when it changes by less in four looks
 
 
 def run(bench):
-    tags = ", ".join(f"{name} of {size:,}" for name, size in EIGHT)
+    tags = ", ".join(f"{name} of {size:,}" for name, size in TWELVE)
     bench.report.text(
         "## Memory",
         "",
         f"Bytes an entry, from `used_memory` (in brackets from the resident set). Tags: {tags}; the first four, then"
-        " all eight. “Left” is what remains for each former entry when all have expired (those with four tags) or were"
-        " invalidated (those with eight).",
+        " all twelve. “A further tag” is an eighth of the difference: the allocator's blocks grow in steps, so one tag"
+        " more costs the entry's block nothing at most times, and at times a whole step. “Left” is what remains for each"
+        " former entry when all have expired (those with four tags) or were invalidated (those with twelve).",
     )
     head = ["entries", "way", "an entry", "over plain", "a further tag", "left, expired", "left, invalidated", "bounds"]
     rows = []
@@ -44,17 +45,17 @@ def run(bench):
 
 
 def way(bench, contender, size, plain):
-    """One row: the contender with four tags and with eight, expired and invalidated."""
+    """One row: the contender with four tags and with twelve, expired and invalidated."""
     four = measure(bench, contender, size, FOUR, expire)
-    eight = measure(bench, contender, size, EIGHT, invalidate)
+    twelve = measure(bench, contender, size, TWELVE, invalidate)
     entry, plain_entry = four["entry"], plain["entry"]
     over = [mine - its for mine, its in zip(entry, plain_entry)]
-    tag = (eight["entry"][0] - entry[0]) / (len(EIGHT) - len(FOUR))
+    tag = (twelve["entry"][0] - entry[0]) / (len(TWELVE) - len(FOUR))
     cells = [f"{size:,}", contender.name, both(entry), both(over), f"{tag:.1f}"]
-    cells += [f"{four['left']:.1f}", f"{eight['left']:.1f}"]
+    cells += [f"{four['left']:.1f}", f"{twelve['left']:.1f}"]
     if contender is not EXPCACHE:
         return cells + [""]
-    left = max(four["left"], eight["left"]) - plain["left"]
+    left = max(four["left"], twelve["left"]) - plain["left"]
     return cells + [verdicts(bench.report, size, over[0], tag, left)]
 
 

@@ -11,8 +11,8 @@ use roaring::RoaringBitmap;
 
 use super::run::Run;
 
-/// From so many runs on (some ten thousand ids) they are a bitmap.
-const MANY: usize = 128;
+/// From so many runs on (twenty to thirty thousand ids) they are a bitmap.
+const MANY: usize = 256;
 
 pub(super) enum Members {
     Run(Run),
@@ -281,7 +281,7 @@ mod tests {
         let mut members = Members::default();
         (0..30_000).for_each(|n| members.insert(n * 10));
         let Members::Runs(runs) = &members else { unreachable!("30,000 bytes are not too many for runs") };
-        assert!(runs.runs.len() == 30_000 / 252 + 1 && runs.runs.capacity() < runs.runs.len() * 5 / 4 + 2);
+        assert!(runs.runs.len() <= 30_000 / 120 && runs.runs.capacity() <= runs.runs.len() * 5 / 4 + 1);
         (30_000..40_000).for_each(|n| members.insert(n * 10));
         assert!(matches!(members, Members::Bitmap(_)));
         (0..40_000).for_each(|n| members.remove(n * 10));

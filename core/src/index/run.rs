@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 /// The longest run, in bytes.
-const FULL: usize = 256;
+const FULL: usize = 128;
 /// So many bytes need no block; with the length and the kind this fills 24 bytes.
 const INLINE: usize = 22;
 /// The most bytes of one number.
@@ -122,14 +122,24 @@ impl Run {
     }
 
     fn find(&self, number: u32) -> Spot {
-        let mut rest = self.iter();
-        loop {
-            let (start, before) = (self.len_bytes() - rest.bytes.len(), rest.before);
-            let here = rest.next();
-            if here.is_none_or(|here| here >= number) {
-                return Spot { bytes: start..self.len_bytes() - rest.bytes.len(), before, here };
+        let bytes = self.bytes();
+        let Passed { mut at, mut sum, mut shift } = pass(bytes, number);
+        for byte in bytes.get(at..).unwrap_or_default() {
+            let more = u32::from(byte & 0x7F) << shift;
+            if sum + more >= number {
+                break;
             }
+            sum += more;
+            shift = if *byte < 0x80 { 0 } else { shift + 7 };
+            at += 1;
         }
+        // Back to the start of the number in which the sum was reached.
+        let start = at - shift / 7;
+        let begun = bytes.get(start..at).unwrap_or_default();
+        let before = sum - begun.iter().rev().fold(0, |high, byte| high << 7 | u32::from(byte & 0x7F));
+        let mut rest = Numbers { bytes: bytes.get(start..).unwrap_or_default(), before };
+        let here = rest.next();
+        Spot { bytes: start..bytes.len() - rest.bytes.len(), before, here }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -155,20 +165,22 @@ impl Run {
 
     /// Writes the differences in the place of the bytes in a range.
     fn replace(&mut self, range: Range<usize>, differences: [Option<u32>; 2]) {
-        let differences = differences.into_iter().flatten();
-        let (old_len, added) = (self.len_bytes(), differences.clone().map(digit_count).sum::<usize>());
-        let len = old_len - range.len() + added;
-        self.fit(old_len.max(len));
-        let room = match self {
-            Self::Inline { bytes, .. } => bytes.as_mut_slice(),
-            Self::Heap { bytes, .. } => bytes,
+        let mut digits = Digits::default();
+        differences.into_iter().flatten().for_each(|difference| digits.push(difference));
+        let (new, old_len) = (digits.bytes(), self.len_bytes());
+        let len = old_len - range.len() + new.len();
+        if len > old_len {
+            self.fit(len);
+        }
+        let (room, len_slot): (&mut [u8], _) = match self {
+            Self::Inline { len, bytes } => (bytes, Ok(len)),
+            Self::Heap { len, bytes, .. } => (bytes, Err(len)),
         };
-        room.copy_within(range.end..old_len, range.start + added);
-        let slots = room.iter_mut().skip(range.start);
-        slots.zip(differences.flat_map(digits)).for_each(|(slot, digit)| *slot = digit);
-        match self {
-            Self::Inline { len: slot, .. } => *slot = len as u8,
-            Self::Heap { len: slot, .. } => *slot = len as u16,
+        room.copy_within(range.end..old_len, range.start + new.len());
+        room.iter_mut().skip(range.start).zip(new).for_each(|(slot, digit)| *slot = *digit);
+        match len_slot {
+            Ok(slot) => *slot = len as u8,
+            Err(slot) => *slot = len as u16,
         }
         if len < old_len {
             self.fit(len);
@@ -192,13 +204,52 @@ impl Run {
             return;
         }
         // As allocators round up anyway.
-        let capacity = len.next_multiple_of(if len > 128 { 32 } else { 16 });
+        let capacity = len.next_multiple_of(16);
         let mut bytes = Vec::with_capacity(capacity);
         bytes.extend_from_slice(self.bytes());
         let used = bytes.len() as u16;
         bytes.resize(capacity, 0);
         *self = Self::Heap { len: used, last, bytes: bytes.into_boxed_slice() };
     }
+}
+
+/// How far reading has come: so many bytes, which add up to so much, and by how much to shift the next one's bits.
+#[derive(Default)]
+struct Passed {
+    at: usize,
+    sum: u32,
+    shift: usize,
+}
+
+/// Reads eight bytes at a time while they add up to less than `number`. Adding up needs no borders between numbers, only
+/// what is a second byte: it counts 128-fold.
+fn pass(bytes: &[u8], number: u32) -> Passed {
+    const GOES_ON: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut passed = Passed::default();
+    let mut carry = 0;
+    for eight in bytes.as_chunks().0 {
+        let word = u64::from_le_bytes(*eight);
+        let goes_on = word & GOES_ON;
+        let is_second = goes_on << 8 | carry;
+        if goes_on & is_second != 0 {
+            break; // A number of three bytes or more: one by one from here.
+        }
+        let seconds = (is_second >> 7) * 0x7F;
+        let sum = passed.sum + sum_bytes(word & !GOES_ON & !seconds) + (sum_bytes(word & seconds) << 7);
+        if sum >= number {
+            break;
+        }
+        carry = goes_on >> 56;
+        passed = Passed { at: passed.at + 8, sum, shift: if carry == 0 { 0 } else { 7 } };
+    }
+    passed
+}
+
+/// The sum of eight bytes.
+fn sum_bytes(word: u64) -> u32 {
+    const EVERY_OTHER: u64 = u64::from_le_bytes([0xFF, 0, 0xFF, 0, 0xFF, 0, 0xFF, 0]);
+    let pairs = (word & EVERY_OTHER) + (word >> 8 & EVERY_OTHER);
+    (pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48) as u32
 }
 
 /// Where a number is, or would be.
@@ -236,13 +287,29 @@ impl Iterator for Numbers<'_> {
     }
 }
 
-fn digit_count(number: u32) -> usize {
-    (number | 1).ilog2() as usize / 7 + 1
+/// The bytes of at most two differences.
+#[derive(Default)]
+struct Digits {
+    bytes: [u8; 2 * LONGEST],
+    len: usize,
 }
 
-fn digits(number: u32) -> impl Iterator<Item = u8> {
-    let last = digit_count(number) - 1;
-    (0..=last).map(move |at| (number >> (7 * at)) as u8 & 0x7F | if at < last { 0x80 } else { 0 })
+impl Digits {
+    fn push(&mut self, mut difference: u32) {
+        while let Some(slot) = self.bytes.get_mut(self.len) {
+            self.len += 1;
+            *slot = difference as u8 & 0x7F;
+            difference >>= 7;
+            if difference == 0 {
+                return;
+            }
+            *slot |= 0x80;
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -280,8 +347,8 @@ mod tests {
         }
         assert!(matches!(&many, Run::Heap { bytes, .. } if bytes.len() == FULL));
         let upper = many.split();
-        assert_eq!((many.len(), upper.len(), many.last()), (126, 126, Some(12_600)));
-        assert!(matches!(&many, Run::Heap { bytes, .. } if bytes.len() == 128));
+        assert_eq!((many.len(), upper.len(), many.last()), (62, 62, Some(6200)));
+        assert!(matches!(&many, Run::Heap { bytes, .. } if bytes.len() == FULL / 2));
         for number in many.iter().skip(3).collect::<Vec<u32>>() {
             many.remove(number);
         }
