@@ -1,9 +1,9 @@
-"""Invalidating a tag: how long the asker waits, what a bystander notices, when the memory is back.
+"""Invalidating many entries: how long the asker waits, what a bystander notices, when the memory is back.
 
-For each size the module and the classical Lua way take turns, each time in a fresh server. Among the tag's members
-stand other entries, one to four, which must survive. The bystander (probe.py) measures twice: while the tag is
-invalidated and its keys are reclaimed, and for the same time afterwards, while nothing happens; the second window is
-what "idle" means on this machine at this moment.
+For each size the ways take turns, each time in a fresh server: the module by a tag; the classical Lua way; and the module
+softly, and by patterns for keys. Among the members stand other entries, one to four, which must survive. The bystander
+(probe.py) measures twice: while the members are invalidated and their keys dealt with, and for the same time
+afterwards, while nothing happens; the second window is what "idle" means on this machine at this moment.
 """
 
 import json
@@ -19,72 +19,157 @@ QUICK_SIZES = [1_000, 10_000]
 ROUNDS = 3
 OTHERS_EVERY = 4  # after so many members comes one entry that is not one
 
-REPLY_BOUND_MS = 1.0  # the invalidation's reply, at any size
+REPLY_BOUND_MS = 1.0  # the invalidation's reply, at any size; a search for names takes its time
 STALL_BOUND_MS = 1.0  # how much worse than idle the bystander's worst may be: a reclaiming slice and its surroundings
 
 WINDOW_S = 1.0  # the least time the bystander measures
-TAIL_S = 0.5  # and for so long after the last key is gone, to work off requests that came due in a stall
+TAIL_S = 0.5  # and for so long after the last key is dealt with, to work off requests that came due in a stall
 SAMPLES = 100  # entries read after the reply
 TAGS = lab.TAGS[1:]  # the company is the tag to be invalidated
 TAG = b"company:000042"
+MEMBER_KEY = b"cache:trips:%012d"
+OTHER_KEY = b"cache:other:%012d"
 PROBE_KEY = "bystander"
+
+
+# ---- Ways ------------------------------------------------------------------------------------------------------------
+
+
+class ByTag(lab.Expcache):
+    """The module, by a tag that all members bear."""
+
+    name = "expcache: `INVALIDATE.TAG`"
+    is_bound = True  # its reply must come at once
+    rounds_of_most = ROUNDS
+
+    def command(self, connection):
+        return self.invalidate_command(connection, TAG)
+
+    def keys_left(self, keys, size):
+        return keys - size
+
+    def backlog(self, connection):
+        """How many keys are not dealt with yet."""
+        health = connection.call("EXPCACHE.HEALTH")
+        check = dict(zip(health[::2], health[1::2]))[b"reclaim-backlog"]
+        return dict(zip(check[::2], check[1::2]))[b"figure"]
+
+
+class Softly(ByTag):
+    """The module, by the same tag: members turn stale, and their keys are given the expiry of their grace."""
+
+    name = "expcache: `PURGE ANY … SOFT`"
+    rounds_of_most = 1
+    options = ("GRACE", "1h")
+
+    def command(self, _connection):
+        return lab.resp("EXPCACHE.PURGE", "ANY", 1, TAG, "SOFT")
+
+    def keys_left(self, keys, _size):
+        return keys
+
+
+class ByPrefix(ByTag):
+    """The module, by a pattern that begins with what the names begin with."""
+
+    name = "expcache: `PURGE MATCH cache:trips:*`"
+    pattern = "cache:trips:*"
+    is_bound = False
+    rounds_of_most = 1
+
+    def command(self, _connection):
+        return lab.resp("EXPCACHE.PURGE", "MATCH", self.pattern)
+
+
+class ByPattern(ByPrefix):
+    """The module, by a pattern for which every name must be looked at as a whole."""
+
+    name = "expcache: `PURGE MATCH *:trips:*`"
+    pattern = "*:trips:*"
+
+
+class ByScript(lab.LuaSets):
+    """The classical way."""
+
+    is_bound = False
+    rounds_of_most = ROUNDS
+
+    def command(self, connection):
+        return self.invalidate_command(connection, TAG)
+
+    def keys_left(self, keys, size):
+        return keys - size - self.keys_per_tag
+
+    def backlog(self, _connection):
+        return 0
+
+
+WAYS = [ByTag(), ByScript(), Softly(), ByPrefix(), ByPattern()]
+
+
+# ---- The table -------------------------------------------------------------------------------------------------------
 
 
 def run(bench):
     count = bench.rounds(ROUNDS)
     bench.report.text(
-        "## Invalidating a tag",
+        "## Invalidating many",
         "",
-        f"Entries with 4 tags; figures in ms, medians of {count} rounds (in brackets the worst of all). The other"
-        " client sends a native `GET` every millisecond, during the invalidation and the reclaiming, and as long"
-        " without.",
+        f"Entries with 4 tags; figures in ms, medians of {count} rounds (in brackets the worst of all); the further ways"
+        " one round at the largest size. The other client sends a native `GET` every millisecond, during the"
+        " invalidation and the reclaiming, and as long without.",
     )
     head = ["members", "way", "reply, best", "reply", "other client p99", "idle p99", "other client worst"]
     head += ["idle worst", "reclaimed after", "bounds"]
     rows = []
     for size in QUICK_SIZES if bench.quick else SIZES:
-        contenders = [lab.Expcache(), lab.LuaSets()]
-        results = {contender.name: [] for contender in contenders}
-        for _ in range(count):
-            for contender in contenders:
-                results[contender.name].append(measure(bench, contender, size))
-        rows += [row(bench.report, name, size, rounds) for name, rounds in results.items()]
+        results = {way: [] for way in WAYS}
+        for number in range(count):
+            for way in WAYS:
+                if size < SIZES[-1] or number < way.rounds_of_most:
+                    results[way].append(measure(bench, way, size))
+        rows += [row(bench.report, way, size, rounds) for way, rounds in results.items()]
     bench.report.table(head, rows)
     bench.report.text(
-        f"Bounds: the median reply under {REPLY_BOUND_MS:g} ms, and the other client's worst at most"
-        f" {STALL_BOUND_MS:g} ms above the idle one (undecided if it was as bad in some idle round)."
+        f"Bounds: the median reply under {REPLY_BOUND_MS:g} ms, unless it is a search for names, and the other client's"
+        f" worst at most {STALL_BOUND_MS:g} ms above the idle one (undecided if it was as bad in some idle round)."
     )
 
 
-def row(report, name, size, rounds):
+def row(report, way, size, rounds):
     column = {key: [one[key] for one in rounds] for key in rounds[0]}
-    cells = [f"{size:,}", name, f"{min(column['reply']):.2f}", f"{lab.median(column['reply']):.2f}"]
+    cells = [f"{size:,}", way.name, f"{min(column['reply']):.2f}", f"{lab.median(column['reply']):.2f}"]
     cells += [f"{lab.median(column[key]):.2f}" for key in ("busy p99", "idle p99")]
     cells += [f"{lab.median(column[key]):.2f} ({max(column[key]):.2f})" for key in ("busy worst", "idle worst")]
     cells.append(f"{lab.median(column['reclaimed']):.0f}")
-    return cells + [verdicts(report, size, column) if name == lab.Expcache.name else ""]
+    return cells + ["" if isinstance(way, ByScript) else verdicts(report, way, size, column)]
 
 
-def verdicts(report, size, column):
-    reply = lab.median(column["reply"])
-    quick = report.verdict(f"invalidate {size:,}: reply {reply:.2f} ms", reply < REPLY_BOUND_MS)
+def verdicts(report, way, size, column):
+    what = f"{way.name}, {size:,}"
     worst = lab.median(column["busy worst"])
     held = worst <= lab.median(column["idle worst"]) + STALL_BOUND_MS
     if not held and worst <= max(column["idle worst"]):
         held = None  # nothing was going on, and a request took as long
-    calm = report.verdict(f"invalidate {size:,}: other client {worst:.2f} ms", held)
-    return f"{quick}, {calm}"
+    calm = report.verdict(f"{what}: other client {worst:.2f} ms", held)
+    if not way.is_bound:
+        return calm
+    reply = lab.median(column["reply"])
+    return f"{report.verdict(f'{what}: reply {reply:.2f} ms', reply < REPLY_BOUND_MS)}, {calm}"
 
 
-def measure(bench, contender, size):
+# ---- A round ---------------------------------------------------------------------------------------------------------
+
+
+def measure(bench, way, size):
     """One round: load, invalidate under observation, then observe the same server idle."""
     with bench.server() as server:
-        fill(server, contender, size)
+        fill(server, way, size)
         with server.connect() as connection, Probe(server) as probe:
             time.sleep(lab.SETTLE_S)
             start = time.perf_counter()
             probe.start()
-            result = invalidate(connection, contender, size)
+            result = invalidate(connection, way, size)
             await_end(start)
             busy = probe.end()
             duration = time.perf_counter() - start
@@ -94,51 +179,50 @@ def measure(bench, contender, size):
     return result
 
 
-def fill(server, contender, size):
-    """`size` entries with the tag, others between them, and the bystander's native key."""
+def fill(server, way, size):
+    """`size` members, others between them, and the bystander's native key."""
     with server.connect() as connection:
         connection.call("SET", PROBE_KEY, lab.VALUE)
-        lab.load(connection, entries(connection, contender, size))
+        lab.load(connection, entries(connection, way, size))
 
 
-def entries(connection, contender, size):
+def entries(connection, way, size):
     one_more = [("company", 1000)] + TAGS
-    template = contender.set_template(connection, one_more)
+    member, other = (way.set_template(connection, one_more, key) for key in (MEMBER_KEY, OTHER_KEY))
     draw = lab.tag_draw(TAGS)
-    company, other = 42, 43
-    number = 0
-    for member in range(1, size + 1):
-        yield template % (number, company, *draw())
-        number += 1
-        if member % OTHERS_EVERY == 0:
-            yield template % (number, other, *draw())
-            number += 1
+    for number in range(size):
+        yield member % (number, 42, *draw())
+        if is_before_other(number):
+            yield other % (number, 43, *draw())
 
 
-def invalidate(connection, contender, size):
-    """Invalidates, checks the number and that no member can be read any more, and waits for the keys to be gone."""
-    keys_before = connection.call("DBSIZE")
-    command = contender.invalidate_command(connection, TAG)
+def is_before_other(number):
+    return number % OTHERS_EVERY == OTHERS_EVERY - 1
+
+
+def invalidate(connection, way, size):
+    """Invalidates, checks the number and that no member can be read any more, and waits for the keys to be dealt with."""
+    keys_left = way.keys_left(connection.call("DBSIZE"), size)
+    command = way.command(connection)
     start = time.perf_counter()
     connection.send(command)
     count = connection.reply()
     reply_ms = 1000 * (time.perf_counter() - start)
     if count != size:
-        raise SystemExit(f"{contender.name}: {size} members, and the invalidation says {count}")
-    check_reads(connection, contender, size)
-    lab.wait_for(lambda: connection.call("DBSIZE"), keys_before - size - contender.keys_per_tag)
+        raise SystemExit(f"{way.name}: {size} members, and the invalidation says {count}")
+    check_reads(connection, way, size)
+    lab.wait_for(lambda: (connection.call("DBSIZE"), way.backlog(connection)), (keys_left, 0))
     return {"reply": reply_ms, "reclaimed": 1000 * (time.perf_counter() - start)}
 
 
-def check_reads(connection, contender, size):
-    """Straight after the reply: members spread over the whole are gone, the entries between them are not."""
-    total = size + size // OTHERS_EVERY
-    numbers = [i * total // SAMPLES for i in range(SAMPLES)]
-    connection.send(b"".join(lab.resp(contender.get, lab.KEY % number) for number in numbers))
-    for number in numbers:
-        is_member = number % (OTHERS_EVERY + 1) != OTHERS_EVERY
-        if (connection.reply() is None) != is_member:
-            raise SystemExit(f"{contender.name}: entry {number} {'is still there' if is_member else 'is gone'}")
+def check_reads(connection, way, size):
+    """Straight after the reply: members spread over the whole are not served, the entries between them are."""
+    numbers = [i * size // SAMPLES + i % OTHERS_EVERY for i in range(SAMPLES)]
+    members = [(MEMBER_KEY % number, True) for number in numbers]
+    others = [(OTHER_KEY % number, False) for number in numbers if is_before_other(number)]
+    for key, is_gone in members + others:
+        if (connection.call(way.get, key) is None) != is_gone:
+            raise SystemExit(f"{way.name}: {key} {'is still there' if is_gone else 'is gone'}")
 
 
 def observe_idle(connection, probe, duration_s):

@@ -186,8 +186,8 @@ class Plain:
     get = "GET"
     keys_per_tag = 0
 
-    def set_template(self, _connection, _tags):
-        return resp_template("SET", KEY, VALUE, "EX", TTL_S)
+    def set_template(self, _connection, _tags, key=KEY):
+        return resp_template("SET", key, VALUE, "EX", TTL_S)
 
 
 class Expcache:
@@ -196,9 +196,11 @@ class Expcache:
     name = "expcache"
     get = "EXPCACHE.GET"
     keys_per_tag = 0
+    options = ()
 
-    def set_template(self, _connection, tags):
-        return resp_template("EXPCACHE.SET", KEY, VALUE, "EX", TTL_S, "TAGS", len(tags), *map(tag_slot, tags))
+    def set_template(self, _connection, tags, key=KEY):
+        tag_words = ["TAGS", len(tags), *map(tag_slot, tags)]
+        return resp_template("EXPCACHE.SET", key, VALUE, "EX", TTL_S, *tag_words, *self.options)
 
     def invalidate_command(self, _connection, *tags):
         return resp("EXPCACHE.INVALIDATE.TAG", *tags)
@@ -226,9 +228,9 @@ class LuaSets:
         end
         return gone"""
 
-    def set_template(self, connection, tags):
+    def set_template(self, connection, tags, key=KEY):
         sha = connection.call("SCRIPT", "LOAD", self.SET)
-        return resp_template("EVALSHA", sha, 1 + len(tags), KEY, *map(tag_slot, tags), VALUE, TTL_S)
+        return resp_template("EVALSHA", sha, 1 + len(tags), key, *map(tag_slot, tags), VALUE, TTL_S)
 
     def invalidate_command(self, connection, *tags):
         sha = connection.call("SCRIPT", "LOAD", self.INVALIDATE)

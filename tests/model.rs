@@ -10,7 +10,7 @@
 mod harness;
 mod mix;
 
-use harness::{Picture, Server, Stop, args, check, now_ms, wait_until};
+use harness::{Picture, Server, Stop, check, now_ms, wait_until, wait_until_reclaimed};
 use mix::{Manner, Model, Player, RandomSteps, Reclaiming, Span, Step, audit};
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ const AUDIT_EVERY: usize = 200;
 /// After so many, the server is to forget everything but what it has written.
 const UPHEAVAL_EVERY: usize = 600;
 /// How many of the last steps a failure reports.
-const REMEMBERED: usize = 60;
+const REMEMBERED: usize = 120;
 /// The server reads the clock at another instant than the test.
 const CLOCK_SLACK_MS: i64 = 10;
 
@@ -97,14 +97,7 @@ impl Run {
 
     /// Waits until the server has dealt with all that was invalidated.
     fn settle(&mut self) {
-        let mut c = self.server.conn();
-        for (db, key, expiry) in self.model.unfinished() {
-            c.ok(args!["SELECT", db]);
-            wait_until("an invalidated key is reclaimed", || match expiry {
-                None => c.cmd(args!["EXISTS", key]) == 0,
-                Some(span) => (span.lo..=span.hi).contains(&c.int(args!["PEXPIRETIME", key])),
-            });
-        }
+        wait_until_reclaimed(&mut self.player.conn);
         self.model.reclaim();
     }
 

@@ -371,6 +371,46 @@ fn the_grace_begins_once() {
     }
 }
 
+/// Before the keys expire with their grace, and when all is long done: the file is read from its beginning.
+#[test]
+fn what_somebody_made_fresh_again_stays_so() {
+    for settings in [AOF, AOF_OF_COMMANDS] {
+        for (inline, rewritten) in [("256", false), ("0", false), ("0", true)] {
+            let mut server = Server::with(&[settings, &["--expcache.reclaim-inline", inline]].concat());
+            let mut c = server.conn();
+            c.ok("EXPCACHE.TYPE SET later GRACE 0s");
+            c.ok("EXPCACHE.MSET 5 at-once v persisted v late v late-persisted v stale v EX 86400 GRACE 1h");
+            c.ok("EXPCACHE.SET of-type v EX 86400 TYPE later");
+            c.ok("EXPCACHE.TYPE SET later GRACE 1h");
+            let soften =
+                ["MULTI", "EXPCACHE.CLEAR SOFT", "EXPIRE at-once 9000", "PERSIST persisted", "EXPIRE of-type 9000"];
+            let rewrite_or_not = if rewritten { "BGREWRITEAOF" } else { "PING" };
+            at_once(&mut c, &[&soften[..], &["EXEC", rewrite_or_not]].concat());
+            wait_until("the append-only file is rewritten", || c.info("persistence", "aof_rewrite_in_progress") == "0");
+            wait_until("the others expire with their grace", || {
+                ["late", "late-persisted", "stale"].iter().all(|key| c.int(&["PTTL", key]) <= GRACE_MS)
+            });
+            assert_eq!(c.cmd("EXPIRE late 9000"), 1);
+            assert_eq!(c.cmd("PERSIST late-persisted"), 1);
+            let of_each = |c: &mut Conn| {
+                ["at-once", "persisted", "late", "late-persisted", "stale", "of-type"].map(|key| {
+                    let meta = c.map(&["EXPCACHE.META", key]);
+                    (meta["state"].text(), meta["grace"].int(), c.int(&["PEXPIRETIME", key]))
+                })
+            };
+            let before = of_each(&mut c);
+            let states = before.each_ref().map(|(state, ..)| state.as_str());
+            assert_eq!(states, ["fresh", "fresh", "fresh", "fresh", "stale", "fresh"]);
+            for _ in 0..2 {
+                server.restart(Stop::Kill);
+                let mut c = server.conn();
+                assert_eq!(of_each(&mut c), before);
+                check(&mut c);
+            }
+        }
+    }
+}
+
 // ---- what is written, and what is not
 
 #[test]

@@ -446,6 +446,9 @@ pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         let arrival = Arrival { type_id, fresh_until_ms, soft: names.soft };
         put(ctx, &mut key, entry, arrival, &tags, expire_at_ms)?;
         drop(key);
+        if names.soft.is_some() && expire_at_ms.is_none() {
+            state::with(|s| s.expect_expiry(name.bytes()));
+        }
         ctx.replicate_verbatim();
         leases::stored(ctx, ctx.db(), name.bytes(), None);
         announce(ctx, name);

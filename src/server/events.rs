@@ -124,8 +124,10 @@ fn redate_by_name(ctx: &Ctx, key: Arg<'_>) {
     let db = opened.db();
     if let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|_| true) {
         // A rewritten append-only file gives each key its expiry, also where a soft invalidation is still to be carried out.
-        let mark = if ctx.is_loading() { Mark::Kept } else { Mark::Over };
-        state::with(|s| s.redate(db, entry, expire_at_ms, mark));
+        state::with(|s| {
+            let mark = if s.expected_expiry(key.bytes()) { Mark::Kept } else { Mark::Over };
+            s.redate(db, entry, expire_at_ms, mark);
+        });
     }
 }
 

@@ -53,6 +53,8 @@ pub struct State {
     reason: Option<Reason>,
     /// The entry that was unlinked last, until the event that says why.
     gone: Option<Gone>,
+    /// The name of the entry that came last with its expiry to follow.
+    expiry_follows: Option<u64>,
     hasher: RandomState,
     started: Instant,
     clock_us: u64,
@@ -136,6 +138,7 @@ impl State {
             reclaim_is_due: false,
             reason: None,
             gone: None,
+            expiry_follows: None,
             hasher,
             started: Instant::now(),
             clock_us: 0,
@@ -487,6 +490,16 @@ impl State {
             rank -= here;
         }
         None
+    }
+
+    /// An entry was put down by itself, and its expiry follows: so the server rewrites the append-only file.
+    pub fn expect_expiry(&mut self, key: &[u8]) {
+        self.expiry_follows = Some(self.hasher.hash_one(key));
+    }
+
+    /// Is this expiry the one that follows an entry? Any other is somebody's will.
+    pub fn expected_expiry(&mut self, key: &[u8]) -> bool {
+        self.expiry_follows.take().is_some_and(|name| name == self.hasher.hash_one(key))
     }
 
     /// The entry that was unlinked last is not going, or nobody will say why.

@@ -57,6 +57,13 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until a master has carried out in the keyspace all that was invalidated.
+pub fn wait_until_reclaimed(c: &mut Conn) {
+    wait_until("what was invalidated is reclaimed", || {
+        c.map("EXPCACHE.HEALTH")["reclaim-backlog"].fields()["figure"] == 0
+    });
+}
+
 /// Asserts that index and keyspace agree (every database; see `EXPCACHE.DEBUG CHECK`).
 #[track_caller]
 pub fn check(c: &mut Conn) {

@@ -6,9 +6,6 @@ use crate::mix::clause::{Clause, Pattern};
 use crate::mix::step::Name;
 use std::collections::BTreeMap;
 
-/// A key whose reclaiming is still to come, in a database: it is to expire then, or to be gone.
-pub type Unfinished = (usize, Name, Option<Span>);
-
 impl Model {
     /// The keys of the entries for which all the clauses hold.
     pub(super) fn selected(&self, selector: &[Clause]) -> Vec<Name> {
@@ -54,7 +51,7 @@ impl Model {
         }
     }
 
-    /// The grace is the entry's, or else its type's, and then the entry has it; without any it is gone.
+    /// The grace is the entry's, or else its type's, and the entry has it from now on; without any it is gone.
     fn soften(&mut self, key: Name, now: Span) {
         let Some(entry) = self.keys().get(key).and_then(Slot::entry) else { return };
         let of_type = self.policy_of(entry.type_name).grace_ms.unwrap_or(0);
@@ -64,6 +61,7 @@ impl Model {
         }
         self.mark(key, Mark::Soft { moment: now, pending: true });
         if let Some(Slot { item: Item::Entry(entry), .. }) = self.keys_mut().get_mut(key) {
+            entry.is_lent = entry.grace_ms == 0;
             entry.grace_ms = grace_ms;
         }
         if self.reclaiming == Reclaiming::BeforeTheReply {
@@ -92,43 +90,24 @@ impl Model {
         Expect::Items(vec![Expect::text(Some("0")), Expect::Numbers(numbers)])
     }
 
-    /// Which keys are not yet dealt with.
-    pub fn unfinished(&self) -> Vec<Unfinished> {
-        let keys = |db: usize| self.dbs[db].iter().map(move |(key, slot)| (db, *key, slot));
-        let all = (0..self.dbs.len()).flat_map(keys);
-        all.filter_map(|(db, key, slot)| slot.to_become().map(|expire_at| (db, key, expire_at))).collect()
-    }
-
-    /// Deals with all of them.
+    /// Deals with all that waits to be dealt with.
     pub fn reclaim(&mut self) {
-        for (db, key, expire_at) in self.unfinished() {
-            match self.dbs[db].get_mut(key) {
-                Some(slot) if expire_at.is_some() => slot.reclaim(expire_at),
-                _ => drop(self.dbs[db].remove(key)),
-            }
+        for db in &mut self.dbs {
+            db.retain(|_, slot| slot.stored().is_none_or(|entry| entry.mark != Mark::Dead));
+            db.values_mut().for_each(Slot::reclaim);
         }
     }
 }
 
 impl Slot {
-    /// What is still to be done with its key: `None` if nothing is.
-    fn to_become(&self) -> Option<Option<Span>> {
-        match &self.item {
-            Item::Entry(entry) => match entry.mark {
-                Mark::Dead => Some(None),
-                Mark::Soft { moment, pending: true } => Some(Some(moment.plus(entry.grace_ms))),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    fn reclaim(&mut self, expire_at: Option<Span>) {
-        self.expire_at = expire_at;
-        if let Item::Entry(entry) = &mut self.item
-            && let Mark::Soft { pending, .. } = &mut entry.mark
+    fn reclaim(&mut self) {
+        let Item::Entry(entry) = &mut self.item else { return };
+        entry.is_lent = false;
+        if let Mark::Soft { moment, pending } = &mut entry.mark
+            && *pending
         {
             *pending = false;
+            self.expire_at = Some(moment.plus(entry.grace_ms));
         }
     }
 }

@@ -189,6 +189,10 @@ impl Slot {
             && entry.mark != Mark::Dead
         {
             entry.mark = Mark::None;
+            // For ever fresh, it has no use for a grace that is not its own.
+            if expire_at.is_none() && entry.is_lent {
+                (entry.grace_ms, entry.is_lent) = (0, false);
+            }
         }
     }
 }
