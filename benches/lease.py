@@ -273,6 +273,6 @@ def bystander_verdict(report, count, what, idle, waiting):
     trios = [(a[what], mine[what], b[what]) for a, mine, b in zip(idle, waiting, idle[1:])]
     noise = max(abs(a / b - 1) for a, _, b in trios)
     by = lab.median(2 * mine / (a + b) - 1 for a, mine, b in trios)
-    held = None if by > noise > NOISE_BOUND else by <= noise
+    held = None if by > NOISE_BOUND and noise > NOISE_BOUND else by <= noise
     held = report.verdict(f"others' GET while {count:,} wait: {what} {by:+.1%}", held)
     return f"- {what}: {by:+.1%} while they wait; idle windows differ by up to {noise:.1%}. Not measurably worse: {held}."

@@ -3,7 +3,8 @@
 //!
 //! An example stands in a fence of the language `redis`: `> ` and a command, then the reply as `redis-cli -3` prints it. Each
 //! page's examples run one after the other on a server of their own. Where a reply varies, `<number>` stands for a number
-//! and `…` for anything; `…` on a line of its own stands for any lines.
+//! and `…` for anything; `…` on a line of its own stands for any lines. `<token>` stands for the token of a lease, and in a
+//! command for the one that was shown last.
 //!
 //! `EXPCACHE_WRITE_HEADS=1 cargo test --test docs` writes the heads anew after a change of the command table.
 
@@ -238,12 +239,15 @@ fn play(page: &Page) -> Result<(), String> {
     c.hello3();
     let examples = examples(&page.text);
     assert!(!examples.is_empty(), "{} has no example", page.name());
+    let mut token = String::new();
     for example in examples {
-        let reply = shown(&c.cmd(words(example.command)), "");
+        let reply = shown(&c.cmd(words(&example.command.replace(TOKEN, &token))), "");
         let lines: Vec<&str> = reply.lines().map(str::trim_end).collect();
         if !lines_match(&example.reply, &lines) {
             return Err(format!("{}:{}: {}\n{reply}", page.name(), example.line, example.command));
         }
+        let granted = lines.iter().find_map(|line| line.split_once("\"lease\" => \"")?.1.strip_suffix('"'));
+        token = granted.map_or(token, str::to_string);
     }
     harness::check(&mut server.conn());
     Ok(())
@@ -336,6 +340,9 @@ fn lines_match(patterns: &[&str], lines: &[&str]) -> bool {
     }
 }
 
+/// How a token is shown: another one each time.
+const TOKEN: &str = "<token>";
+
 fn line_matches(pattern: &str, line: &str) -> bool {
     if let Some(pattern) = pattern.strip_prefix('…') {
         return (0..=line.len()).any(|at| line.get(at..).is_some_and(|rest| line_matches(pattern, rest)));
@@ -344,6 +351,10 @@ fn line_matches(pattern: &str, line: &str) -> bool {
         let digits = line.strip_prefix('-').unwrap_or(line);
         let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
         return rest.len() < digits.len() && line_matches(pattern, rest);
+    }
+    if let Some(pattern) = pattern.strip_prefix(TOKEN) {
+        let token = line.get(..32).filter(|token| token.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        return token.is_some() && line_matches(pattern, &line[32..]);
     }
     let (mut pattern, mut line) = (pattern.chars(), line.chars());
     match (pattern.next(), line.next()) {

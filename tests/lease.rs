@@ -7,7 +7,7 @@ mod harness;
 mod leases;
 
 use harness::{Conn, HOSTILE, Server, Stop, Value, args, check, refused, wait_until};
-use leases::{LONG, NOBODYS, STALE, count, free, granted, held, is_held, lease, lost};
+use leases::{LONG, NOBODYS, STALE, count, figure, free, granted, held, is_held, lease, lost};
 use std::collections::HashSet;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -1034,8 +1034,10 @@ fn there_are_no_more_leases_in_a_database_than_allowed() {
     c.ok("SELECT 1");
     lease(&mut c, "c");
     c.ok("SELECT 0");
+    assert_eq!(figure(&mut c, "leases"), 3);
     assert_eq!(c.cmd(args!["EXPCACHE.RENEW", "a", &tokens[0], LONG]), 1);
     c.ok(args!["EXPCACHE.SET", "a", "v", "LEASE", &tokens[0]]);
+    assert_eq!(figure(&mut c, "leases"), 2);
     lease(&mut c, "c");
     free(&c.map("EXPCACHE.FETCH d LEASE 1h"));
 

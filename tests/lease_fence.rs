@@ -6,7 +6,7 @@ mod harness;
 mod leases;
 
 use harness::{Conn, Server, Value, args, check, refused};
-use leases::{LONG, STALE, count, granted, is_held, lease, lost};
+use leases::{LONG, STALE, count, figure, granted, is_held, lease, lost};
 
 /// What the value that is being produced will be: its tags are known only when it is stored.
 const VALUE: &str = "EXPCACHE.SET trips:1 new TAGS 2 company:42 user:7 TYPE trips LEASE";
@@ -229,6 +229,7 @@ fn past_the_bound_older_leases_are_fenced_from_everything() {
     for _ in 0..100 {
         sent(&mut c, "EXPCACHE.INVALIDATE.TAG a b c");
     }
+    assert_eq!(figure(&mut c, "fences"), 3);
     c.ok(&format!("{VALUE} {older}"));
     assert_eq!(c.cmd("EXPCACHE.DEL trips:1"), 1);
 
@@ -256,10 +257,12 @@ fn a_hundred_thousand_fences_cost_what_they_may() {
     c.pipeline(invalidate(0, 100));
     let full = memory(&mut c) - before;
     assert!(full > 1_000_000, "they are remembered: {full}");
+    assert_eq!(figure(&mut c, "fences"), 100_000);
     c.pipeline(invalidate(100, 300));
     let fuller = memory(&mut c) - before;
     assert!(fuller < 2 * full, "no more are remembered than may be: {full}, then {fuller}");
     c.err(args!["EXPCACHE.SET", "trips:1", "v", "LEASE", token], "FENCED");
     let left = memory(&mut c) - before;
     assert!(left < full / 10, "without a lease nothing is: {left} of {full}");
+    assert_eq!(figure(&mut c, "fences"), 0);
 }

@@ -7,7 +7,7 @@ mod harness;
 mod leases;
 
 use harness::{Conn, Server, Stop, Value, args, check, wait_until};
-use leases::{LONG, NOBODYS, STALE, Waiting, blocked, count, free, granted, held, is_held, lease, lost};
+use leases::{LONG, NOBODYS, STALE, Waiting, blocked, count, figure, free, granted, held, is_held, lease, lost};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -38,12 +38,12 @@ fn both(server: &Server, command: &str) -> Vec<Waiting> {
 #[track_caller]
 fn nothing_is_left(server: &Server) {
     let mut c = server.conn();
-    assert_eq!(blocked(&mut c), 0);
+    assert_eq!((blocked(&mut c), figure(&mut c, "waiters")), (0, 0));
     c.ok("EXPCACHE.SET k v");
     c.cmd("EXPCACHE.DEL k");
     let token = lease(&mut c, "k");
     let mut waiting = Waiting::new(server, READER);
-    assert_eq!(blocked(&mut c), 1);
+    assert_eq!((blocked(&mut c), figure(&mut c, "waiters")), (1, 1));
     c.ok(args!["EXPCACHE.SET", "k", "at last", "LEASE", token]);
     waiting.hits("at last");
     wait_until("nobody waits", || blocked(&mut c) == 0);
@@ -467,17 +467,15 @@ fn who_is_unblocked_leaves_nothing_behind() {
 #[test]
 fn who_goes_in_the_moment_of_the_answer_is_not_answered() {
     // (UNBLOCK … TIMEOUT at that moment is lost in the server itself: the client is told nothing at all.)
-    let ends: [fn(i64) -> Vec<Vec<u8>>; 2] =
-        [|id| args!["CLIENT", "KILL", "ID", id], |id| args!["CLIENT", "UNBLOCK", id, "ERROR"]];
-    for end in ends {
+    for end in ["CLIENT KILL ID id", "CLIENT UNBLOCK id ERROR"] {
         let (server, mut c, token) = scene();
         let mut waiting: Vec<Waiting> =
             (0..50).map(|n| Waiting::new(&server, if n < 25 { READER } else { READY })).collect();
         // All in one go: the server has not come to answering anybody when the next command ends the waiting.
-        let mut commands = vec![args!["EXPCACHE.SET", "k", "v", "LEASE", token]];
-        commands.extend(waiting.iter().map(|waiting| end(waiting.id)));
-        commands.push(args!["EXPCACHE.DEL", "k"]);
-        c.pipeline(commands);
+        let mut commands = vec![format!("EXPCACHE.SET k v LEASE {token}")];
+        commands.extend(waiting.iter().map(|waiting| end.replace("id", &waiting.id.to_string())));
+        commands.push("EXPCACHE.DEL k".into());
+        c.pipeline(&commands);
         for waiting in &mut waiting {
             match waiting.conn.receive() {
                 Ok(Value::Error(text)) => assert!(text.starts_with("UNBLOCKED"), "{text}"),
@@ -604,6 +602,19 @@ fn a_pipeline_is_answered_to_its_end_whatever_ends_the_waiting() {
         }
         nothing_is_left(&server);
     }
+}
+
+#[test]
+fn who_tracks_keys_hears_of_the_change_before_the_value_that_it_waited_for() {
+    let (server, mut c, token) = scene();
+    let mut conn = server.conn();
+    conn.hello3();
+    conn.ok("CLIENT TRACKING ON");
+    let mut waiting = Waiting::on(&server, conn, READER);
+    c.ok(args!["EXPCACHE.SET", "k", "v", "LEASE", token]);
+    let keys = Value::Array(vec![Value::bulk("k")]);
+    assert_eq!(waiting.reply(), Value::Push(vec![Value::bulk("invalidate"), keys]));
+    waiting.hits("v");
 }
 
 // ---- pauses and roles

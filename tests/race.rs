@@ -374,6 +374,10 @@ fn is_usable(server: &Server) {
         c.ok(args!["EXPCACHE.SET", key(n), "v", "LEASE", token.text()]);
     }
     assert_eq!(c.cmd("EXPCACHE.CLEAR"), 4);
+    let health = c.map("EXPCACHE.HEALTH");
+    for what in ["leases", "fences", "waiters"] {
+        assert_eq!(health[what].fields()["figure"], 0, "{what}");
+    }
     check(&mut c);
 }
 

@@ -69,6 +69,12 @@ pub fn count(c: &mut Conn, name: &str) -> i64 {
     c.map("EXPCACHE.STATS")[name].int()
 }
 
+/// The figure of one of the checks that `HEALTH` makes.
+#[track_caller]
+pub fn figure(c: &mut Conn, check: &str) -> i64 {
+    c.map("EXPCACHE.HEALTH")[check].fields()["figure"].int()
+}
+
 /// How many clients the server holds.
 #[track_caller]
 pub fn blocked(c: &mut Conn) -> usize {
