@@ -134,7 +134,11 @@ fn a_walk_is_right_at_the_instant_when_it_ends() {
         }
         let mut walks: Vec<(Selector, WalkId)> = Vec::new();
         for _ in 0..3 {
-            let selector = roll_selector(&mut dice);
+            // With a clause or two at most, so that what is walked over is not nothing.
+            let mut clauses = roll_selector(&mut dice).clauses;
+            clauses.truncate(dice.roll(2) as usize);
+            clauses.push(Clause::Match(Glob::new([&b"k:long:*"[..], b"k:?"][dice.roll(2) as usize])));
+            let selector = Selector { clauses };
             let scope = index.select(&selector, type_id);
             let id = index.start_walk(selector.patterns(), scope);
             walks.push((selector, id));
@@ -143,7 +147,7 @@ fn a_walk_is_right_at_the_instant_when_it_ends() {
         index.cancel_walk(other);
         assert!(index.walk(other, 1) && index.finish_walk(other).is_empty());
         while let Some((selector, id)) = walks.pop() {
-            while !index.walk(id, 1 + dice.roll(10 + spread / 10) as usize) {
+            while !index.walk(id, 1 + dice.roll(2 + spread / 20) as usize) {
                 for _ in 0..dice.roll(10) {
                     change(&mut dice, &mut index, &mut keys, &mut model, spread);
                 }
