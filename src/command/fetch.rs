@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::look::{Dated, Look, slide};
 use super::parse::{self, once};
 use super::read::{Value, field};
+use crate::server::access::Right;
 use crate::server::context::{Arg, Args, Ctx};
 use crate::server::key::Mode;
 use crate::server::leases::{self, Offer};
@@ -64,6 +65,10 @@ pub fn fetch(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
 /// Answers a client that waited, and says whether the lease is its own now.
 pub fn answer(ctx: &Ctx, mut args: Args<'_>, lease: Option<Token>) -> Result<()> {
     let name = args.need()?;
+    // What it may read can have changed while it waited, and nobody checks that but us.
+    if !ctx.rights().allow(Right::Read, name.bytes()) {
+        return Err(Error::NoPermission);
+    }
     Fetch::parse(args)?.run(ctx, name, Turn::Last(lease))
 }
 
