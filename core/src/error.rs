@@ -25,6 +25,8 @@ pub enum Error {
     BadFormat,
     /// The user may not touch this key or tag.
     NoPermission,
+    /// The server became a replica while the client waited.
+    Unblocked,
     /// An argument outside its range; the text says which and what is allowed.
     Invalid(Cow<'static, str>),
 }
@@ -49,6 +51,7 @@ impl Error {
             Self::HashMismatch => "HASHMISMATCH the payload does not have the given MD5",
             Self::TooLarge => "TOOLARGE the payload is over the type's MAXVALUE or 512 MB",
             Self::BadFormat => "BADFORMAT the type does not allow this format",
+            Self::Unblocked => "UNBLOCKED the server became a replica meanwhile; nothing was done",
             Self::NoPermission => "NOPERM No permissions to access a key",
             Self::Invalid(text) => return Cow::Owned(format!("ERR {text}")),
         })

@@ -135,8 +135,11 @@ impl<'a> Fetch<'a> {
     fn offer(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn, type_id: Option<u16>) -> Offer {
         let offer = match turn {
             Turn::First => leases::offer(ctx, name.bytes(), self.lease_ms),
-            Turn::Last(Some(token)) => Offer { lease: Some(token), held_ms: None },
-            Turn::Last(None) => leases::offer(ctx, name.bytes(), None),
+            // Unless it was lost again before it could be told.
+            Turn::Last(Some(token)) if leases::production_ms(ctx, name.bytes(), token).is_ok() => {
+                Offer { lease: Some(token), held_ms: None }
+            }
+            Turn::Last(_) => leases::offer(ctx, name.bytes(), None),
         };
         if offer.lease.is_some() {
             state::with(|s| {

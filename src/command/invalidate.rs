@@ -29,8 +29,8 @@ struct Invalidation {
 enum How {
     /// The entries go.
     Hard,
-    /// They are stale from this moment on, unix ms.
-    Soft(u64),
+    /// They are stale from this moment on, unix ms; `None`: from now on, when it takes effect.
+    Soft(Option<u64>),
 }
 
 /// `EXPCACHE.INVALIDATE.TAG tag [tag …]`
@@ -41,7 +41,7 @@ pub fn invalidate_tag(ctx: &Ctx, args: Args<'_>) -> Result<()> {
 
 /// `EXPCACHE.PURGE selector [SOFT] [DRYRUN] [KEYS max] [AT unix-ms]`
 pub fn purge(ctx: &Ctx, args: Args<'_>) -> Result<()> {
-    let asked = Invalidation::parse(args)?;
+    let asked = Invalidation::parse(ctx, args)?;
     if asked.selector.clauses.is_empty() {
         return Err(Error::Syntax);
     }
@@ -50,7 +50,7 @@ pub fn purge(ctx: &Ctx, args: Args<'_>) -> Result<()> {
 
 /// `EXPCACHE.CLEAR [SOFT] [AT unix-ms]`
 pub fn clear(ctx: &Ctx, args: Args<'_>) -> Result<()> {
-    let asked = Invalidation::parse(args)?;
+    let asked = Invalidation::parse(ctx, args)?;
     if !asked.selector.clauses.is_empty() || asked.dry_run || asked.keys.is_some() {
         return Err(Error::Syntax);
     }
@@ -58,8 +58,9 @@ pub fn clear(ctx: &Ctx, args: Args<'_>) -> Result<()> {
 }
 
 impl Invalidation {
-    /// See [`purge`]. `AT` is for replicas: since when the entries are stale. It is never in the future.
-    fn parse(mut args: Args<'_>) -> Result<Self> {
+    /// See [`purge`]. `AT` is for replicas: since when the entries are stale. From a user it is never in the future; a master's
+    /// clock may be ahead.
+    fn parse(ctx: &Ctx, mut args: Args<'_>) -> Result<Self> {
         let (mut clauses, mut soft, mut dry_run, mut keys, mut at) = (Vec::new(), None, None, None, None);
         while let Some(word) = args.next() {
             if let Some(clause) = selector::clause(word, &mut args)? {
@@ -77,13 +78,12 @@ impl Invalidation {
         let how = match (soft, at) {
             (None, None) => How::Hard,
             (None, Some(_)) => return Err(Error::Syntax),
-            (Some(()), at) => {
-                let now_ms = state::with(state::State::now_us) / 1000;
-                How::Soft(at.map_or(now_ms, |at| at.min(now_ms)))
-            }
+            (Some(()), Some(at)) if ctx.decides() => How::Soft(Some(at.min(now_ms()))),
+            (Some(()), at) => How::Soft(at),
         };
         let keys = keys.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
-        Ok(Self { selector: Selector { clauses }, how, dry_run: dry_run.is_some(), keys })
+        let selector = selector::of(clauses)?.unwrap_or_default();
+        Ok(Self { selector, how, dry_run: dry_run.is_some(), keys })
     }
 
     fn run(self, ctx: &Ctx) -> Result<()> {
@@ -93,13 +93,16 @@ impl Invalidation {
     }
 
     /// Invalidates what was found, and says what to reply.
-    fn apply(self, ctx: &Ctx, found: &Ids) -> Answer {
+    fn apply(mut self, ctx: &Ctx, found: &Ids) -> Answer {
         let db = ctx.db();
+        if let How::Soft(None) = self.how {
+            self.how = How::Soft(Some(now_ms()));
+        }
         let fresh;
         let ids = match self.how {
             How::Hard => found,
             How::Soft(moment_ms) => {
-                fresh = state::with(|s| s.fresh(db, found, moment_ms));
+                fresh = state::with(|s| s.fresh(db, found, moment_ms.unwrap_or(0)));
                 &fresh
             }
         };
@@ -115,24 +118,24 @@ impl Invalidation {
         let few = state::with(|s| {
             match self.how {
                 How::Hard => s.kill(db, &self.selector, ids),
-                How::Soft(moment_ms) => s.soften(db, &self.selector, ids, moment_ms),
+                How::Soft(moment_ms) => s.soften(db, &self.selector, ids, moment_ms.unwrap_or(0)),
             }
-            s.index(db).is_none_or(|index| index.marked_len() <= s.config.reclaim_inline)
+            ids.len() <= s.config.reclaim_inline
         });
-        let count = ids.len();
-        if few && ctx.decides() {
-            return count.saturating_sub(reclaim::reclaim_now(ctx));
+        let (mut expired, mut finished) = (0, ids.is_empty());
+        if !ctx.decides() {
+            finished = false;
+        } else if few {
+            (expired, finished) = reclaim::reclaim_now(ctx, ids);
+        } else {
+            expired = reclaim::reclaim_leaving(ctx, ids);
         }
-        let mut expired = 0;
-        if count > 0 || !ctx.decides() {
-            if ctx.decides() {
-                expired = reclaim::reclaim_leaving(ctx, ids);
-            }
+        if !finished {
             let (command, words) = self.words();
             ctx.replicate_words(command, &words, Recipients::All);
             reclaim::schedule(ctx);
         }
-        count.saturating_sub(expired)
+        ids.len().saturating_sub(expired)
     }
 
     /// It, as replicas and the append-only file get it.
@@ -140,7 +143,7 @@ impl Invalidation {
         let soft: Vec<Vec<u8>> = match self.how {
             How::Hard => Vec::new(),
             How::Soft(moment_ms) => {
-                vec![b"SOFT".to_vec(), b"AT".to_vec(), moment_ms.to_string().into_bytes()]
+                vec![b"SOFT".to_vec(), b"AT".to_vec(), moment_ms.unwrap_or(0).to_string().into_bytes()]
             }
         };
         match (self.selector.clauses.as_slice(), self.how) {
@@ -151,6 +154,10 @@ impl Invalidation {
             _ => (c"EXPCACHE.PURGE", [selector::words(&self.selector), soft].concat()),
         }
     }
+}
+
+fn now_ms() -> u64 {
+    state::with(state::State::now_us) / 1000
 }
 
 /// The count, and with it the keys that the caller may see, if any were to be named.

@@ -1,7 +1,6 @@
 //! `EXPCACHE.COUNT`, `EXPCACHE.SCAN` and `EXPCACHE.TAGS`: what there is, without touching it.
 
 use expcache_core::glob::Glob;
-use expcache_core::selector::Selector;
 use expcache_core::{Error, Result, units};
 
 use super::look::{Dated, Look};
@@ -22,7 +21,7 @@ pub fn count(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     while let Some(word) = args.next() {
         clauses.push(selector::clause(word, &mut args)?.ok_or(Error::Syntax)?);
     }
-    let selector = Selector { clauses };
+    let selector = selector::of(clauses)?.ok_or(Error::Syntax)?;
     selector::guard(ctx, Right::Read, &selector)?;
     walk::find(ctx, selector, Purpose::Read, |_ctx, ids| {
         let count = ids.len();
@@ -44,10 +43,11 @@ pub fn scan(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
             None => return Err(Error::Syntax),
         }
     }
-    let selector = Selector { clauses };
-    if !selector.clauses.is_empty() {
-        selector::guard(ctx, Right::Read, &selector)?;
+    let selector = selector::of(clauses)?;
+    if let Some(selector) = &selector {
+        selector::guard(ctx, Right::Read, selector)?;
     }
+    let selector = selector.unwrap_or_default();
     let (mut keys, next) = state::with(|s| s.scan(ctx.db(), &selector, cursor, count.unwrap_or(STEP)));
     let rights = ctx.rights();
     keys.retain(|key| rights.allow(Right::Read, key) && is_there(ctx, key));

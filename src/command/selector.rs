@@ -14,7 +14,7 @@ use crate::server::access::{Right, Rights};
 use crate::server::context::{Arg, Args, Ctx};
 use crate::server::state;
 
-/// The most tags of one clause.
+/// The most tags of one clause, and of all clauses together.
 const MOST_TAGS: u64 = 1024;
 
 /// Takes one clause; `None`, and nothing taken, if the word begins none.
@@ -35,6 +35,18 @@ fn tags(args: &mut Args<'_>) -> Result<TagNames> {
         return Err(Error::invalid("a clause must have 1 to 1024 tags"));
     }
     args.split_off(count as usize)?.map(Arg::bytes).map(|tag| validate_name("tag", tag).map(|()| tag.into())).collect()
+}
+
+/// The clauses that were read, as one selector; `None` if there are none.
+pub fn of(clauses: Vec<Clause>) -> Result<Option<Selector>> {
+    let tags = |clause: &Clause| match clause {
+        Clause::Any(tags) | Clause::All(tags) | Clause::None(tags) => tags.len() as u64,
+        Clause::Type(_) | Clause::Match(_) => 1,
+    };
+    if clauses.iter().map(tags).sum::<u64>() > MOST_TAGS {
+        return Err(Error::invalid("a selector has at most 1024 tags"));
+    }
+    Ok((!clauses.is_empty()).then_some(Selector { clauses }))
 }
 
 /// A selector of these tags, any of them.

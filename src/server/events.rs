@@ -229,7 +229,7 @@ unsafe extern "C" fn on_role(
 
 /// Who hears what is replicated has to be asked again; and what went long ago went without an event.
 unsafe extern "C" fn on_beat(
-    _ctx: *mut raw::RedisModuleCtx,
+    ctx: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,
     _phase: u64,
     _data: *mut c_void,
@@ -239,5 +239,7 @@ unsafe extern "C" fn on_beat(
             s.heard = None;
             s.forget_gone();
         });
+        // SAFETY: live during the callback.
+        leases::set_timer(&unsafe { Ctx::new(ctx) });
     });
 }

@@ -27,11 +27,19 @@ pub struct Offer {
     pub held_ms: Option<u64>,
 }
 
-/// Clients that wait: until when, and for a key of which database.
+/// Clients that wait.
 #[derive(Default)]
 pub struct Waits {
     by_time: BTreeSet<(u64, Waiter)>,
-    of: HashMap<Waiter, (u64, i32)>,
+    of: HashMap<Waiter, Wait>,
+}
+
+/// What a client waits for.
+struct Wait {
+    until_ms: u64,
+    db: i32,
+    /// Kept of those who want its lease.
+    key: Option<Box<[u8]>>,
 }
 
 impl Waits {
@@ -40,15 +48,15 @@ impl Waits {
         self.of.len()
     }
 
-    fn insert(&mut self, waiter: Waiter, until_ms: u64, db: i32) {
-        self.by_time.insert((until_ms, waiter));
-        self.of.insert(waiter, (until_ms, db));
+    fn insert(&mut self, waiter: Waiter, wait: Wait) {
+        self.by_time.insert((wait.until_ms, waiter));
+        self.of.insert(waiter, wait);
     }
 
-    fn remove(&mut self, waiter: Waiter) -> Option<i32> {
-        let (until_ms, db) = self.of.remove(&waiter)?;
-        self.by_time.remove(&(until_ms, waiter));
-        Some(db)
+    fn remove(&mut self, waiter: Waiter) -> Option<Wait> {
+        let wait = self.of.remove(&waiter)?;
+        self.by_time.remove(&(wait.until_ms, waiter));
+        Some(wait)
     }
 }
 
@@ -81,10 +89,41 @@ impl Ends {
 
     fn answer(self, ctx: &Ctx) {
         for Woken { waiter, lease } in self.0 {
-            state::with(|s| s.waits.remove(waiter));
-            blocked::answer(waiter, move |ctx, args| fetch::answer(ctx, args, lease));
+            let wait = state::with(|s| s.waits.remove(waiter));
+            let mut heir = wait.zip(lease).and_then(|(wait, token)| Heir::new(wait, token));
+            blocked::answer(waiter, move |ctx, args| {
+                heir.iter_mut().for_each(|heir| heir.knows = true);
+                fetch::answer(ctx, args, lease)
+            });
         }
         set_timer(ctx);
+    }
+}
+
+/// A lease that its holder does not know of yet. If the holder goes before it learns of it, the lease is over.
+struct Heir {
+    db: i32,
+    key: Box<[u8]>,
+    token: Token,
+    knows: bool,
+}
+
+impl Heir {
+    fn new(wait: Wait, token: Token) -> Option<Self> {
+        Some(Self { db: wait.db, key: wait.key?, token, knows: false })
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        if self.knows {
+            return;
+        }
+        state::with(|s| {
+            let now_ms = s.steady_ms();
+            // The timer sees to the rest; the server's clock sees to the timer.
+            s.leases_mut(self.db).is_some_and(|leases| leases.renew(&self.key, self.token, now_ms, 0))
+        });
     }
 }
 
@@ -135,7 +174,7 @@ pub fn wait(ctx: &Ctx, key: &[u8], wanted_ms: Option<u64>, wait_ms: u64) -> bool
         let until_ms = s.steady_ms().saturating_add(wait_ms);
         let waits = s.leases_mut(db).is_some_and(|leases| leases.wait(key, waiter, wanted_ms));
         if waits {
-            s.waits.insert(waiter, until_ms, db);
+            s.waits.insert(waiter, Wait { until_ms, db, key: wanted_ms.map(|_| key.into()) });
         }
         waits
     });
@@ -154,8 +193,8 @@ fn gone(waiter: Waiter) {
 
 impl State {
     fn leave(&mut self, waiter: Waiter) {
-        if let Some(db) = self.waits.remove(waiter)
-            && let Some(leases) = self.leases_mut(db)
+        if let Some(wait) = self.waits.remove(waiter)
+            && let Some(leases) = self.leases_mut(wait.db)
         {
             leases.leave(waiter);
         }
@@ -266,7 +305,7 @@ pub fn flush(ctx: &Ctx, db: Option<i32>) {
 // ---- time ----
 
 /// Sees to it that the timer is set for what is over next.
-fn set_timer(ctx: &Ctx) {
+pub fn set_timer(ctx: &Ctx) {
     let (now_ms, next_ms, set) = state::with(|s| {
         let waits = s.waits.by_time.first().map(|(until_ms, _)| *until_ms);
         let next_ms = s.all_leases_mut().filter_map(|leases| leases.next_deadline()).chain(waits).min();

@@ -5,7 +5,7 @@
 //! ([`Ctx::must_keep_quiet`]) the timer waits; a replica that becomes a master takes up where its master stopped.
 
 use std::ffi::c_void;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use expcache_core::entry::{Soft, Verdict};
 use expcache_core::index::{Arrival, Ids};
@@ -21,6 +21,8 @@ use super::state::{self, Reason, State};
 const BETWEEN_SLICES_MS: i64 = 1;
 /// How long to wait while nothing may be written, ms.
 const WHILE_QUIET_MS: i64 = 20;
+/// How long an invalidation may deal with what it marked before it replies.
+const INLINE: Duration = Duration::from_millis(2);
 
 /// Sees to it that dead entries are reclaimed, if there are any and no timer is set.
 pub fn schedule(ctx: &Ctx) {
@@ -60,14 +62,18 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
     });
 }
 
-/// Deals with every marked entry of the selected database now; returns how many of them the server found expired instead.
-pub fn reclaim_now(ctx: &Ctx) -> u64 {
-    let db = ctx.db();
+/// Deals with these entries of the selected database, which were marked just now, for a bounded time: entries can be large.
+/// Returns how many of them the server found expired instead, and whether that were all.
+pub fn reclaim_now(ctx: &Ctx, ids: &Ids) -> (u64, bool) {
+    let start = Instant::now();
     let mut expired = 0;
-    while let Some(was_there) = reclaim_in(ctx, db) {
-        expired += u64::from(!was_there);
+    for id in ids.iter() {
+        if start.elapsed() > INLINE {
+            return (expired, false);
+        }
+        expired += u64::from(!reclaim_one(ctx, id, |_, _| true));
     }
-    expired
+    (expired, true)
 }
 
 /// Deals with those of these entries of the selected database that were marked just now and whose slots are leaving this node:
@@ -77,16 +83,17 @@ pub fn reclaim_leaving(ctx: &Ctx, ids: &Ids) -> u64 {
     if state::with(|s| s.leaving.is_empty()) {
         return 0;
     }
-    let db = ctx.db();
-    let leaving = |id| {
-        state::with(|s| {
-            let index = s.index(db)?;
-            let key = index.key(id)?;
-            s.leaving.has(key).then(|| (Text::new(key), index.has_died(id)))
-        })
-    };
-    let marked = ids.iter().filter_map(leaving);
-    marked.map(|(key, dead)| u64::from(!carry_out(ctx, key.arg(), dead))).sum()
+    ids.iter().map(|id| u64::from(!reclaim_one(ctx, id, |s, key| s.leaving.has(key)))).sum()
+}
+
+/// Deals with one marked entry of the selected database, if its key is wanted. `false` if it had expired.
+fn reclaim_one(ctx: &Ctx, id: u32, is_wanted: impl Fn(&State, &[u8]) -> bool) -> bool {
+    let marked = state::with(|s| {
+        let index = s.index(ctx.db())?;
+        let key = index.key(id).filter(|key| is_wanted(s, key))?;
+        Some((Text::new(key), index.has_died(id)))
+    });
+    marked.is_none_or(|(key, dead)| carry_out(ctx, key.arg(), dead))
 }
 
 /// Deals with one marked entry of any database, if there is one.

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
-use expcache_core::Result;
 use expcache_core::index::{Ids, WalkId};
 use expcache_core::selector::Selector;
+use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
@@ -40,6 +40,8 @@ pub enum Purpose {
 /// A client's search that goes on.
 pub struct Search {
     waiter: Waiter,
+    /// The database that was asked about.
+    db: i32,
     walk: WalkId,
     selector: Selector,
     purpose: Purpose,
@@ -67,12 +69,15 @@ pub fn find(
         let ids = state::with(|s| s.select(db, &selector));
         return then(ctx, &ids)(ctx);
     }
+    if state::with(|s| s.searches.waiting.len() >= s.config.max_waiters) {
+        return Err(Error::invalid("too many clients wait, see the config expcache.max-waiters"));
+    }
     let (walk, slice) = state::with(|s| (s.start_walk(db, &selector), s.slice()));
     let (start, may_block) = (Instant::now(), ctx.may_block());
     while !state::with(|s| s.walk(walk, STEP)) {
         if may_block && start.elapsed() > slice {
             let waiter = ctx.block(&WAITING);
-            let search = Search { waiter, walk, selector, purpose, then: Box::new(then) };
+            let search = Search { waiter, db, walk, selector, purpose, then: Box::new(then) };
             state::with(|s| s.searches.waiting.push_back(search));
             set_timer(ctx, BETWEEN_SLICES_MS);
             return Ok(());
@@ -113,8 +118,8 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
             s.slice()
         });
         let quiet = ctx.must_keep_quiet();
-        let pause = if go_on(&ctx, slice, quiet) { BETWEEN_SLICES_MS } else { WHILE_QUIET_MS };
-        set_timer(&ctx, pause);
+        let goes_on = guard(true, || go_on(&ctx, slice, quiet));
+        set_timer(&ctx, if goes_on { BETWEEN_SLICES_MS } else { WHILE_QUIET_MS });
     });
 }
 
@@ -137,7 +142,7 @@ fn go_on(ctx: &Ctx, slice: Duration, quiet: bool) -> bool {
             finish(ctx);
             continue;
         }
-        held_back += usize::from(waits);
+        held_back = if waits { held_back + 1 } else { 0 };
         state::with(|s| s.searches.waiting.rotate_left(1));
         if held_back > state::with(|s| s.searches.waiting.len()) {
             return false;
@@ -148,15 +153,25 @@ fn go_on(ctx: &Ctx, slice: Duration, quiet: bool) -> bool {
 
 /// Uses what the first search found, and answers its client.
 fn finish(ctx: &Ctx) {
-    let found = state::with(|s| {
-        let search = s.searches.waiting.pop_front()?;
-        let db = s.database_of(search.walk);
-        let ids = s.finish_walk(search.walk, &search.selector);
-        Some((search, db, ids))
-    });
-    let Some((search, db, ids)) = found else { return };
-    // Without a database its index was flushed with it, and nothing was found.
-    ctx.select(db.unwrap_or(0));
-    let answer = (search.then)(ctx, &ids);
-    blocked::answer(search.waiter, move |ctx, _args| answer(ctx));
+    let Some(mut search) = state::with(|s| s.searches.waiting.pop_front()) else { return };
+    if search.purpose == Purpose::Write && !ctx.is_master() {
+        state::with(|s| s.cancel_walk(search.walk));
+        return blocked::answer(search.waiter, |_ctx, _args| Err(Error::Unblocked));
+    }
+    let Some(db) = state::with(|s| s.database_of(search.walk)) else {
+        // The database was flushed. There is little in it by now, to be looked at from the beginning.
+        state::with(|s| {
+            search.walk = s.start_walk(search.db, &search.selector);
+            s.searches.waiting.push_back(search);
+        });
+        return;
+    };
+    let ids = state::with(|s| s.finish_walk(search.walk, &search.selector));
+    ctx.select(db);
+    match guard(None, || Some((search.then)(ctx, &ids))) {
+        Some(answer) => blocked::answer(search.waiter, move |ctx, _args| answer(ctx)),
+        None => {
+            blocked::answer(search.waiter, |_ctx, _args| Err(Error::invalid("internal error, see the server's log")))
+        }
+    }
 }

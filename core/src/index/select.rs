@@ -99,7 +99,10 @@ impl<'i> Source<'i> {
     }
 
     fn and(&self, ids: Cow<'i, RoaringBitmap>) -> Cow<'i, RoaringBitmap> {
-        if matches!(self, Self::AnyOf(_)) && ids.len() <= FEW {
+        if ids.is_empty() {
+            return ids;
+        }
+        if ids.len() <= FEW {
             return Cow::Owned(ids.iter().filter(|id| self.contains(*id)).collect());
         }
         let others = self.ids();
@@ -143,7 +146,11 @@ impl Index {
         let mut sources = sources.into_iter();
         let first = sources.next().map_or_else(|| self.everything(), |source| source.ids());
         let ids = sources.fold(first, |ids, source| source.and(ids));
-        self.excluded(selector).fold(ids, |ids, members| without(ids, &members.as_bitmap()))
+        self.excluded(selector).fold(ids, |ids, members| match ids.len() {
+            0 => ids,
+            1..=FEW => Cow::Owned(ids.iter().filter(|id| !members.contains(*id)).collect()),
+            _ => without(ids, &members.as_bitmap()),
+        })
     }
 
     /// For each thing that the clauses demand, who fulfils it; `None` when nobody fulfils one of them.

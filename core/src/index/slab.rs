@@ -144,7 +144,7 @@ impl<T> Slab<T> {
     pub(super) fn slice(&self, start: u32, steps: usize) -> (Vec<(u32, &T)>, Option<u32>) {
         let end = (self.chunks.len() as u32) << CHUNK_BITS;
         let (mut found, mut at) = (Vec::new(), start);
-        let mut left = FREE_PASSED + FREE_PASSED_A_STEP.saturating_mul(steps);
+        let mut left = FREE_PASSED_A_STEP.saturating_mul(steps).saturating_add(FREE_PASSED);
         while at < end && left > 0 && found.len() < steps {
             left -= 1;
             if self.chunks.get(split(at).0).is_some_and(|chunk| chunk.used == 0) {
