@@ -617,6 +617,68 @@ fn who_tracks_keys_hears_of_the_change_before_the_value_that_it_waited_for() {
     waiting.hits("v");
 }
 
+/// It was chosen and could not be told, so its lease is nobody's.
+#[test]
+fn an_heir_that_is_killed_before_its_reply_is_followed_by_the_next() {
+    let (server, mut c, token) = scene();
+    let mut heir = Waiting::new(&server, READY);
+    let mut next = Waiting::new(&server, READY);
+    let kill = args!["CLIENT", "KILL", "ID", heir.id];
+    let replies = c.transaction([args!["EXPCACHE.RELEASE", "k", &token], kill]);
+    assert_eq!(replies, [1, 1].map(Value::Int));
+    assert!(heir.conn.receive().is_err());
+    next.misses();
+    let own = granted(&next.conn.map(READY));
+    lost(&mut c, "k", &token);
+    next.conn.ok(args!["EXPCACHE.SET", "k", "v", "LEASE", own]);
+    nothing_is_left(&server);
+}
+
+#[test]
+fn a_lease_that_is_lost_before_it_is_told_is_not_told() {
+    let (server, mut c, mut token) = scene();
+    for end in ["EXPCACHE.DEL k", "FLUSHDB"] {
+        let mut heirs = both(&server, READY);
+        c.transaction(&[format!("EXPCACHE.RELEASE k {token}"), end.into()]);
+        for heir in &mut heirs {
+            free(&heir.misses());
+        }
+        token = lease(&mut c, "k");
+    }
+    assert_eq!(c.cmd(args!["EXPCACHE.RELEASE", "k", token]), 1);
+    nothing_is_left(&server);
+}
+
+// ---- rights
+
+/// A client of a user `someone` who may do everything with `k`, and waits for it by this command.
+fn someone(server: &Server, c: &mut Conn, command: &str) -> Waiting {
+    c.ok("ACL SETUSER someone on >secret ~k +@all");
+    let mut conn = server.conn();
+    conn.ok("AUTH someone secret");
+    Waiting::on(server, conn, command)
+}
+
+#[track_caller]
+fn is_refused(waiting: &mut Waiting) {
+    let reply = waiting.reply();
+    assert!(matches!(&reply, Value::Error(text) if text.starts_with("NOPERM")), "{reply}");
+}
+
+#[test]
+fn who_lost_its_rights_while_it_waited_is_told_nothing() {
+    let (server, mut c, token) = scene();
+    let mut waiting = someone(&server, &mut c, READER);
+    let mut other = Waiting::new(&server, READER);
+    c.ok("ACL SETUSER someone resetkeys ~other");
+    c.ok(args!["EXPCACHE.SET", "k", "v", "LEASE", token]);
+    is_refused(&mut waiting);
+    other.hits("v");
+    c.ok("ACL SETUSER someone ~k");
+    assert_eq!(waiting.conn.cmd("EXPCACHE.GET k"), "v");
+    nothing_is_left(&server);
+}
+
 // ---- pauses and roles
 
 #[test]

@@ -5,7 +5,10 @@
 
 mod harness;
 
-use harness::{Conn, HOSTILE, Server, Stop, Value, args, check, in_both_modes, now_ms, refused, wait_until};
+use harness::{
+    Conn, HOSTILE, Server, Stop, Value, args, check, in_both_modes, now_ms, refused, wait_until, wait_until_reclaimed,
+};
+use std::time::Duration;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 /// The server reads the clock at another instant than the test.
@@ -189,6 +192,34 @@ fn a_clause_has_room_for_1024_tags() {
         refused(&mut c, [args!["EXPCACHE.SCAN", 0], clause(word, 1025)].concat(), "ERR");
     }
     assert_eq!(c.cmd([args!["EXPCACHE.PURGE"], clause("ANY", 1024)].concat()), 1);
+    check(&mut c);
+}
+
+#[test]
+fn a_selector_has_room_for_1024_tags() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.SET a v TAGS 2 t0 t1");
+    let several = |counts: [usize; 3]| {
+        let clause = |(word, count): (&str, usize)| {
+            [args![word, count], (0..count).map(|n| format!("t{n}").into_bytes()).collect()].concat()
+        };
+        ["ANY", "NONE", "ANY"]
+            .into_iter()
+            .zip(counts)
+            .filter(|(_, count)| *count > 0)
+            .map(clause)
+            .collect::<Vec<_>>()
+            .concat()
+    };
+    assert_eq!(c.cmd([args!["EXPCACHE.COUNT"], several([512, 0, 512])].concat()), 1);
+    for counts in [[512, 0, 513], [1024, 1, 0], [1, 1023, 1]] {
+        for command in [args!["EXPCACHE.PURGE"], args!["EXPCACHE.COUNT"], args!["EXPCACHE.SCAN", 0]] {
+            let text = refused(&mut c, [command, several(counts)].concat(), "ERR");
+            assert_eq!(text, "ERR a selector has at most 1024 tags", "{counts:?}");
+        }
+    }
+    assert_eq!(c.cmd([args!["EXPCACHE.PURGE"], several([512, 0, 512])].concat()), 1);
     check(&mut c);
 }
 
@@ -386,6 +417,29 @@ fn stored_again_and_purged_again_counts_again() {
     }
 }
 
+/// An invalidation deals with what it marked itself, and counts of that only.
+#[test]
+fn what_expired_before_is_no_part_of_the_next_count() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    let brief: Vec<String> = (0..300).map(|n| format!("EXPCACHE.SET brief:{n} v PX 1 TAGS 1 brief")).collect();
+    c.pipeline(&brief);
+    for n in 0..5 {
+        c.ok(&format!("EXPCACHE.SET k:{n} v TAGS 1 t"));
+    }
+    // Long enough for them to expire; nobody looks at them, which would remove them.
+    std::thread::sleep(Duration::from_millis(50));
+    // Too many for the first to deal with, and the second could deal with all.
+    let replies =
+        c.transaction(["EXPCACHE.INVTAG brief", "CONFIG SET expcache.reclaim-inline 1000", "EXPCACHE.INVTAG t"]);
+    assert_eq!(replies[1..], [ok(), Value::Int(5)]);
+    assert_eq!(c.int("EXISTS k:0 k:1 k:2 k:3 k:4"), 0);
+    wait_until_reclaimed(&mut c);
+    assert_eq!(c.int("DBSIZE"), 0);
+    check(&mut c);
+}
+
 // ---- a search for names takes its time, and nobody else's
 
 /// Starts a server that looks at names as slowly as it can, with so many entries in it.
@@ -421,6 +475,21 @@ fn the_asker_waits_and_nobody_else() {
     }
     c.nil("EXPCACHE.GET k:9");
     assert_eq!(c.cmd("EXPCACHE.COUNT ANY 1 all"), MANY as i64 * 9 / 10);
+    check(&mut c);
+}
+
+#[test]
+fn a_search_that_waits_for_the_end_of_a_pause_holds_no_other_back() {
+    let (server, mut c) = slow_server(MANY);
+    let mut purge = search(&server, "EXPCACHE.PURGE MATCH *9");
+    c.ok("CLIENT PAUSE 600000 WRITE");
+    // At the end of the first count at the latest the purge has found its entries.
+    for _ in 0..2 {
+        assert_eq!(server.conn().cmd("EXPCACHE.COUNT MATCH *9"), MANY as i64 / 10);
+    }
+    assert_eq!(c.cmd("EXPCACHE.GET k:9"), "v");
+    c.ok("CLIENT UNPAUSE");
+    assert_eq!(purge.receive().unwrap(), MANY as i64 / 10);
     check(&mut c);
 }
 
@@ -561,6 +630,27 @@ fn a_database_that_is_flushed_or_swapped_during_a_search() {
 }
 
 #[test]
+fn a_flush_during_a_search_is_felt_in_its_database_only() {
+    let (server, mut c) = slow_server(0);
+    c.ok("EXPCACHE.SET k:0 v");
+    let token = c.map("EXPCACHE.FETCH k:1 LEASE 1h")["lease"].text();
+    let mut other = server.conn();
+    other.ok("SELECT 5");
+    crowd(&mut other, MANY, "");
+    let mut asker = server.conn();
+    asker.ok("SELECT 5");
+    asker.send("EXPCACHE.PURGE MATCH k:*").unwrap();
+    wait_until("the asker waits", || c.info("clients", "blocked_clients") == "1");
+    other.transaction(["FLUSHDB", "EXPCACHE.SET k:new v", "EXPCACHE.SET other v"]);
+    assert_eq!(asker.receive().unwrap(), 1, "what was stored after the flush is there to be found");
+    other.nil("EXPCACHE.GET k:new");
+    assert_eq!(other.cmd("EXPCACHE.GET other"), "v");
+    assert_eq!(c.cmd("EXPCACHE.GET k:0"), "v");
+    c.ok(args!["EXPCACHE.SET", "k:1", "v", "LEASE", token]);
+    check(&mut c);
+}
+
+#[test]
 fn a_reload_during_a_search() {
     let (server, mut c) = slow_server(MANY / 4);
     let mut asker = search(&server, "EXPCACHE.PURGE MATCH *");
@@ -683,6 +773,24 @@ fn soft_makes_stale_and_the_grace_begins() {
         assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG t"), 5);
         assert_eq!(c.int("DBSIZE"), 1);
     });
+}
+
+#[test]
+fn the_grace_begins_when_a_pause_of_writes_ends() {
+    let server = Server::with(&["--expcache.reclaim-slice-us", "1"]);
+    let mut c = server.conn();
+    crowd(&mut c, MANY, "EX 5000 GRACE 1h");
+    let mut asker = search(&server, "EXPCACHE.PURGE MATCH * SOFT");
+    c.ok("CLIENT PAUSE 600000 WRITE");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(status(&mut c, "k:9"), "hit");
+    let since = now_ms();
+    c.ok("CLIENT UNPAUSE");
+    c.ok("CONFIG SET expcache.reclaim-slice-us 500");
+    assert_eq!(asker.receive().unwrap(), MANY as i64);
+    wait_until_reclaimed(&mut c);
+    is_stale(&mut c, "k:9", since, HOUR_MS);
+    check(&mut c);
 }
 
 #[test]

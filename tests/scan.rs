@@ -78,6 +78,20 @@ fn every_size_of_step_finds_all() {
     }
 }
 
+/// However many it was told, and be it more than can be counted with.
+#[test]
+fn one_step_may_be_as_large_as_any_number() {
+    let server = Server::start();
+    let mut c = server.conn();
+    crowd(&mut c, 30_000);
+    for count in ["1000000", "4611686018427387904", "9223372036854775807"] {
+        for (command, length) in [("EXPCACHE.SCAN", 30_000), ("EXPCACHE.TAGS", 2 * (8 + 3_000))] {
+            let (next, elements) = step(&mut c, command, "0", &format!("COUNT {count}"));
+            assert_eq!((next.as_str(), elements.len()), ("0", length), "{command} {count}");
+        }
+    }
+}
+
 /// A step looks at about as many as it was told: what waits for its reply waits no longer for a large database.
 #[test]
 fn a_step_is_as_large_as_it_was_told() {
