@@ -679,6 +679,18 @@ fn who_lost_its_rights_while_it_waited_is_told_nothing() {
     nothing_is_left(&server);
 }
 
+#[test]
+fn an_heir_without_rights_is_followed_by_the_next() {
+    let (server, mut c, token) = scene();
+    let mut waiting = someone(&server, &mut c, READY);
+    c.ok("ACL SETUSER someone resetkeys ~other");
+    assert_eq!(c.cmd(args!["EXPCACHE.RELEASE", "k", token]), 1);
+    is_refused(&mut waiting);
+    let own = granted(&c.map(READY));
+    c.ok(args!["EXPCACHE.SET", "k", "v", "LEASE", own]);
+    nothing_is_left(&server);
+}
+
 // ---- pauses and roles
 
 #[test]

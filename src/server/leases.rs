@@ -92,8 +92,9 @@ impl Ends {
             let wait = state::with(|s| s.waits.remove(waiter));
             let mut heir = wait.zip(lease).and_then(|(wait, token)| Heir::new(wait, token));
             blocked::answer(waiter, move |ctx, args| {
+                fetch::answer(ctx, args, lease)?;
                 heir.iter_mut().for_each(|heir| heir.knows = true);
-                fetch::answer(ctx, args, lease)
+                Ok(())
             });
         }
         set_timer(ctx);
