@@ -125,8 +125,7 @@ impl Run {
             let expected = self.model.apply(step, now);
             self.note(format!("{manner:?}: {} -> {reply}", self.player.shown(step)));
             if let Some(why) = expected.mismatch(reply) {
-                let last: Vec<&str> = self.history.iter().map(String::as_str).collect();
-                panic!("seed {}: {why}\nafter\n{}", self.seed, last.join("\n"));
+                panic!("{why}");
             }
         }
     }
@@ -167,12 +166,25 @@ impl Run {
         self.player.conn.ok("CLIENT PAUSE 600000 WRITE");
         replica.wait_for_sync(&self.server);
         let (mut old, mut new) = (self.server.conn(), replica.conn());
-        Picture::of(&mut old).assert_same(&Picture::of(&mut new));
         new.ok("REPLICAOF NO ONE");
         old.ok("CLIENT UNPAUSE");
         self.server.replica_of(&replica);
         self.replica = Some(std::mem::replace(&mut self.server, replica));
         self.player.reconnect(self.server.conn());
+        self.settle();
+        if let Some(replica) = &self.replica {
+            replica.wait_for_sync(&self.server);
+            Picture::of(&mut new).assert_same(&Picture::of(&mut old));
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let last: Vec<&str> = self.history.iter().map(String::as_str).collect();
+            eprintln!("--- seed {}, the last steps\n{}", self.seed, last.join("\n"));
+        }
     }
 }
 

@@ -531,6 +531,7 @@ fn what_changes_during_a_search_counts_as_it_is_at_its_end() {
         "SET x:over v",
         "EXPCACHE.INVTAG gone",
         "MOVE x:moved 1",
+        "SELECT 0",
         "RENAME to-be x:came",
         "EXPCACHE.SET x:tagged v TAGS 1 y",
         "COPY stays x:copied",
