@@ -88,7 +88,7 @@ impl Run {
         if manner == Manner::InTransaction {
             // A dump is only known after the transaction, so the steps in it could not restore it.
             let restores = steps.iter().any(|step| matches!(step, Step::Restore { .. }));
-            steps.retain(|step| !step.iterates() && !(restores && matches!(step, Step::Dump(_))));
+            steps.retain(|step| !(step.iterates() || restores && matches!(step, Step::Dump(_))));
         }
         self.settle();
         self.play(&steps, manner);
