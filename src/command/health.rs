@@ -57,7 +57,7 @@ fn verdict(is_well: bool) -> &'static [u8] {
 /// `EXPCACHE.HEALTH`
 pub fn health(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     args.end()?;
-    let checks: Vec<Check> = [memory(ctx)].into_iter().chain(state::with(|s| own(s))).chain(servers(ctx)).collect();
+    let checks: Vec<Check> = [memory(ctx)].into_iter().chain(state::with(own)).chain(servers(ctx)).collect();
     ctx.reply_map(1 + checks.len());
     field(ctx, "status", Value::Bytes(Some(verdict(checks.iter().all(|check| check.is_well)))));
     checks.iter().for_each(|check| check.reply(ctx));
@@ -87,7 +87,7 @@ fn own(s: &mut State) -> Vec<Check> {
         Check { name: "reclaim-backlog", figure: Figure::Count(s.marked_len()), limit: None, is_well: true },
         Check::at_most("leases", leases as u64, of_all(limits.0)),
         Check::at_most("fences", fences as u64, of_all(limits.1)),
-        Check::at_most("waiters", s.waits.len() as u64, limits.2 as u64),
+        Check::at_most("waiters", s.waits.count() as u64, limits.2 as u64),
         hit_rate(s),
     ]
 }

@@ -65,10 +65,10 @@ pub fn guard(ctx: &Ctx, right: Right, selector: &Selector) -> Result<()> {
 }
 
 fn confines(rights: &Rights, right: Right, selector: &Selector) -> bool {
-    let mine = |tag: &Box<[u8]>| rights.allow(right, tag);
+    let mine = |tag: &[u8]| rights.allow(right, tag);
     selector.clauses.iter().any(|clause| match clause {
-        Clause::Any(tags) => tags.iter().all(mine),
-        Clause::All(tags) => tags.iter().any(mine),
+        Clause::Any(tags) => tags.iter().all(|tag| mine(tag)),
+        Clause::All(tags) => tags.iter().any(|tag| mine(tag)),
         Clause::None(_) | Clause::Type(_) | Clause::Match(_) => false,
     })
 }

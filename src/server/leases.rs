@@ -44,7 +44,7 @@ struct Wait {
 
 impl Waits {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.of.len()
     }
 
@@ -167,7 +167,7 @@ pub fn offer(ctx: &Ctx, key: &[u8], wanted_ms: Option<u64>) -> Offer {
 /// Has the client wait for what becomes of a key's lease, for `wait_ms` at most. `false` if it may not.
 pub fn wait(ctx: &Ctx, key: &[u8], wanted_ms: Option<u64>, wait_ms: u64) -> bool {
     let db = ctx.db();
-    if !ctx.may_lease() || state::with(|s| s.waits.len() >= s.config.max_waiters) {
+    if !ctx.may_lease() || state::with(|s| s.waits.count() >= s.config.max_waiters) {
         return false;
     }
     let waiter = ctx.block(&WAITING);

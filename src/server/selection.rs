@@ -7,6 +7,9 @@ use expcache_core::selector::Selector;
 use super::leases;
 use super::state::State;
 
+/// A tag, and how many entries bear it.
+pub type Counted = (Box<[u8]>, u64);
+
 impl State {
     /// The entries of a database that a selector means, its patterns left aside.
     pub fn select(&self, db: i32, selector: &Selector) -> Ids {
@@ -60,13 +63,7 @@ impl State {
     }
 
     /// A page of the tags, each with how many entries it has, and where the next begins.
-    pub fn scan_tags(
-        &self,
-        db: i32,
-        glob: Option<&Glob>,
-        cursor: u32,
-        steps: usize,
-    ) -> (Vec<(Box<[u8]>, u64)>, Option<u32>) {
+    pub fn scan_tags(&self, db: i32, glob: Option<&Glob>, cursor: u32, steps: usize) -> (Vec<Counted>, Option<u32>) {
         let Some(index) = self.index(db) else { return (Vec::new(), None) };
         let (tags, next) = index.scan_tags(cursor, steps, glob);
         (tags.into_iter().map(|(tag, entries)| (tag.into(), entries)).collect(), next)
