@@ -228,10 +228,11 @@ def benchmark_program(server_binary):
 
 
 def fill(server, benchmark):
-    """Every key, natively in database 0 and as entries with 4 tags in database 1: there are only hits."""
-    with server.connect() as connection:
-        template = lab.resp_template("SET", lab.KEY, lab.VALUE)
-        lab.load(connection, (template % number for number in range(benchmark.keys)))
+    """Every key, natively in database 0, with a TTL in 6, and as entries with 4 tags in database 1: there are only hits."""
+    for db, expiry in (0, []), (6, [b"EX", b"3600"]):
+        with server.connect(db=db) as connection:
+            template = lab.resp_template("SET", lab.KEY, lab.VALUE, *expiry)
+            lab.load(connection, (template % number for number in range(benchmark.keys)))
     with server.connect(db=1) as connection:
         template = lab.Expcache().set_template(connection, lab.TAGS)
         draw = lab.tag_draw(lab.TAGS)
@@ -262,6 +263,7 @@ def benchmark_series():
     shared = ["TAGS", "4", "company:acme", f"user:{RANDOM}", f"project:{RANDOM}", "type:trips"]
     alone = ["TAGS", "4", *(f"{name}:{RANDOM}" for name, _ in lab.TAGS)]
     write, read = Series("SET"), Series("GET")
+    read_ttl = Series("GET, keys with a TTL", read)
     cache_set = ["EXPCACHE.SET", key, value]
     return [
         (write, 0, ["SET", key, value]),
@@ -271,6 +273,8 @@ def benchmark_series():
         (Series("EXPCACHE.SET, 4 tags that are never the same", write), 4, cache_set + alone),
         (read, 0, ["GET", key]),
         (Series("EXPCACHE.GET", read, GET_BOUND), 1, ["EXPCACHE.GET", key]),
+        (read_ttl, 6, ["GET", key]),
+        (Series("EXPCACHE.GET, to keys with a TTL", read_ttl, GET_BOUND), 1, ["EXPCACHE.GET", key]),
     ]
 
 

@@ -233,6 +233,7 @@ impl Entry {
     }
 
     /// The user's bytes.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
         self.tail.get(self.before_payload()..).unwrap_or_default()
     }
@@ -289,41 +290,49 @@ impl Entry {
     }
 
     /// What producing the payload took, in ms, if that is known.
+    #[inline]
     pub fn cost_ms(&self) -> Option<u64> {
         if self.flags() & FLAG_EXTRAS == 0 { None } else { self.extras().cost_ms }
     }
 
     /// How long it stays stale after being fresh, in ms.
+    #[inline]
     pub fn grace_ms(&self) -> u64 {
         if self.flags() & FLAG_EXTRAS == 0 { 0 } else { self.extras().grace_ms }
     }
 
     /// When it was stored, unix ms.
+    #[inline]
     pub fn created_ms(&self) -> u64 {
         get_uint(&self.created_ms)
     }
 
     /// The fresh lifetime it was stored with, in ms; 0: without end.
+    #[inline]
     pub fn lifetime_ms(&self) -> u64 {
         get_uint(&self.lifetime_ms)
     }
 
     /// The index's name for its type; meaningless while loose.
+    #[inline]
     pub fn type_id(&self) -> u16 {
         self.ids().type_id
     }
 
     /// The index's name for it; meaningless while loose.
+    #[inline]
     pub fn id(&self) -> u32 {
         self.ids().id
     }
 
     /// The number of the index that it is in; meaningless while loose.
+    #[inline]
     pub fn index(&self) -> u16 {
         self.ids().index
     }
 
     /// Is it in an index?
+    #[inline]
     pub fn is_linked(&self) -> bool {
         self.flags() & FLAG_LINKED != 0
     }
@@ -367,12 +376,14 @@ impl Entry {
     }
 
     /// Notes a hit.
+    #[inline]
     pub fn hit(&mut self, now_us: u64) {
         self.hits = self.hits.saturating_add(1);
         self.touch(now_us);
     }
 
     /// Notes the time of a use (see [`Entry::touched_us`]).
+    #[inline]
     pub fn touch(&mut self, now_us: u64) {
         let since = now_us.saturating_sub(self.created_ms() * 1000);
         put_uint(&mut self.ids_mut().touched_us, since);
@@ -477,6 +488,7 @@ impl Entry {
         *self.flags_mut() &= !FLAG_LINKED;
     }
 
+    #[inline]
     fn flags(&self) -> u8 {
         let (Place::Here { flags, .. } | Place::Apart { flags, .. }) = &self.place;
         *flags
@@ -487,6 +499,7 @@ impl Entry {
         flags
     }
 
+    #[inline]
     fn ids(&self) -> Ids {
         match &self.place {
             Place::Here { ids, .. } => *ids,
@@ -494,6 +507,7 @@ impl Entry {
         }
     }
 
+    #[inline]
     fn ids_mut(&mut self) -> &mut Ids {
         match &mut self.place {
             Place::Here { ids, .. } => ids,
@@ -527,11 +541,13 @@ impl Entry {
         self.place = Place::Apart { flags: self.flags(), apart: Some(apart) };
     }
 
+    #[inline]
     fn before_payload(&self) -> usize {
         let tags_len = self.tag_count() * TAG_ID;
         tags_len + self.extras_bytes().map_or(0, |extras| EXTRAS_LEN + extras.len())
     }
 
+    #[inline]
     fn extras_range(&self) -> Option<std::ops::Range<usize>> {
         if self.flags() & FLAG_EXTRAS == 0 {
             return None;
@@ -542,6 +558,7 @@ impl Entry {
         Some(start..start + usize::try_from(len).ok()?)
     }
 
+    #[inline]
     fn extras_bytes(&self) -> Option<&[u8]> {
         self.tail.get(self.extras_range()?)
     }

@@ -344,6 +344,7 @@ impl Index {
     }
 
     /// Was this entry invalidated?
+    #[inline]
     pub fn is_dead(&self, entry: &Entry) -> bool {
         // Almost always there is none at all.
         !self.dead.is_empty() && self.dead.contains(entry.id())

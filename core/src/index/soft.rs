@@ -73,6 +73,7 @@ impl Index {
     }
 
     /// What invalidations made of this entry.
+    #[inline]
     pub fn verdict(&self, entry: &Entry) -> Verdict {
         if self.is_dead(entry) {
             return Verdict::Dead;
