@@ -11,6 +11,9 @@ SERVER  ?= $(or $(EXPCACHE_SERVER),redis-server)
 TARGET  := $(abspath $(or $(CARGO_TARGET_DIR),target))
 MODULE  := $(TARGET)/release/libexpcache.so
 SERVERS := $(TARGET)/servers
+# What `make top` looks at, and how often.
+URL      ?= redis://127.0.0.1:6379
+INTERVAL ?= 1s
 
 export EXPCACHE_SERVER := $(SERVER)
 export EXPCACHE_MODULE ?= $(MODULE)
@@ -19,7 +22,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps build run demo test lint bench matrix install clean
+.PHONY: help deps build run demo top picture test lint bench matrix install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +40,14 @@ run: deps build ## start a server with the module on a free port, tell the story
 
 demo: deps build ## the same story, without staying up
 	@$(PYTHON) demo/demo.py
+
+top: ## watch a server, live: make top URL=redis://host:port INTERVAL=2s
+	@$(CARGO) run --release --quiet --package expcache-top -- --url '$(URL)' --interval '$(INTERVAL)'
+
+picture: deps build ## take the README's picture of `make top` anew: docs/top.svg
+	@$(CARGO) build --release --package expcache-top
+	@$(PYTHON) demo/traffic.py --picture $(TARGET)/release/expcache-top >docs/top.svg.new
+	@mv docs/top.svg.new docs/top.svg
 
 test: deps build ## run all tests: units, and the module in real servers that the tests start
 	@echo "test: cargo test --workspace, in $(SERVER) with $(EXPCACHE_MODULE)"
@@ -61,7 +72,7 @@ matrix: deps build ## run the integration tests in every other server that contr
 	while read -r name version path; do \
 	  echo "matrix: $$name ($$version)"; \
 	  tried=$$((tried + 1)); outcome=passed; \
-	  EXPCACHE_SERVER="$$path" $(CARGO) test --package expcache </dev/null || { outcome=FAILED; status=1; }; \
+	  EXPCACHE_SERVER="$$path" $(CARGO) test --package expcache --package expcache-client </dev/null || { outcome=FAILED; status=1; }; \
 	  summary+="matrix: $$name $$version $$outcome"$$'\n'; \
 	done <$(SERVERS)/list; \
 	printf '%s' "$$summary"; \

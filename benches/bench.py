@@ -4,11 +4,13 @@
 
 Sections: `cpu` (server CPU an operation, and latency without pipelining), `invalidate` (a tag of up to a million
 entries, and what another client notices of it), `lease` (many clients and one missing key, `FETCH` against `GET`, what
-another client notices of those who wait), `memory` (bytes an entry, bytes a membership, bytes left over). Without
-a name: all of them, a few minutes. `--quick` is a smoke test: it runs everything at a small size, and its figures mean
-little.
+another client notices of those who wait), `large` (exports of up to 64 MiB: what another client notices, what sending them
+costs, codecs), `memory` (bytes an entry, bytes a membership, bytes left over), `stats` (how long questions about the whole
+take, among few entries and among many), `client` (what the Rust client adds to the `redis` crate, a hit in its near
+cache). Without a name: all of them, a few minutes. `--quick` is a smoke test: it runs everything at a small size, and its
+figures mean little.
 
-The benches start their own servers on free ports and need nothing but Python and the server's own programs.
+The benches start their own servers on free ports and need nothing but Python and the server's own programs, `large` and `client` also cargo.
 """
 
 import argparse
@@ -21,14 +23,26 @@ import time
 
 sys.dont_write_bytecode = True
 
+import client
 import cpu
 import invalidate
 import lab
+import large
 import lease
 import memory
+import stats
 
-SECTIONS = {"cpu": cpu.run, "invalidate": invalidate.run, "lease": lease.run, "memory": memory.run}
+SECTIONS = {
+    "cpu": cpu.run,
+    "invalidate": invalidate.run,
+    "lease": lease.run,
+    "large": large.run,
+    "memory": memory.run,
+    "stats": stats.run,
+    "client": client.run,
+}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EXPORT = os.path.join(ROOT, "demo", "data", "flights.csv")
 MODULE = os.path.join(ROOT, "target", "release", "libexpcache.so")
 
 
@@ -39,6 +53,7 @@ class Bench:
         self.binary = options.server
         self.module = os.path.abspath(options.module)
         self.quick = options.quick
+        self.export = options.export
         self.report = lab.Report()
 
     def rounds(self, usual):
@@ -54,6 +69,7 @@ def options():
     server = os.environ.get("EXPCACHE_SERVER", "redis-server")
     parser.add_argument("--server", default=server, help="the server program (default: $EXPCACHE_SERVER, redis-server)")
     parser.add_argument("--module", default=MODULE, help="the module (default: target/release/libexpcache.so)")
+    parser.add_argument("--export", default=EXPORT, help="what large exports are made of: CSV, perhaps gzipped")
     parser.add_argument("--quick", action="store_true", help="small counts, under a minute")
     parser.add_argument("section", nargs="*", help=", ".join(SECTIONS))
     chosen = parser.parse_args()

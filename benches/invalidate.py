@@ -6,12 +6,9 @@ softly, and by patterns for keys. Among the members stand other entries, one to 
 afterwards, while nothing happens; the second window is what "idle" means on this machine at this moment.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
 
+import bystander
 import lab
 
 SIZES = [1_000, 10_000, 100_000, 1_000_000]
@@ -29,7 +26,6 @@ TAGS = lab.TAGS[1:]  # the company is the tag to be invalidated
 TAG = b"company:000042"
 MEMBER_KEY = b"cache:trips:%012d"
 OTHER_KEY = b"cache:other:%012d"
-PROBE_KEY = "bystander"
 
 
 # ---- Ways ------------------------------------------------------------------------------------------------------------
@@ -165,7 +161,7 @@ def measure(bench, way, size):
     """One round: load, invalidate under observation, then observe the same server idle."""
     with bench.server() as server:
         fill(server, way, size)
-        with server.connect() as connection, Probe(server) as probe:
+        with server.connect() as connection, bystander.Probe(server) as probe:
             time.sleep(lab.SETTLE_S)
             start = time.perf_counter()
             probe.start()
@@ -182,7 +178,7 @@ def measure(bench, way, size):
 def fill(server, way, size):
     """`size` members, others between them, and the bystander's native key."""
     with server.connect() as connection:
-        connection.call("SET", PROBE_KEY, lab.VALUE)
+        connection.call("SET", bystander.KEY, lab.VALUE)
         lab.load(connection, entries(connection, way, size))
 
 
@@ -238,34 +234,3 @@ def observe_idle(connection, probe, duration_s):
 def await_end(start):
     """The busy window's end: the tail after the reclaiming, and the least duration."""
     time.sleep(max(TAIL_S, start + WINDOW_S - time.perf_counter()))
-
-
-class Probe:
-    """The bystander's process."""
-
-    def __init__(self, server):
-        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.py")
-        command = [sys.executable, script, str(server.port), PROBE_KEY]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._process.stdin.close()
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-
-    def start(self):
-        self._tell("start")
-
-    def end(self):
-        self._tell("end")
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the probe has ended")
-        return json.loads(line)
-
-    def _tell(self, what):
-        print(what, file=self._process.stdin, flush=True)

@@ -154,6 +154,20 @@ class Connection:
             return None if rest == b"-1" else [self.reply() for _ in range(int(rest))]
         return rest
 
+    def drain(self, buffer):
+        """Reads a reply into a buffer, over and over itself: what is left is the time that the server takes."""
+        line = self._reader.readline()
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"-":
+            raise ReplyError(rest.decode(errors="replace"))
+        if kind == b"$" and rest != b"-1":
+            left = int(rest) + 2
+            while left > 0:
+                left -= self._reader.readinto(buffer[:left])
+        if kind == b"*" and rest != b"-1":
+            for _ in range(int(rest)):
+                self.drain(buffer)
+
 
 def resp(*args):
     """A command as RESP bytes."""

@@ -11,10 +11,10 @@ import selectors
 import socket
 import time
 
+import bystander
 import cpu
 import lab
 import pipeline
-from invalidate import PROBE_KEY, Probe
 
 CROWDS = [(200, 50), (10_000, 500)]  # (clients, within how many ms all have the value)
 QUICK_CROWDS = [(20, 50), (200, 500)]
@@ -241,9 +241,9 @@ def bystander(bench):
         f" {count:,} connections do nothing; {rounds} times, latencies in ms.",
     )
     window_s = QUICK_WINDOW_S if bench.quick else WINDOW_S
-    with bench.server() as server, Crowd(server, count) as crowd, Probe(server) as probe:
+    with bench.server() as server, Crowd(server, count) as crowd, bystander.Probe(server) as probe:
         with server.connect() as connection:
-            connection.call("SET", PROBE_KEY, lab.VALUE)
+            connection.call("SET", bystander.KEY, lab.VALUE)
         observe(probe, window_s)
         idle, waiting = [observe(probe, window_s)], []
         for number in range(rounds):

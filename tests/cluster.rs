@@ -1,19 +1,25 @@
 //! In a cluster: commands go where their keys are, tags are each node's own, and entries move with their slots, by hand or
 //! in one step.
 
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
+mod large;
 
 use harness::{Conn, PATIENCE, Server, Value, args, check, wait_until};
 use std::net::TcpListener;
 use std::ops::Range;
 
 /// A node of a cluster to be; its bus cannot be at its port + 10000, which may be beyond the last one.
-fn node() -> Server {
+fn node_with(module_args: &[&str]) -> Server {
     let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let timeout = PATIENCE.as_millis().to_string();
-    Server::with(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", &timeout])
+    let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", &timeout];
+    Server::load(module_args, &settings).unwrap()
+}
+
+fn node() -> Server {
+    node_with(&[])
 }
 
 fn wait_until_ok(c: &mut Conn) {
@@ -66,6 +72,27 @@ fn selectors_span_slots() {
     assert_eq!(c.cmd("EXPCACHE.CLEAR SOFT"), 200);
     assert_eq!(c.cmd("EXPCACHE.CLEAR"), 200);
     wait_until("they are reclaimed", || c.cmd("DBSIZE") == 0);
+    check(&mut c);
+}
+
+#[test]
+fn what_was_checked_for_a_slot_that_left_meanwhile_is_not_stored() {
+    let server = node_with(&["workers", "1"]);
+    let (mut c, mut waiting) = (server.conn(), server.conn());
+    c.ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    c.ok("CONFIG SET cluster-require-full-coverage no");
+    wait_until_ok(&mut c);
+    large::occupy(&mut c, 1);
+    let payload = large::noise(large::MB);
+    waiting.send(args!["EXPCACHE.SET", "k", &payload, "HASH", large::etag(&payload)]).unwrap();
+    wait_until("it waits for a worker", || c.info("clients", "blocked_clients") == "1");
+    let slot = c.int("CLUSTER KEYSLOT k");
+    c.ok(args!["CLUSTER", "DELSLOTS", slot]);
+    let Value::Error(error) = waiting.receive().unwrap() else { panic!("it is stored") };
+    assert!(error.starts_with("TRYAGAIN "), "{error}");
+    c.ok(args!["CLUSTER", "ADDSLOTS", slot]);
+    assert_eq!(c.cmd("EXISTS k"), 0);
+    c.ok(args!["EXPCACHE.SET", "k", &payload, "HASH", large::etag(&payload)]);
     check(&mut c);
 }
 

@@ -796,7 +796,7 @@ fn everything_is_counted_overall_and_by_type() {
         assert_eq!(names.map(|name| reports[name].int()), [1, 0, 0, 0, 300, 600]);
         assert_eq!(names.map(|name| stats[name].int()), [4, 1, 1, 1, 700 / 3, 1100]);
         for stats in [stats, trips] {
-            let at = stats.names().iter().position(|name| *name == "rejected").unwrap();
+            let at = stats.names().iter().position(|name| *name == "corrupt").unwrap();
             assert_eq!(stats.names()[at + 1..at + 7], names);
         }
         c.ok("EXPCACHE.STATS RESET");

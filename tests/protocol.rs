@@ -54,6 +54,8 @@ const COMMANDS: &[Row] = &[
     row("expcache.release", -3, "k t BACKOFF 1s", &["k"], Write),
     row("expcache.stats", -1, "", &[], Keyless),
     row("expcache.health", 1, "", &[], Keyless),
+    row("expcache.top", -1, "TYPE t BY size COUNT 5", &[], Keyless),
+    row("expcache.selftest", 1, "", &[], Keyless),
     row("expcache.type", -2, "LIST", &[], Keyless),
     row("expcache.debug", -2, "CHECK", &[], Keyless),
     row("expcache.restore", 5, "k -1 m p", &["k"], Write),

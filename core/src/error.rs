@@ -21,12 +21,16 @@ pub enum Error {
     HashMismatch,
     /// The payload is larger than its type, or the server, allows.
     TooLarge,
-    /// The type does not allow this format.
-    BadFormat,
+    /// The type does not allow this format, or the payload is not of it; the text says what is wrong.
+    BadFormat(Cow<'static, str>),
+    /// The bytes are not what they are said to be encoded as: of another format, cut off, damaged, or with something after them.
+    BadEncoding,
     /// The user may not touch this key or tag.
     NoPermission,
     /// The server became a replica while the client waited.
     Unblocked,
+    /// The key's slot left this node while the client waited.
+    SlotMoved,
     /// An argument outside its range; the text says which and what is allowed.
     Invalid(Cow<'static, str>),
 }
@@ -35,6 +39,11 @@ impl Error {
     /// An [`Error::Invalid`] from a text.
     pub fn invalid(text: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid(text.into())
+    }
+
+    /// An [`Error::BadFormat`] from a text.
+    pub fn bad_format(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::BadFormat(text.into())
     }
 
     /// The error as the protocol carries it: an upper-case prefix, a blank, a sentence.
@@ -50,8 +59,10 @@ impl Error {
             Self::Fenced => "FENCED the value was invalidated while it was produced",
             Self::HashMismatch => "HASHMISMATCH the payload does not have the given MD5",
             Self::TooLarge => "TOOLARGE the payload is over the type's MAXVALUE or 512 MB",
-            Self::BadFormat => "BADFORMAT the type does not allow this format",
+            Self::BadFormat(text) => return Cow::Owned(format!("BADFORMAT {text}")),
+            Self::BadEncoding => "BADENCODING the bytes are not of the given encoding",
             Self::Unblocked => "UNBLOCKED the server became a replica meanwhile; nothing was done",
+            Self::SlotMoved => "TRYAGAIN the key's slot left this node meanwhile; nothing was stored",
             Self::NoPermission => "NOPERM No permissions to access a key",
             Self::Invalid(text) => return Cow::Owned(format!("ERR {text}")),
         })

@@ -4,6 +4,7 @@
 //! (time, call, expected). Keys, tags, types and payloads are any bytes.
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod early;
 pub mod entry;
 pub mod error;
@@ -13,8 +14,10 @@ pub mod key;
 pub mod lease;
 pub mod policy;
 pub mod selector;
+pub mod stats;
 pub mod types;
 pub mod units;
+pub mod validate;
 mod wire;
 
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::codec::Encoding;
 use crate::{Error, Result};
 
 /// How stored bytes are chosen to be encoded.
@@ -170,6 +171,19 @@ impl Policy {
         lifetime_ms.saturating_sub(u64::try_from(cut).unwrap_or(0)).max(lifetime_ms.min(1))
     }
 
+    /// How a payload is to be kept. `auto` takes gzip for what has a format, because it is likely to be handed to HTTP clients as it
+    /// is kept, and zstd, which costs less, for everything else.
+    pub fn encoding(&self, payload_bytes: u64, format: Option<&[u8]>) -> Encoding {
+        match self.codec {
+            _ if payload_bytes < self.threshold.max(1) => Encoding::Identity,
+            Codec::Auto if format.is_some() => Encoding::Gzip,
+            Codec::Auto | Codec::Zstd => Encoding::Zstd,
+            Codec::None => Encoding::Identity,
+            Codec::Gzip => Encoding::Gzip,
+            Codec::Lz4 => Encoding::Lz4,
+        }
+    }
+
     /// Refuses what the type does not allow.
     pub fn admit(&self, payload_bytes: u64, format: Option<&[u8]>) -> Result<()> {
         if self.max_value != 0 && payload_bytes > self.max_value {
@@ -177,7 +191,7 @@ impl Policy {
         }
         match format {
             Some(format) if !self.formats.is_empty() && !self.formats.iter().any(|f| **f == *format) => {
-                Err(Error::BadFormat)
+                Err(Error::bad_format("the type does not allow this format"))
             }
             _ => Ok(()),
         }
@@ -281,6 +295,6 @@ mod tests {
         assert_eq!(policy.admit(3, Some(b"csv")), Ok(()));
         assert_eq!(policy.admit(3, None), Ok(()));
         assert_eq!(policy.admit(4, None), Err(Error::TooLarge));
-        assert_eq!(policy.admit(1, Some(b"xml")), Err(Error::BadFormat));
+        assert_eq!(policy.admit(1, Some(b"xml")), Err(Error::bad_format("the type does not allow this format")));
     }
 }

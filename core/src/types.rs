@@ -8,6 +8,7 @@
 use hashbrown::HashMap;
 
 use crate::policy::{Policy, initial_types};
+use crate::stats::{Counters, Formats, Windows};
 use crate::{Error, Result};
 
 const TOO_MANY: &str = "too many types (see the config expcache.max-types)";
@@ -15,92 +16,8 @@ const TOO_MANY: &str = "too many types (see the config expcache.max-types)";
 /// The id of the type `default`, which is always there.
 pub const DEFAULT_TYPE: u16 = 0;
 
-/// What was counted since the start or the last reset. Saturates rather than wraps; never persisted, never replicated.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Payloads handed out fresh.
-    pub hits: u64,
-    /// Payloads handed out stale.
-    pub stale_hits: u64,
-    /// Reads that handed out nothing.
-    pub misses: u64,
-    /// Values stored.
-    pub sets: u64,
-    /// Entries deleted by a command.
-    pub deletes: u64,
-    /// Entries that the server expired.
-    pub expired: u64,
-    /// Entries that made room: for `maxmemory` or for their type's limits.
-    pub evicted: u64,
-    /// Entries that an invalidation made dead.
-    pub invalidated: u64,
-    /// Values refused by their type's policy.
-    pub rejected: u64,
-    /// Leases given out.
-    pub leases: u64,
-    /// Values refused because what they may have been computed from was invalidated.
-    pub fenced: u64,
-    /// Reads that waited for another's production.
-    pub waits: u64,
-    /// Productions that failed, as their producers said.
-    pub failures: u64,
-    /// What producing the stored values took, together, ms.
-    pub produce_ms: u64,
-    /// How many values that were of.
-    pub productions: u64,
-    /// What producing again all that was handed out would have taken, ms.
-    pub saved_ms: u64,
-}
-
-impl Counters {
-    /// Reads, whatever they found.
-    pub fn reads(&self) -> u64 {
-        self.hits + self.stale_hits + self.misses
-    }
-
-    /// The share of reads that handed out a fresh payload, 0–1; 0 before the first read.
-    pub fn hit_rate(&self) -> f64 {
-        let reads = self.reads();
-        if reads == 0 { 0.0 } else { self.hits as f64 / reads as f64 }
-    }
-
-    /// Both together.
-    pub fn add(&mut self, other: &Self) {
-        self.hits += other.hits;
-        self.stale_hits += other.stale_hits;
-        self.misses += other.misses;
-        self.sets += other.sets;
-        self.deletes += other.deletes;
-        self.expired += other.expired;
-        self.evicted += other.evicted;
-        self.invalidated += other.invalidated;
-        self.rejected += other.rejected;
-        self.leases += other.leases;
-        self.fenced += other.fenced;
-        self.waits += other.waits;
-        self.failures += other.failures;
-        self.produce_ms = self.produce_ms.saturating_add(other.produce_ms);
-        self.productions += other.productions;
-        self.saved_ms = self.saved_ms.saturating_add(other.saved_ms);
-    }
-
-    /// Counts a value that was stored, and what producing it took if that is known.
-    pub fn count_set(&mut self, cost_ms: Option<u64>) {
-        self.sets += 1;
-        if let Some(cost_ms) = cost_ms {
-            self.produce_ms = self.produce_ms.saturating_add(cost_ms);
-            self.productions += 1;
-        }
-    }
-
-    /// What producing one value takes on average, ms; 0 before the first.
-    pub fn mean_produce_ms(&self) -> u64 {
-        self.produce_ms.checked_div(self.productions).unwrap_or(0)
-    }
-}
-
 /// One type.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Type {
     /// Its name.
     pub name: Box<[u8]>,
@@ -108,6 +25,10 @@ pub struct Type {
     pub policy: Option<Policy>,
     /// Its counters.
     pub counters: Counters,
+    /// Those of the last minutes, hours and days.
+    pub windows: Windows,
+    /// What was stored in which format.
+    pub formats: Formats,
     /// Linked entries of it, in all databases, dead ones included.
     pub entries: u64,
     /// Bytes of their payloads.
@@ -120,6 +41,21 @@ impl Type {
     /// Is there anything to say of it: a policy, or an entry?
     pub fn is_in_use(&self) -> bool {
         self.policy.is_some() || self.entries > 0
+    }
+
+    /// What was counted. Dead entries are counted as invalidated when they are reclaimed; those that wait are dead all the same.
+    pub fn total(&self, dead: u64) -> Counters {
+        let mut total = self.counters.clone();
+        total.invalidated += dead.saturating_sub(self.dead_before_reset);
+        total
+    }
+
+    /// Counts a value that was stored.
+    pub fn count_set(&mut self, cost_ms: Option<u64>, format: Option<&[u8]>, payload_bytes: u64) {
+        self.counters.count_set(cost_ms);
+        if let Some(format) = format {
+            self.formats.count(format, payload_bytes);
+        }
     }
 
     /// Counts dead entries that were reclaimed.
@@ -135,12 +71,25 @@ pub struct Types {
     by_id: Vec<Type>,
     /// What was counted for types that nobody names any more.
     pub retired: Counters,
+    /// What was stored of these in which format.
+    pub retired_formats: Formats,
+    /// What was counted for all in the last minutes, hours and days.
+    windows: Windows,
+    /// The minute that is running (see [`crate::stats::windows`]).
+    minute: u64,
     ids: HashMap<Box<[u8]>, u16>,
 }
 
 impl Default for Types {
     fn default() -> Self {
-        let mut types = Self { by_id: Vec::new(), retired: Counters::default(), ids: HashMap::new() };
+        let mut types = Self {
+            by_id: Vec::new(),
+            retired: Counters::default(),
+            retired_formats: Formats::default(),
+            windows: Windows::default(),
+            minute: 0,
+            ids: HashMap::new(),
+        };
         types.define_initial();
         types
     }
@@ -186,11 +135,12 @@ impl Types {
         let idle = self.by_id.iter().position(|known| !known.is_in_use());
         let at = idle.unwrap_or(self.by_id.len());
         let id = u16::try_from(at).ok().filter(|id| *id < u16::MAX)?;
-        let new = Type { name: name.into(), ..Type::default() };
+        let new = Type { name: name.into(), windows: Windows::new(self.minute), ..Type::default() };
         match self.by_id.get_mut(at) {
             Some(slot) => {
                 let old = std::mem::replace(slot, new);
                 self.retired.add(&old.counters);
+                self.retired_formats.add(&old.formats);
                 self.ids.remove(&old.name);
             }
             None => self.by_id.push(new),
@@ -259,6 +209,51 @@ impl Types {
         self.by_id.iter_mut()
     }
 
+    // ---- counting ----
+
+    /// The minute that is running.
+    pub fn minute(&self) -> u64 {
+        self.minute
+    }
+
+    /// Notes that it is this minute. `dead` says of a type how many of its entries are dead and not reclaimed.
+    pub fn turn(&mut self, now_minute: u64, dead: impl Fn(u16) -> u64) {
+        if now_minute <= self.minute {
+            return;
+        }
+        self.minute = now_minute;
+        let mut total = self.retired.clone();
+        for (id, known) in (0u16..).zip(&mut self.by_id) {
+            let own = known.total(dead(id));
+            total.add(&own);
+            known.windows.turn(now_minute, &own);
+        }
+        self.windows.turn(now_minute, &total);
+    }
+
+    /// What was counted for all types from the beginning of a minute on; `total` is what was counted altogether.
+    pub fn since(&self, start: u64, total: &Counters) -> Counters {
+        self.windows.since(start, total)
+    }
+
+    /// Starts counting anew. `dead` is as in [`Types::turn`].
+    pub fn reset_counters(&mut self, dead: impl Fn(u16) -> u64) {
+        (self.retired, self.retired_formats) = (Counters::default(), Formats::default());
+        self.windows = Windows::new(self.minute);
+        for (id, known) in (0u16..).zip(&mut self.by_id) {
+            known.counters = Counters::default();
+            known.windows = Windows::new(self.minute);
+            known.formats = Formats::default();
+            known.dead_before_reset = dead(id);
+        }
+    }
+
+    /// Bytes of memory that windows and formats take.
+    pub fn statistics_bytes(&self) -> usize {
+        let of = |known: &Type| known.windows.size_bytes() + known.formats.size_bytes();
+        self.windows.size_bytes() + self.retired_formats.size_bytes() + self.by_id.iter().map(of).sum::<usize>()
+    }
+
     /// The initial types that are defined no more.
     pub fn deleted_initial(&self) -> Vec<&'static str> {
         initial_types().map(|(name, _)| name).filter(|name| self.defined_id(name.as_bytes()).is_none()).collect()
@@ -296,6 +291,40 @@ mod tests {
         types.set_policy(types.id(b"other").unwrap_or(0), Policy::default());
         assert!(types.to_define(b"more", initial + 1).is_err() && types.to_define(b"other", 0).is_ok());
         assert!(!types.are_initial());
+    }
+
+    /// Types come and go, are counted for and invalidated; the windows of each, added up, are those of all.
+    #[test]
+    fn what_types_count_adds_up() {
+        let mut types = Types::default();
+        let first = types.id(b"trips").unwrap_or(0);
+        let count = |types: &mut Types, id: u16, hits| {
+            types.get_mut(id).into_iter().for_each(|known| known.counters.hits += hits);
+        };
+        count(&mut types, first, 5);
+        types.turn(60, |_| 0);
+        count(&mut types, first, 2);
+        let idle = types.know(b"idle").unwrap_or(0);
+        count(&mut types, idle, 10);
+        types.turn(61, |id| u64::from(id == first) * 7);
+        let next = types.know(b"next").unwrap_or(0);
+        assert_eq!(next, idle, "a name that nobody uses makes room, its counts are kept");
+        count(&mut types, next, 100);
+
+        let totals: Vec<Counters> = types.iter().map(|(id, t)| t.total(u64::from(id == first) * 7)).collect();
+        let mut all = types.retired.clone();
+        totals.iter().for_each(|total| all.add(total));
+        assert_eq!((all.hits, all.invalidated), (117, 7));
+        for (start, hits, own, invalidated) in [(0, 117, 7, 7), (60, 112, 2, 7), (61, 100, 0, 0)] {
+            let window = types.since(start, &all);
+            assert_eq!((window.hits, window.invalidated), (hits, invalidated), "from {start}");
+            let of = |id: u16| totals.get(usize::from(id)).map(|total| types.get(id).windows.since(start, total).hits);
+            assert_eq!((of(first), of(next)), (Some(own), Some(100)), "from {start}");
+        }
+        types.reset_counters(|id| u64::from(id == first) * 7);
+        assert_eq!(types.get(first).total(7), Counters::default());
+        assert_eq!(types.get(first).total(9).invalidated, 2);
+        assert_eq!(types.since(0, &Counters::default()), Counters::default());
     }
 
     #[test]

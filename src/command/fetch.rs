@@ -1,35 +1,60 @@
 //! `EXPCACHE.FETCH`: the full read protocol.
 //!
 //! A client that waits for another's production is blocked, and its `FETCH` runs again when the waiting is over: then it is
-//! answered whatever there is.
+//! answered whatever there is. What is large is computed and sent by a worker, from what the main thread decided.
 
+use std::borrow::Cow;
+
+use expcache_core::codec::Encoding;
 use expcache_core::early::is_due_early;
-use expcache_core::entry::Etag;
+use expcache_core::entry::{Etag, Form};
 use expcache_core::lease::Token;
 use expcache_core::{Error, Result};
 use smallvec::SmallVec;
 
-use super::look::{Dated, Look, slide};
+use super::look::{Dated, Look, Miss, slide};
 use super::parse::{self, once};
+use super::payload::{self, Client, Outgoing, Part, Portion, Weight};
 use super::read::{Value, field};
 use crate::server::access::Right;
-use crate::server::context::{Arg, Args, Ctx};
-use crate::server::key::Mode;
-use crate::server::leases::{self, Offer};
+use crate::server::blocked::Kind;
+use crate::server::context::{Arg, Args, Ctx, Text};
+use crate::server::key::{Found, Mode};
+use crate::server::leases::{self, Asking, Offer};
+use crate::server::replies::Replies;
 use crate::server::state::{self, State};
+use crate::server::workers::{self, Waiting};
 
-/// `EXPCACHE.FETCH key [LEASE d] [WAIT d] [IFNONEMATCH etag] [RANGE offset length] [MAXAGE d]`
-#[derive(Default)]
-struct Fetch<'a> {
+/// `EXPCACHE.FETCH key [LEASE d] [WAIT d] [ACCEPT count encoding …] [IFNONEMATCH etag] [RANGE offset length] [MAXAGE d] [VERIFY]`
+#[derive(Default, Clone, Copy)]
+struct Fetch {
     lease_ms: Option<u64>,
     wait_ms: Option<u64>,
-    if_none_match: Option<&'a [u8]>,
+    accept: Option<Accepted>,
+    /// `None` inside: the text is no etag.
+    if_none_match: Option<Option<Etag>>,
     range: Option<(u64, u64)>,
     max_age_ms: Option<u64>,
+    verify: Option<()>,
 }
 
-/// Names of types are short, so this mostly takes no block of memory.
-type TypeName = SmallVec<[u8; 32]>;
+/// The encodings that a client takes; a bit each.
+#[derive(Default, Clone, Copy)]
+struct Accepted(u8);
+
+impl Accepted {
+    /// `count encoding [encoding …]`; names that are not known are names of encodings that we do not have.
+    fn parse(args: &mut Args<'_>) -> Result<Self> {
+        let count = usize::try_from(parse::number(args.need()?)?).map_err(|_| Error::NotAnInteger)?;
+        let words = args.split_off(count)?;
+        let known = words.filter_map(|word| Encoding::parse(word.bytes()));
+        Ok(Self(known.fold(0, |bits, encoding| bits | 1 << encoding as u8)))
+    }
+
+    fn contains(self, encoding: Encoding) -> bool {
+        self.0 & 1 << encoding as u8 != 0
+    }
+}
 
 /// Which run of the command it is.
 #[derive(Clone, Copy)]
@@ -59,76 +84,142 @@ impl Status {
 /// `EXPCACHE.FETCH`: see [`Fetch`].
 pub fn fetch(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    Fetch::parse(args)?.run(ctx, name, Turn::First)
+    Fetch::parse(args)?.run(ctx, &mut Client::Running, name, Turn::First)
 }
 
-/// Answers a client that waited, and says whether the lease is its own now.
-pub fn answer(ctx: &Ctx, mut args: Args<'_>, lease: Option<Token>) -> Result<()> {
+/// A client that waits for a key's value.
+struct Waiter {
+    fetch: Fetch,
+    key: Box<[u8]>,
+    client: u64,
+}
+
+static WAITING: Kind = Kind { gone: leases::gone, unblocked: Some(unblocked) };
+
+/// It need not wait any longer: it is answered as if its time were up.
+fn unblocked(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    // What it may read can have changed while it waited, and nobody checks that but us.
-    if !ctx.rights().allow(Right::Read, name.bytes()) {
-        return Err(Error::NoPermission);
+    Fetch::parse(args)?.run(ctx, &mut Client::Running, name, Turn::Last(None))
+}
+
+impl Asking for Waiter {
+    fn key(&self) -> &[u8] {
+        &self.key
     }
-    Fetch::parse(args)?.run(ctx, name, Turn::Last(lease))
+
+    fn lease_ms(&self) -> Option<u64> {
+        self.fetch.lease_ms
+    }
+
+    fn is_heavy(&self, ctx: &Ctx) -> bool {
+        let name = Text::new(&self.key);
+        match ctx.open(name.arg(), Mode::Peek).found() {
+            Found::Entry(entry) => {
+                let part = Part { portion: self.fetch.portion(entry.form()), verify: None };
+                part.weight(entry) == Weight::Heavy || payload::is_etag_heavy(entry)
+            }
+            Found::Missing | Found::Foreign => false,
+        }
+    }
+
+    // What it may read can have changed while it waited, and nobody checks that but us.
+
+    fn answer(&self, ctx: &Ctx, mut args: Args<'_>, lease: Option<Token>) -> Result<()> {
+        let name = args.need()?;
+        if !ctx.rights().allow(Right::Read, name.bytes()) {
+            return Err(Error::NoPermission);
+        }
+        self.fetch.run(ctx, &mut Client::Running, name, Turn::Last(lease))
+    }
+
+    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) {
+        payload::answer(ctx, waiting, &self.key, |ctx, client, name| {
+            if !ctx.client_rights(self.client).allow(Right::Read, name.bytes()) {
+                return Err(Error::NoPermission);
+            }
+            self.fetch.run(ctx, client, name, Turn::Last(lease))
+        });
+    }
 }
 
-/// Tells a client that it need not wait any longer, as if its time were up.
-pub fn unblocked(ctx: &Ctx) {
-    reply_miss(ctx, Offer::default());
-}
-
-impl<'a> Fetch<'a> {
-    fn parse(mut args: Args<'a>) -> Result<Self> {
+impl Fetch {
+    fn parse(mut args: Args<'_>) -> Result<Self> {
         let mut fetch = Self::default();
         while let Some(word) = args.next() {
             match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
-                b"LEASE" => once(&mut fetch.lease_ms, parse::positive_duration(args.need()?)?)?,
+                b"LEASE" => once(&mut fetch.lease_ms, parse::lease_duration(args.need()?)?)?,
                 b"WAIT" => once(&mut fetch.wait_ms, parse::duration(args.need()?)?)?,
-                b"IFNONEMATCH" => once(&mut fetch.if_none_match, args.need()?.bytes())?,
+                b"ACCEPT" => once(&mut fetch.accept, Accepted::parse(&mut args)?)?,
+                b"IFNONEMATCH" => once(&mut fetch.if_none_match, parse::etag(args.need()?.bytes()))?,
                 b"RANGE" => once(&mut fetch.range, (parse::number(args.need()?)?, parse::number(args.need()?)?))?,
                 b"MAXAGE" => once(&mut fetch.max_age_ms, parse::duration(args.need()?)?)?,
+                b"VERIFY" => once(&mut fetch.verify, ())?,
                 _ => return Err(Error::Syntax),
             }
         }
         Ok(fetch)
     }
 
-    fn run(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn) -> Result<()> {
+    fn run(self, ctx: &Ctx, client: &mut Client, name: Arg<'_>, turn: Turn) -> Result<()> {
         let mut key = ctx.open(name, Mode::Read);
         let Some(mut look) = Look::at(ctx, &mut key, Dated::Always)? else {
+            let miss = Miss::of(ctx, &mut key);
             drop(key);
-            self.miss(ctx, name, turn);
+            self.miss(ctx, client, name, turn, &miss);
             return Ok(());
         };
+        let again = move |ctx: &Ctx, client: &mut Client, name: Arg<'_>| self.run(ctx, client, name, turn);
+        if payload::with_etag(ctx, client, name, look.entry, again) {
+            return Ok(());
+        }
         let etag = look.entry.etag();
         let status = self.status(&look, etag);
         let type_id = look.entry.type_id();
-        let (type_name, due, slides_to) = state::with(|s| {
+        let (due, slides_to) = state::with(|s| {
             let due = status == Status::Stale || self.lease_ms.is_some() && is_due(s, &look);
             look.count_hit(s, status != Status::Stale);
-            let slides_to = if status == Status::Stale { None } else { look.slides_to(s) };
-            (TypeName::from_slice(&s.types.get(type_id).name), due, slides_to)
+            (due, if status == Status::Stale { None } else { look.slides_to(s) })
         });
         let mut offer = if due { self.offer(ctx, name, turn, Some(type_id)) } else { Offer::default() };
         if status != Status::Stale {
             offer.held_ms = None;
         }
-        reply_found(ctx, &look, self, status, etag, &type_name, offer);
+        let broken = self.reply_found(ctx, client, name, &look, Heading { status, etag, offer, turn });
         drop(key);
-        slide(ctx, name, slides_to);
+        match broken {
+            Some(broken) => self.broken(ctx, client, name, &broken, Heading { status, etag, offer, turn }),
+            None => slide(ctx, name, slides_to),
+        }
         Ok(())
     }
 
-    /// There is nothing: the client is told so, unless it waits for another that produces it.
-    fn miss(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn) {
-        let offer = self.offer(ctx, name, turn, None);
-        if let (Turn::First, Some(wait_ms @ 1..), Some(_)) = (turn, self.wait_ms, offer.held_ms)
-            && leases::wait(ctx, name.bytes(), self.lease_ms, wait_ms)
-        {
-            return state::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
+    /// What is kept of the payload is not what was stored: it goes, and is a miss.
+    fn broken(&self, ctx: &Ctx, client: &Client, name: Arg<'_>, broken: &Outgoing, heading: Heading) {
+        broken.remove_corrupt(ctx, name, heading.status != Status::Stale);
+        let miss = Miss::of(ctx, &mut ctx.open(name, Mode::Peek));
+        // Removing it ended the lease that came with it, if there was one.
+        let holds = |token| leases::production_ms(ctx, name.bytes(), token).is_ok();
+        if heading.offer.lease.is_some_and(holds) {
+            miss.count(name.bytes());
+            reply_miss(client.replies(ctx), heading.offer);
+        } else {
+            self.miss(ctx, client, name, heading.turn, &miss);
         }
-        state::with(|s| s.count_by_key(name.bytes(), |counters| counters.misses += 1));
-        reply_miss(ctx, offer);
+    }
+
+    /// There is nothing: the client is told so, unless it waits for another that produces it.
+    fn miss(&self, ctx: &Ctx, client: &Client, name: Arg<'_>, turn: Turn, miss: &Miss) {
+        let offer = self.offer(ctx, name, turn, None);
+        if let (Client::Running, Turn::First, Some(wait_ms @ 1..), Some(_)) =
+            (client, turn, self.wait_ms, offer.held_ms)
+        {
+            let waiter = Waiter { fetch: *self, key: name.bytes().into(), client: ctx.client() };
+            if leases::wait(ctx, &WAITING, waiter, wait_ms) {
+                return state::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
+            }
+        }
+        miss.count(name.bytes());
+        reply_miss(client.replies(ctx), offer);
     }
 
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
@@ -152,7 +243,7 @@ impl<'a> Fetch<'a> {
 
     fn status(&self, look: &Look<'_>, etag: Etag) -> Status {
         let too_old = self.max_age_ms.is_some_and(|most| look.age_ms() > most);
-        let same = self.if_none_match.and_then(parse::etag) == Some(etag);
+        let same = self.if_none_match == Some(Some(etag));
         match (look.is_fresh() && !too_old, same) {
             (true, true) => Status::NotModified,
             (true, false) => Status::Hit,
@@ -160,12 +251,60 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    /// The part of the payload that was asked for.
-    fn part<'p>(&self, payload: &'p [u8]) -> &'p [u8] {
-        let Some((offset, length)) = self.range else { return payload };
-        let bounded = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(payload.len());
-        let start = bounded(offset);
-        payload.get(start..bounded(offset.saturating_add(length))).unwrap_or_default()
+    /// What is handed out of a payload that is kept like that.
+    fn portion(&self, form: Form) -> Portion {
+        match (self.range, self.accept) {
+            (Some((offset, length)), _) => Portion::Range(offset, length),
+            (None, Some(accepted)) if accepted.contains(form.encoding) => Portion::AsKept,
+            (None, _) => Portion::Whole,
+        }
+    }
+
+    /// Replies, or has a worker do it; hands back what turned out to be broken.
+    fn reply_found(
+        &self,
+        ctx: &Ctx,
+        client: &mut Client,
+        name: Arg<'_>,
+        look: &Look<'_>,
+        heading: Heading,
+    ) -> Option<Outgoing> {
+        let form = look.entry.form();
+        let sends = heading.status != Status::NotModified;
+        let part = Part { portion: self.portion(form), verify: self.verify.map(|()| heading.etag) };
+        let about = state::with(|s| About::new(s, look, heading, part.encoding(form)));
+        if sends || part.verify.is_some() {
+            let heavy = if part.weight(look.entry) == Weight::Heavy { client.take(ctx) } else { None };
+            if let Some(waiting) = heavy {
+                let outgoing = Outgoing::new(look.entry, part);
+                self.reply_aside(ctx, waiting, name, about.into_owned(), outgoing);
+                return None;
+            }
+        }
+        let replies = client.replies(ctx);
+        if !sends && part.verify.is_none() {
+            about.reply(replies, None);
+            return None;
+        }
+        match workers::here(|coder| part.of(coder, look.entry.stored(), form)) {
+            Ok(value) => about.reply(replies, sends.then_some(&value)),
+            Err(_) => return Some(Outgoing::new(look.entry, part)),
+        }
+        None
+    }
+
+    fn reply_aside(self, ctx: &Ctx, waiting: Waiting, name: Arg<'_>, about: About<'static>, outgoing: Outgoing) {
+        let (db, key) = (ctx.db(), name.bytes().to_vec());
+        waiting.work(move |coder, waiting| match outgoing.bytes(coder) {
+            Ok(value) => about.reply(waiting.replies(), about.sends().then_some(&value)),
+            Err(_) => workers::post_writing(move |ctx| {
+                ctx.select(db);
+                payload::answer(ctx, waiting, &key, |ctx, client, name| {
+                    self.broken(ctx, client, name, &outgoing, about.heading);
+                    Ok(())
+                });
+            }),
+        });
     }
 }
 
@@ -180,44 +319,84 @@ fn is_due(s: &mut State, look: &Look<'_>) -> bool {
 /// The fields of a `FETCH`, in their order.
 const FETCH_FIELDS: usize = 13;
 
-fn reply_miss(ctx: &Ctx, offer: Offer) {
-    ctx.reply_map(FETCH_FIELDS);
-    field(ctx, "status", Value::Bytes(Some(b"miss")));
-    for name in ["value", "encoding", "etag", "type", "format", "records", "size", "meta", "age", "ttl"] {
-        field(ctx, name, Value::Bytes(None));
-    }
-    reply_offer(ctx, offer);
-}
-
-fn reply_found(
-    ctx: &Ctx,
-    look: &Look<'_>,
-    fetch: &Fetch<'_>,
+/// What was decided of a reply.
+#[derive(Clone, Copy)]
+struct Heading {
     status: Status,
     etag: Etag,
-    type_name: &[u8],
     offer: Offer,
-) {
-    let extras = look.entry.extras();
-    let payload = look.entry.payload();
-    let value = (status != Status::NotModified).then(|| fetch.part(payload));
-    ctx.reply_map(FETCH_FIELDS);
-    field(ctx, "status", Value::Bytes(Some(status.text())));
-    field(ctx, "value", Value::Bytes(value));
-    field(ctx, "encoding", Value::Bytes(Some(b"identity")));
-    field(ctx, "etag", Value::Bytes(Some(&parse::etag_text(etag))));
-    field(ctx, "type", Value::Bytes(Some(type_name)));
-    field(ctx, "format", Value::Bytes(extras.format));
-    field(ctx, "records", Value::Count(extras.records));
-    field(ctx, "size", Value::Count(Some(payload.len() as u64)));
-    field(ctx, "meta", Value::Bytes(extras.meta));
-    field(ctx, "age", Value::Count(Some(look.age_ms())));
-    field(ctx, "ttl", Value::Signed(look.fresh_left_ms));
-    reply_offer(ctx, offer);
+    turn: Turn,
 }
 
-fn reply_offer(ctx: &Ctx, offer: Offer) {
+/// Everything that is said of an entry but its value.
+struct About<'e> {
+    heading: Heading,
+    encoding: Encoding,
+    type_name: TypeName,
+    format: Option<Cow<'e, [u8]>>,
+    meta: Option<Cow<'e, [u8]>>,
+    records: Option<u64>,
+    size: u64,
+    age_ms: u64,
+    fresh_left_ms: Option<i64>,
+}
+
+/// Names of types are short, so this mostly takes no block of memory.
+type TypeName = SmallVec<[u8; 32]>;
+
+impl<'e> About<'e> {
+    fn new(s: &State, look: &'e Look<'_>, heading: Heading, encoding: Encoding) -> Self {
+        let extras = look.entry.extras();
+        Self {
+            heading,
+            encoding,
+            type_name: TypeName::from_slice(&s.types.get(look.entry.type_id()).name),
+            format: extras.format.map(Cow::Borrowed),
+            meta: extras.meta.map(Cow::Borrowed),
+            records: extras.records,
+            size: look.entry.size() as u64,
+            age_ms: look.age_ms(),
+            fresh_left_ms: look.fresh_left_ms,
+        }
+    }
+
+    fn into_owned(self) -> About<'static> {
+        let own = |bytes: Option<Cow<'_, [u8]>>| bytes.map(|bytes| Cow::Owned(bytes.into_owned()));
+        About { format: own(self.format), meta: own(self.meta), ..self }
+    }
+
+    fn sends(&self) -> bool {
+        self.heading.status != Status::NotModified
+    }
+
+    fn reply(&self, to: &Replies, value: Option<&[u8]>) {
+        to.reply_map(FETCH_FIELDS);
+        field(to, "status", Value::Bytes(Some(self.heading.status.text())));
+        field(to, "value", Value::Bytes(value));
+        field(to, "encoding", Value::Bytes(Some(self.encoding.name().as_bytes())));
+        field(to, "etag", Value::Bytes(Some(&parse::etag_text(self.heading.etag))));
+        field(to, "type", Value::Bytes(Some(&self.type_name)));
+        field(to, "format", Value::Bytes(self.format.as_deref()));
+        field(to, "records", Value::Count(self.records));
+        field(to, "size", Value::Count(Some(self.size)));
+        field(to, "meta", Value::Bytes(self.meta.as_deref()));
+        field(to, "age", Value::Count(Some(self.age_ms)));
+        field(to, "ttl", Value::Signed(self.fresh_left_ms));
+        reply_offer(to, self.heading.offer);
+    }
+}
+
+fn reply_miss(to: &Replies, offer: Offer) {
+    to.reply_map(FETCH_FIELDS);
+    field(to, "status", Value::Bytes(Some(b"miss")));
+    for name in ["value", "encoding", "etag", "type", "format", "records", "size", "meta", "age", "ttl"] {
+        field(to, name, Value::Bytes(None));
+    }
+    reply_offer(to, offer);
+}
+
+fn reply_offer(to: &Replies, offer: Offer) {
     let token = offer.lease.map(|token| token.to_string());
-    field(ctx, "lease", Value::Bytes(token.as_deref().map(str::as_bytes)));
-    field(ctx, "retry", Value::Count(offer.held_ms));
+    field(to, "lease", Value::Bytes(token.as_deref().map(str::as_bytes)));
+    field(to, "retry", Value::Count(offer.held_ms));
 }

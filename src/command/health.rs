@@ -5,11 +5,16 @@ use expcache_core::Result;
 use super::read::{Value, field};
 use crate::server::context::{Args, Ctx};
 use crate::server::state::{self, State};
+use crate::server::workers;
 
 /// Memory is short from this share of `maxmemory` on, in percent, if what is there is never evicted.
 const MEMORY_PERCENT: u64 = 95;
 /// So many reads tell something of the hit rate.
 const READS: u64 = 1000;
+/// The hit rate is that of so many minutes.
+const RECENT_MINUTES: u64 = 15;
+/// What is invalidated should be reclaimed within so many seconds.
+const RECLAIM_S: u64 = 60;
 
 /// What one check found.
 struct Check {
@@ -75,31 +80,40 @@ fn memory(ctx: &Ctx) -> Check {
 
 /// What the module knows of itself.
 fn own(s: &mut State) -> Vec<Check> {
-    let indexed: u64 = s.indexes().map(|(_, index)| index.len() + index.dead_len()).sum();
-    let counted: u64 = s.types.iter().map(|(_, known)| known.entries).sum();
     let (limits, databases) = ((s.config.max_leases, s.config.max_fences, s.config.max_waiters), s.indexes().count());
     let of_all = |limit: usize| (limit * databases.max(1)) as u64;
-    let (leases, fences) = s
-        .all_leases_mut()
-        .fold((0, 0), |(leases, fences), of| (leases + of.len() + of.backing_off_len(), fences + of.fences_len()));
+    let [leases, backing_off, fences] = s.lease_counts();
     vec![
-        Check::at_most("index-disagreements", indexed.abs_diff(counted), 0),
+        Check::at_most("index-disagreements", s.index_disagreements(), 0),
         Check { name: "reclaim-backlog", figure: Figure::Count(s.marked_len()), limit: None, is_well: true },
-        Check::at_most("leases", leases as u64, of_all(limits.0)),
-        Check::at_most("fences", fences as u64, of_all(limits.1)),
+        Check::at_most("reclaim-seconds", s.backlog_age_ms() / 1000, RECLAIM_S),
+        Check::at_most("leases", leases + backing_off, of_all(limits.0)),
+        Check::at_most("fences", fences, of_all(limits.1)),
         Check::at_most("waiters", s.waits.count() as u64, limits.2 as u64),
         hit_rate(s),
     ]
+    .into_iter()
+    .chain(workers(s))
+    .collect()
 }
 
-/// The share of reads that hit, in percent, against the floor that was configured.
-fn hit_rate(s: &State) -> Check {
-    let (mut reads, mut hits) = (0, 0);
-    for (_, known) in s.types.iter() {
-        reads += known.counters.reads();
-        hits += known.counters.hits;
-    }
-    let (percent, floor) = ((hits * 100).checked_div(reads).unwrap_or(0), s.config.min_hit_rate);
+/// Threads at work, and what waits for one of them or for the main thread to use what they did.
+fn workers(s: &State) -> [Check; 2] {
+    let figures = workers::figures();
+    let waiting = figures.queued + figures.posted;
+    [
+        Check::at_most("workers-busy", figures.busy as u64, s.config.workers as u64),
+        Check::at_most("worker-backlog", waiting as u64, s.config.worker_queue as u64),
+    ]
+}
+
+/// The share of the last reads that hit, in percent, against the floor that was configured.
+fn hit_rate(s: &mut State) -> Check {
+    s.turn();
+    let (all, _) = s.all_figures();
+    let recent = s.types.since(s.types.minute().saturating_sub(RECENT_MINUTES), &all.counters);
+    let reads = recent.reads();
+    let (percent, floor) = ((recent.hits * 100).checked_div(reads).unwrap_or(0), s.config.min_hit_rate);
     let is_well = floor == 0 || reads < READS || percent >= floor;
     Check { name: "hit-rate-percent", figure: Figure::Count(percent), limit: (floor > 0).then_some(floor), is_well }
 }
@@ -109,6 +123,7 @@ fn servers(ctx: &Ctx) -> Vec<Check> {
     let info = |section, field| ctx.server_info(section, field);
     vec![
         Check::one_of("rdb-save", info(c"persistence", c"rdb_last_bgsave_status"), &["ok"]),
+        Check::one_of("aof-rewrite", info(c"persistence", c"aof_last_bgrewrite_status"), &["ok"]),
         Check::one_of("aof-write", info(c"persistence", c"aof_last_write_status"), &["ok"]),
         Check::one_of("master-link", info(c"replication", c"master_link_status"), &["none", "up"]),
     ]

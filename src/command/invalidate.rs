@@ -4,6 +4,8 @@
 //! (reclaimed, or given the expiry of their grace), and replicas are told of each; where they are many, replicas are told by
 //! the command itself, and the rest follows in slices (see [`reclaim`]).
 
+use std::ffi::CStr;
+
 use expcache_core::index::Ids;
 use expcache_core::selector::{Clause, Selector};
 use expcache_core::{Error, Result};
@@ -18,7 +20,7 @@ use crate::server::{reclaim, state};
 /// An invalidation, as it was asked for.
 struct Invalidation {
     selector: Selector,
-    how: How,
+    wish: Wish,
     /// Is it only counted?
     dry_run: bool,
     /// How many of the keys are to be named; `None`: the reply is a number.
@@ -26,17 +28,24 @@ struct Invalidation {
 }
 
 #[derive(Clone, Copy)]
-enum How {
+enum Wish {
     /// The entries go.
     Hard,
-    /// They are stale from this moment on, unix ms; `None`: from now on, when it takes effect.
+    /// They are stale from this moment on, unix ms; `None`: from when it takes effect.
     Soft(Option<u64>),
+}
+
+/// What is done to the entries, the moment said.
+#[derive(Clone, Copy)]
+enum How {
+    Hard,
+    Soft(u64),
 }
 
 /// `EXPCACHE.INVALIDATE.TAG tag [tag …]`
 pub fn invalidate_tag(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let selector = selector::any_of(&parse::all_tags(args)?);
-    Invalidation { selector, how: How::Hard, dry_run: false, keys: None }.run(ctx)
+    Invalidation { selector, wish: Wish::Hard, dry_run: false, keys: None }.run(ctx)
 }
 
 /// `EXPCACHE.PURGE selector [SOFT] [DRYRUN] [KEYS max] [AT unix-ms]`
@@ -75,15 +84,15 @@ impl Invalidation {
                 _ => return Err(Error::Syntax),
             }
         }
-        let how = match (soft, at) {
-            (None, None) => How::Hard,
+        let wish = match (soft, at) {
+            (None, None) => Wish::Hard,
             (None, Some(_)) => return Err(Error::Syntax),
-            (Some(()), Some(at)) if ctx.decides() => How::Soft(Some(at.min(now_ms()))),
-            (Some(()), at) => How::Soft(at),
+            (Some(()), Some(at)) if ctx.decides() => Wish::Soft(Some(at.min(now_ms()))),
+            (Some(()), at) => Wish::Soft(at),
         };
         let keys = keys.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
         let selector = selector::of(clauses)?.unwrap_or_default();
-        Ok(Self { selector, how, dry_run: dry_run.is_some(), keys })
+        Ok(Self { selector, wish, dry_run: dry_run.is_some(), keys })
     }
 
     fn run(self, ctx: &Ctx) -> Result<()> {
@@ -93,32 +102,31 @@ impl Invalidation {
     }
 
     /// Invalidates what was found, and says what to reply.
-    fn apply(mut self, ctx: &Ctx, found: &Ids) -> Answer {
+    fn apply(self, ctx: &Ctx, found: &Ids) -> Answer {
         let db = ctx.db();
-        if let How::Soft(None) = self.how {
-            self.how = How::Soft(Some(now_ms()));
-        }
         let fresh;
-        let ids = match self.how {
-            How::Hard => found,
-            How::Soft(moment_ms) => {
-                fresh = state::with(|s| s.fresh(db, found, moment_ms.unwrap_or(0)));
-                &fresh
+        let (how, ids) = match self.wish {
+            Wish::Hard => (How::Hard, found),
+            Wish::Soft(at) => {
+                let moment_ms = at.unwrap_or_else(now_ms);
+                fresh = state::with(|s| s.fresh(db, found, moment_ms));
+                (How::Soft(moment_ms), &fresh)
             }
         };
         let keys = self.keys.map(|most| state::with(|s| s.keys(db, ids, most)));
-        let count = if self.dry_run { ids.len() } else { self.invalidate(ctx, db, ids) };
+        let count = if self.dry_run { ids.len() } else { self.invalidate(ctx, how, ids) };
         Box::new(move |ctx| {
             reply(ctx, count, keys);
             Ok(())
         })
     }
 
-    fn invalidate(&self, ctx: &Ctx, db: i32, ids: &Ids) -> u64 {
+    fn invalidate(&self, ctx: &Ctx, how: How, ids: &Ids) -> u64 {
+        let db = ctx.db();
         let few = state::with(|s| {
-            match self.how {
+            match how {
                 How::Hard => s.kill(db, &self.selector, ids),
-                How::Soft(moment_ms) => s.soften(db, &self.selector, ids, moment_ms.unwrap_or(0)),
+                How::Soft(moment_ms) => s.soften(db, &self.selector, ids, moment_ms),
             }
             ids.len() <= s.config.reclaim_inline
         });
@@ -131,7 +139,7 @@ impl Invalidation {
             expired = reclaim::reclaim_leaving(ctx, ids);
         }
         if !finished {
-            let (command, words) = self.words();
+            let (command, words) = self.words(how);
             ctx.replicate_words(command, &words, Recipients::All);
             reclaim::schedule(ctx);
         }
@@ -139,14 +147,12 @@ impl Invalidation {
     }
 
     /// It, as replicas and the append-only file get it.
-    fn words(&self) -> (&'static std::ffi::CStr, Vec<Vec<u8>>) {
-        let soft: Vec<Vec<u8>> = match self.how {
+    fn words(&self, how: How) -> (&'static CStr, Vec<Vec<u8>>) {
+        let soft: Vec<Vec<u8>> = match how {
             How::Hard => Vec::new(),
-            How::Soft(moment_ms) => {
-                vec![b"SOFT".to_vec(), b"AT".to_vec(), moment_ms.unwrap_or(0).to_string().into_bytes()]
-            }
+            How::Soft(moment_ms) => vec![b"SOFT".to_vec(), b"AT".to_vec(), moment_ms.to_string().into_bytes()],
         };
-        match (self.selector.clauses.as_slice(), self.how) {
+        match (self.selector.clauses.as_slice(), how) {
             ([], _) => (c"EXPCACHE.CLEAR", soft),
             ([Clause::Any(tags)], How::Hard) => {
                 (c"EXPCACHE.INVALIDATE.TAG", tags.iter().map(|tag| tag.to_vec()).collect())

@@ -10,7 +10,7 @@ use crate::server::{leases, state};
 /// `EXPCACHE.RENEW key token d`
 pub fn renew(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let (name, token) = (args.need()?, args.need()?);
-    let duration_ms = parse::positive_duration(args.need()?)?;
+    let duration_ms = parse::lease_duration(args.need()?)?;
     let renewed = Token::parse(token.bytes()).is_some_and(|token| leases::renew(ctx, name.bytes(), token, duration_ms));
     ctx.reply_count(renewed.into());
     Ok(())

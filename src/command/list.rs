@@ -23,6 +23,10 @@ pub fn count(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     }
     let selector = selector::of(clauses)?.ok_or(Error::Syntax)?;
     selector::guard(ctx, Right::Read, &selector)?;
+    if selector.patterns().next().is_none() {
+        ctx.reply_count(state::with(|s| s.selected_len(ctx.db(), &selector)));
+        return Ok(());
+    }
     walk::find(ctx, selector, Purpose::Read, |_ctx, ids| {
         let count = ids.len();
         Box::new(move |ctx| {

@@ -2,10 +2,11 @@
 
 use expcache_core::entry::{Entry, Verdict};
 use expcache_core::policy::fresh_left_ms;
+use expcache_core::stats::Why;
 use expcache_core::{Error, Result};
 
 use crate::server::context::{Arg, Ctx};
-use crate::server::key::{Found, Key};
+use crate::server::key::{Found, Key, Mode};
 use crate::server::state::{self, State};
 
 /// An entry that a read found alive.
@@ -81,6 +82,7 @@ impl<'k> Look<'k> {
         });
         if !s.saving {
             self.entry.hit(self.now_us);
+            s.rank_hit(self.entry, saved_ms);
         }
     }
 
@@ -94,6 +96,44 @@ impl<'k> Look<'k> {
         let end = i64::try_from(self.now_us / 1000 + lifetime + self.entry.grace_ms()).ok()?;
         let gain = end.checked_sub(self.expire_at_ms?)?;
         (gain > 0 && gain >= (lifetime / 100).cast_signed()).then_some(end)
+    }
+}
+
+/// A read that hands out nothing.
+pub struct Miss {
+    /// The entry's, if there is one: dead or stale.
+    type_id: Option<u16>,
+    /// `None`: nothing is known.
+    why: Option<Why>,
+}
+
+impl Miss {
+    /// Why a read of this key hands out nothing.
+    pub fn of(ctx: &Ctx, key: &mut Key<'_>) -> Self {
+        let (db, name) = (ctx.db(), key.name());
+        if let Found::Entry(entry) = key.found() {
+            let why = state::with(|s| s.why_not_fresh(db, name.bytes(), entry));
+            return Self { type_id: Some(entry.type_id()), why: Some(why) };
+        }
+        let (why, is_replica) = state::with(|s| (s.why_gone(db, name.bytes()), s.is_replica));
+        // A replica keeps what has expired until its master says so, and does not show it.
+        let buried = || matches!(ctx.open(name, Mode::Buried).found(), Found::Entry(_)).then_some(Why::Expired);
+        Self { type_id: None, why: if is_replica { why.or_else(buried) } else { why } }
+    }
+
+    /// Counts it: for the entry's type, or for the one in the key's name.
+    pub fn count(&self, name: &[u8]) {
+        state::with(|s| {
+            let type_id = self.type_id.unwrap_or_else(|| s.type_by_key(name));
+            s.count(type_id, |counters| {
+                counters.misses += 1;
+                *match self.why {
+                    None => &mut counters.misses_cold,
+                    Some(Why::Expired) => &mut counters.misses_expired,
+                    Some(Why::Invalidated) => &mut counters.misses_invalidated,
+                } += 1;
+            });
+        });
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands: each parses its words, does its work, replies. No `unsafe` here.
 
+mod check;
 mod debug;
 mod del;
 mod evict;
@@ -10,12 +11,18 @@ mod keyfor;
 mod lease;
 mod list;
 mod look;
+mod options;
 mod parse;
+mod payload;
+mod plan;
 mod read;
+mod restore;
 mod selector;
+mod selftest;
 mod set;
 mod stats;
 pub mod table;
+mod top;
 pub mod types;
 
 use expcache_core::Result;
@@ -114,14 +121,16 @@ pub static TABLE: &[Row] = &[
         key_flags: READS,
         arity: -2,
         summary: "Returns an entry with what is known of it: its state, payload or part of it, etag, type and age.",
-        complexity: "O(1), and the MD5 of the payload when it is asked for first.",
+        complexity: "O(1) on the main thread; large payloads are hashed, decoded and sent by a worker.",
         args: &[
             KEY,
             with_text("LEASE", "lease-duration").optional(),
             with_text("WAIT", "wait-duration").optional(),
+            with_block("ACCEPT", "accept", &[integer("count"), text("encoding").multiple()]).optional(),
             with_text("IFNONEMATCH", "etag").optional(),
             with_block("RANGE", "range", &[integer("offset"), integer("length")]).optional(),
             with_text("MAXAGE", "max-duration").optional(),
+            word("VERIFY", "verify").optional(),
         ],
         ..ROW
     },
@@ -133,7 +142,7 @@ pub static TABLE: &[Row] = &[
         key_flags: READS,
         arity: 2,
         summary: "Returns everything known of an entry but its payload. Counts as no use of it.",
-        complexity: "O(T) for T tags, and the MD5 of the payload when it is asked for first.",
+        complexity: "O(T) for T tags; the client waits for the MD5 of a large payload that was just stored.",
         args: &[KEY],
         ..ROW
     },
@@ -181,7 +190,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.restore",
-        handler: Some(handler!(set::restore)),
+        handler: Some(handler!(restore::restore)),
         flags: "write deny-oom",
         keys: Keys::First,
         key_flags: OVERWRITES,
@@ -287,10 +296,21 @@ pub static TABLE: &[Row] = &[
         handler: Some(handler!(stats::stats)),
         flags: "readonly",
         arity: -1,
-        summary: "Returns what was counted, overall or of one type; or starts counting anew.",
+        summary: "Returns what there is and what was counted, overall or of one type, lately or at all; or starts counting anew.",
         complexity: "O(T) for T types.",
         tips: "nondeterministic_output request_policy:all_shards response_policy:special",
-        args: &[one_of("what", &[with_text("TYPE", "name"), word("RESET", "reset")]).optional()],
+        args: &[one_of("what", &[block("statistics", &[TYPE_NAME, WINDOW]), word("RESET", "reset")]).optional()],
+        ..ROW
+    },
+    Row {
+        name: "expcache.top",
+        handler: Some(handler!(top::top)),
+        flags: "readonly",
+        arity: -1,
+        summary: "Returns the first entries of the database by hits, size, cost or time saved.",
+        complexity: "O(T) for T types.",
+        tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+        args: &[TYPE_NAME, with_one_of("BY", "figure", FIGURES).optional(), COUNT],
         ..ROW
     },
     Row {
@@ -300,6 +320,15 @@ pub static TABLE: &[Row] = &[
         arity: 1,
         summary: "Returns whether all is well, and what was checked: each figure, its limit and the verdict.",
         complexity: "O(T) for T types.",
+        tips: "nondeterministic_output request_policy:all_shards response_policy:special",
+        ..ROW
+    },
+    Row {
+        name: "expcache.selftest",
+        handler: Some(handler!(selftest::selftest)),
+        flags: "write deny-oom",
+        arity: 1,
+        summary: "Stores, reads, expires, invalidates and deletes an entry of its own; returns how each step went.",
         tips: "nondeterministic_output request_policy:all_shards response_policy:special",
         ..ROW
     },
@@ -341,6 +370,9 @@ const COUNTED_TAGS: &[Arg] = &[integer("count"), text("tag").multiple()];
 const SOFT: Arg = word("SOFT", "soft").optional();
 const AT: Arg = with_integer("AT", "unix-time-milliseconds").optional();
 const COUNT: Arg = with_integer("COUNT", "count").optional();
+const TYPE_NAME: Arg = with_text("TYPE", "name").optional();
+const WINDOW: Arg = with_text("WINDOW", "duration").optional();
+const FIGURES: &[Arg] = &[word("hits", "hits"), word("size", "size"), word("cost", "cost"), word("saved", "saved")];
 
 static TYPE_SUBCOMMANDS: &[Row] = &[
     Row {

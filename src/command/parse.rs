@@ -48,8 +48,8 @@ pub fn duration(arg: Arg<'_>) -> Result<u64> {
     units::parse_duration_ms(arg.bytes(), UnitRule::Optional)
 }
 
-/// A duration of more than nothing.
-pub fn positive_duration(arg: Arg<'_>) -> Result<u64> {
+/// How long a lease lasts.
+pub fn lease_duration(arg: Arg<'_>) -> Result<u64> {
     match duration(arg)? {
         0 => Err(Error::invalid("a lease must last longer than nothing")),
         duration_ms => Ok(duration_ms),

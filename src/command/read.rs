@@ -1,34 +1,114 @@
 //! `EXPCACHE.GET`, `EXPCACHE.MGET`, `EXPCACHE.META`.
 
+use expcache_core::codec::{Coder, Encoding};
+use expcache_core::entry::Entry;
+use expcache_core::index::Bytes;
 use expcache_core::{Error, Result};
 
-use super::look::{Dated, Look, slide};
+use super::look::{Dated, Look, Miss, slide};
 use super::parse;
-use crate::server::context::{Arg, Args, Ctx};
+use super::payload::{self, Client, Outgoing, Part, Weight};
+use crate::server::context::{Arg, Args, Ctx, Text};
 use crate::server::key::{Found, Mode};
-use crate::server::state;
+use crate::server::replies::Replies;
+use crate::server::{state, workers};
 
 /// Replies with a key's payload when fresh, else null.
 fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {
     let mut key = ctx.open(name, Mode::Read);
-    let slides_to = match Look::at(ctx, &mut key, Dated::IfItDecides)? {
-        Some(mut look) if look.is_fresh() => {
-            let slides_to = state::with(|s| {
-                look.count_hit(s, true);
-                look.slides_to(s)
-            });
-            ctx.reply_bytes(look.entry.payload());
-            slides_to
-        }
-        _ => {
-            state::with(|s| s.count_by_key(name.bytes(), |counters| counters.misses += 1));
+    let (payload, slides_to) = match Look::at(ctx, &mut key, Dated::IfItDecides)?.filter(Look::is_fresh) {
+        None => {
+            Miss::of(ctx, &mut key).count(name.bytes());
             ctx.reply_null();
-            None
+            return Ok(());
+        }
+        Some(mut look) => {
+            let slides_to = hit(&mut look);
+            if is_plain(look.entry) {
+                ctx.reply_bytes(look.entry.stored());
+                (None, slides_to)
+            } else {
+                (Some((Outgoing::new(look.entry, Part::WHOLE), Part::WHOLE.cost(look.entry))), slides_to)
+            }
         }
     };
     drop(key);
     slide(ctx, name, slides_to);
+    if let Some((payload, cost)) = payload {
+        hand_out(ctx, Shape::Single, vec![(name.bytes().into(), Some(payload))], cost);
+    }
     Ok(())
+}
+
+fn hit(look: &mut Look<'_>) -> Option<i64> {
+    state::with(|s| {
+        look.count_hit(s, true);
+        look.slides_to(s)
+    })
+}
+
+/// May the main thread hand out what is kept, just as it is kept?
+fn is_plain(entry: &Entry) -> bool {
+    entry.form().encoding == Encoding::Identity && Part::WHOLE.weight(entry) == Weight::Light
+}
+
+/// What the payloads are told in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// There is one.
+    Single,
+    /// An array of them.
+    Array,
+}
+
+/// A key and its payload, if that is fresh.
+type Payload = (Box<[u8]>, Option<Outgoing>);
+
+/// Replies with payloads that take as long as copying so many bytes.
+fn hand_out(ctx: &Ctx, shape: Shape, payloads: Vec<Payload>, cost: u64) {
+    let mut client = Client::Running;
+    let db = ctx.db();
+    match if Weight::of(cost) == Weight::Heavy { client.take(ctx) } else { None } {
+        Some(waiting) => waiting.work(move |coder, waiting| {
+            let broken = reply_payloads(waiting.replies(), coder, shape, payloads);
+            if !broken.is_empty() {
+                workers::post_writing(move |ctx| {
+                    ctx.select(db);
+                    remove(ctx, broken);
+                });
+            }
+        }),
+        None => {
+            let broken = workers::here(|coder| reply_payloads(ctx, coder, shape, payloads));
+            remove(ctx, broken);
+        }
+    }
+}
+
+/// Replies, and returns what turned out to be broken, for which null was replied.
+fn reply_payloads(to: &Replies, coder: &mut Coder, shape: Shape, payloads: Vec<Payload>) -> Vec<(Box<[u8]>, Outgoing)> {
+    if shape == Shape::Array {
+        to.reply_array(payloads.len());
+    }
+    let mut broken = Vec::new();
+    for (key, payload) in payloads {
+        match payload.as_ref().map(|payload| payload.bytes(coder)) {
+            Some(Ok(bytes)) => to.reply_bytes(&bytes),
+            None | Some(Err(_)) => {
+                to.reply_null();
+                broken.extend(payload.map(|payload| (key, payload)));
+            }
+        }
+    }
+    broken
+}
+
+fn remove(ctx: &Ctx, broken: Vec<(Box<[u8]>, Outgoing)>) {
+    for (key, payload) in broken {
+        let name = Text::new(&key);
+        payload.remove_corrupt(ctx, name.arg(), true);
+        Miss::of(ctx, &mut ctx.open(name.arg(), Mode::Peek)).count(&key);
+    }
 }
 
 /// `EXPCACHE.GET key`
@@ -40,16 +120,43 @@ pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
 /// `EXPCACHE.MGET key [key …]`
 pub fn mget(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     // Errors come before the first element.
+    let (mut all_plain, mut cost) = (true, 0);
     for name in args {
-        if matches!(ctx.open(name, Mode::Peek).found(), Found::Foreign) {
-            return Err(Error::WrongType);
+        match ctx.open(name, Mode::Peek).found() {
+            Found::Missing => (),
+            Found::Foreign => return Err(Error::WrongType),
+            Found::Entry(entry) => {
+                all_plain &= is_plain(entry);
+                cost += Part::WHOLE.cost(entry);
+            }
         }
     }
-    ctx.reply_array(args.len());
-    for name in args {
-        reply_fresh(ctx, name)?;
+    if all_plain && Weight::of(cost) == Weight::Light {
+        ctx.reply_array(args.len());
+        for name in args {
+            reply_fresh(ctx, name)?;
+        }
+        return Ok(());
     }
+    let payloads = args.map(|name| Ok((name.bytes().into(), take(ctx, name)?))).collect::<Result<_>>()?;
+    hand_out(ctx, Shape::Array, payloads, cost);
     Ok(())
+}
+
+/// The payload of a key when fresh.
+fn take(ctx: &Ctx, name: Arg<'_>) -> Result<Option<Outgoing>> {
+    let mut key = ctx.open(name, Mode::Read);
+    let taken = Look::at(ctx, &mut key, Dated::IfItDecides)?.filter(Look::is_fresh).map(|mut look| {
+        let slides_to = hit(&mut look);
+        (Outgoing::new(look.entry, Part::WHOLE), slides_to)
+    });
+    let Some((payload, slides_to)) = taken else {
+        Miss::of(ctx, &mut key).count(name.bytes());
+        return Ok(None);
+    };
+    drop(key);
+    slide(ctx, name, slides_to);
+    Ok(Some(payload))
 }
 
 /// A value of a map: something, or null.
@@ -60,50 +167,63 @@ pub enum Value<'v> {
     Count(Option<u64>),
     /// A number that may be negative.
     Signed(Option<i64>),
+    /// A quotient.
+    Ratio(f64),
 }
 
 /// One field of a map.
-pub fn field(ctx: &Ctx, name: &str, value: Value<'_>) {
-    ctx.reply_bytes(name.as_bytes());
+pub fn field(to: &Replies, name: &str, value: Value<'_>) {
+    to.reply_bytes(name.as_bytes());
     match value {
-        Value::Bytes(Some(bytes)) => ctx.reply_bytes(bytes),
-        Value::Count(Some(count)) => ctx.reply_count(count),
-        Value::Signed(Some(number)) => ctx.reply_integer(number),
-        Value::Bytes(None) | Value::Count(None) | Value::Signed(None) => ctx.reply_null(),
+        Value::Bytes(Some(bytes)) => to.reply_bytes(bytes),
+        Value::Count(Some(count)) => to.reply_count(count),
+        Value::Signed(Some(number)) => to.reply_integer(number),
+        Value::Ratio(ratio) => to.reply_double(ratio),
+        Value::Bytes(None) | Value::Count(None) | Value::Signed(None) => to.reply_null(),
     }
 }
 
 /// `EXPCACHE.META key`
 pub fn meta(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
+    reply_meta(ctx, &mut Client::Running, name)
+}
+
+fn reply_meta(ctx: &Ctx, client: &mut Client, name: Arg<'_>) -> Result<()> {
     let mut key = ctx.open(name, Mode::Peek);
     let Some(look) = Look::at(ctx, &mut key, Dated::Always)? else {
-        ctx.reply_null();
+        client.replies(ctx).reply_null();
         return Ok(());
     };
+    if payload::with_etag(ctx, client, name, look.entry, reply_meta) {
+        return Ok(());
+    }
     let etag = look.entry.etag();
     let entry = &*look.entry;
-    let extras = entry.extras();
+    let (extras, form) = (entry.extras(), entry.form());
+    let bytes = Bytes { payload: form.size as u64, stored: entry.stored().len() as u64 };
     let names = state::with(|s| s.names(ctx.db(), entry));
-    ctx.reply_map(17);
-    field(ctx, "type", Value::Bytes(Some(&names.type_name)));
-    field(ctx, "format", Value::Bytes(extras.format));
-    field(ctx, "records", Value::Count(extras.records));
-    field(ctx, "size", Value::Count(Some(entry.payload().len() as u64)));
-    field(ctx, "stored", Value::Count(Some(entry.stored_len() as u64)));
-    field(ctx, "encoding", Value::Bytes(Some(b"identity")));
-    field(ctx, "etag", Value::Bytes(Some(&parse::etag_text(etag))));
-    field(ctx, "created", Value::Count(Some(entry.created_ms())));
-    field(ctx, "age", Value::Count(Some(look.age_ms())));
-    field(ctx, "ttl", Value::Signed(look.fresh_left_ms));
-    field(ctx, "grace", Value::Count(Some(look.grace_ms)));
-    field(ctx, "state", Value::Bytes(Some(if look.is_fresh() { b"fresh" } else { b"stale" })));
-    field(ctx, "hits", Value::Count(Some(entry.hits().into())));
-    field(ctx, "last-access", Value::Count(Some(entry.touched_us() / 1000)));
-    field(ctx, "cost", Value::Count(extras.cost_ms));
-    ctx.reply_bytes(b"tags");
-    ctx.reply_array(names.tags.len());
-    names.tags.iter().for_each(|tag| ctx.reply_bytes(tag));
-    field(ctx, "meta", Value::Bytes(extras.meta));
+    let to = client.replies(ctx);
+    to.reply_map(18);
+    field(to, "type", Value::Bytes(Some(&names.type_name)));
+    field(to, "format", Value::Bytes(extras.format));
+    field(to, "records", Value::Count(extras.records));
+    field(to, "size", Value::Count(Some(bytes.payload)));
+    field(to, "stored", Value::Count(Some(bytes.stored)));
+    field(to, "encoding", Value::Bytes(Some(form.encoding.name().as_bytes())));
+    field(to, "etag", Value::Bytes(Some(&parse::etag_text(etag))));
+    field(to, "created", Value::Count(Some(entry.created_ms())));
+    field(to, "age", Value::Count(Some(look.age_ms())));
+    field(to, "ttl", Value::Signed(look.fresh_left_ms));
+    field(to, "grace", Value::Count(Some(look.grace_ms)));
+    field(to, "state", Value::Bytes(Some(if look.is_fresh() { b"fresh" } else { b"stale" })));
+    field(to, "hits", Value::Count(Some(entry.hits().into())));
+    field(to, "last-access", Value::Count(Some(entry.touched_us() / 1000)));
+    field(to, "cost", Value::Count(extras.cost_ms));
+    to.reply_bytes(b"tags");
+    to.reply_array(names.tags.len());
+    names.tags.iter().for_each(|tag| to.reply_bytes(tag));
+    field(to, "meta", Value::Bytes(extras.meta));
+    field(to, "ratio", Value::Ratio(bytes.ratio()));
     Ok(())
 }

@@ -1,131 +1,156 @@
-//! `EXPCACHE.STATS [TYPE name]` and `EXPCACHE.STATS RESET`.
+//! `EXPCACHE.STATS [TYPE name] [WINDOW d]` and `EXPCACHE.STATS RESET`.
 
-use expcache_core::index::Bytes;
-use expcache_core::types::Counters;
+use expcache_core::stats::spread::{BOUNDS_S, Left};
+use expcache_core::stats::windows::{LONGEST, start};
+use expcache_core::stats::{Counters, Formats};
 use expcache_core::{Error, Result};
 
-use super::parse::is;
+use super::parse::{self, is, once};
 use crate::server::context::{Args, Ctx};
+use crate::server::figures::Figures;
 use crate::server::state::{self, State};
 
-/// What is said of one type, or of all.
-struct Figures {
-    entries: u64,
-    bytes: Bytes,
-    counters: Counters,
+const MINUTE_MS: u64 = 60_000;
+
+/// `EXPCACHE.STATS [TYPE name] [WINDOW d]`
+#[derive(Default)]
+struct Stats<'a> {
+    type_name: Option<&'a [u8]>,
+    window_ms: Option<u64>,
 }
 
-impl Figures {
-    fn of(s: &State, type_id: u16) -> Self {
-        let known = s.types.get(type_id);
-        let mut counters = known.counters.clone();
-        let dead = s.type_dead(type_id);
-        // Those that were reclaimed are counted; those that wait are dead all the same.
-        counters.invalidated += dead.saturating_sub(known.dead_before_reset);
-        Self { entries: known.entries.saturating_sub(dead), bytes: s.type_bytes(type_id), counters }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.entries += other.entries;
-        self.bytes.payload += other.bytes.payload;
-        self.bytes.stored += other.bytes.stored;
-        self.counters.add(&other.counters);
-    }
-
-    /// How many times smaller the stored bytes are than the payloads; 1 when there are none.
-    fn ratio(&self) -> f64 {
-        if self.bytes.stored == 0 { 1.0 } else { self.bytes.payload as f64 / self.bytes.stored as f64 }
-    }
-}
-
-/// `EXPCACHE.STATS [TYPE name | RESET]`
+/// `EXPCACHE.STATS [TYPE name] [WINDOW d] | RESET`
 pub fn stats(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
-    let Some(word) = args.next() else { return overall(ctx) };
-    if is(word, "RESET") {
-        args.end()?;
-        reset(ctx);
-        return Ok(());
-    }
-    if !is(word, "TYPE") {
-        return Err(Error::Syntax);
-    }
-    let name = args.need()?.bytes();
-    args.end()?;
-    let known = |s: &mut State| s.types.id(name).filter(|id| s.types.get(*id).is_in_use()).map(|id| Figures::of(s, id));
-    match state::with(known) {
-        None => ctx.reply_null(),
-        Some(figures) => {
-            ctx.reply_map(4 + COUNTERS);
-            sizes(ctx, &figures);
-            count_fields(ctx, &figures.counters);
+    let mut wanted = Stats::default();
+    let is_first = |args: &Args<'_>, all: usize| args.len() + 1 == all;
+    let all = args.len();
+    while let Some(word) = args.next() {
+        if is(word, "RESET") && is_first(&args, all) {
+            args.end()?;
+            state::with(State::reset_counters);
+            ctx.reply_ok();
+            return Ok(());
         }
+        match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
+            b"TYPE" => once(&mut wanted.type_name, args.need()?.bytes())?,
+            b"WINDOW" => once(&mut wanted.window_ms, window(&mut args)?)?,
+            _ => return Err(Error::Syntax),
+        }
+    }
+    state::with(State::turn);
+    match wanted.type_name {
+        None => wanted.overall(ctx),
+        Some(name) => wanted.of_type(ctx, name),
     }
     Ok(())
 }
 
-fn overall(ctx: &Ctx) -> Result<()> {
-    let (all, types, tags, index_bytes) = state::with(|s| {
-        let mut all = Figures { entries: 0, bytes: Bytes::default(), counters: s.types.retired.clone() };
-        let mut types = Vec::new();
-        for (id, known) in s.types.iter() {
-            let figures = Figures::of(s, id);
-            all.add(&figures);
-            if known.is_in_use() {
-                types.push((known.name.clone(), figures));
+fn window(args: &mut Args<'_>) -> Result<u64> {
+    let window_ms = parse::duration(args.need()?)?;
+    let is_one = (1..=LONGEST * MINUTE_MS).contains(&window_ms);
+    if is_one { Ok(window_ms) } else { Err(Error::invalid("a window is longer than nothing and at most 30d")) }
+}
+
+impl Stats<'_> {
+    /// The minute with which the window begins.
+    fn start(&self, s: &State) -> Option<u64> {
+        self.window_ms.map(|window_ms| start(s.types.minute(), window_ms))
+    }
+
+    /// The counters of a type that are to be shown; `total` are all of them.
+    fn counters_of(&self, s: &State, type_id: u16, total: Counters) -> Counters {
+        match self.start(s) {
+            None => total,
+            Some(start) => s.types.get(type_id).windows.since(start, &total),
+        }
+    }
+
+    fn of_type(&self, ctx: &Ctx, name: &[u8]) {
+        let known = state::with(|s| {
+            let id = s.types.id(name).filter(|id| s.types.get(*id).is_in_use())?;
+            let mut figures = s.figures_of(id);
+            figures.counters = self.counters_of(s, id, figures.counters);
+            Some((figures, s.types.get(id).formats.clone(), s.left(Some(id))))
+        });
+        let Some((figures, formats, left)) = known else { return ctx.reply_null() };
+        ctx.reply_map(3 + 1 + COUNTERS + 2);
+        field(ctx, "entries", figures.sizes.entries);
+        sizes(ctx, &figures, None);
+        count_fields(ctx, &figures.counters);
+        format_fields(ctx, &formats);
+        ttl(ctx, &left);
+    }
+
+    fn overall(&self, ctx: &Ctx) {
+        let (all, types, tags, index_bytes, formats, left) = state::with(|s| {
+            let (mut all, types) = s.all_figures();
+            if let Some(start) = self.start(s) {
+                all.counters = s.types.since(start, &all.counters);
             }
+            let named = types.into_iter().map(|(id, figures)| {
+                let counters = self.counters_of(s, id, figures.counters);
+                (s.types.get(id).name.clone(), Figures { counters, ..figures })
+            });
+            let types: Vec<_> = named.collect();
+            let mut formats = s.types.retired_formats.clone();
+            s.types.iter().for_each(|(_, known)| formats.add(&known.formats));
+            (all, types, s.tag_count(), s.index_bytes(), formats, s.left(None))
+        });
+        ctx.reply_map(5 + 1 + COUNTERS + 3);
+        field(ctx, "entries", all.sizes.entries);
+        field(ctx, "tags", tags);
+        sizes(ctx, &all, Some(index_bytes));
+        count_fields(ctx, &all.counters);
+        format_fields(ctx, &formats);
+        ttl(ctx, &left);
+        ctx.reply_bytes(b"types");
+        ctx.reply_map(types.len());
+        for (name, figures) in &types {
+            ctx.reply_bytes(name);
+            of_one_of_many(ctx, figures);
         }
-        let tags: u64 = s.indexes().map(|(_, index)| index.tag_count()).sum();
-        (all, types, tags, s.index_bytes())
-    });
-
-    ctx.reply_map(7 + COUNTERS);
-    field(ctx, "entries", all.entries);
-    field(ctx, "tags", tags);
-    field(ctx, "payload-bytes", all.bytes.payload);
-    field(ctx, "stored-bytes", all.bytes.stored);
-    field(ctx, "index-bytes", index_bytes);
-    ctx.reply_bytes(b"ratio");
-    ctx.reply_double(all.ratio());
-    count_fields(ctx, &all.counters);
-    ctx.reply_bytes(b"types");
-    ctx.reply_map(types.len());
-    for (name, figures) in &types {
-        ctx.reply_bytes(name);
-        ctx.reply_map(6);
-        field(ctx, "entries", figures.entries);
-        field(ctx, "payload-bytes", figures.bytes.payload);
-        field(ctx, "stored-bytes", figures.bytes.stored);
-        field(ctx, "hits", figures.counters.hits);
-        field(ctx, "misses", figures.counters.misses);
-        ctx.reply_bytes(b"hit-rate");
-        ctx.reply_double(figures.counters.hit_rate());
     }
-    Ok(())
 }
 
-fn sizes(ctx: &Ctx, figures: &Figures) {
-    field(ctx, "entries", figures.entries);
-    field(ctx, "payload-bytes", figures.bytes.payload);
-    field(ctx, "stored-bytes", figures.bytes.stored);
-    ctx.reply_bytes(b"ratio");
-    ctx.reply_double(figures.ratio());
+/// What is said of each type among the others.
+fn of_one_of_many(ctx: &Ctx, figures: &Figures) {
+    ctx.reply_map(6);
+    field(ctx, "entries", figures.sizes.entries);
+    field(ctx, "payload-bytes", figures.sizes.payload_bytes);
+    field(ctx, "stored-bytes", figures.sizes.stored_bytes);
+    field(ctx, "hits", figures.counters.hits);
+    field(ctx, "misses", figures.counters.misses);
+    share(ctx, "hit-rate", figures.counters.hit_rate());
+}
+
+fn sizes(ctx: &Ctx, figures: &Figures, index_bytes: Option<u64>) {
+    field(ctx, "payload-bytes", figures.sizes.payload_bytes);
+    field(ctx, "stored-bytes", figures.sizes.stored_bytes);
+    if let Some(index_bytes) = index_bytes {
+        field(ctx, "index-bytes", index_bytes);
+    }
+    share(ctx, "ratio", figures.ratio());
 }
 
 /// How many fields [`count_fields`] writes.
-const COUNTERS: usize = 16;
+const COUNTERS: usize = 20;
 
 fn count_fields(ctx: &Ctx, counters: &Counters) {
     field(ctx, "hits", counters.hits);
     field(ctx, "stale-hits", counters.stale_hits);
     field(ctx, "misses", counters.misses);
-    ctx.reply_bytes(b"hit-rate");
-    ctx.reply_double(counters.hit_rate());
+    field(ctx, "misses-cold", counters.misses_cold);
+    field(ctx, "misses-expired", counters.misses_expired);
+    field(ctx, "misses-invalidated", counters.misses_invalidated);
+    share(ctx, "hit-rate", counters.hit_rate());
     field(ctx, "sets", counters.sets);
     field(ctx, "deletes", counters.deletes);
     field(ctx, "expired", counters.expired);
     field(ctx, "evicted", counters.evicted);
-    field(ctx, "invalidated", counters.invalidated);
+    // What was thought to be invalidated and had expired is a step down, which may be all there is in a window.
+    field(ctx, "invalidated", counters.invalidated.cast_signed().max(0).cast_unsigned());
     field(ctx, "rejected", counters.rejected);
+    field(ctx, "corrupt", counters.corrupt);
     field(ctx, "leases", counters.leases);
     field(ctx, "fenced", counters.fenced);
     field(ctx, "waits", counters.waits);
@@ -134,12 +159,36 @@ fn count_fields(ctx: &Ctx, counters: &Counters) {
     field(ctx, "saved-ms", counters.saved_ms);
 }
 
+fn format_fields(ctx: &Ctx, formats: &Formats) {
+    ctx.reply_bytes(b"formats");
+    ctx.reply_map(formats.iter().len());
+    for format in formats.iter() {
+        ctx.reply_bytes(&format.name);
+        ctx.reply_map(3);
+        field(ctx, "sets", format.sets);
+        field(ctx, "bytes", format.bytes);
+        field(ctx, "max-bytes", format.max_bytes);
+    }
+}
+
+/// Pairs of a bound in seconds and how many have no more left, and more than the bound before; the last has no bound: -1.
+fn ttl(ctx: &Ctx, left: &Left) {
+    ctx.reply_bytes(b"ttl");
+    ctx.reply_array(left.len());
+    let bounds = BOUNDS_S.iter().map(|bound_s| bound_s.cast_signed()).chain([-1]);
+    for (bound_s, entries) in bounds.zip(left) {
+        ctx.reply_array(2);
+        ctx.reply_integer(bound_s);
+        ctx.reply_count(*entries);
+    }
+}
+
 fn field(ctx: &Ctx, name: &str, value: u64) {
     ctx.reply_bytes(name.as_bytes());
     ctx.reply_count(value);
 }
 
-fn reset(ctx: &Ctx) {
-    state::with(State::reset_counters);
-    ctx.reply_ok();
+fn share(ctx: &Ctx, name: &str, value: f64) {
+    ctx.reply_bytes(name.as_bytes());
+    ctx.reply_double(value);
 }

@@ -68,7 +68,22 @@ impl Rights {
 impl Ctx {
     /// The rights of whoever calls.
     pub fn rights(&self) -> Rights {
-        let Some(name) = self.user_name() else { return Rights::Unchecked };
+        Self::rights_of(self.user_name())
+    }
+
+    /// The rights of a client, by its number; those of one that went are nobody's business.
+    pub fn client_rights(&self, client: u64) -> Rights {
+        Self::rights_of(self.client_user_name(client))
+    }
+
+    /// The number of the client that calls.
+    pub fn client(&self) -> u64 {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_GetClientId)(self.raw()) }
+    }
+
+    fn rights_of(name: Option<Text>) -> Rights {
+        let Some(name) = name else { return Rights::Unchecked };
         // SAFETY: the name is live; the user is freed when it is dropped.
         let user = unsafe { api!(RedisModule_GetModuleUserFromUserName)(name.arg().raw()) };
         if user.is_null() { Rights::None } else { Rights::Of(User(user)) }
@@ -77,16 +92,24 @@ impl Ctx {
     /// The user behind the call. Asking for the current one crashes servers when there is none, so it is only asked for
     /// where there is: in a script, whose client is not in the server's list. Every other client is looked up there.
     fn user_name(&self) -> Option<Text> {
-        // SAFETY: the context is live; the string is ours to free.
+        if !self.has_flag(raw::REDISMODULE_CTX_FLAGS_LUA) {
+            return self.client_user_name(self.client());
+        }
+        // SAFETY: the context is live.
+        self.own(unsafe { api!(RedisModule_GetCurrentUserName)(self.raw()) })
+    }
+
+    fn client_user_name(&self, client: u64) -> Option<Text> {
+        // SAFETY: the context is live.
+        self.own(unsafe { api!(RedisModule_GetClientUserNameById)(self.raw(), client) })
+    }
+
+    fn own(&self, name: *mut raw::RedisModuleString) -> Option<Text> {
+        if name.is_null() {
+            return None;
+        }
+        // SAFETY: the string is ours to free.
         unsafe {
-            let name = if self.has_flag(raw::REDISMODULE_CTX_FLAGS_LUA) {
-                api!(RedisModule_GetCurrentUserName)(self.raw())
-            } else {
-                api!(RedisModule_GetClientUserNameById)(self.raw(), api!(RedisModule_GetClientId)(self.raw()))
-            };
-            if name.is_null() {
-                return None;
-            }
             let text = Text::new(Arg::new(name).bytes());
             api!(RedisModule_FreeString)(self.raw(), name);
             Some(text)

@@ -8,11 +8,12 @@
 
 use std::ffi::{c_int, c_void};
 
-use expcache_core::Result;
+use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
 use super::context::{Args, Ctx};
+use super::workers::Waiting;
 use super::{guard, reply, state};
 
 /// A client that waits. Never one that went.
@@ -22,21 +23,30 @@ pub type Waiter = u64;
 pub struct Kind {
     /// It went by itself.
     pub gone: fn(Waiter),
-    /// What it is told when `CLIENT UNBLOCK` ends its waiting; without it, that command does not apply.
-    pub unblocked: Option<fn(&Ctx)>,
+    /// Answers it when `CLIENT UNBLOCK` ends its waiting; without this, that command does not apply.
+    pub unblocked: Option<fn(&Ctx, Args<'_>) -> Result<()>>,
 }
 
 type Reply = Box<dyn FnOnce(&Ctx, Args<'_>) -> Result<()>>;
 
 impl Ctx {
-    /// May this client be made to wait? Not in a transaction or a script, and nobody who brings what others decided.
+    /// May this client be made to wait? Not in a transaction or a script, nobody who brings what others decided, and nobody who has
+    /// waited and is being answered: the server would not let him go again.
     pub fn may_block(&self) -> bool {
         const NEVER: u32 = raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
             | raw::REDISMODULE_CTX_FLAGS_MULTI
             | raw::REDISMODULE_CTX_FLAGS_LUA
             | raw::REDISMODULE_CTX_FLAGS_REPLICATED
             | raw::REDISMODULE_CTX_FLAGS_LOADING;
-        !self.has_flag(NEVER)
+        !self.has_flag(NEVER) && !self.is_answering()
+    }
+
+    fn is_answering(&self) -> bool {
+        // SAFETY: the context is live.
+        unsafe {
+            api!(RedisModule_IsBlockedReplyRequest)(self.raw()) != 0
+                || api!(RedisModule_IsBlockedTimeoutRequest)(self.raw()) != 0
+        }
     }
 
     /// Has the client wait until it is answered. Only if it [may be made to](Ctx::may_block).
@@ -59,6 +69,13 @@ pub fn answer(waiter: Waiter, reply: impl FnOnce(&Ctx, Args<'_>) -> Result<()> +
         let reply: Box<Option<Reply>> = Box::new(Some(Box::new(reply)));
         unblock(waiter, Box::into_raw(reply).cast());
     }
+}
+
+/// Hands a client over to somebody who answers it: from now on it goes by nobody else's doing. `None` if it went before.
+pub fn hand_over(waiter: Waiter) -> Option<Waiting> {
+    state::with(|s| s.waiters.remove(&waiter))?;
+    // SAFETY: a waiter is a blocked client that nobody unblocked yet, and nobody else will now.
+    Some(unsafe { Waiting::of(waiter as *mut raw::RedisModuleBlockedClient) })
 }
 
 fn unblock(waiter: Waiter, reply: *mut c_void) {
@@ -96,15 +113,16 @@ unsafe extern "C" fn on_gone(_ctx: *mut raw::RedisModuleCtx, client: *mut raw::R
 
 unsafe extern "C" fn on_unblocked(
     ctx: *mut raw::RedisModuleCtx,
-    _argv: *mut *mut raw::RedisModuleString,
-    _argc: c_int,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
 ) -> c_int {
-    guard((), || {
-        // SAFETY: the context is live during the callback.
-        let (client, ctx) = unsafe { (api!(RedisModule_GetBlockedClientHandle)(ctx), Ctx::new(ctx)) };
-        if let Some(tell) = forget(client as Waiter).and_then(|kind| kind.unblocked) {
-            tell(&ctx);
-        }
+    // SAFETY: context and arguments are live during the callback.
+    let (client, ctx, args) =
+        unsafe { (api!(RedisModule_GetBlockedClientHandle)(ctx), Ctx::new(ctx), Args::new(argv, argc, 1)) };
+    reply(&ctx, || match forget(client as Waiter).and_then(|kind| kind.unblocked) {
+        Some(answer) => answer(&ctx, args),
+        // Its answer was on its way, and now comes too late.
+        None => Err(Error::invalid("unblocked before the reply was ready")),
     });
     raw::REDISMODULE_OK as c_int
 }

@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_void};
 
+use expcache_core::entry::{APART_FROM, MAX_PAYLOAD};
 use expcache_core::units::{self, UnitRule};
 use expcache_core::{Error, Result};
 use redis_module::raw;
@@ -30,6 +31,18 @@ pub struct Config {
     pub max_waiters: usize,
     /// The least share of reads that should hit, percent; 0: none.
     pub min_hit_rate: u64,
+    /// Threads for what is large; 0: none.
+    pub workers: usize,
+    /// The most pieces of work that wait for one.
+    pub worker_queue: usize,
+    /// From which size on payloads are encoded and checked by a worker, bytes.
+    pub offload_write_size: u64,
+    /// From which size on payloads are decoded by a worker, bytes.
+    pub offload_read_size: u64,
+    /// What encoding must save for its result to be kept, percent.
+    pub min_saving: u64,
+    /// How many keys are remembered of which it is known why they went; 0: none.
+    pub miss_memory: usize,
     /// The most names of tags and types that fences remember, in each database.
     pub max_fences: usize,
 }
@@ -46,7 +59,20 @@ impl Default for Config {
             max_waiters: 100_000,
             max_fences: 100_000,
             min_hit_rate: 0,
+            workers: 2,
+            worker_queue: 1024,
+            offload_write_size: APART_FROM as u64,
+            offload_read_size: 32 << 10,
+            min_saving: 10,
+            miss_memory: 65_536,
         }
+    }
+}
+
+impl Config {
+    /// The most bytes that an encoded payload of so many may have and be kept.
+    pub fn worth_keeping(&self, payload_bytes: usize) -> usize {
+        payload_bytes.saturating_sub((payload_bytes as u64 * self.min_saving).div_ceil(100) as usize)
     }
 }
 
@@ -57,10 +83,16 @@ struct Knob {
 
 enum Kind {
     Text { default: &'static CStr, set: fn(&mut Config, &[u8]) -> Result<()>, get: fn(&Config) -> Vec<u8> },
-    Number { default: i64, range: (i64, i64), set: fn(&mut Config, u64), get: fn(&Config) -> u64 },
+    Number { default: i64, range: (i64, i64), flags: u32, set: fn(&mut Config, u64), get: fn(&Config) -> u64 },
 }
 
-static KNOBS: [Knob; 9] = [
+/// A number of bytes: `16kb` may be written.
+const SIZE: u32 = raw::REDISMODULE_CONFIG_MEMORY;
+/// Said when the module is loaded, and not changed after.
+const AT_START: u32 = raw::REDISMODULE_CONFIG_IMMUTABLE;
+const PLAIN: u32 = raw::REDISMODULE_CONFIG_DEFAULT;
+
+static KNOBS: [Knob; 15] = [
     Knob {
         name: c"prefix",
         kind: Kind::Text { default: c"export_cache", set: set_prefix, get: |config| config.prefix.to_vec() },
@@ -81,6 +113,7 @@ static KNOBS: [Knob; 9] = [
         kind: Kind::Number {
             default: 1024,
             range: (8, 16_384),
+            flags: PLAIN,
             set: |config, most| config.max_types = most as usize,
             get: |config| config.max_types as u64,
         },
@@ -90,6 +123,7 @@ static KNOBS: [Knob; 9] = [
         kind: Kind::Number {
             default: 500,
             range: (1, 100_000),
+            flags: PLAIN,
             set: |config, us| config.reclaim_slice_us = us,
             get: |config| config.reclaim_slice_us,
         },
@@ -99,6 +133,7 @@ static KNOBS: [Knob; 9] = [
         kind: Kind::Number {
             default: 256,
             range: (0, 10_000),
+            flags: PLAIN,
             set: |config, most| config.reclaim_inline = most,
             get: |config| config.reclaim_inline,
         },
@@ -108,6 +143,7 @@ static KNOBS: [Knob; 9] = [
         kind: Kind::Number {
             default: 100_000,
             range: (0, 10_000_000),
+            flags: PLAIN,
             set: |config, most| config.max_leases = most as usize,
             get: |config| config.max_leases as u64,
         },
@@ -117,6 +153,7 @@ static KNOBS: [Knob; 9] = [
         kind: Kind::Number {
             default: 100_000,
             range: (0, 10_000_000),
+            flags: PLAIN,
             set: |config, most| config.max_waiters = most as usize,
             get: |config| config.max_waiters as u64,
         },
@@ -126,6 +163,7 @@ static KNOBS: [Knob; 9] = [
         kind: Kind::Number {
             default: 100_000,
             range: (1, 10_000_000),
+            flags: PLAIN,
             set: |config, most| config.max_fences = most as usize,
             get: |config| config.max_fences as u64,
         },
@@ -135,8 +173,69 @@ static KNOBS: [Knob; 9] = [
         kind: Kind::Number {
             default: 0,
             range: (0, 100),
+            flags: PLAIN,
             set: |config, percent| config.min_hit_rate = percent,
             get: |config| config.min_hit_rate,
+        },
+    },
+    Knob {
+        name: c"workers",
+        kind: Kind::Number {
+            default: 2,
+            range: (0, 64),
+            flags: AT_START,
+            set: |config, threads| config.workers = threads as usize,
+            get: |config| config.workers as u64,
+        },
+    },
+    Knob {
+        name: c"worker-queue",
+        kind: Kind::Number {
+            default: 1024,
+            range: (0, 1_000_000),
+            flags: PLAIN,
+            set: |config, most| config.worker_queue = most as usize,
+            get: |config| config.worker_queue as u64,
+        },
+    },
+    Knob {
+        name: c"offload-write-size",
+        kind: Kind::Number {
+            default: APART_FROM as i64,
+            range: (APART_FROM as i64, MAX_PAYLOAD as i64),
+            flags: SIZE,
+            set: |config, bytes| config.offload_write_size = bytes,
+            get: |config| config.offload_write_size,
+        },
+    },
+    Knob {
+        name: c"offload-read-size",
+        kind: Kind::Number {
+            default: 32 << 10,
+            range: (1024, MAX_PAYLOAD as i64),
+            flags: SIZE,
+            set: |config, bytes| config.offload_read_size = bytes,
+            get: |config| config.offload_read_size,
+        },
+    },
+    Knob {
+        name: c"min-saving",
+        kind: Kind::Number {
+            default: 10,
+            range: (0, 90),
+            flags: PLAIN,
+            set: |config, percent| config.min_saving = percent,
+            get: |config| config.min_saving,
+        },
+    },
+    Knob {
+        name: c"miss-memory",
+        kind: Kind::Number {
+            default: 65_536,
+            range: (0, 16_777_216),
+            flags: PLAIN,
+            set: |config, keys| config.miss_memory = keys as usize,
+            get: |config| config.miss_memory as u64,
         },
     },
 ];
@@ -208,11 +307,13 @@ impl Knob {
                     )
                 }
             }
-            Kind::Number { default, range: (least, most), set, .. } => {
+            Kind::Number { default, range: (least, most), flags, set, .. } => {
                 let value = match argument {
-                    Some(text) => units::parse_i64(text).ok().filter(|n| (least..=most).contains(&n)),
+                    Some(text) if *flags == SIZE => units::parse_size(text).ok().and_then(|size| size.try_into().ok()),
+                    Some(text) => units::parse_i64(text).ok(),
                     None => Some(*default),
                 };
+                let value = value.filter(|n| (least..=most).contains(&n));
                 let value = value.ok_or_else(|| wrong(&format!("must be a number from {least} to {most}")))?;
                 state::with(|s| set(&mut s.config, value as u64));
                 // SAFETY: as above.
@@ -221,7 +322,7 @@ impl Knob {
                         ctx.raw(),
                         self.name.as_ptr(),
                         value,
-                        raw::REDISMODULE_CONFIG_DEFAULT,
+                        *flags,
                         *least,
                         *most,
                         Some(get_number),

@@ -1,6 +1,6 @@
 //! What a command sees of the server: its arguments, its caller, and the replies it can give.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 
 use expcache_core::index::Mark;
@@ -9,10 +9,19 @@ use redis_module::raw;
 
 use super::api::{api, api_if_any};
 use super::key::{Found, Key, Mode, expire_at_ms, found};
+use super::replies::Replies;
 use super::state;
 
 /// A call in progress, on the main thread: a command, an event or a timer.
-pub struct Ctx(*mut raw::RedisModuleCtx);
+pub struct Ctx(Replies);
+
+impl std::ops::Deref for Ctx {
+    type Target = Replies;
+
+    fn deref(&self) -> &Replies {
+        &self.0
+    }
+}
 
 /// One argument of a command.
 #[derive(Clone, Copy)]
@@ -101,11 +110,8 @@ impl Ctx {
     /// # Safety
     /// `raw` must be a live context, on the main thread, for as long as this value is used.
     pub(super) unsafe fn new(raw: *mut raw::RedisModuleCtx) -> Self {
-        Self(raw)
-    }
-
-    pub(super) fn raw(&self) -> *mut raw::RedisModuleCtx {
-        self.0
+        // SAFETY: the caller vouches for it.
+        Self(unsafe { Replies::new(raw) })
     }
 
     // ---- where and who ----
@@ -113,18 +119,18 @@ impl Ctx {
     /// The selected database.
     pub fn db(&self) -> i32 {
         // SAFETY: the context is live.
-        unsafe { api!(RedisModule_GetSelectedDb)(self.0) }
+        unsafe { api!(RedisModule_GetSelectedDb)(self.raw()) }
     }
 
     /// Selects another database, for this context. `false` when there is none of that number.
     pub fn select(&self, db: i32) -> bool {
         // SAFETY: the context is live; a database that does not exist is refused.
-        unsafe { api!(RedisModule_SelectDb)(self.0, db) == raw::REDISMODULE_OK as c_int }
+        unsafe { api!(RedisModule_SelectDb)(self.raw(), db) == raw::REDISMODULE_OK as c_int }
     }
 
     pub(super) fn has_flag(&self, flag: u32) -> bool {
         // SAFETY: the context is live.
-        let flags = unsafe { api!(RedisModule_GetContextFlags)(self.0) };
+        let flags = unsafe { api!(RedisModule_GetContextFlags)(self.raw()) };
         flags & flag as c_int != 0
     }
 
@@ -132,7 +138,7 @@ impl Ctx {
     /// replication, not while loading.
     pub fn decides(&self) -> bool {
         // SAFETY: the context is live.
-        let flags = unsafe { api!(RedisModule_GetContextFlags)(self.0) } as u32;
+        let flags = unsafe { api!(RedisModule_GetContextFlags)(self.raw()) } as u32;
         flags & raw::REDISMODULE_CTX_FLAGS_MASTER != 0
             && flags & (raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING) == 0
     }
@@ -147,6 +153,21 @@ impl Ctx {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER)
     }
 
+    /// Is this node the one for a key? Where there is no cluster, it is for all.
+    pub fn serves(&self, key: Arg<'_>) -> bool {
+        if !self.has_flag(raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
+            return true;
+        }
+        // SAFETY: the variable argument is the string that the format says. The server refuses to ask about another node's key.
+        unsafe {
+            let reply = api!(RedisModule_Call)(self.raw(), c"EXISTS".as_ptr(), c"s".as_ptr(), key.raw());
+            if !reply.is_null() {
+                api!(RedisModule_FreeCallReply)(reply);
+            }
+            !reply.is_null()
+        }
+    }
+
     /// Must nothing be written on our own account now? So it is during `CLIENT PAUSE WRITE` and a failover: a write that no
     /// client's command asked for would abort the server.
     pub fn must_keep_quiet(&self) -> bool {
@@ -159,14 +180,14 @@ impl Ctx {
     /// Does the server only ask where the command's keys are? Then they are to be declared and nothing is to be done.
     pub fn asks_for_keys(&self) -> bool {
         // SAFETY: the context is live.
-        unsafe { api!(RedisModule_IsKeysPositionRequest)(self.0) != 0 }
+        unsafe { api!(RedisModule_IsKeysPositionRequest)(self.raw()) != 0 }
     }
 
     /// Says that a word of the command is a key that it overwrites; the command's name is word 0.
     pub fn declare_overwritten_key(&self, word: usize) {
         let flags = raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE;
         // SAFETY: the context is live, and asks for keys.
-        unsafe { api!(RedisModule_KeyAtPosWithFlags)(self.0, word as c_int, flags as c_int) };
+        unsafe { api!(RedisModule_KeyAtPosWithFlags)(self.raw(), word as c_int, flags as c_int) };
     }
 
     /// Opens a key of the selected database.
@@ -177,6 +198,12 @@ impl Ctx {
     /// Shows every key of the selected database, expired ones that are still there included, with when the server expires
     /// it. `show` must not call the server.
     pub fn scan(&self, mut show: impl FnMut(&[u8], Found<'_>, Option<i64>)) {
+        let cursor = Cursor::start();
+        while self.scan_step(&cursor, &mut show) {}
+    }
+
+    /// As [`Ctx::scan`], a few keys at a time: `false` when there are no more. A key that is there throughout is shown.
+    pub fn scan_step<F: FnMut(&[u8], Found<'_>, Option<i64>)>(&self, cursor: &Cursor, show: &mut F) -> bool {
         unsafe extern "C" fn visit<F: FnMut(&[u8], Found<'_>, Option<i64>)>(
             _ctx: *mut raw::RedisModuleCtx,
             name: *mut raw::RedisModuleString,
@@ -188,28 +215,20 @@ impl Ctx {
                 unsafe { (*data.cast::<F>())(Arg::new(name).bytes(), found(key), expire_at_ms(key)) }
             });
         }
-        fn callback<F: FnMut(&[u8], Found<'_>, Option<i64>)>(_of: &F) -> raw::RedisModuleScanCB {
-            Some(visit::<F>)
-        }
-        let callback = callback(&show);
-        // SAFETY: context and closure are live during the scan; the cursor is freed once.
-        unsafe {
-            let cursor = api!(RedisModule_ScanCursorCreate)();
-            while api!(RedisModule_Scan)(self.0, cursor, callback, (&raw mut show).cast()) != 0 {}
-            api!(RedisModule_ScanCursorDestroy)(cursor);
-        }
+        // SAFETY: context, cursor and closure are live during the step.
+        unsafe { api!(RedisModule_Scan)(self.raw(), cursor.0, Some(visit::<F>), std::ptr::from_mut(show).cast()) != 0 }
     }
 
     /// Tells clients that watch or track the key that it changed.
     pub fn signal_modified(&self, key: Arg<'_>) {
         // SAFETY: context and key are live.
-        unsafe { api!(RedisModule_SignalModifiedKey)(self.0, key.raw()) };
+        unsafe { api!(RedisModule_SignalModifiedKey)(self.raw(), key.raw()) };
     }
 
     /// Publishes a keyspace event.
     pub fn notify(&self, class: EventClass, event: &CStr, key: Arg<'_>) {
         // SAFETY: context, text and key are live.
-        unsafe { api!(RedisModule_NotifyKeyspaceEvent)(self.0, class as c_int, event.as_ptr(), key.raw()) };
+        unsafe { api!(RedisModule_NotifyKeyspaceEvent)(self.raw(), class as c_int, event.as_ptr(), key.raw()) };
     }
 
     // ---- replication ----
@@ -236,7 +255,7 @@ impl Ctx {
     /// Sends the command to replicas and the append-only file as it came.
     pub fn replicate_verbatim(&self) {
         // SAFETY: the context is live.
-        unsafe { api!(RedisModule_ReplicateVerbatim)(self.0) };
+        unsafe { api!(RedisModule_ReplicateVerbatim)(self.raw()) };
     }
 
     /// Sends an entry to replicas and the append-only file, resolved.
@@ -244,7 +263,7 @@ impl Ctx {
         // SAFETY: the variable arguments are what the format says: a string, a number, bytes with their length, a string.
         unsafe {
             api!(RedisModule_Replicate)(
-                self.0,
+                self.raw(),
                 c"EXPCACHE.RESTORE".as_ptr(),
                 c"slbs".as_ptr(),
                 key.raw(),
@@ -266,7 +285,13 @@ impl Ctx {
         };
         // SAFETY: the variable arguments are what the format says: strings and how many. The server keeps its own references.
         unsafe {
-            api!(RedisModule_Replicate)(self.0, command.as_ptr(), format.as_ptr(), strings.as_mut_ptr(), strings.len())
+            api!(RedisModule_Replicate)(
+                self.raw(),
+                command.as_ptr(),
+                format.as_ptr(),
+                strings.as_mut_ptr(),
+                strings.len(),
+            )
         };
     }
 
@@ -291,7 +316,7 @@ impl Ctx {
         self.signal_modified(name);
         self.notify(class, event, name);
         // SAFETY: the variable argument is the string that the format says.
-        unsafe { api!(RedisModule_Replicate)(self.0, c"UNLINK".as_ptr(), c"s".as_ptr(), name.raw()) };
+        unsafe { api!(RedisModule_Replicate)(self.raw(), c"UNLINK".as_ptr(), c"s".as_ptr(), name.raw()) };
         true
     }
 
@@ -305,83 +330,39 @@ impl Ctx {
         }
         drop(key);
         // SAFETY: the variable arguments are the string and the number that the format says.
-        unsafe { api!(RedisModule_Replicate)(self.0, c"PEXPIREAT".as_ptr(), c"sl".as_ptr(), name.raw(), moment_ms) };
+        unsafe {
+            api!(RedisModule_Replicate)(self.raw(), c"PEXPIREAT".as_ptr(), c"sl".as_ptr(), name.raw(), moment_ms)
+        };
     }
 
     /// A field of a section of the server's `INFO`.
     pub fn server_info(&self, section: &CStr, field: &CStr) -> Option<String> {
         // SAFETY: the section's data is freed after its last use; the field's text is the data's.
         unsafe {
-            let data = api!(RedisModule_GetServerInfo)(self.0, section.as_ptr());
+            let data = api!(RedisModule_GetServerInfo)(self.raw(), section.as_ptr());
             let text = api!(RedisModule_ServerInfoGetFieldC)(data, field.as_ptr());
             let found = (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned());
-            api!(RedisModule_FreeServerInfo)(self.0, data);
+            api!(RedisModule_FreeServerInfo)(self.raw(), data);
             found
         }
     }
+}
 
-    // ---- replies ----
+/// How far a scan of a database has come.
+pub struct Cursor(*mut raw::RedisModuleScanCursor);
 
-    /// `+OK`
-    pub fn reply_ok(&self) {
-        // SAFETY: the context is live, the text static.
-        unsafe { api!(RedisModule_ReplyWithSimpleString)(self.0, c"OK".as_ptr()) };
+impl Cursor {
+    /// At its beginning.
+    pub fn start() -> Self {
+        // SAFETY: makes something that is ours to free.
+        Self(unsafe { api!(RedisModule_ScanCursorCreate)() })
     }
+}
 
-    /// A line of text that is not data, as `+OK` is.
-    pub fn reply_line(&self, text: &str) {
-        let text = CString::new(text).unwrap_or_default();
-        // SAFETY: the server copies the text.
-        unsafe { api!(RedisModule_ReplyWithSimpleString)(self.0, text.as_ptr()) };
-    }
-
-    /// Null.
-    pub fn reply_null(&self) {
-        // SAFETY: the context is live.
-        unsafe { api!(RedisModule_ReplyWithNull)(self.0) };
-    }
-
-    /// An integer.
-    pub fn reply_integer(&self, value: i64) {
-        // SAFETY: the context is live.
-        unsafe { api!(RedisModule_ReplyWithLongLong)(self.0, value) };
-    }
-
-    /// A count.
-    pub fn reply_count(&self, value: u64) {
-        self.reply_integer(i64::try_from(value).unwrap_or(i64::MAX));
-    }
-
-    /// A double: a bulk string in RESP2.
-    pub fn reply_double(&self, value: f64) {
-        // SAFETY: the context is live.
-        unsafe { api!(RedisModule_ReplyWithDouble)(self.0, value) };
-    }
-
-    /// A bulk string.
-    pub fn reply_bytes(&self, bytes: &[u8]) {
-        // SAFETY: the server copies the bytes.
-        unsafe { api!(RedisModule_ReplyWithStringBuffer)(self.0, bytes.as_ptr().cast(), bytes.len()) };
-    }
-
-    /// The head of an array; its elements are to follow.
-    pub fn reply_array(&self, len: usize) {
-        // SAFETY: the context is live.
-        unsafe { api!(RedisModule_ReplyWithArray)(self.0, len as c_long) };
-    }
-
-    /// The head of a map: an array of twice the length in RESP2. Keys and values are to follow.
-    pub fn reply_map(&self, len: usize) {
-        // SAFETY: the context is live.
-        unsafe { api!(RedisModule_ReplyWithMap)(self.0, len as c_long) };
-    }
-
-    /// An error.
-    pub fn reply_error(&self, text: &str) {
-        let clean: Vec<u8> = text.bytes().map(|b| if b < b' ' { b' ' } else { b }).collect();
-        let text = CString::new(clean).unwrap_or_default();
-        // SAFETY: the server copies the text.
-        unsafe { api!(RedisModule_ReplyWithError)(self.0, text.as_ptr()) };
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once.
+        unsafe { api!(RedisModule_ScanCursorDestroy)(self.0) };
     }
 }
 

@@ -6,22 +6,20 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use expcache_core::entry::Entry;
+use expcache_core::entry::{Body, Entry, etag_of};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
 use super::context::{Arg, Ctx, LogLevel, Text, log};
-use super::guard;
 use super::key::{as_entry, into_raw};
-use super::state;
+use super::workers::{self, FREE_ASIDE_FROM};
+use super::{guard, state};
 use crate::command::types::restore_policy;
 
 /// Nine characters, as the server demands.
 const NAME: &std::ffi::CStr = c"exp-cache";
 /// Version of what `rdb_save` and `aux_save` write.
 const ENCODING_VERSION: c_int = 1;
-/// Freeing more than this many bytes is left to a thread.
-const FREE_ASIDE_FROM: usize = 64 << 10;
 /// The effort from which the server frees aside is 64.
 const FREE_ASIDE: usize = 65;
 
@@ -65,7 +63,7 @@ unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
         let (entry, db) = unsafe { (&*as_entry(value), api!(RedisModule_GetDbIdFromIO)(io)) };
         let metadata = state::with(|s| metadata(s, db, entry));
         save_bytes(io, &metadata);
-        save_bytes(io, entry.payload());
+        save_bytes(io, entry.stored());
     });
 }
 
@@ -77,7 +75,7 @@ unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *m
         }
         let Some(entry) = load_bytes(io)
             .zip(load_bytes(io))
-            .and_then(|(metadata, payload)| Entry::decode(metadata.bytes(), payload.bytes()))
+            .and_then(|(metadata, stored)| Entry::decode(metadata.as_ref(), Body::new(stored).into()))
         else {
             log(LogLevel::Warning, "an entry is truncated or malformed");
             return std::ptr::null_mut();
@@ -92,7 +90,7 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
         let (entry, db) = unsafe { (&*as_entry(value), api!(RedisModule_GetDbIdFromIO)(io)) };
         // What is dead stays so by not being written. The server writes the expiry itself.
         let Some(metadata) = state::with(|s| (!s.is_dead(db, entry)).then(|| metadata(s, db, entry))) else { return };
-        let payload = entry.payload();
+        let stored = entry.stored();
         // SAFETY: the variable arguments are what the format says: a string, a number, twice bytes with their length.
         unsafe {
             api!(RedisModule_EmitAOF)(
@@ -103,8 +101,8 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
                 -1i64,
                 metadata.as_ptr(),
                 metadata.len(),
-                payload.as_ptr(),
-                payload.len(),
+                stored.as_ptr(),
+                stored.len(),
             );
         }
     });
@@ -161,7 +159,7 @@ fn load_policies(io: *mut raw::RedisModuleIO, version: c_int) -> Option<()> {
     for _ in 0..load_number(io).filter(|count| *count <= u16::MAX.into())? {
         let count = load_number(io).filter(|count| *count <= MOST_WORDS)?;
         let words: Vec<Buffer> = (0..count).map(|_| load_bytes(io)).collect::<Option<_>>()?;
-        let texts: Vec<Text> = words.iter().map(|word| Text::new(word.bytes())).collect();
+        let texts: Vec<Text> = words.iter().map(|word| Text::new(word.as_ref())).collect();
         let strings: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
         // SAFETY: the strings live to the end of this scope.
         let args = unsafe { super::context::Args::new(strings.as_ptr().cast_mut(), strings.len() as c_int, 0) };
@@ -186,8 +184,13 @@ struct Buffer {
     len: usize,
 }
 
-impl Buffer {
-    fn bytes(&self) -> &[u8] {
+// SAFETY: the bytes are nobody else's, and any thread may free them.
+unsafe impl Send for Buffer {}
+// SAFETY: as above; sharing a reference only reads them.
+unsafe impl Sync for Buffer {}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
         // SAFETY: the server gave us so many bytes, ours until we free them.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
@@ -264,14 +267,17 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
 
 /// On any thread.
 unsafe extern "C" fn free(value: *mut c_void) {
-    // SAFETY: the server gives the value up.
-    drop(unsafe { Box::from_raw(as_entry(value)) });
+    guard((), || {
+        // SAFETY: the server gives the value up.
+        workers::free(unsafe { Box::from_raw(as_entry(value)) });
+    });
 }
 
 unsafe extern "C" fn free_effort2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) -> usize {
     // SAFETY: the value is ours.
-    let size = unsafe { &*as_entry(value.cast_mut()) }.size_bytes();
-    if size >= FREE_ASIDE_FROM { FREE_ASIDE } else { 1 }
+    let size = unsafe { &*as_entry(value.cast_mut()) }.size_bytes().0;
+    // What is evicted is freed at once: the server goes on evicting as long as another thread still has it.
+    if size >= FREE_ASIDE_FROM && !workers::memory_is_short() { FREE_ASIDE } else { 1 }
 }
 
 unsafe extern "C" fn mem_usage2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void, _sample: usize) -> usize {
@@ -279,8 +285,8 @@ unsafe extern "C" fn mem_usage2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *co
     unsafe {
         let entry = &*as_entry(value.cast_mut());
         match api_if_any!(RedisModule_MallocSize) {
-            Some(size) => size(value.cast_mut()),
-            None => entry.size_bytes(),
+            Some(size) => size(value.cast_mut()) + entry.size_bytes().1,
+            None => entry.size_bytes().0,
         }
     }
 }
@@ -290,7 +296,7 @@ unsafe extern "C" fn defrag(
     _key: *mut raw::RedisModuleString,
     value: *mut *mut c_void,
 ) -> c_int {
-    // SAFETY: an entry is one block and nothing points to it but the key, so it may be moved as it is.
+    // SAFETY: nothing points to an entry's block but the key, so it may be moved as it is. What stands apart stays where it is.
     unsafe {
         let moved = api!(RedisModule_DefragAlloc)(ctx, *value);
         if !moved.is_null() {
@@ -312,7 +318,8 @@ unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_v
             // SAFETY: the digest is live; it copies the bytes.
             unsafe { api!(RedisModule_DigestAddStringBuffer)(digest, bytes.as_ptr().cast(), bytes.len()) };
         };
-        add(entry.payload());
+        // Whatever form it is kept in.
+        add(&entry.known_etag().unwrap_or_else(|| etag_of(entry.stored())));
         add(&names.type_name);
         names.tags.iter().for_each(|tag| add(tag));
         for number in [entry.created_ms(), extras.grace_ms] {

@@ -24,7 +24,7 @@ use super::api::{api, api_if_any};
 use super::context::{Arg, Ctx, LogLevel, Text, log};
 use super::key::{Found, Mode};
 use super::state::{self, Cause};
-use super::{guard, leases, migration, reclaim};
+use super::{guard, leases, migration, ranking, reclaim, settle};
 
 /// Subscribes to all of it.
 pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
@@ -97,12 +97,15 @@ fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
     let name = Text::new(key.bytes());
     let mut opened = ctx.open(name.arg(), Mode::Peek);
     let db = opened.db();
-    let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|entry| entry.grace_ms() > 0) else { return };
+    let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|_| true) else { return };
     if entry.is_linked() {
         return;
     }
     let is_marked = state::with(|s| s.verdict(db, entry)) != Verdict::Alive;
     let linked = state::with(|s| s.link_loose(db, key.bytes(), entry, expire_at_ms));
+    if entry.is_unsettled() {
+        settle::settle(db, key.bytes(), entry);
+    }
     drop(opened);
     leases::stored(ctx, db, key.bytes(), None);
     if !linked {
@@ -115,7 +118,7 @@ fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
 
 /// Notes when what the key holds expires, if it is an entry.
 fn redate_by_name(ctx: &Ctx, key: Arg<'_>) {
-    // Most entries have no grace, and most keys are no entries.
+    // Without entries, every key is somebody else's.
     if !state::with(|s| s.indexes().any(|(_, index)| index.minds_expiries())) {
         return;
     }
@@ -169,7 +172,10 @@ unsafe extern "C" fn on_swap(
         // SAFETY: that is what this event comes with.
         let info = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
         let both = [info.dbnum_first, info.dbnum_second];
-        state::with(|s| s.swap(both[0], both[1]));
+        state::with(|s| {
+            s.swap(both[0], both[1]);
+            s.ranking.restart();
+        });
         // SAFETY: live during the callback.
         both.into_iter().for_each(|db| leases::flush(&unsafe { Ctx::new(ctx) }, Some(db)));
     });
@@ -220,7 +226,7 @@ unsafe extern "C" fn on_role(
     guard((), || {
         // SAFETY: live during the callback.
         let ctx = unsafe { Ctx::new(ctx) };
-        state::with(|s| s.heard = None);
+        state::with(|s| (s.heard, s.is_replica) = (None, !ctx.is_master()));
         // What was given out in the old role is worth nothing in the new one.
         leases::flush(&ctx, None);
         reclaim::schedule(&ctx);
@@ -238,8 +244,12 @@ unsafe extern "C" fn on_beat(
         state::with(|s| {
             s.heard = None;
             s.forget_gone();
+            s.beat();
         });
         // SAFETY: live during the callback.
-        leases::set_timer(&unsafe { Ctx::new(ctx) });
+        let ctx = unsafe { Ctx::new(ctx) };
+        state::with(|s| s.is_replica = !ctx.is_master());
+        ranking::schedule(&ctx);
+        leases::set_timer(&ctx);
     });
 }

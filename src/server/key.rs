@@ -17,6 +17,8 @@ pub enum Mode {
     Read,
     /// A look that leaves no trace, where the server knows how to.
     Peek,
+    /// As [`Mode::Peek`], and finds what has expired and is still there, where the server shows it.
+    Buried,
     /// As a client's write.
     Write,
 }
@@ -44,6 +46,12 @@ impl<'c> Key<'c> {
         let even_trimmed = raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_ACCESS_TRIMMED;
         let mode = match mode {
             Mode::Read => raw::REDISMODULE_READ,
+            Mode::Buried => {
+                even_trimmed
+                    | raw::REDISMODULE_OPEN_KEY_NOTOUCH
+                    | raw::REDISMODULE_OPEN_KEY_NOEFFECTS
+                    | raw::REDISMODULE_OPEN_KEY_ACCESS_EXPIRED
+            }
             Mode::Peek => even_trimmed | raw::REDISMODULE_OPEN_KEY_NOTOUCH | raw::REDISMODULE_OPEN_KEY_NOEFFECTS,
             Mode::Write => even_trimmed | raw::REDISMODULE_WRITE,
         };

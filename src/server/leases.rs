@@ -1,22 +1,22 @@
 //! Leases in the server: whom they may be given to, when waiting clients are answered, and the timer that ends what is over.
 //!
 //! Leases are in memory, and a master's only. A client that waits is blocked (see [`super::blocked`]) and known to the leases of its
-//! database by the same number; whatever ends its waiting goes through [`Ends`], which answers it by running its `FETCH` again.
+//! database by the same number; whatever ends its waiting goes through [`Ends`], which answers it as it [asks](Asking).
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::c_void;
 
-use expcache_core::Result;
 use expcache_core::lease::{Asked, Leases, Subject, Token, Woken};
 use expcache_core::selector::Selector;
+use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
 use super::blocked::{self, Kind, Waiter};
-use super::context::Ctx;
+use super::context::{Args, Ctx};
 use super::guard;
 use super::state::{self, State};
-use crate::command::fetch;
+use super::workers::{self, Waiting};
 
 /// What a reader is told of a key's lease.
 #[derive(Clone, Copy, Default)]
@@ -34,18 +34,37 @@ pub struct Waits {
     of: HashMap<Waiter, Wait>,
 }
 
-/// What a client waits for.
+/// What a client asks when it begins to wait, and how it is answered in the end, perhaps with the lease.
+pub trait Asking: Send {
+    /// The key that it waits for.
+    fn key(&self) -> &[u8];
+    /// For how long it wants the lease, if it wants it.
+    fn lease_ms(&self) -> Option<u64>;
+    /// Is the answer so large that the main thread had better not make it? The key's database is selected.
+    fn is_heavy(&self, ctx: &Ctx) -> bool;
+    /// Answers it, from the words of its command.
+    fn answer(&self, ctx: &Ctx, args: Args<'_>, lease: Option<Token>) -> Result<()>;
+    /// Answers it, with the help of a worker.
+    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>);
+}
+
+/// A client's waiting.
 struct Wait {
     until_ms: u64,
     db: i32,
-    /// Kept of those who want its lease.
-    key: Option<Box<[u8]>>,
+    asking: Box<dyn Asking>,
 }
 
 impl Waits {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.of.len()
+    }
+
+    /// Those whose time is up, with their databases.
+    fn over(&self, now_ms: u64) -> Vec<(Waiter, i32)> {
+        let over = self.by_time.range(..=(now_ms, Waiter::MAX)).map(|(_, waiter)| *waiter);
+        over.filter_map(|waiter| Some((waiter, self.of.get(&waiter)?.db))).collect()
     }
 
     fn insert(&mut self, waiter: Waiter, wait: Wait) {
@@ -60,7 +79,7 @@ impl Waits {
     }
 }
 
-/// The timer, and when it is due, unix ms.
+/// The timer, and when it is due, steady ms.
 pub struct Timer {
     id: raw::RedisModuleTimerID,
     due_ms: u64,
@@ -68,8 +87,6 @@ pub struct Timer {
 
 /// The server counts in µs, and a timer beyond what that can hold would fire at once, for ever. So it looks again after a day.
 const LONGEST_TIMER_MS: u64 = 24 * 60 * 60 * 1000;
-
-static WAITING: Kind = Kind { gone, unblocked: Some(fetch::unblocked) };
 
 impl Ctx {
     /// May leases be given out here? Not on a replica, in a transaction or in a script.
@@ -89,16 +106,33 @@ impl Ends {
 
     fn answer(self, ctx: &Ctx) {
         for Woken { waiter, lease } in self.0 {
-            let wait = state::with(|s| s.waits.remove(waiter));
-            let mut heir = wait.zip(lease).and_then(|(wait, token)| Heir::new(wait, token));
-            blocked::answer(waiter, move |ctx, args| {
-                fetch::answer(ctx, args, lease)?;
-                heir.iter_mut().for_each(|heir| heir.knows = true);
-                Ok(())
-            });
+            let Some(Wait { db, asking, .. }) = state::with(|s| s.waits.remove(waiter)) else { continue };
+            let mut heir = lease.map(|token| Heir { db, key: asking.key().into(), token, knows: false });
+            if is_heavy(ctx, db, &*asking) {
+                workers::post(move |ctx| {
+                    let Some(waiting) = blocked::hand_over(waiter) else { return };
+                    ctx.select(db);
+                    asking.answer_aside(ctx, waiting, lease);
+                    heir.iter_mut().for_each(|heir| heir.knows = true);
+                });
+            } else {
+                blocked::answer(waiter, move |ctx, args| {
+                    asking.answer(ctx, args, lease)?;
+                    heir.iter_mut().for_each(|heir| heir.knows = true);
+                    Ok(())
+                });
+            }
         }
         set_timer(ctx);
     }
+}
+
+fn is_heavy(ctx: &Ctx, db: i32, asking: &dyn Asking) -> bool {
+    let selected = ctx.db();
+    ctx.select(db);
+    let is_heavy = asking.is_heavy(ctx);
+    ctx.select(selected);
+    is_heavy
 }
 
 /// A lease that its holder does not know of yet. If the holder goes before it learns of it, the lease is over.
@@ -107,12 +141,6 @@ struct Heir {
     key: Box<[u8]>,
     token: Token,
     knows: bool,
-}
-
-impl Heir {
-    fn new(wait: Wait, token: Token) -> Option<Self> {
-        Some(Self { db: wait.db, key: wait.key?, token, knows: false })
-    }
 }
 
 impl Drop for Heir {
@@ -165,38 +193,39 @@ pub fn offer(ctx: &Ctx, key: &[u8], wanted_ms: Option<u64>) -> Offer {
 }
 
 /// Has the client wait for what becomes of a key's lease, for `wait_ms` at most. `false` if it may not.
-pub fn wait(ctx: &Ctx, key: &[u8], wanted_ms: Option<u64>, wait_ms: u64) -> bool {
+pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_ms: u64) -> bool {
     let db = ctx.db();
     if !ctx.may_lease() || state::with(|s| s.waits.count() >= s.config.max_waiters) {
         return false;
     }
-    let waiter = ctx.block(&WAITING);
+    let waiter = ctx.block(kind);
     let waits = state::with(|s| {
         let until_ms = s.steady_ms().saturating_add(wait_ms);
-        let waits = s.leases_mut(db).is_some_and(|leases| leases.wait(key, waiter, wanted_ms));
-        if waits {
-            s.waits.insert(waiter, Wait { until_ms, db, key: wanted_ms.map(|_| key.into()) });
-        }
+        let lease_ms = asking.lease_ms();
+        let waits = s.leases_mut(db).is_some_and(|leases| leases.wait(asking.key(), waiter, lease_ms));
+        s.waits.insert(waiter, Wait { until_ms, db, asking: Box::new(asking) });
         waits
     });
     if waits {
         set_timer(ctx);
     } else {
-        blocked::answer(waiter, |ctx, args| fetch::answer(ctx, args, None));
+        Ends::with_value(vec![waiter]).answer(ctx);
     }
     true
 }
 
 /// A client stopped waiting by itself.
-fn gone(waiter: Waiter) {
-    state::with(|s| s.leave(waiter));
+pub fn gone(waiter: Waiter) {
+    state::with(|s| {
+        if let Some(wait) = s.waits.remove(waiter) {
+            s.leave(waiter, wait.db);
+        }
+    });
 }
 
 impl State {
-    fn leave(&mut self, waiter: Waiter) {
-        if let Some(wait) = self.waits.remove(waiter)
-            && let Some(leases) = self.leases_mut(wait.db)
-        {
+    fn leave(&mut self, waiter: Waiter, db: i32) {
+        if let Some(leases) = self.leases_mut(db) {
             leases.leave(waiter);
         }
     }
@@ -211,7 +240,7 @@ pub fn production_ms(ctx: &Ctx, key: &[u8], token: Token) -> Result<u64> {
         let now_ms = s.steady_ms();
         s.leases(db).and_then(|leases| leases.production_ms(key, token, now_ms))
     })
-    .ok_or(expcache_core::Error::LeaseLost)
+    .ok_or(Error::LeaseLost)
 }
 
 /// May the holder of `token` store this? If it was invalidated since, the lease ends.
@@ -219,10 +248,10 @@ pub fn check(ctx: &Ctx, token: Token, subject: &Subject<'_>) -> Result<()> {
     let db = ctx.db();
     let allowed = state::with(|s| {
         let now_ms = s.steady_ms();
-        let lost = Err(expcache_core::Error::LeaseLost);
+        let lost = Err(Error::LeaseLost);
         s.leases(db).map_or(lost, |leases| leases.check(subject.key, token, now_ms, subject))
     });
-    if allowed == Err(expcache_core::Error::Fenced) {
+    if allowed == Err(Error::Fenced) {
         lost(ctx, db, subject.key);
     }
     allowed
@@ -337,8 +366,8 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
             s.lease_timer = None;
             let now_ms = s.steady_ms();
             let mut over = s.expire_leases(now_ms);
-            while let Some((_, waiter)) = s.waits.by_time.first().filter(|(until_ms, _)| *until_ms <= now_ms).copied() {
-                s.leave(waiter);
+            for (waiter, db) in s.waits.over(now_ms) {
+                s.leave(waiter, db);
                 over.push(Woken { waiter, lease: None });
             }
             over

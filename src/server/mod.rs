@@ -6,8 +6,11 @@
 //!             ──▶ events     keys and databases that come and go behind our back ──▶ state
 //!             ──▶ migration  slots on their way to another node ──▶ state
 //!             ──▶ config     CONFIG SET, the configuration file, loadmodule's arguments
+//!             ──▶ info       the section of INFO
+//!             ──▶ ranking    the timer that completes rankings
 //!             ──▶ reclaim    the timer that gives dead entries' memory back
 //!             ──▶ blocked    clients that wait: answered, or gone
+//!             ──▶ workers    threads for what is large ──▶ settle, and clients that wait for them
 //! ```
 //!
 //! Every way in from the server goes through [`guard`]: a panic ends there, in an error, and the server goes on.
@@ -20,15 +23,22 @@ pub mod config;
 pub mod context;
 pub mod datatype;
 mod events;
+pub mod figures;
+pub mod held;
+mod info;
 pub mod key;
 pub mod leases;
 pub mod migration;
 mod policies;
+pub mod ranking;
 pub mod reclaim;
 mod register;
+pub mod replies;
 mod selection;
+pub mod settle;
 pub mod state;
 pub mod walk;
+pub mod workers;
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -116,11 +126,13 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
 }
 
 fn load(ctx: &Ctx, args: Args<'_>) -> std::result::Result<(), String> {
+    workers::prepare(ctx);
     set_options(ctx);
     datatype::register(ctx)?;
     register::register(ctx, crate::command::TABLE)?;
     config::register(ctx, args)?;
     events::subscribe(ctx)?;
+    info::register(ctx)?;
     warn_of_known_bugs(ctx);
     Ok(())
 }

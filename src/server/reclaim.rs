@@ -13,9 +13,9 @@ use redis_module::raw;
 
 use super::api::api;
 use super::context::{Arg, Ctx, EventClass, LogLevel, Text, log};
-use super::guard;
 use super::key::{Found, Key, Mode};
 use super::state::{self, Reason, State};
+use super::{guard, workers};
 
 /// How long others have the server to themselves between two slices, ms.
 const BETWEEN_SLICES_MS: i64 = 1;
@@ -123,7 +123,14 @@ fn reclaim_in(ctx: &Ctx, db: i32) -> Option<bool> {
 
 /// Carries out in the keyspace what the mark of an entry says. Was it still there, and had not expired?
 fn carry_out(ctx: &Ctx, name: Arg<'_>, dead: bool) -> bool {
-    if dead { state::because(Reason::Reclaiming, || ctx.unlink(name)) } else { make_stale(ctx, name) }
+    if !dead {
+        return make_stale(ctx, name);
+    }
+    let was_there = state::because(Reason::Reclaiming, || ctx.unlink(name));
+    if was_there {
+        ctx.notify(EventClass::Module, c"expcache.invalidate", name);
+    }
+    was_there
 }
 
 /// Puts down that an entry is stale: its key expires when its grace is over. Is it there?
@@ -138,6 +145,7 @@ fn make_stale(ctx: &Ctx, name: Arg<'_>) -> bool {
     } else {
         give_grace(ctx, key, soft);
     }
+    state::with(|s| s.note_invalidated(db, name.bytes()));
     if soft.moment_ms <= state::with(|s| s.now_us()) / 1000 {
         ctx.signal_modified(name);
         ctx.notify(EventClass::Module, c"expcache.stale", name);
@@ -159,8 +167,10 @@ fn give_grace(ctx: &Ctx, mut key: Key<'_>, soft: Soft) {
         (metadata, s.relink(db, name.bytes(), old, &mut new, arrival, &tags))
     });
     if linked {
-        let payload = Text::new(new.payload());
-        drop(key.replace(new));
+        let payload = Text::new(new.stored());
+        if let Some(old) = key.replace(new) {
+            workers::free(old);
+        }
         key.set_expire_at_ms(Some(end_ms));
         ctx.replicate_entry(name, end_ms, &metadata, payload.arg());
     }

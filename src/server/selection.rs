@@ -16,6 +16,11 @@ impl State {
         self.index(db).map_or_else(Ids::default, |index| index.select(selector, |name| self.types.id(name)))
     }
 
+    /// How many entries that are.
+    pub fn selected_len(&self, db: i32, selector: &Selector) -> u64 {
+        self.index(db).map_or(0, |index| index.count(selector, |name| self.types.id(name)))
+    }
+
     /// Begins to look for the entries of a database that a selector with patterns means.
     pub fn start_walk(&mut self, db: i32, selector: &Selector) -> WalkId {
         let scope = self.select(db, selector);
@@ -93,20 +98,23 @@ impl State {
         });
     }
 
-    /// Makes these entries, which are fresh and those that the selector means, stale from a moment on, unix ms; those that
-    /// have no grace, dead.
-    pub fn soften(&mut self, db: i32, selector: &Selector, ids: &Ids, moment_ms: u64) {
+    /// Makes the entries with a tag dead without anybody taking note; returns how many there were.
+    pub fn kill_tagged(&mut self, db: i32, tag: &[u8]) -> u64 {
+        self.change(db, |index| index.invalidate_tags([tag])).unwrap_or(0)
+    }
+
+    /// Makes these entries, which are those that the selector means and that are fresh at a moment, unix ms, stale from then on;
+    /// those that have no grace, dead.
+    pub fn soften(&mut self, db: i32, selector: &Selector, fresh: &Ids, moment_ms: u64) {
         leases::fence(self, db, selector);
         let graces: Vec<u64> = self.types.iter().map(|(id, _)| self.types.policy(id).grace_ms).collect();
         let grace_of = |type_id: u16| graces.get(usize::from(type_id)).copied().unwrap_or(0);
-        let by_type: Vec<_> = self.index(db).into_iter().flat_map(|index| index.by_type(ids)).collect();
-        let dead_of = |s: &Self, type_id| s.index(db).map_or(0, |index| index.type_dead(type_id));
-        let dead: Vec<u64> = by_type.iter().map(|(type_id, _)| dead_of(self, *type_id)).collect();
-        self.change(db, |index| index.soften(ids.clone(), moment_ms, grace_of));
-        for ((type_id, count), dead_before) in by_type.into_iter().zip(dead) {
-            // Those that went for want of a grace are counted as they are reclaimed.
-            let gone = dead_of(self, type_id) - dead_before;
-            self.count(type_id, |counters| counters.invalidated += count - gone);
+        let dead = self.take_out(db, |index| index.soften(fresh, moment_ms, grace_of));
+        // Those that went for want of a grace are counted as they are reclaimed.
+        let stale = fresh.without(&dead);
+        let by_type: Vec<_> = self.index(db).into_iter().flat_map(|index| index.by_type(&stale)).collect();
+        for (type_id, count) in by_type {
+            self.count(type_id, |counters| counters.invalidated += count);
         }
     }
 }

@@ -9,18 +9,22 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
+use expcache_core::codec::Encoding;
 use expcache_core::entry::{Entry, Names, Verdict};
 use expcache_core::index::{Arrival, Bytes, Index, Mark};
 use expcache_core::lease::Leases;
 use expcache_core::policy::fresh_until_ms;
 use expcache_core::selector::Selector;
-use expcache_core::types::{Counters, DEFAULT_TYPE, Types};
+use expcache_core::stats::{Counters, Gone, Why};
+use expcache_core::types::{DEFAULT_TYPE, Types};
 
 use super::alloc::weighed;
 use super::blocked::{Kind, Waiter};
 use super::config::Config;
 use super::leases::{Timer, Waits};
 use super::migration::Leaving;
+use super::ranking::Ranking;
+use super::settle::Then;
 use super::walk::Searches;
 use crate::command::types::policy_words;
 
@@ -45,6 +49,8 @@ pub struct State {
     pub lease_timer: Option<Timer>,
     /// Those of them for whom names are looked at.
     pub searches: Searches,
+    /// What waits for the MD5 of payloads, by where these stand.
+    pub digesting: HashMap<usize, Vec<Then>>,
     /// The slots that are leaving this node.
     pub leaving: Leaving,
     /// Is the timer set that reclaims dead entries?
@@ -52,7 +58,17 @@ pub struct State {
     /// Why we ourselves are unlinking keys, while we are.
     reason: Option<Reason>,
     /// The entry that was unlinked last, until the event that says why.
-    gone: Option<Gone>,
+    gone: Option<Unlinked>,
+    /// Why keys went lately.
+    pub departed: Gone,
+    /// Is this server a replica, as far as known?
+    pub is_replica: bool,
+    /// The completion of rankings.
+    pub ranking: Ranking,
+    /// When counting started, by the steady clock.
+    counting_since_ms: u64,
+    /// Since when something waits to be reclaimed, by the steady clock.
+    backlog_since_ms: Option<u64>,
     /// The name of the entry that came last with its expiry to follow.
     expiry_follows: Option<u64>,
     hasher: RandomState,
@@ -68,10 +84,13 @@ struct Database {
     leases: Leases<Selector>,
 }
 
-struct Gone {
+struct Unlinked {
     name: u64,
+    /// What it is remembered under.
+    trace: u64,
     type_id: u16,
     was_dead: bool,
+    expires_ms: u64,
 }
 
 /// Why an entry went.
@@ -119,6 +138,15 @@ pub fn with<R>(work: impl FnOnce(&mut State) -> R) -> R {
     work(STATE.0.borrow_mut().get_or_insert_with(State::new))
 }
 
+/// What a key with this hash is remembered under, in the index of this number.
+fn trace(name: u64, number: u16) -> u64 {
+    name ^ u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+fn type_dead(databases: &[Database], type_id: u16) -> u64 {
+    databases.iter().map(|database| database.index.type_dead(type_id)).sum()
+}
+
 impl State {
     fn new() -> Self {
         let hasher = RandomState::new();
@@ -134,10 +162,16 @@ impl State {
             waits: Waits::default(),
             lease_timer: None,
             searches: Searches::default(),
+            digesting: HashMap::new(),
             leaving: Leaving::default(),
             reclaim_is_due: false,
             reason: None,
             gone: None,
+            departed: Gone::default(),
+            is_replica: false,
+            ranking: Ranking::default(),
+            counting_since_ms: 0,
+            backlog_since_ms: None,
             expiry_follows: None,
             hasher,
             started: Instant::now(),
@@ -276,9 +310,13 @@ impl State {
     /// carries its names from now on, unless it is known to be freed.
     pub fn unlink(&mut self, db: i32, key: &[u8], entry: &mut Entry) {
         let names = if self.reason.is_some() { Names::default() } else { self.names(db, entry) };
-        if let Some(dead) = self.drop_from_index(db, key, entry) {
-            entry.carry(names, dead);
-            self.gone = Some(Gone { name: self.hasher.hash_one(key), type_id: entry.type_id(), was_dead: dead });
+        let (number, name) = (entry.index(), self.hasher.hash_one(key));
+        let expires_ms = self.index_of(db, entry).map_or(u64::MAX, |index| index.expires_ms(entry));
+        if let Some(was_dead) = self.drop_from_index(db, key, entry) {
+            entry.carry(names, was_dead);
+            let trace = trace(name, number);
+            self.gone = Some(Unlinked { name, trace, type_id: entry.type_id(), was_dead, expires_ms });
+            if was_dead { self.note_gone(trace, Why::Invalidated) } else { self.departed.forget(trace) }
         }
     }
 
@@ -310,14 +348,14 @@ impl State {
     fn count_in(&mut self, entry: &Entry) {
         if let Some(known) = self.types.get_mut(entry.type_id()) {
             known.entries += 1;
-            known.payload_bytes += entry.payload().len() as u64;
+            known.payload_bytes += entry.size() as u64;
         }
     }
 
     fn count_out(&mut self, entry: &Entry, was_dead: bool) {
         if let Some(known) = self.types.get_mut(entry.type_id()) {
             known.entries -= 1;
-            known.payload_bytes -= entry.payload().len() as u64;
+            known.payload_bytes -= entry.size() as u64;
             known.count_reclaimed(u64::from(was_dead));
         }
     }
@@ -333,11 +371,7 @@ impl State {
 
     /// Is this entry dead: invalidated and not yet reclaimed?
     pub fn is_dead(&self, db: i32, entry: &Entry) -> bool {
-        if entry.is_linked() {
-            self.index_of(db, entry).is_some_and(|index| index.is_dead(entry))
-        } else {
-            entry.was_dead()
-        }
+        self.verdict(db, entry) == Verdict::Dead
     }
 
     /// What invalidations made of an entry, in the index or not.
@@ -356,6 +390,11 @@ impl State {
     /// still to be carried out.
     pub fn redate(&mut self, db: i32, entry: &Entry, expire_at_ms: Option<i64>, mark: Mark) {
         self.change(db, |index| index.redate(entry, fresh_until_ms(expire_at_ms, entry.grace_ms()), mark));
+    }
+
+    /// Notes that an entry's payload is kept in another form, and what it was kept in before.
+    pub fn settled(&mut self, db: i32, entry: &Entry, encoding_before: Encoding, stored_before: usize) {
+        self.change(db, |index| index.settled(entry, encoding_before, stored_before));
     }
 
     /// Forgets a database's index, or all of them: its keys are gone, all at once. Freeing it is a thread's work.
@@ -419,18 +458,118 @@ impl State {
 
     /// Starts counting anew.
     pub fn reset_counters(&mut self) {
-        self.types.retired = Counters::default();
-        for id in 0..u16::MAX {
-            let waiting = self.type_dead(id);
-            let Some(known) = self.types.get_mut(id) else { break };
-            known.counters = Counters::default();
-            known.dead_before_reset = waiting;
-        }
+        self.turn();
+        self.counting_since_ms = self.steady_ms();
+        self.types.reset_counters(|id| type_dead(&self.databases, id));
+    }
+
+    /// For how long has been counted.
+    pub fn counting_ms(&self) -> u64 {
+        self.steady_ms() - self.counting_since_ms
+    }
+
+    /// Notes which minute it is. To be called before the counters of a window are asked for.
+    pub fn turn(&mut self) {
+        self.types.turn(self.steady_ms() / 60_000, |id| type_dead(&self.databases, id));
+    }
+
+    /// What there is to note from time to time.
+    pub fn beat(&mut self) {
+        self.turn();
+        self.fit_memory();
+        let now_ms = self.steady_ms();
+        let since_ms = self.backlog_since_ms.unwrap_or(now_ms);
+        self.backlog_since_ms = (self.marked_len() > 0).then_some(since_ms);
+    }
+
+    /// For how long there has always been something to reclaim.
+    pub fn backlog_age_ms(&self) -> u64 {
+        self.backlog_since_ms.map_or(0, |since_ms| self.steady_ms().saturating_sub(since_ms))
     }
 
     /// How many entries of a type are dead and not yet reclaimed, in all databases.
     pub fn type_dead(&self, type_id: u16) -> u64 {
-        self.indexes().map(|(_, index)| index.type_dead(type_id)).sum()
+        type_dead(&self.databases, type_id)
+    }
+
+    /// Ranks an entry of any database by its figures.
+    pub fn rank(&mut self, entry: &Entry) {
+        if let Some(db) = self.db_of(entry) {
+            self.change(db, |index| index.rank(entry));
+        }
+    }
+
+    /// As [`State::rank`], for an entry that was hit.
+    #[inline]
+    pub fn rank_hit(&mut self, entry: &Entry, cost_ms: u64) {
+        let of = self.databases.iter_mut().find(|database| database.index.number() == entry.index());
+        if of.is_some_and(|database| !database.index.rank_hit(entry, cost_ms)) {
+            self.rank(entry);
+        }
+    }
+
+    fn db_of(&self, entry: &Entry) -> Option<i32> {
+        self.indexes().find(|(_, index)| index.number() == entry.index()).map(|(db, _)| db)
+    }
+
+    /// See [`Index::reopen_rankings`].
+    pub fn reopen_rankings(&mut self) {
+        self.databases.iter_mut().for_each(|database| database.index.reopen_rankings());
+    }
+
+    // ---- why keys went ----
+
+    /// What a key is remembered under; it is its database's index that counts, wherever that goes.
+    fn trace_of(&self, db: i32, key: &[u8]) -> u64 {
+        trace(self.hasher.hash_one(key), self.index(db).map_or(0, Index::number))
+    }
+
+    fn note_gone(&mut self, trace: u64, why: Why) {
+        self.fit_memory();
+        self.departed.note(trace, why, self.steady_ms() / 1000);
+    }
+
+    /// Makes the memory of why keys went as large as it is configured.
+    fn fit_memory(&mut self) {
+        if !self.departed.has_room_for(self.config.miss_memory) {
+            self.departed = Gone::new(self.config.miss_memory, self.steady_ms() / 1000);
+        }
+    }
+
+    /// Remembers that a key was invalidated, though it is there.
+    pub fn note_invalidated(&mut self, db: i32, key: &[u8]) {
+        self.note_gone(self.trace_of(db, key), Why::Invalidated);
+    }
+
+    /// Forgets why a key went.
+    pub fn forget_why(&mut self, db: i32, key: &[u8]) {
+        self.departed.forget(self.trace_of(db, key));
+    }
+
+    /// Why a key is not there, as far as known.
+    pub fn why_gone(&self, db: i32, key: &[u8]) -> Option<Why> {
+        if self.departed.is_empty() {
+            return None;
+        }
+        self.departed.why(self.trace_of(db, key), self.steady_ms() / 1000)
+    }
+
+    /// Why an entry that is there is not fresh.
+    pub fn why_not_fresh(&self, db: i32, key: &[u8], entry: &Entry) -> Why {
+        let marked = self.verdict(db, entry) != Verdict::Alive;
+        let cut_short = || self.index_of(db, entry).is_some_and(|index| index.is_cut_short(entry));
+        if marked || cut_short() && self.why_gone(db, key) == Some(Why::Invalidated) {
+            Why::Invalidated
+        } else {
+            Why::Expired
+        }
+    }
+
+    /// Counts a value that was stored.
+    pub fn count_set(&mut self, type_id: u16, cost_ms: Option<u64>, format: Option<&[u8]>, payload_bytes: usize) {
+        if let Some(known) = self.types.get_mut(type_id) {
+            known.count_set(cost_ms, format, payload_bytes as u64);
+        }
     }
 
     /// Says where the types' counts disagree with the indexes.
@@ -465,10 +604,16 @@ impl State {
     /// Counts an entry that went, if the event that says why is about the one unlinked last.
     pub fn count_gone(&mut self, key: &[u8], cause: Cause) {
         let Some(gone) = self.gone.take().filter(|gone| gone.name == self.hasher.hash_one(key)) else { return };
+        // A replica's master tells it of what has expired by deleting it.
+        let has_ended = self.is_replica && cause == Cause::Deleted && gone.expires_ms <= self.now_us() / 1000;
+        let cause = if has_ended { Cause::Expired } else { cause };
         // An entry that an invalidation was about to reclaim had expired before, if the server says so now.
         let had_expired = gone.was_dead && self.reason == Some(Reason::Reclaiming) && cause == Cause::Expired;
         if gone.was_dead && !had_expired {
             return;
+        }
+        if cause == Cause::Expired {
+            self.note_gone(gone.trace, Why::Expired);
         }
         self.count(gone.type_id, |counters| {
             counters.invalidated -= u64::from(had_expired).min(counters.invalidated);

@@ -55,6 +55,13 @@ pub struct Searches {
     timer_is_set: bool,
 }
 
+impl Searches {
+    /// How many go on.
+    pub fn count(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
 static WAITING: Kind = Kind { gone: cancel, unblocked: None };
 
 /// Finds the entries of the selected database that a selector means and hands them to `then`.

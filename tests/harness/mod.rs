@@ -64,6 +64,14 @@ pub fn wait_until_reclaimed(c: &mut Conn) {
     });
 }
 
+/// Waits until the workers have done to large payloads all that is to be done.
+pub fn wait_until_settled(c: &mut Conn) {
+    wait_until("the workers are done", || {
+        let health = c.map("EXPCACHE.HEALTH");
+        ["workers-busy", "worker-backlog"].iter().all(|name| health[*name].fields()["figure"] == 0)
+    });
+}
+
 /// Asserts that index and keyspace agree (every database; see `EXPCACHE.DEBUG CHECK`).
 #[track_caller]
 pub fn check(c: &mut Conn) {
@@ -103,9 +111,11 @@ fn everything(c: &mut Conn) -> Vec<String> {
     all
 }
 
+mod dump;
 mod picture;
 mod random;
 
+pub use dump::{closed, opened};
 pub use picture::{DATABASES, Picture, meta};
 pub use random::Random;
 

@@ -1,6 +1,6 @@
 //! All of a server's state that must survive a restart and reach a replica, as one value to compare.
 
-use super::{Conn, Value, args, check};
+use super::{Conn, Value, args, check, wait_until_settled};
 use std::collections::BTreeMap;
 
 /// How many databases a picture looks at.
@@ -17,6 +17,7 @@ impl Picture {
     /// Looks at everything without leaving a trace; the connection is on database 0 afterwards.
     #[track_caller]
     pub fn of(c: &mut Conn) -> Picture {
+        wait_until_settled(c);
         check(c);
         let mut lines = BTreeMap::new();
         for db in 0..DATABASES {
@@ -28,10 +29,14 @@ impl Picture {
         c.ok("SELECT 0");
         for name in c.cmd("EXPCACHE.TYPE LIST").items().iter().map(Value::as_bytes) {
             let policy = c.map(args!["EXPCACHE.TYPE", "GET", name]);
-            let figures = figures(c, args!["EXPCACHE.STATS", "TYPE", name], &["entries", "payload-bytes"]);
+            let figures =
+                figures(c, args!["EXPCACHE.STATS", "TYPE", name], &["entries", "payload-bytes", "stored-bytes"]);
             lines.insert(format!("type {}", name.escape_ascii()), format!("{policy:?} {figures}"));
         }
-        lines.insert("figures".into(), figures(c, vec!["EXPCACHE.STATS"], &["entries", "tags", "payload-bytes"]));
+        lines.insert(
+            "figures".into(),
+            figures(c, vec!["EXPCACHE.STATS"], &["entries", "tags", "payload-bytes", "stored-bytes"]),
+        );
         Picture(lines)
     }
 

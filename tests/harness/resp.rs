@@ -233,6 +233,11 @@ impl Conn {
         Ok(Conn { stream: BufReader::new(stream) })
     }
 
+    /// One more connection to the same server.
+    pub fn another(&self) -> Conn {
+        Conn::open(self.stream.get_ref().peer_addr().unwrap().port()).unwrap()
+    }
+
     /// Sends a command and returns its reply, an error too.
     #[track_caller]
     pub fn cmd(&mut self, command: impl Command) -> Value {

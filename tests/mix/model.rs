@@ -338,6 +338,8 @@ impl Model {
         fields.extend([
             ("status", Expect::text(Some(status))),
             ("value", Expect::text(part)),
+            // Whatever it is kept as.
+            ("encoding", Expect::text(Some("identity"))),
             ("ttl", slot.freshness_left(now)),
             ("lease", Expect::nil()),
             ("retry", Expect::nil()),
@@ -375,7 +377,6 @@ impl Model {
 
     fn shared_fields(&self, entry: &Entry) -> Vec<(&'static str, Expect)> {
         vec![
-            ("encoding", Expect::text(Some("identity"))),
             ("etag", Expect::text(Some(&self.etags[entry.value]))),
             ("type", Expect::text(Some(entry.type_name))),
             ("format", Expect::text(entry.format)),

@@ -7,15 +7,19 @@ use crate::harness::args;
 pub type Name = &'static [u8];
 
 /// How many different payloads there are.
-pub const VALUES: usize = 8;
+pub const VALUES: usize = 10;
 
 /// So many steps of an iteration see everything that the mix can have.
 pub const ALL_AT_ONCE: usize = 10_000;
 
-/// Payload number `n`: of every byte, the sizes around the bounds that an entry's layout may have.
+/// Payload number `n`: the sizes around the bounds that an entry's layout may have; larger ones are compressed, at once or by a
+/// worker, but for one that cannot be.
 pub fn value(n: usize) -> Vec<u8> {
-    const SIZES: [usize; VALUES] = [0, 1, 5, 100, 191, 192, 400, 5000];
-    (0..SIZES[n]).map(|at| (at * 7 + n) as u8).collect()
+    const SIZES: [usize; VALUES] = [0, 1, 5, 100, 191, 192, 5000, 9000, 40_000, 40_001];
+    const NOISE: usize = 9;
+    let byte =
+        |at: usize| if n == NOISE { (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) ^ (at >> 7) } else { at * 7 + n };
+    (0..SIZES[n]).map(|at| byte(at) as u8).collect()
 }
 
 /// How long a value shall be fresh.

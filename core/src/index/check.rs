@@ -24,12 +24,12 @@ impl Index {
         if !self.types.get(usize::from(entry.type_id())).is_some_and(|t| t.ids.contains(entry.id())) {
             report(format!("key '{shown}' is not a member of its type {}", entry.type_id()));
         }
-        let date = self.dates.get(entry.id());
-        let expected = (entry.grace_ms() > 0).then(|| date_of(fresh_until_ms));
+        self.check_ranks(entry, report);
+        let (date, expected) = (self.date_of(entry), date_of(fresh_until_ms));
         // Until a soft invalidation is over the key's expiry is not what it should be, and may be moved.
-        let may_differ = self.pending.mark(entry.id()).is_some() && date.is_some() == expected.is_some();
+        let may_differ = self.pending.mark(entry.id()).is_some();
         if date != expected && !may_differ {
-            report(format!("key '{shown}' is fresh until {expected:?}, and {date:?} in the index"));
+            report(format!("key '{shown}' is fresh until {expected}, and {date} in the index"));
         }
     }
 
@@ -44,7 +44,9 @@ impl Index {
         same("memberships", self.tags.iter().map(|(_, tag)| tag.members.len()).sum(), walked.memberships);
         same("entries by type", self.types.iter().map(|t| t.ids.len()).sum(), walked.entries);
         same("entries with a grace", self.dates.ids().len(), walked.with_grace);
+        same("entries by the time they have left", self.types.iter().map(|t| t.spread.len()).sum(), walked.entries);
         same("payload bytes", self.types.iter().map(|t| t.bytes.payload).sum(), walked.bytes.payload);
+        same("bytes by encoding", self.kept.iter().sum(), walked.bytes.stored);
         same("stored bytes", self.types.iter().map(|t| t.bytes.stored).sum(), walked.bytes.stored);
         let mut named = 0;
         for (tag_id, tag) in self.tags.iter() {
@@ -69,6 +71,9 @@ impl Index {
         }
         if !self.pending.ids().is_disjoint(&self.dead) {
             report("some of the dead are softly invalidated".into());
+        }
+        if self.stray_ranks() > 0 {
+            report(format!("{} places of rankings are nobody's", self.stray_ranks()));
         }
         self.pending.check(report);
     }

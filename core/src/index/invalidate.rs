@@ -54,6 +54,7 @@ impl Index {
         }
         for members in &mut self.types {
             members.ids.remove(id);
+            members.rankings.forget(id);
         }
         self.leave(id);
     }

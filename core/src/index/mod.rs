@@ -29,6 +29,7 @@ mod scan;
 mod select;
 mod slab;
 mod soft;
+mod told;
 mod walk;
 
 use std::hash::BuildHasher;
@@ -45,21 +46,25 @@ use self::pending::{Pending, Since};
 use self::records::Records;
 pub use self::select::Ids;
 use self::slab::Slab;
-pub use self::soft::{Mark, Softened};
+pub use self::soft::Mark;
 pub use self::walk::WalkId;
 use self::walk::Walks;
+use crate::codec::Encoding;
 use crate::entry::{Entry, Names, Soft, Verdict};
+use crate::stats::{Rankings, Spread};
 
 struct Tag {
     name: Name,
     members: Members,
 }
 
-/// The entries of one type in this database, and their bytes.
+/// The entries of one type in this database, and what is told of them.
 #[derive(Default)]
 struct TypeMembers {
     ids: RoaringBitmap,
     bytes: Bytes,
+    rankings: Rankings,
+    spread: Spread,
 }
 
 /// How many bytes some entries hold.
@@ -72,14 +77,19 @@ pub struct Bytes {
 }
 
 impl Bytes {
+    /// How many times smaller the stored bytes are than the payloads; 1 when there are none.
+    pub fn ratio(self) -> f64 {
+        if self.stored == 0 { 1.0 } else { self.payload as f64 / self.stored as f64 }
+    }
+
     fn add(&mut self, entry: &Entry) {
-        self.payload += entry.payload().len() as u64;
-        self.stored += entry.stored_len() as u64;
+        self.payload += entry.size() as u64;
+        self.stored += entry.stored().len() as u64;
     }
 
     fn subtract(&mut self, entry: &Entry) {
-        self.payload -= entry.payload().len() as u64;
-        self.stored -= entry.stored_len() as u64;
+        self.payload -= entry.size() as u64;
+        self.stored -= entry.stored().len() as u64;
     }
 
     fn replace(&mut self, old: &Entry, new: &Entry) {
@@ -101,6 +111,10 @@ pub struct Index {
     /// None of them dead.
     pending: Pending,
     dates: Dates,
+    /// When the freshness ends of entries without a grace whose key's expiry was moved.
+    moved: Dates,
+    /// Bytes of payloads in each encoding.
+    kept: [u64; Encoding::ALL.len()],
     walks: Walks,
 }
 
@@ -109,7 +123,7 @@ pub struct Index {
 pub struct Arrival {
     /// Its type.
     pub type_id: u16,
-    /// Until when it is fresh by its key's expiry; `None`: for ever. It matters for entries with a grace only.
+    /// Until when it is fresh by its key's expiry; `None`: for ever.
     pub fresh_until_ms: Option<i64>,
     /// Was it softly invalidated where it comes from?
     pub soft: Option<Soft>,
@@ -124,6 +138,31 @@ impl Index {
     /// Its number.
     pub fn number(&self) -> u16 {
         self.number
+    }
+
+    /// Bytes of payloads that are kept in this encoding.
+    pub fn kept_as(&self, encoding: Encoding) -> u64 {
+        self.kept.get(encoding as usize).copied().unwrap_or(0)
+    }
+
+    fn kept_mut(&mut self, encoding: Encoding) -> &mut u64 {
+        let [identity, gzip, zstd, lz4] = &mut self.kept;
+        match encoding {
+            Encoding::Identity => identity,
+            Encoding::Gzip => gzip,
+            Encoding::Zstd => zstd,
+            Encoding::Lz4 => lz4,
+        }
+    }
+
+    /// Notes that an entry's payload is kept in another form, and what it was kept in before.
+    pub fn settled(&mut self, entry: &Entry, encoding_before: Encoding, stored_before: usize) {
+        *self.kept_mut(encoding_before) -= stored_before as u64;
+        *self.kept_mut(entry.form().encoding) += entry.stored().len() as u64;
+        if let Some(of_type) = self.types.get_mut(usize::from(entry.type_id())) {
+            of_type.bytes.stored += entry.stored().len() as u64;
+            of_type.bytes.stored -= stored_before as u64;
+        }
     }
 
     // ---- entries come and go ----
@@ -144,8 +183,8 @@ impl Index {
                 entry.set_tag_id(at, tag_id);
             }
         }
-        self.add_to_type(entry, id, arrival.type_id);
         self.enter(entry, id, arrival);
+        self.add_to_type(entry, id, arrival.type_id);
         true
     }
 
@@ -178,16 +217,15 @@ impl Index {
             }
         }
         self.pending.remove(id);
-        if old.type_id() == arrival.type_id
-            && let Some(members) = self.types.get_mut(usize::from(arrival.type_id))
-        {
-            members.bytes.replace(old, new);
+        let old_date = self.date_of(old);
+        self.enter(new, id, arrival);
+        if old.type_id() == arrival.type_id {
+            self.replace_in_type(old, old_date, new);
         } else {
-            self.take_from_type(old);
+            self.take_from_type(old, old_date);
             self.add_to_type(new, id, arrival.type_id);
         }
         old.set_unlinked();
-        self.enter(new, id, arrival);
         Some(was_dead)
     }
 
@@ -218,7 +256,8 @@ impl Index {
         for tag_id in entry.tag_ids() {
             self.remove_member(tag_id, id);
         }
-        self.take_from_type(entry);
+        let date = self.date_of(entry);
+        self.take_from_type(entry, date);
         entry.set_unlinked();
         Some(self.leave(id))
     }
@@ -228,6 +267,7 @@ impl Index {
         self.records.remove(id);
         self.walks.unlinked(id);
         self.dates.remove(id);
+        self.moved.remove(id);
         self.pending.remove(id);
         self.dead.remove(id)
     }
@@ -239,16 +279,32 @@ impl Index {
     }
 
     fn add_to_type(&mut self, entry: &Entry, id: u32, type_id: u16) {
+        let date = self.date_of(entry);
+        *self.kept_mut(entry.form().encoding) += entry.stored().len() as u64;
         if let Some(members) = self.type_mut(type_id) {
             members.ids.insert(id);
             members.bytes.add(entry);
+            members.tell_of(entry, date);
         }
     }
 
-    fn take_from_type(&mut self, entry: &Entry) {
+    fn take_from_type(&mut self, entry: &Entry, date: u64) {
+        *self.kept_mut(entry.form().encoding) -= entry.stored().len() as u64;
         if let Some(members) = self.types.get_mut(usize::from(entry.type_id())) {
             members.ids.remove(entry.id());
             members.bytes.subtract(entry);
+            members.tell_no_more_of(entry, date);
+            members.let_go();
+        }
+    }
+
+    fn replace_in_type(&mut self, old: &Entry, old_date: u64, new: &Entry) {
+        *self.kept_mut(old.form().encoding) -= old.stored().len() as u64;
+        *self.kept_mut(new.form().encoding) += new.stored().len() as u64;
+        let date = self.date_of(new);
+        if let Some(members) = self.types.get_mut(usize::from(new.type_id())) {
+            members.bytes.replace(old, new);
+            members.tell_instead((old, old_date), (new, date));
         }
     }
 

@@ -39,6 +39,12 @@ impl Ids {
         self.0.iter()
     }
 
+    /// Those that are not in `others`.
+    #[must_use]
+    pub fn without(&self, others: &Self) -> Self {
+        Self(&self.0 - &others.0)
+    }
+
     /// Those that are in both.
     #[must_use]
     pub fn and(&self, others: &Self) -> Self {

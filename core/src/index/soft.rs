@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
 
-use super::dates::date_of;
 use super::pending::Since;
 use super::{Ids, Index};
 use crate::entry::{Entry, Verdict};
@@ -22,20 +21,12 @@ pub enum Mark {
     Kept,
 }
 
-/// What a soft invalidation did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Softened {
-    /// How many were fresh and are no longer.
-    pub count: u64,
-    /// How many of these are dead, for want of any grace.
-    pub dead: u64,
-}
-
 impl Index {
     /// Those of these entries that are neither dead nor stale at a moment. They must have been selected since the index last
     /// changed.
     pub fn fresh(&mut self, ids: &Ids, now_ms: u64) -> Ids {
-        Ids(&ids.0 - &self.dead - self.pending.stale(now_ms) - self.dates.stale(now_ms))
+        let alive = &ids.0 - &self.dead - self.pending.stale(now_ms);
+        Ids(self.dates.without_stale(alive, now_ms))
     }
 
     /// How many entries bear a mark that waits to be carried out: dead, or softly invalidated.
@@ -43,22 +34,19 @@ impl Index {
         self.dead_len() + self.soft_len()
     }
 
-    /// Makes those of these entries stale that are fresh: for their own grace, else for the grace of their type, or dead
-    /// if there is neither. They must have been selected since the index last changed.
-    pub fn soften(&mut self, ids: Ids, now_ms: u64, type_grace_ms: impl Fn(u16) -> u64) -> Softened {
-        let fresh = self.fresh(&ids, now_ms).0;
-        let own = &fresh & self.dates.ids();
-        let by_grace = self.by_grace(&fresh - &own, type_grace_ms);
-        self.pending.remove_all(&fresh);
-        let (count, dead) = (fresh.len(), by_grace.get(&0).map_or(0, RoaringBitmap::len));
+    /// Makes these entries, which are [fresh](Index::fresh) at that moment, stale from then on: for their own grace, else for the
+    /// grace of their type, or dead if there is neither. Returns those that are dead.
+    pub fn soften(&mut self, fresh: &Ids, now_ms: u64, type_grace_ms: impl Fn(u16) -> u64) -> Ids {
+        let own = &fresh.0 & self.dates.ids();
+        let mut by_grace = self.by_grace(&fresh.0 - &own, type_grace_ms);
+        let dead = by_grace.remove(&0).unwrap_or_default();
+        self.pending.remove_all(&fresh.0);
+        self.dead |= &dead;
         self.pending.insert_all(own, Since { moment_ms: now_ms, grace_ms: None });
         for (grace_ms, ids) in by_grace {
-            match grace_ms {
-                0 => self.dead |= ids,
-                _ => self.pending.insert_all(ids, Since { moment_ms: now_ms, grace_ms: Some(grace_ms) }),
-            }
+            self.pending.insert_all(ids, Since { moment_ms: now_ms, grace_ms: Some(grace_ms) });
         }
-        Softened { count, dead }
+        Ids(dead)
     }
 
     fn by_grace(&self, ids: RoaringBitmap, type_grace_ms: impl Fn(u16) -> u64) -> BTreeMap<u64, RoaringBitmap> {
@@ -90,21 +78,15 @@ impl Index {
             if mark == Mark::Over {
                 self.pending.redate(entry.id(), fresh_until_ms);
             }
+            let old_date = self.date_of(entry);
             self.date(entry, entry.id(), fresh_until_ms);
+            self.replace_in_type(entry, old_date, entry);
         }
     }
 
     /// Does it matter to this index when keys expire?
     pub fn minds_expiries(&self) -> bool {
-        !self.pending.is_empty() || !self.dates.ids().is_empty()
-    }
-
-    /// Notes when an entry's freshness ends, if it has a grace.
-    pub(super) fn date(&mut self, entry: &Entry, id: u32, fresh_until_ms: Option<i64>) {
-        match entry.grace_ms() {
-            0 => self.dates.remove(id),
-            _ => self.dates.set(id, date_of(fresh_until_ms)),
-        }
+        !self.is_empty()
     }
 
     /// How many are softly invalidated without their keys' expiries saying so yet.

@@ -22,7 +22,7 @@ fn filled(grace_ms: u64) -> (Index, Vec<Box<Entry>>) {
     let mut index = Index::new(1);
     let entries = (0..MILLION).map(|number| {
         let content = Content { extras: Extras { grace_ms, ..Extras::default() }, ..Content::default() };
-        let mut entry = Entry::new(&content, 3).unwrap();
+        let mut entry = Entry::new(content.clone(), 3).unwrap();
         let (half, few) = (format!("half:{}", number % 2), format!("few:{}", number / 100));
         let tags = [b"all".as_slice(), half.as_bytes(), few.as_bytes()];
         let fresh_until_ms = Some(i64::from(number % 10) * 100 + 50);
@@ -107,7 +107,8 @@ fn speed_of_softening() {
             let all = index.select(&Selector::default(), |_| None);
             timed(&format!("soften 1 M with {what}, {share} by date"), || {
                 (index.pending, index.dead) = (Pending::default(), RoaringBitmap::default());
-                index.soften(all.clone(), now_ms, |_| type_grace)
+                let fresh = index.fresh(&all, now_ms);
+                index.soften(&fresh, now_ms, |_| type_grace)
             });
             timed("1 M verdicts", || entries.iter().filter(|entry| index.verdict(entry) == Verdict::Alive).count());
         }

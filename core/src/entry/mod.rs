@@ -19,18 +19,31 @@
 //! elsewhere. [`Entry::take_names`] and [`crate::index::Index::link`] turn the latter into the former, `Index::unlink` and
 //! [`Entry::carry`] the former into the latter.
 //!
-//! **Apart.** What is rare has no room of its own in the head: the names of a loose entry, and the tag ids of one that has
-//! a tag beyond the 16,777,216th of its database. They stand in a second block, together with the ids, whose place its
-//! address takes.
+//! **Apart.** What is rare has no room of its own in the head: the names of a loose entry, the tag ids of one that has a tag
+//! beyond the 16,777,216th of its database, and a payload of [`APART_FROM`] bytes or more. They stand in a second block,
+//! together with the ids, whose place its address takes.
+//!
+//! A payload that stands apart is shared: a thread that works on it, and a copy of the entry, hold the same bytes. It may be
+//! kept encoded, and may be exchanged for another form of itself ([`Entry::settle`]) while the entry stays where it is.
+
+mod body;
+mod extras;
+mod verdict;
 
 use md5::{Digest, Md5};
 use zerocopy::{FromZeros, KnownLayout};
 
+pub use self::body::{Body, WeakBody};
+pub use self::extras::{Extras, Form};
+pub use self::verdict::{Soft, Verdict};
+use crate::codec::Encoding;
 use crate::key::{MAX_JSON_BYTES, MAX_NAME_BYTES};
 use crate::wire::{Reader, Writer};
 
 /// The longest payload: what the protocol allows in one string by default.
 pub const MAX_PAYLOAD: usize = 512 << 20;
+/// From this size on a payload stands apart.
+pub const APART_FROM: usize = 8 << 10;
 /// The most tags of one entry.
 pub const MAX_TAGS: usize = 64;
 
@@ -48,6 +61,7 @@ const FLAG_LINKED: u8 = 1;
 const FLAG_DEAD: u8 = 2;
 const FLAG_EXTRAS: u8 = 4;
 const FLAG_ETAG_KNOWN: u8 = 8;
+const FLAG_FORM: u8 = 16;
 /// Length of one tag id in the tail.
 const TAG_ID: usize = 3;
 /// Tag ids from here on do not fit there.
@@ -63,6 +77,22 @@ pub type Etag = [u8; 16];
 /// The MD5 of a payload.
 pub fn etag_of(payload: &[u8]) -> Etag {
     Md5::digest(payload).into()
+}
+
+/// The MD5 of a payload that comes in pieces.
+#[derive(Default)]
+pub struct Hasher(Md5);
+
+impl Hasher {
+    /// The next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The MD5 of all of them.
+    pub fn finish(self) -> Etag {
+        self.0.finalize().into()
+    }
 }
 
 /// One payload with its tags and metadata. See the module's head for the layout.
@@ -108,17 +138,16 @@ struct Ids {
 struct Apart {
     ids: Ids,
     kept: Kept,
+    /// The payload, in whatever form.
+    body: Option<Body>,
 }
 
+#[derive(Default)]
 enum Kept {
+    #[default]
+    Nothing,
     Names(Names),
     WideTagIds(Vec<u32>),
-}
-
-impl Default for Kept {
-    fn default() -> Self {
-        Self::Names(Names::default())
-    }
 }
 
 /// The names that an entry carries while it is in no index.
@@ -132,53 +161,57 @@ pub struct Names {
     pub soft: Option<Soft>,
 }
 
-/// A soft invalidation: the entry is stale from that moment on, for that grace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Soft {
-    /// When it was invalidated, unix ms.
-    pub moment_ms: u64,
-    /// How long it stays servable as stale after that, in ms.
-    pub grace_ms: u64,
+/// A payload's bytes, in whatever form.
+#[derive(Debug, Clone)]
+pub enum Stored<'a> {
+    /// To be copied.
+    Lent(&'a [u8]),
+    /// To be held, unless they are few.
+    Shared(Body),
 }
 
-impl Soft {
-    /// When it is gone, unix ms.
-    pub fn end_ms(self) -> u64 {
-        self.moment_ms + self.grace_ms
+impl Default for Stored<'_> {
+    fn default() -> Self {
+        Self::Lent(&[])
     }
 }
 
-/// What invalidations made of an entry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing: its key's expiry decides.
-    #[default]
-    Alive,
-    /// Gone, though its key is not reclaimed yet.
-    Dead,
-    /// Stale, though its key's expiry does not say so yet.
-    Soft(Soft),
+impl<'a> From<&'a [u8]> for Stored<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Lent(bytes)
+    }
 }
 
-/// What an entry may have besides its payload, tags and type.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extras<'a> {
-    /// How long the entry stays servable as stale after its freshness, in ms.
-    pub grace_ms: u64,
-    /// What producing the payload took, in ms.
-    pub cost_ms: Option<u64>,
-    /// How many records the payload has.
-    pub records: Option<u64>,
-    /// The payload's MD5, when it was computed.
-    pub etag: Option<Etag>,
-    /// `csv`, `json`, …
-    pub format: Option<&'a [u8]>,
-    /// A JSON object of the user's.
-    pub meta: Option<&'a [u8]>,
+impl From<Body> for Stored<'_> {
+    fn from(bytes: Body) -> Self {
+        Self::Shared(bytes)
+    }
+}
+
+impl std::ops::Deref for Stored<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Lent(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Stored<'_> {
+    /// The bytes that are to stand apart, if these are.
+    fn into_body(self) -> Option<Body> {
+        match self {
+            bytes if bytes.len() < APART_FROM => None,
+            Self::Lent(bytes) => Some(Body::copy_of(bytes)),
+            Self::Shared(bytes) => Some(bytes),
+        }
+    }
 }
 
 /// Everything that makes an entry but its names.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Content<'a> {
     /// When it was stored, unix ms.
     pub created_ms: u64,
@@ -186,74 +219,137 @@ pub struct Content<'a> {
     pub lifetime_ms: u64,
     /// See [`Extras`].
     pub extras: Extras<'a>,
-    /// The user's bytes.
-    pub payload: &'a [u8],
+    /// The user's bytes, in the form that the extras say.
+    pub stored: Stored<'a>,
 }
 
 impl Entry {
     /// A new entry with room for `tag_count` tags, not yet linked and without names.
     /// `None` when a part is over its bound or there is no memory for it.
-    pub fn new(content: &Content<'_>, tag_count: usize) -> Option<Box<Self>> {
-        let extras = &content.extras;
-        if content.payload.len() > MAX_PAYLOAD
+    pub fn new(content: Content<'_>, tag_count: usize) -> Option<Box<Self>> {
+        let Content { created_ms, lifetime_ms, mut extras, stored } = content;
+        let stored_len = stored.len();
+        if stored_len >= APART_FROM {
+            extras.form.get_or_insert(Form::wanting(Encoding::Identity, stored_len));
+        }
+        if stored_len > MAX_PAYLOAD
             || tag_count > MAX_TAGS
             || extras.format.is_some_and(|f| f.is_empty() || f.len() > MAX_NAME_BYTES)
             || extras.meta.is_some_and(|m| m.len() > MAX_JSON_BYTES)
+            || extras.form.is_some_and(|form| !form.is_sound(stored_len, extras.etag.is_some()))
         {
             return None;
         }
-        let keep_etag = extras.etag.is_some() || content.payload.len() >= KEEP_ETAG_FROM;
+        let keep_etag = extras.etag.is_some() || extras.form.is_some() || stored_len >= KEEP_ETAG_FROM;
         let extras_len = extras.encoded_len(keep_etag);
         let tags_len = tag_count * TAG_ID;
         let before = tags_len + if extras_len > 0 { EXTRAS_LEN + extras_len } else { 0 };
-        let tail_len = before + content.payload.len();
-        let mut entry = Self::new_box_zeroed_with_elems(tail_len).ok()?;
-        entry.tail_len = u32::try_from(tail_len).ok()?;
+        let inline_len = if stored_len < APART_FROM { stored_len } else { 0 };
+        let mut entry = Self::new_box_zeroed_with_elems(before + inline_len).ok()?;
+        entry.tail_len = u32::try_from(before + inline_len).ok()?;
         entry.tag_count = u8::try_from(tag_count).ok()?;
-        put_uint(&mut entry.created_ms, content.created_ms);
-        put_uint(&mut entry.lifetime_ms, content.lifetime_ms);
-        let (head, payload) = entry.tail.split_at_mut_checked(before)?;
-        payload.copy_from_slice(content.payload);
+        put_uint(&mut entry.created_ms, created_ms);
+        put_uint(&mut entry.lifetime_ms, lifetime_ms);
+        let (head, inline) = entry.tail.split_at_mut_checked(before)?;
+        inline.copy_from_slice(stored.get(..inline_len)?);
         if let Some((len, bytes)) = head.get_mut(tags_len..)?.split_first_chunk_mut::<EXTRAS_LEN>() {
             put_uint(len, extras_len as u64);
             extras.encode(keep_etag, bytes);
-            *entry.flags_mut() |= FLAG_EXTRAS;
         }
-        if extras.etag.is_some() {
-            *entry.flags_mut() |= FLAG_ETAG_KNOWN;
+        let flag = |given: bool, flag: u8| if given { flag } else { 0 };
+        *entry.flags_mut() |= flag(extras_len > 0, FLAG_EXTRAS)
+            | flag(extras.etag.is_some(), FLAG_ETAG_KNOWN)
+            | flag(extras.form.is_some(), FLAG_FORM);
+        if let Some(body) = stored.into_body() {
+            entry.put_apart(|apart| apart.body = Some(body));
         }
         Some(entry)
     }
 
     /// A loose entry: one that carries its names.
-    pub fn new_loose(content: &Content<'_>, names: Names, dead: bool) -> Option<Box<Self>> {
+    pub fn new_loose(content: Content<'_>, names: Names, dead: bool) -> Option<Box<Self>> {
         let mut entry = Self::new(content, names.tags.len())?;
         entry.carry(names, dead);
         Some(entry)
     }
 
-    /// The user's bytes.
+    /// The bytes that are kept.
     #[inline]
-    pub fn payload(&self) -> &[u8] {
-        self.tail.get(self.before_payload()..).unwrap_or_default()
+    pub fn stored(&self) -> &[u8] {
+        match self.body() {
+            Some(body) => body,
+            None => self.tail.get(self.before_payload()..).unwrap_or_default(),
+        }
+    }
+
+    /// The bytes that are kept, where they stand apart and are shared.
+    #[inline]
+    pub fn body(&self) -> Option<&Body> {
+        match &self.place {
+            Place::Here { .. } => None,
+            Place::Apart { apart, .. } => apart.as_ref()?.body.as_ref(),
+        }
+    }
+
+    /// The bytes that are kept, to be kept by another as well.
+    pub fn share(&self) -> Stored<'_> {
+        self.body().map_or_else(|| Stored::Lent(self.stored()), |body| Stored::Shared(body.clone()))
+    }
+
+    /// How the payload is kept.
+    #[inline]
+    pub fn form(&self) -> Form {
+        let form = if self.flags() & FLAG_FORM == 0 { None } else { self.extras().form };
+        form.unwrap_or_else(|| Form::wanting(Encoding::Identity, self.stored().len()))
+    }
+
+    /// Length of the payload.
+    pub fn size(&self) -> usize {
+        self.form().size
+    }
+
+    /// The MD5 of the payload, if it is known.
+    pub fn known_etag(&self) -> Option<Etag> {
+        self.extras().etag
     }
 
     /// The MD5 of the payload: remembered from the first time on where that is worth its room.
     pub fn etag(&mut self) -> Etag {
-        if let Some(etag) = self.extras().etag {
+        if let Some(etag) = self.known_etag() {
             return etag;
         }
-        let etag = etag_of(self.payload());
-        if let Some(slot) = self.etag_slot() {
-            slot.copy_from_slice(&etag);
-            *self.flags_mut() |= FLAG_ETAG_KNOWN;
-        }
+        // Of an encoded payload it is known.
+        let etag = etag_of(self.stored());
+        self.put_etag(etag);
         etag
     }
 
-    /// The MD5 that it came with, right or wrong.
-    pub fn claimed_etag(&self) -> Option<Etag> {
-        self.extras().etag
+    /// Remembers the MD5 of the payload, if that is worth its room.
+    pub fn put_etag(&mut self, etag: Etag) {
+        if let Some(slot) = self.extras_mut().and_then(extras::etag_in) {
+            *slot = etag;
+            *self.flags_mut() |= FLAG_ETAG_KNOWN;
+        }
+    }
+
+    /// Is there work to be done on the payload that can wait: its MD5, another form?
+    pub fn is_unsettled(&self) -> bool {
+        self.body().is_some() && (self.known_etag().is_none() || self.form().wanted != Encoding::Identity)
+    }
+
+    /// Exchanges the bytes of a payload that stands apart for others of the same payload, and notes its MD5. Returns those that were
+    /// kept so far.
+    pub fn settle(&mut self, etag: Etag, encoding: Encoding, body: Body) -> Option<Body> {
+        let form = Form::encoded(encoding, self.size());
+        if self.body().is_none() || !form.is_sound(body.len(), true) {
+            return None;
+        }
+        *self.extras_mut().and_then(extras::form_in)? = form.to_bytes();
+        self.put_etag(etag);
+        match &mut self.place {
+            Place::Apart { apart: Some(apart), .. } => apart.body.replace(body),
+            _ => None,
+        }
     }
 
     /// Makes it no younger than `now_ms`.
@@ -344,16 +440,20 @@ impl Entry {
 
     /// Gives an entry that is in no index the names that it goes on with, and says whether it is dead.
     pub fn carry(&mut self, names: Names, dead: bool) {
-        self.put_apart(Kept::Names(names));
+        self.put_apart(|apart| apart.kept = Kept::Names(names));
         let flags = self.flags_mut();
         *flags = *flags & !FLAG_DEAD | if dead { FLAG_DEAD } else { 0 };
     }
 
     /// The names it carries, which it is about to get back as ids.
     pub fn take_names(&mut self) -> Names {
-        let Some(Kept::Names(names)) = self.kept_mut() else { return Names::default() };
+        let Place::Apart { apart: Some(apart), .. } = &mut self.place else { return Names::default() };
+        let Kept::Names(names) = &mut apart.kept else { return Names::default() };
         let names = std::mem::take(names);
-        self.place = Place::Here { flags: self.flags(), ids: self.ids() };
+        apart.kept = Kept::Nothing;
+        if apart.body.is_none() {
+            self.place = Place::Here { flags: self.flags(), ids: self.ids() };
+        }
         names
     }
 
@@ -361,7 +461,7 @@ impl Entry {
     pub fn names(&self) -> Option<&Names> {
         match self.kept()? {
             Kept::Names(names) => Some(names),
-            Kept::WideTagIds(_) => None,
+            Kept::Nothing | Kept::WideTagIds(_) => None,
         }
     }
 
@@ -389,14 +489,10 @@ impl Entry {
         put_uint(&mut self.ids_mut().touched_us, since);
     }
 
-    /// How many bytes the payload is kept in.
-    pub fn stored_len(&self) -> usize {
-        self.payload().len()
-    }
-
-    /// Bytes of memory it takes, its loose names aside.
-    pub fn size_bytes(&self) -> usize {
-        size_of_val(self)
+    /// Bytes of memory it takes, its loose names aside, and how many of them are not in its own block.
+    pub fn size_bytes(&self) -> (usize, usize) {
+        let apart = self.body().map_or(0, |body| size_of::<Apart>() + body.len());
+        (size_of_val(self) + apart, apart)
     }
 
     /// What a server keeps of it on disk and sends to replicas besides the payload: versioned, self-contained, without a
@@ -421,7 +517,7 @@ impl Entry {
     }
 
     /// The loose entry that [`Entry::encode`] described; `None` for anything that it would not have written.
-    pub fn decode(metadata: &[u8], payload: &[u8]) -> Option<Box<Self>> {
+    pub fn decode(metadata: &[u8], stored: Stored<'_>) -> Option<Box<Self>> {
         let mut r = Reader::new(metadata);
         if r.u8()? != ENCODING_VERSION {
             return None;
@@ -437,29 +533,24 @@ impl Entry {
         if !r.is_empty() || extras.meta.is_some_and(|m| crate::key::validate_meta(m).is_err()) {
             return None;
         }
-        Self::new_loose(&Content { created_ms, lifetime_ms, extras, payload }, names, verdict == Verdict::Dead)
+        Self::new_loose(Content { created_ms, lifetime_ms, extras, stored }, names, verdict == Verdict::Dead)
+    }
+
+    fn content(&self) -> Content<'_> {
+        let (created_ms, lifetime_ms) = (self.created_ms(), self.lifetime_ms());
+        Content { created_ms, lifetime_ms, extras: self.extras(), stored: self.share() }
     }
 
     /// A copy with its own names, for another key. Nobody has used it yet.
     pub fn copy(&self, names: Names, dead: bool) -> Option<Box<Self>> {
-        let content = Content {
-            created_ms: self.created_ms(),
-            lifetime_ms: self.lifetime_ms(),
-            extras: self.extras(),
-            payload: self.payload(),
-        };
-        Self::new_loose(&content, names, dead)
+        Self::new_loose(self.content(), names, dead)
     }
 
     /// A copy with another grace, for the same place: its uses go on being counted.
     pub fn with_grace(&self, grace_ms: u64) -> Option<Box<Self>> {
-        let content = Content {
-            created_ms: self.created_ms(),
-            lifetime_ms: self.lifetime_ms(),
-            extras: Extras { grace_ms, ..self.extras() },
-            payload: self.payload(),
-        };
-        let mut copy = Self::new(&content, self.tag_count())?;
+        let mut content = self.content();
+        content.extras.grace_ms = grace_ms;
+        let mut copy = Self::new(content, self.tag_count())?;
         copy.hits = self.hits;
         copy.touch(self.touched_us());
         Some(copy)
@@ -468,7 +559,7 @@ impl Entry {
     pub(crate) fn set_tag_id(&mut self, at: usize, id: u32) {
         if id >= WIDE_TAG_ID && self.wide_tag_ids().is_none() {
             let ids = self.tag_ids().collect();
-            self.put_apart(Kept::WideTagIds(ids));
+            self.put_apart(|apart| apart.kept = Kept::WideTagIds(ids));
         }
         if let Some(Kept::WideTagIds(ids)) = self.kept_mut() {
             ids.get_mut(at).into_iter().for_each(|slot| *slot = id);
@@ -532,13 +623,19 @@ impl Entry {
     fn wide_tag_ids(&self) -> Option<&[u32]> {
         match self.kept()? {
             Kept::WideTagIds(ids) => Some(ids),
-            Kept::Names(_) => None,
+            Kept::Nothing | Kept::Names(_) => None,
         }
     }
 
-    fn put_apart(&mut self, kept: Kept) {
-        let apart = Box::new(Apart { ids: self.ids(), kept });
-        self.place = Place::Apart { flags: self.flags(), apart: Some(apart) };
+    /// Changes what stands apart, which begins to now if nothing did.
+    fn put_apart(&mut self, change: impl FnOnce(&mut Apart)) {
+        let (flags, ids) = (self.flags(), self.ids());
+        let mut apart = match std::mem::replace(&mut self.place, Place::Here { flags, ids }) {
+            Place::Apart { apart: Some(apart), .. } => apart,
+            _ => Box::new(Apart { ids, ..Apart::default() }),
+        };
+        change(&mut apart);
+        self.place = Place::Apart { flags, apart: Some(apart) };
     }
 
     #[inline]
@@ -563,122 +660,9 @@ impl Entry {
         self.tail.get(self.extras_range()?)
     }
 
-    fn etag_slot(&mut self) -> Option<&mut [u8]> {
+    fn extras_mut(&mut self) -> Option<&mut [u8]> {
         let range = self.extras_range()?;
-        let extras = self.tail.get_mut(range)?;
-        let has = *extras.first()?;
-        if has & HAS_ETAG == 0 {
-            return None;
-        }
-        let numbers = (has & HAS_NUMBERS).count_ones() as usize;
-        extras.get_mut(1 + numbers * 8..1 + numbers * 8 + size_of::<Etag>())
-    }
-}
-
-const ALIVE: u8 = 0;
-const DEAD: u8 = 1;
-const SOFT: u8 = 2;
-
-/// One byte, and after that of a soft invalidation its moment and its grace.
-impl Verdict {
-    fn encode(self, w: &mut Writer) {
-        match self {
-            Self::Alive => w.u8(ALIVE),
-            Self::Dead => w.u8(DEAD),
-            Self::Soft(Soft { moment_ms, grace_ms }) => {
-                w.u8(SOFT);
-                w.u64(moment_ms.min(MOMENTS - 1));
-                w.u64(grace_ms.clamp(1, GRACES - 1));
-            }
-        }
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Option<Self> {
-        match r.u8()? {
-            ALIVE => Some(Self::Alive),
-            DEAD => Some(Self::Dead),
-            SOFT => {
-                let (moment_ms, grace_ms) = (r.u64()?, r.u64()?);
-                let bounded = moment_ms < MOMENTS && (1..GRACES).contains(&grace_ms);
-                bounded.then_some(Self::Soft(Soft { moment_ms, grace_ms }))
-            }
-            _ => None,
-        }
-    }
-}
-
-const HAS_GRACE: u8 = 1;
-const HAS_COST: u8 = 2;
-const HAS_RECORDS: u8 = 4;
-const HAS_ETAG: u8 = 8;
-const HAS_FORMAT: u8 = 16;
-const HAS_META: u8 = 32;
-const HAS_NUMBERS: u8 = HAS_GRACE | HAS_COST | HAS_RECORDS;
-
-/// `has` byte, then in this order what it names: grace, cost and records (8 bytes each), etag (16), format (length in 2),
-/// meta (length in 4). Nothing at all when there is nothing.
-impl<'a> Extras<'a> {
-    fn has(&self, etag: bool) -> u8 {
-        let bit = |given: bool, bit: u8| if given { bit } else { 0 };
-        bit(self.grace_ms != 0, HAS_GRACE)
-            | bit(self.cost_ms.is_some(), HAS_COST)
-            | bit(self.records.is_some(), HAS_RECORDS)
-            | bit(etag, HAS_ETAG)
-            | bit(self.format.is_some(), HAS_FORMAT)
-            | bit(self.meta.is_some(), HAS_META)
-    }
-
-    fn encoded_len(&self, etag: bool) -> usize {
-        let has = self.has(etag);
-        if has == 0 {
-            return 0;
-        }
-        1 + (has & HAS_NUMBERS).count_ones() as usize * 8
-            + if etag { size_of::<Etag>() } else { 0 }
-            + self.format.map_or(0, |f| 2 + f.len())
-            + self.meta.map_or(0, |m| 4 + m.len())
-    }
-
-    fn encode(&self, etag: bool, out: &mut [u8]) {
-        let mut w = Writer::default();
-        if out.is_empty() {
-            return;
-        }
-        w.u8(self.has(etag));
-        if self.grace_ms != 0 {
-            w.u64(self.grace_ms);
-        }
-        for number in [self.cost_ms, self.records].into_iter().flatten() {
-            w.u64(number);
-        }
-        if etag {
-            w.0.extend_from_slice(&self.etag.unwrap_or_default());
-        }
-        if let Some(format) = self.format {
-            w.short_bytes(format);
-        }
-        if let Some(meta) = self.meta {
-            w.long_bytes(meta);
-        }
-        if out.len() == w.0.len() {
-            out.copy_from_slice(&w.0);
-        }
-    }
-
-    fn decode(r: &mut Reader<'a>) -> Option<Self> {
-        let has = r.u8()?;
-        if has == 0 || has >= HAS_META << 1 {
-            return None;
-        }
-        let given = |bit: u8| has & bit != 0;
-        let grace_ms = if given(HAS_GRACE) { r.u64()? } else { 0 };
-        let cost_ms = if given(HAS_COST) { Some(r.u64()?) } else { None };
-        let records = if given(HAS_RECORDS) { Some(r.u64()?) } else { None };
-        let etag = if given(HAS_ETAG) { Some(*r.bytes(size_of::<Etag>())?.first_chunk()?) } else { None };
-        let format = if given(HAS_FORMAT) { Some(read_name(r)?) } else { None };
-        let meta = if given(HAS_META) { Some(r.long_bytes()?) } else { None };
-        let bounded = [Some(grace_ms), cost_ms, records].into_iter().flatten().all(|n| n <= i64::MAX as u64);
-        bounded.then_some(Self { grace_ms, cost_ms, records, etag, format, meta })
+        self.tail.get_mut(range)
     }
 }
 
@@ -717,139 +701,4 @@ fn get_uint<const N: usize>(bytes: &[u8; N]) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod tests {
-    use super::*;
-
-    fn names(tags: &[&str]) -> Names {
-        Names {
-            type_name: b"trips".as_slice().into(),
-            tags: tags.iter().map(|t| t.as_bytes().into()).collect(),
-            soft: None,
-        }
-    }
-
-    fn full(payload: &[u8]) -> Content<'_> {
-        let extras = Extras {
-            grace_ms: 60_000,
-            cost_ms: Some(1200),
-            records: Some(7),
-            etag: None,
-            format: Some(b"csv"),
-            meta: Some(br#"{"from":"JFK"}"#),
-        };
-        Content { created_ms: 1_700_000_000_123, lifetime_ms: 3_600_000, extras, payload }
-    }
-
-    #[test]
-    fn the_layout_is_what_the_head_draws() {
-        assert_eq!(size_of::<Place>(), 16);
-        assert_eq!(TAIL_LEN_OFFSET, 16);
-        assert_eq!(std::mem::offset_of!(Entry, tag_count), 24);
-        assert_eq!(std::mem::offset_of!(Entry, lifetime_ms), 31);
-        let plain = Content { payload: &[7; 100], ..Content::default() };
-        let entry = Entry::new(&plain, 8).unwrap();
-        assert_eq!(entry.size_bytes(), 160, "a 100-byte payload with eight tags fills one 160-byte block");
-    }
-
-    #[test]
-    fn tag_ids_of_any_size_come_back() {
-        let mut entry = Entry::new(&full(b"payload"), 3).unwrap();
-        entry.hit(1_700_000_000_124_000);
-        for ids in [[1, 2, 3], [1, WIDE_TAG_ID - 1, 3], [1, WIDE_TAG_ID, 3], [u32::MAX, 2, 3]] {
-            (0..).zip(ids).for_each(|(at, id)| entry.set_tag_id(at, id));
-            entry.set_linked(7, 8, 9);
-            assert!(entry.tag_ids().eq(ids));
-            assert_eq!((entry.id(), entry.type_id(), entry.index(), entry.names()), (7, 8, 9, None));
-            entry.set_unlinked();
-            entry.carry(names(&["a", "b", "c"]), true);
-            assert_eq!((entry.is_linked(), entry.was_dead(), entry.type_id()), (false, true, 8));
-            assert_eq!(entry.take_names(), names(&["a", "b", "c"]));
-            assert_eq!(entry.names(), None);
-        }
-        assert_eq!((entry.hits(), entry.touched_us()), (1, 1_700_000_000_124_000), "uses are kept on the way");
-        assert_eq!((entry.payload(), entry.extras()), (b"payload".as_slice(), full(b"").extras));
-    }
-
-    #[test]
-    fn what_goes_in_comes_out() {
-        for size in [0, 1, KEEP_ETAG_FROM - 1, KEEP_ETAG_FROM, 5000] {
-            let payload = vec![0xA5; size];
-            let mut entry = Entry::new_loose(&full(&payload), names(&["a", "b"]), false).unwrap();
-            assert_eq!(entry.payload(), payload);
-            assert_eq!(entry.extras(), full(&payload).extras);
-            assert_eq!(
-                (entry.grace_ms(), entry.created_ms(), entry.lifetime_ms()),
-                (60_000, 1_700_000_000_123, 3_600_000)
-            );
-            let etag: Etag = Md5::digest(&payload).into();
-            assert_eq!((entry.etag(), entry.etag()), (etag, etag));
-            assert_eq!(entry.extras().etag.is_some(), size >= KEEP_ETAG_FROM);
-            assert_eq!(entry.extras().format, Some(b"csv".as_slice()));
-        }
-    }
-
-    #[test]
-    fn encoding_round_trips_and_refuses_everything_else() {
-        let mut entry = Entry::new_loose(&full(&[1; 300]), names(&["a", "bb"]), false).unwrap();
-        entry.etag();
-        let bytes = entry.encode(b"trips", &[b"a", b"bb"], Verdict::Dead);
-        let back = Entry::decode(&bytes, &[1; 300]).unwrap();
-        assert_eq!(back.extras(), entry.extras());
-        assert_eq!(back.names(), Some(&names(&["a", "bb"])));
-        assert!(back.was_dead() && !back.is_linked());
-        for cut in 0..bytes.len() {
-            // A cut between two parts may leave a well-formed whole only where everything optional ends.
-            if let Some(short) = Entry::decode(&bytes[..cut], &[]) {
-                assert_eq!(short.extras(), Extras::default());
-            }
-        }
-        for (at, value) in [(0, 2), (1, 3), (bytes.len() - 1, b'x')] {
-            let mut wrong = bytes.clone();
-            wrong[at] = value;
-            assert!(Entry::decode(&wrong, &[]).is_none(), "byte {at}");
-        }
-        let longer = [bytes.as_slice(), b"x"].concat();
-        assert!(Entry::decode(&longer, &[]).is_none());
-    }
-
-    #[test]
-    fn a_soft_invalidation_travels_within_its_bounds() {
-        let entry = Entry::new(&Content::default(), 0).unwrap();
-        let encode = |moment_ms, grace_ms| entry.encode(b"t", &[], Verdict::Soft(Soft { moment_ms, grace_ms }));
-        let decoded =
-            |bytes: &[u8]| Entry::decode(bytes, b"").map(|entry| (entry.names().unwrap().soft, entry.was_dead()));
-        let soft = |moment_ms, grace_ms| Some((Some(Soft { moment_ms, grace_ms }), false));
-        assert_eq!(decoded(&encode(1_700_000_000_123, 60_000)), soft(1_700_000_000_123, 60_000));
-        assert_eq!(decoded(&encode(u64::MAX, u64::MAX)), soft(MOMENTS - 1, GRACES - 1));
-        assert_eq!(decoded(&encode(0, 0)), soft(0, 1));
-        for (at, value) in [(8, 1), (14, 1), (15, 1)] {
-            let mut wrong = encode(0, 1);
-            wrong[at] = value;
-            assert_eq!(decoded(&wrong).is_none(), at != 14, "byte {at}");
-        }
-        let mut without_grace = encode(0, 1);
-        without_grace[10] = 0;
-        assert_eq!(decoded(&without_grace), None);
-        assert_eq!(decoded(&entry.encode(b"t", &[], Verdict::Dead)), Some((None, true)));
-        assert_eq!(decoded(&entry.encode(b"t", &[], Verdict::Alive)), Some((None, false)));
-    }
-
-    #[test]
-    fn a_tag_twice_or_too_many_tags_are_refused() {
-        let entry = Entry::new(&Content::default(), 2).unwrap();
-        assert!(Entry::decode(&entry.encode(b"t", &[b"a", b"a"], Verdict::Alive), &[]).is_none());
-        assert!(Entry::decode(&entry.encode(b"", &[b"a", b"b"], Verdict::Alive), &[]).is_none());
-        assert!(Entry::new(&Content::default(), MAX_TAGS + 1).is_none());
-    }
-
-    #[test]
-    fn uses_are_counted_and_timed_to_the_microsecond() {
-        let mut entry = Entry::new(&Content { created_ms: 1_000, ..Content::default() }, 0).unwrap();
-        assert_eq!((entry.hits(), entry.touched_us()), (0, 1_000_000));
-        entry.hit(1_234_567);
-        assert_eq!((entry.hits(), entry.touched_us()), (1, 1_234_567));
-        entry.hit(5);
-        assert_eq!((entry.hits(), entry.touched_us()), (2, 1_000_000), "a clock that went back");
-    }
-}
+mod tests;

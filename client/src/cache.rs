@@ -1,0 +1,268 @@
+//! The cache as an application sees it: ask, and it is there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::backoff::Failures;
+use crate::command::{Client, Fetched, Purge, Purged, Selector, Set};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::export::Export;
+use crate::flight::Flights;
+use crate::memory::{Kept, Memory, Ticket};
+use crate::request::{Plan, Request, RequestBuilder, tag};
+use crate::served::{Entry, How, Served, Stored};
+use crate::{tracking, wire};
+
+/// A cache of exports. Cheap to clone; clones share everything.
+///
+/// See the [crate's page](crate) for how it is used, and [`Cache::get_or_produce`] for what it does.
+#[derive(Clone)]
+pub struct Cache(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) near: Arc<Memory>,
+    pub(crate) fallback: Memory,
+    fallback_used: AtomicBool,
+    pub(crate) flights: Flights,
+    pub(crate) failures: Failures,
+    tracking: Option<JoinHandle<()>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(tracking) = &self.tracking {
+            tracking.abort();
+        }
+    }
+}
+
+impl Cache {
+    /// A cache that connects when it is first used. Fails on what can never work, not because the server is away.
+    ///
+    /// It must be called within a tokio runtime, which its tasks live in.
+    pub fn open(config: Config) -> Result<Self> {
+        let runtime = Handle::try_current().map_err(|error| Error::Request(error.to_string()))?;
+        let client = Client::open(config.clone())?;
+        let near = Arc::new(Memory::new(config.near_bytes, false));
+        let tracking = (config.near_bytes > 0).then(|| runtime.spawn(tracking::run(Arc::clone(&near), client.clone())));
+        Ok(Self(Arc::new(Shared {
+            client,
+            near,
+            fallback: Memory::new(config.fallback_bytes, true),
+            fallback_used: AtomicBool::new(false),
+            flights: Flights::default(),
+            failures: Failures::new(config.backoff),
+            tracking,
+        })))
+    }
+
+    /// The commands. What is changed through it reaches the near cache by the server's messages only; use the methods here to
+    /// have it gone at once.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// A request in the making, with this cache's prefix.
+    pub fn request(&self, type_name: impl AsRef<[u8]>) -> RequestBuilder {
+        Request::builder(&self.config().prefix, type_name)
+    }
+
+    /// Whether the server tells of changes at present, so that payloads are kept near.
+    pub fn is_near(&self) -> bool {
+        self.0.near.is_open()
+    }
+
+    /// What is in the cache, if anything is. Nothing is produced; a server that is away is an error.
+    pub async fn get(&self, request: &Request) -> Result<Option<Served>> {
+        let plan = &request.0;
+        if let Some(served) = self.near(plan) {
+            return Ok(Some(served));
+        }
+        let ticket = self.0.near.ticket(&plan.key);
+        let fetched = self.0.client.fetch(&plan.fetch(self.config())).await?;
+        self.serve(plan, fetched, ticket).await
+    }
+
+    /// Stores an export, whether or not anybody is producing it.
+    pub async fn put(&self, request: &Request, export: impl Into<Export>) -> Result<()> {
+        let plan = &request.0;
+        let stored = self.0.client.set(&plan.set(&export.into(), self.config()).await).await;
+        self.0.near.forget(&plan.key);
+        self.0.fallback.forget(&plan.key);
+        stored.map(drop)
+    }
+
+    /// Removes what a request would find, and keeps out what is being produced for it.
+    pub async fn remove(&self, request: &Request) -> Result<bool> {
+        let removed = self.0.client.del(&[request.key()]).await;
+        self.0.near.forget(&request.0.key);
+        self.0.fallback.forget(&request.0.key);
+        Ok(removed? > 0)
+    }
+
+    /// All that belongs to a company is gone; returns how many entries there were.
+    pub async fn invalidate_company(&self, id: impl ToString) -> Result<u64> {
+        self.invalidate_tags([tag("company", id)]).await
+    }
+
+    /// All that belongs to a user is gone.
+    pub async fn invalidate_user(&self, id: impl ToString) -> Result<u64> {
+        self.invalidate_tags([tag("user", id)]).await
+    }
+
+    /// All that belongs to a project is gone.
+    pub async fn invalidate_project(&self, id: impl ToString) -> Result<u64> {
+        self.invalidate_tags([tag("project", id)]).await
+    }
+
+    /// All that shows an object is gone.
+    pub async fn invalidate_object(&self, id: impl ToString) -> Result<u64> {
+        self.invalidate_tags([tag("object", id)]).await
+    }
+
+    /// All with any of the tags is gone. What this process keeps is gone even if the server cannot be told, which is an error:
+    /// whoever changed the data has to see to it that this is tried again.
+    pub async fn invalidate_tags<T: AsRef<[u8]>>(&self, tags: impl IntoIterator<Item = T>) -> Result<u64> {
+        self.forgetting(self.0.client.invalidate_tags(tags)).await
+    }
+
+    /// Invalidates what a selector means.
+    pub async fn purge(&self, selector: &Selector, purge: Purge) -> Result<Purged> {
+        self.forgetting(self.0.client.purge(selector, purge)).await
+    }
+
+    /// Every entry of the database is gone; no other key.
+    pub async fn clear(&self) -> Result<u64> {
+        self.forgetting(self.0.client.clear()).await
+    }
+
+    /// Which of the kept entries are meant is not known here, so all go: before, for those who read meanwhile, and after, since
+    /// the server's word on each of very many keys comes late.
+    async fn forgetting<T>(&self, invalidating: impl Future<Output = Result<T>>) -> Result<T> {
+        self.forget_all();
+        let result = invalidating.await;
+        self.forget_all();
+        result
+    }
+
+    fn forget_all(&self) {
+        self.0.near.forget_all();
+        self.0.fallback.forget_all();
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        self.0.client.config()
+    }
+
+    pub(crate) fn near(&self, plan: &Plan) -> Option<Served> {
+        let kept = self.0.near.get(&plan.key)?;
+        let age = kept.age_now();
+        if plan.max_age.is_some_and(|limit| age > limit) {
+            return None;
+        }
+        let left = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let ttl_ms = kept.ttl_ms.map(|ttl| ttl.saturating_sub(left(kept.since.elapsed())));
+        Some(Served { entry: kept.entry, how: How::Hit, near: true, age, ttl_ms, stored: Stored::Before })
+    }
+
+    /// What was fetched, as an answer; `None` for a miss. What is fresh and small is kept near.
+    pub(crate) async fn serve(&self, plan: &Plan, fetched: Fetched, near: Option<Ticket>) -> Result<Option<Served>> {
+        self.recovered();
+        let mut fetched = fetched;
+        let Some(value) = fetched.value.take() else { return Ok(None) };
+        let how = if fetched.status == crate::Status::Stale { How::Stale } else { How::Hit };
+        let (age, ttl_ms) = (fetched.age, fetched.ttl_ms);
+        let size = usize::try_from(fetched.size).unwrap_or(usize::MAX);
+        let payload = wire::unpack(fetched.encoding, value, size).await?;
+        let entry = Arc::new(Entry::fetched(payload, fetched));
+        if let (How::Hit, Some(ticket)) = (how, near) {
+            self.keep_near(plan, &entry, age, ttl_ms, ticket);
+        }
+        Ok(Some(Served { entry, how, near: false, age, ttl_ms, stored: Stored::Before }))
+    }
+
+    fn keep_near(&self, plan: &Plan, entry: &Arc<Entry>, age: Duration, ttl_ms: Option<i64>, ticket: Ticket) {
+        let config = self.config();
+        // The server tells of changes of keys with the prefix only.
+        let told = plan.key.strip_prefix(config.prefix.as_slice()).is_some_and(|rest| rest.starts_with(b":"));
+        if !told || entry.payload.len() > config.near_value_bytes {
+            return;
+        }
+        let left = ttl_ms.map_or(Duration::MAX, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+        let lifetime = left.min(config.near_lifetime);
+        let kept = Kept { entry: Arc::clone(entry), age, ttl_ms, since: Instant::now(), lifetime };
+        self.0.near.put(&plan.key, kept, ticket);
+    }
+
+    /// Keeps what was produced while the server is away.
+    pub(crate) fn keep_fallback(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>) {
+        let longest = self.config().fallback_lifetime;
+        let lifetime = plan.ttl.map_or(longest, |ttl| ttl.min(longest));
+        let kept =
+            Kept { entry: Arc::clone(entry), age: Duration::ZERO, ttl_ms: None, since: Instant::now(), lifetime };
+        if let Some(ticket) = ticket {
+            self.0.fallback_used.store(true, Ordering::Release);
+            self.0.fallback.put(&plan.key, kept, ticket);
+        }
+    }
+
+    /// The server is back: what was kept without it may have been invalidated by others, who told only the server.
+    fn recovered(&self) {
+        if self.0.fallback_used.load(Ordering::Acquire) && self.0.fallback_used.swap(false, Ordering::AcqRel) {
+            self.0.fallback.forget_all();
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn fetch(&self, config: &Config) -> crate::Fetch {
+        let fetch = crate::Fetch::new(&self.key).accept(&config.accept);
+        match self.max_age {
+            Some(limit) => fetch.max_age(limit),
+            None => fetch,
+        }
+    }
+
+    pub(crate) async fn set(&self, export: &Export, config: &Config) -> Set {
+        let (encoding, payload) = wire::pack(config.compression, export.payload.clone()).await;
+        let mut set = Set::new(&self.key, payload).encoding(encoding).type_name(&self.type_name);
+        set = set.tags(&self.tags).tags(&export.tags);
+        if let Some(ttl) = self.ttl {
+            set = set.ttl(ttl);
+        }
+        if let Some(grace) = self.grace {
+            set = set.grace(grace);
+        }
+        if let Some(format) = self.format_of(export) {
+            set = set.format(format);
+        }
+        if let Some(records) = export.records {
+            set = set.records(records);
+        }
+        if let Some(meta) = self.meta_of(export) {
+            set = set.meta(meta);
+        }
+        set
+    }
+
+    pub(crate) fn produced(&self, export: Export) -> Entry {
+        let (format, meta) = (self.format_of(&export).cloned(), self.meta_of(&export).cloned());
+        let Export { payload, records, .. } = export;
+        Entry { type_name: self.type_name.clone(), format, records, meta, ..Entry::new(payload) }
+    }
+
+    fn format_of<'a>(&'a self, export: &'a Export) -> Option<&'a Bytes> {
+        export.format.as_ref().or(self.format.as_ref())
+    }
+
+    fn meta_of<'a>(&'a self, export: &'a Export) -> Option<&'a Bytes> {
+        export.meta.as_ref().or(self.meta.as_ref())
+    }
+}

@@ -1,0 +1,191 @@
+//! `EXPCACHE.FETCH`, the full read.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::{Client, ms, name, option, unexpected};
+use crate::error::Result;
+use crate::link::{Call, Carries};
+use crate::reply::{self, Fields};
+use expcache_core::codec::Encoding;
+
+/// What to read, and what for.
+#[derive(Debug, Clone, Default)]
+pub struct Fetch {
+    key: Bytes,
+    lease: Option<Duration>,
+    wait: Option<Duration>,
+    accept: Vec<Encoding>,
+    if_none_match: Option<String>,
+    range: Option<(u64, u64)>,
+    max_age: Option<Duration>,
+    verify: bool,
+}
+
+impl Fetch {
+    /// The entry of a key.
+    pub fn new(key: impl AsRef<[u8]>) -> Self {
+        Self { key: name(key), ..Self::default() }
+    }
+
+    /// Asks for the right to produce the next value, for so long.
+    #[must_use]
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.lease = Some(time);
+        self
+    }
+
+    /// Waits for so long while another produces.
+    #[must_use]
+    pub fn wait(mut self, time: Duration) -> Self {
+        self.wait = Some(time);
+        self
+    }
+
+    /// Encodings in which the payload may come if it is stored so.
+    #[must_use]
+    pub fn accept(mut self, encodings: &[Encoding]) -> Self {
+        self.accept = encodings.to_vec();
+        self
+    }
+
+    /// Sends no payload if the entry has this etag.
+    #[must_use]
+    pub fn if_none_match(mut self, etag: impl Into<String>) -> Self {
+        self.if_none_match = Some(etag.into());
+        self
+    }
+
+    /// Sends this part of the payload only.
+    #[must_use]
+    pub fn range(mut self, offset: u64, length: u64) -> Self {
+        self.range = Some((offset, length));
+        self
+    }
+
+    /// Takes an older entry for stale.
+    #[must_use]
+    pub fn max_age(mut self, time: Duration) -> Self {
+        self.max_age = Some(time);
+        self
+    }
+
+    /// Checks the payload against its hash first.
+    #[must_use]
+    pub fn verify(mut self) -> Self {
+        self.verify = true;
+        self
+    }
+
+    fn call(&self) -> Call {
+        let mut call = Call { carries: Carries::Payload, ..Call::on_key("EXPCACHE.FETCH", &self.key) };
+        let cmd = &mut call.cmd;
+        option(cmd, "LEASE", self.lease.map(ms));
+        option(cmd, "WAIT", self.wait.map(ms));
+        if !self.accept.is_empty() {
+            cmd.arg("ACCEPT").arg(self.accept.len());
+            self.accept.iter().for_each(|encoding| {
+                cmd.arg(encoding.name());
+            });
+        }
+        option(cmd, "IFNONEMATCH", self.if_none_match.as_deref());
+        if let Some((offset, length)) = self.range {
+            cmd.arg("RANGE").arg(offset).arg(length);
+        }
+        option(cmd, "MAXAGE", self.max_age.map(ms));
+        if self.verify {
+            cmd.arg("VERIFY");
+        }
+        Call { wait: self.wait.unwrap_or_default(), ..call }
+    }
+}
+
+/// What there is under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// A fresh entry.
+    Hit,
+    /// An entry that may still be used while the next is made.
+    Stale,
+    /// Nothing.
+    Miss,
+    /// The version that the caller has.
+    NotModified,
+}
+
+/// The reply of [`Client::fetch`].
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// What there is.
+    pub status: Status,
+    /// The payload or the part of it that was asked for, in [`Fetched::encoding`].
+    pub value: Option<Bytes>,
+    /// How the value is encoded.
+    pub encoding: Encoding,
+    /// The MD5 of the payload; none on a miss, as the following.
+    pub etag: Option<String>,
+    /// The entry's type.
+    pub type_name: Option<Bytes>,
+    /// What the payload is, if it was said.
+    pub format: Option<Bytes>,
+    /// How many records it has, if that is known.
+    pub records: Option<u64>,
+    /// The length of the whole payload.
+    pub size: u64,
+    /// The JSON kept beside it.
+    pub meta: Option<Bytes>,
+    /// How long ago it was stored.
+    pub age: Duration,
+    /// Milliseconds of freshness left: negative when stale, none when it never expires.
+    pub ttl_ms: Option<i64>,
+    /// You are to produce the next value, and to store it with this token.
+    pub lease: Option<String>,
+    /// How long another may take who has the lease.
+    pub retry: Option<Duration>,
+}
+
+impl Fetched {
+    fn parse(value: Value) -> Result<Self> {
+        let mut fields = Fields::new(value)?;
+        Ok(Self {
+            status: status(&fields.text("status")?)?,
+            value: fields.optional_bytes("value")?,
+            encoding: encoding(fields.take("encoding"))?,
+            etag: fields.optional_text("etag")?,
+            type_name: fields.optional_bytes("type")?,
+            format: fields.optional_bytes("format")?,
+            records: fields.optional_count("records")?,
+            size: fields.count("size")?,
+            meta: fields.optional_bytes("meta")?,
+            age: Duration::from_millis(fields.count("age")?),
+            ttl_ms: fields.optional_integer("ttl")?,
+            lease: fields.optional_text("lease")?,
+            retry: fields.optional_count("retry")?.map(Duration::from_millis),
+        })
+    }
+}
+
+/// Null on a miss.
+pub(super) fn encoding(value: Value) -> Result<Encoding> {
+    let name = reply::optional(value, reply::bytes)?;
+    name.map_or(Some(Encoding::Identity), |name| Encoding::parse(&name)).ok_or_else(|| unexpected("encoding"))
+}
+
+fn status(name: &str) -> Result<Status> {
+    match name {
+        "hit" => Ok(Status::Hit),
+        "stale" => Ok(Status::Stale),
+        "miss" => Ok(Status::Miss),
+        "not-modified" => Ok(Status::NotModified),
+        _ => Err(unexpected("status")),
+    }
+}
+
+impl Client {
+    /// Reads an entry with what is known of it. With [`Fetch::wait`] it takes a connection of its own for that time.
+    pub async fn fetch(&self, fetch: &Fetch) -> Result<Fetched> {
+        Fetched::parse(self.call(fetch.call()).await?)
+    }
+}

@@ -1,0 +1,142 @@
+//! `EXPCACHE.INVALIDATE.TAG`, `PURGE`, `CLEAR` and `COUNT`.
+//!
+//! Tags are each node's own, so in a cluster these go to every primary. While a slot moves, an entry may arrive at a node
+//! after it was told and leave another before that was; whoever does not know the order tells all of them a second time, after
+//! all have answered. The numbers of both rounds are added up.
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::{Client, Selector, unexpected};
+use crate::error::Result;
+use crate::link::{Call, Route};
+use crate::reply;
+
+/// How to invalidate what a selector means.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Purge {
+    soft: bool,
+    dry_run: bool,
+    keys: Option<u64>,
+}
+
+impl Purge {
+    /// The entries are gone.
+    pub fn hard() -> Self {
+        Self::default()
+    }
+
+    /// The entries are stale, their grace beginning now.
+    pub fn soft() -> Self {
+        Self { soft: true, ..Self::default() }
+    }
+
+    /// Only counts.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// Names up to so many of the keys, for each primary.
+    #[must_use]
+    pub fn keys(mut self, most: u64) -> Self {
+        self.keys = Some(most);
+        self
+    }
+}
+
+/// What [`Client::purge`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many entries were meant.
+    pub count: u64,
+    /// Some of their keys, if they were asked for.
+    pub keys: Vec<Bytes>,
+}
+
+impl Client {
+    /// Every entry with any of the tags is gone; returns how many there were.
+    pub async fn invalidate_tags<T: AsRef<[u8]>>(&self, tags: impl IntoIterator<Item = T>) -> Result<u64> {
+        let tags: Vec<T> = tags.into_iter().collect();
+        self.twice(|| {
+            // The alias: its name is of two parts, which every proxy and client understands.
+            let mut call = Call::new("EXPCACHE.INVTAG", Route::Primaries);
+            tags.iter().for_each(|tag| {
+                call.cmd.arg(tag.as_ref());
+            });
+            call
+        })
+        .await
+    }
+
+    /// Invalidates what a selector means.
+    pub async fn purge(&self, selector: &Selector, purge: Purge) -> Result<Purged> {
+        let rounds = if self.is_cluster() && !purge.dry_run { 2 } else { 1 };
+        let mut purged = Purged::default();
+        for _ in 0..rounds {
+            for reply in self.everywhere(purge_call(selector, purge)).await? {
+                purged.add(reply)?;
+            }
+        }
+        Ok(purged)
+    }
+
+    /// Invalidates every entry of the database, and no other key; returns how many there were.
+    pub async fn clear(&self) -> Result<u64> {
+        self.twice(|| Call::new("EXPCACHE.CLEAR", Route::Primaries)).await
+    }
+
+    /// Makes every entry of the database stale; returns how many were fresh.
+    pub async fn clear_soft(&self) -> Result<u64> {
+        self.twice(|| {
+            let mut call = Call::new("EXPCACHE.CLEAR", Route::Primaries);
+            call.cmd.arg("SOFT");
+            call
+        })
+        .await
+    }
+
+    /// How many entries a selector means.
+    pub async fn count(&self, selector: &Selector) -> Result<u64> {
+        let mut call = Call::new("EXPCACHE.COUNT", Route::Primaries);
+        selector.write(&mut call.cmd);
+        self.sum(call).await
+    }
+
+    async fn twice(&self, call: impl Fn() -> Call) -> Result<u64> {
+        let first = self.sum(call()).await?;
+        let second = if self.is_cluster() { self.sum(call()).await? } else { 0 };
+        Ok(first + second)
+    }
+}
+
+fn purge_call(selector: &Selector, purge: Purge) -> Call {
+    let mut call = Call::new("EXPCACHE.PURGE", Route::Primaries);
+    let cmd = &mut call.cmd;
+    selector.write(cmd);
+    if purge.soft {
+        cmd.arg("SOFT");
+    }
+    if purge.dry_run {
+        cmd.arg("DRYRUN");
+    }
+    super::option(cmd, "KEYS", purge.keys);
+    call
+}
+
+impl Purged {
+    fn add(&mut self, value: Value) -> Result<()> {
+        match value {
+            Value::Array(items) => {
+                let mut items = items.into_iter();
+                self.count += reply::count(items.next().ok_or_else(|| unexpected("an empty array"))?)?;
+                for key in items {
+                    self.keys.push(reply::bytes(key)?);
+                }
+            }
+            number => self.count += reply::count(number)?,
+        }
+        Ok(())
+    }
+}

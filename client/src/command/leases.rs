@@ -1,0 +1,52 @@
+//! `EXPCACHE.RENEW` and `RELEASE`.
+
+use std::time::Duration;
+
+use super::{Client, ms, option};
+use crate::error::Result;
+use crate::link::Call;
+use crate::reply;
+
+/// How a lease is given up.
+#[derive(Debug, Clone, Default)]
+pub struct Release {
+    failure: Option<String>,
+    backoff: Option<Duration>,
+}
+
+impl Release {
+    /// Without a word: nothing was tried.
+    pub fn unused() -> Self {
+        Self::default()
+    }
+
+    /// Production was tried and failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { failure: Some(message.into()), backoff: None }
+    }
+
+    /// Nobody is to try for so long.
+    #[must_use]
+    pub fn backoff(mut self, time: Duration) -> Self {
+        self.backoff = Some(time);
+        self
+    }
+}
+
+impl Client {
+    /// Extends a lease to last so long from now. `false`: it is not ours any more.
+    pub async fn renew(&self, key: impl AsRef<[u8]>, token: &str, time: Duration) -> Result<bool> {
+        let mut call = Call::on_key("EXPCACHE.RENEW", key.as_ref());
+        call.cmd.arg(token).arg(ms(time));
+        reply::yes(self.call(call).await?)
+    }
+
+    /// Gives a lease up. `false`: it was not ours any more.
+    pub async fn release(&self, key: impl AsRef<[u8]>, token: &str, release: &Release) -> Result<bool> {
+        let mut call = Call::on_key("EXPCACHE.RELEASE", key.as_ref());
+        call.cmd.arg(token);
+        option(&mut call.cmd, "FAIL", release.failure.as_deref());
+        option(&mut call.cmd, "BACKOFF", release.backoff.map(ms));
+        reply::yes(self.call(call).await?)
+    }
+}

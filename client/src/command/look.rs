@@ -1,0 +1,201 @@
+//! `EXPCACHE.META`, `SCAN` and `TAGS`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::fetch::encoding;
+use super::{Client, Selector, name, option, unexpected};
+use crate::error::Result;
+use crate::link::{Call, Route};
+use crate::reply::{self, Fields};
+use expcache_core::codec::Encoding;
+
+/// Everything known of an entry but its payload.
+#[derive(Debug, Clone)]
+pub struct Meta {
+    /// Its type.
+    pub type_name: Bytes,
+    /// What the payload is, if it was said.
+    pub format: Option<Bytes>,
+    /// How many records it has, if that is known.
+    pub records: Option<u64>,
+    /// The payload's length.
+    pub size: u64,
+    /// The length of the bytes that it is kept in.
+    pub stored: u64,
+    /// How it is kept.
+    pub encoding: Encoding,
+    /// The payload's MD5.
+    pub etag: String,
+    /// When it was stored.
+    pub created: SystemTime,
+    /// How long ago that is.
+    pub age: Duration,
+    /// Milliseconds of freshness left: negative when stale, none when it never expires.
+    pub ttl_ms: Option<i64>,
+    /// For how long it is stale after that.
+    pub grace: Duration,
+    /// Whether it is fresh.
+    pub fresh: bool,
+    /// How often it was handed out.
+    pub hits: u64,
+    /// When it was last handed out or stored.
+    pub last_access: SystemTime,
+    /// What producing it took, if that is known.
+    pub cost: Option<Duration>,
+    /// Its tags.
+    pub tags: Vec<Bytes>,
+    /// The JSON kept beside it.
+    pub meta: Option<Bytes>,
+}
+
+impl Meta {
+    fn parse(mut fields: Fields) -> Result<Self> {
+        Ok(Self {
+            type_name: fields.bytes("type")?,
+            format: fields.optional_bytes("format")?,
+            records: fields.optional_count("records")?,
+            size: fields.count("size")?,
+            stored: fields.count("stored")?,
+            encoding: encoding(fields.take("encoding"))?,
+            etag: fields.text("etag")?,
+            created: moment(fields.count("created")?),
+            age: Duration::from_millis(fields.count("age")?),
+            ttl_ms: fields.optional_integer("ttl")?,
+            grace: Duration::from_millis(fields.count("grace")?),
+            fresh: fields.text("state")? == "fresh",
+            hits: fields.count("hits")?,
+            last_access: moment(fields.count("last-access")?),
+            cost: fields.optional_count("cost")?.map(Duration::from_millis),
+            tags: reply::strings(fields.take("tags"))?,
+            meta: fields.optional_bytes("meta")?,
+        })
+    }
+}
+
+pub(crate) fn moment(unix_ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(unix_ms)
+}
+
+/// Some keys of an iteration.
+pub type Page = Vec<Bytes>;
+/// Some tags of an iteration.
+pub type TagPage = Vec<TagCount>;
+
+/// A tag, and how many entries of a node have it. In a cluster a tag comes once for each node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagCount {
+    /// Its name.
+    pub tag: Bytes,
+    /// The node's entries with it.
+    pub entries: u64,
+}
+
+/// An iteration over keys or tags, one page after the other, over all primaries. It may be given up at any time.
+///
+/// ```no_run
+/// # async fn example(client: expcache_client::Client) -> expcache_client::Result<()> {
+/// use expcache_client::Selector;
+///
+/// let mut scan = client.scan(Selector::new().type_name("trips"));
+/// while let Some(keys) = scan.next().await? {
+///     println!("{keys:?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Scan<T> {
+    client: Client,
+    command: &'static str,
+    selector: Selector,
+    glob: Option<Bytes>,
+    count: u64,
+    nodes: Option<VecDeque<Route>>,
+    cursor: String,
+    read: fn(Value) -> Result<Vec<T>>,
+}
+
+impl<T> Scan<T> {
+    /// How many entries or tags a step looks at. 1,000 unless said.
+    #[must_use]
+    pub fn step(mut self, count: u64) -> Self {
+        self.count = count.max(1);
+        self
+    }
+
+    /// Tags that match this pattern only; for keys say it in the selector.
+    #[must_use]
+    pub fn matching(mut self, glob: impl AsRef<[u8]>) -> Self {
+        self.glob = Some(name(glob));
+        self
+    }
+
+    /// The next page, which may be empty; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<T>>> {
+        let Some(node) = self.node().await? else { return Ok(None) };
+        let reply = reply::array(self.client.call(self.call(node)).await?)?;
+        let [cursor, page] = <[Value; 2]>::try_from(reply).map_err(|_| unexpected("no cursor"))?;
+        self.cursor = reply::text(cursor)?;
+        if self.cursor == "0" {
+            self.nodes.iter_mut().for_each(|nodes| drop(nodes.pop_front()));
+        }
+        (self.read)(page).map(Some)
+    }
+
+    /// All that is left.
+    pub async fn collect(mut self) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        while let Some(page) = self.next().await? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
+
+    async fn node(&mut self) -> Result<Option<Route>> {
+        if self.nodes.is_none() {
+            self.nodes = Some(self.client.nodes().await?.into());
+        }
+        Ok(self.nodes.as_ref().and_then(|nodes| nodes.front().cloned()))
+    }
+
+    fn call(&self, node: Route) -> Call {
+        let mut call = Call::new(self.command, node);
+        let cmd = &mut call.cmd;
+        cmd.arg(&self.cursor);
+        self.selector.write(cmd);
+        option(cmd, "MATCH", self.glob.as_deref());
+        cmd.arg("COUNT").arg(self.count);
+        call
+    }
+}
+
+impl Client {
+    /// Everything known of an entry but its payload. Counts as no use of it.
+    pub async fn meta(&self, key: impl AsRef<[u8]>) -> Result<Option<Meta>> {
+        let fields = Fields::optional(self.call(Call::on_key("EXPCACHE.META", key.as_ref())).await?)?;
+        fields.map(Meta::parse).transpose()
+    }
+
+    /// Iterates over the keys of the entries that a selector means; all, without a clause.
+    pub fn scan(&self, selector: Selector) -> Scan<Bytes> {
+        self.iterate("EXPCACHE.SCAN", selector, reply::strings)
+    }
+
+    /// Iterates over the tags, with the number of their entries.
+    pub fn tags(&self) -> Scan<TagCount> {
+        self.iterate("EXPCACHE.TAGS", Selector::new(), tag_counts)
+    }
+
+    fn iterate<T>(&self, command: &'static str, selector: Selector, read: fn(Value) -> Result<Vec<T>>) -> Scan<T> {
+        let client = self.clone();
+        Scan { client, command, selector, glob: None, count: 1000, nodes: None, cursor: "0".to_owned(), read }
+    }
+}
+
+fn tag_counts(value: Value) -> Result<Vec<TagCount>> {
+    let read = |(tag, entries)| Ok(TagCount { tag: reply::bytes(tag)?, entries: reply::count(entries)? });
+    reply::pairs(value)?.into_iter().map(read).collect()
+}

@@ -1,0 +1,394 @@
+//! `EXPCACHE.STATS` and `TOP`: in a cluster the sums of what the primaries counted.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::look::moment;
+use super::{Client, name, option};
+use crate::error::{Error, Result};
+use crate::link::{Call, Route};
+use crate::reply::{self, Fields};
+
+/// What was counted, overall or of one type. What a server does not count yet is 0.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Entries that there are.
+    pub entries: u64,
+    /// Different tags on them; overall only. In a cluster a tag counts once for each node.
+    pub tags: u64,
+    /// Length of their payloads.
+    pub payload_bytes: u64,
+    /// Length of the bytes that these are kept in.
+    pub stored_bytes: u64,
+    /// Memory of the index; overall only.
+    pub index_bytes: u64,
+    /// Payloads handed out fresh.
+    pub hits: u64,
+    /// Payloads handed out stale.
+    pub stale_hits: u64,
+    /// Reads that handed out nothing.
+    pub misses: u64,
+    /// … of keys that were never seen, as far as is remembered.
+    pub misses_cold: u64,
+    /// … of entries that had expired.
+    pub misses_expired: u64,
+    /// … of entries that had been invalidated.
+    pub misses_invalidated: u64,
+    /// Values stored.
+    pub sets: u64,
+    /// Entries that a command deleted.
+    pub deletes: u64,
+    /// Entries that the server expired.
+    pub expired: u64,
+    /// Entries that made room.
+    pub evicted: u64,
+    /// Entries that an invalidation made go, or stale.
+    pub invalidated: u64,
+    /// Values that their type's policy refused.
+    pub rejected: u64,
+    /// Entries whose bytes were found not to have their hash.
+    pub corrupt: u64,
+    /// Leases given out.
+    pub leases: u64,
+    /// Values refused because they were invalidated while they were produced.
+    pub fenced: u64,
+    /// Reads that waited for a production.
+    pub waits: u64,
+    /// Productions that failed.
+    pub failures: u64,
+    /// What producing a value took on average. In a cluster weighed by the nodes' stores.
+    pub produce: Duration,
+    /// What producing again all that was handed out would have taken.
+    pub saved: Duration,
+    /// Stores by format.
+    pub formats: BTreeMap<Bytes, Formats>,
+    /// How many entries stay fresh for how long: upper bound in seconds, entries. The last bound is `u64::MAX`.
+    pub ttl: BTreeMap<u64, u64>,
+    /// Each type; overall only.
+    pub types: BTreeMap<Bytes, TypeStats>,
+}
+
+/// The stores of one format.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Formats {
+    /// How many.
+    pub sets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of the largest.
+    pub max_bytes: u64,
+}
+
+/// A type among the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TypeStats {
+    /// Its entries.
+    pub entries: u64,
+    /// Length of their payloads.
+    pub payload_bytes: u64,
+    /// Length of the bytes that these are kept in.
+    pub stored_bytes: u64,
+    /// Payloads handed out fresh.
+    pub hits: u64,
+    /// Reads that handed out nothing.
+    pub misses: u64,
+}
+
+impl Stats {
+    /// Hits among reads, 0 to 1; 0 before the first.
+    pub fn hit_rate(&self) -> f64 {
+        share(self.hits, self.hits + self.stale_hits + self.misses)
+    }
+
+    /// Payload bytes by stored bytes; 1 when there are none.
+    pub fn ratio(&self) -> f64 {
+        if self.stored_bytes == 0 { 1.0 } else { share(self.payload_bytes, self.stored_bytes) }
+    }
+
+    fn parse(mut fields: Fields) -> Result<Self> {
+        Ok(Self {
+            entries: fields.count("entries")?,
+            tags: fields.count("tags")?,
+            payload_bytes: fields.count("payload-bytes")?,
+            stored_bytes: fields.count("stored-bytes")?,
+            index_bytes: fields.count("index-bytes")?,
+            hits: fields.count("hits")?,
+            stale_hits: fields.count("stale-hits")?,
+            misses: fields.count("misses")?,
+            misses_cold: fields.count("misses-cold")?,
+            misses_expired: fields.count("misses-expired")?,
+            misses_invalidated: fields.count("misses-invalidated")?,
+            sets: fields.count("sets")?,
+            deletes: fields.count("deletes")?,
+            expired: fields.count("expired")?,
+            evicted: fields.count("evicted")?,
+            invalidated: fields.count("invalidated")?,
+            rejected: fields.count("rejected")?,
+            corrupt: fields.count("corrupt")?,
+            leases: fields.count("leases")?,
+            fenced: fields.count("fenced")?,
+            waits: fields.count("waits")?,
+            failures: fields.count("failures")?,
+            produce: Duration::from_secs_f64(fields.double("produce-ms")?.max(0.0) / 1000.0),
+            saved: Duration::from_secs_f64(fields.double("saved-ms")?.max(0.0) / 1000.0),
+            formats: by_name(fields.take("formats"), format)?,
+            ttl: ttl(fields.take("ttl"))?,
+            types: by_name(fields.take("types"), type_stats)?,
+        })
+    }
+
+    fn add(&mut self, other: Self) {
+        let sets = (self.sets + other.sets).max(1);
+        self.produce = (self.produce.mul_f64(share(self.sets, sets))) + other.produce.mul_f64(share(other.sets, sets));
+        self.saved += other.saved;
+        for (sum, count) in self.counters().into_iter().zip(other.clone().counters()) {
+            *sum += *count;
+        }
+        for (name, stores) in other.formats {
+            self.formats.entry(name).or_default().add(stores);
+        }
+        for (bound, entries) in other.ttl {
+            *self.ttl.entry(bound).or_default() += entries;
+        }
+        for (name, stats) in other.types {
+            self.types.entry(name).or_default().add(stats);
+        }
+    }
+
+    /// Everything that adds up.
+    fn counters(&mut self) -> [&mut u64; 22] {
+        [
+            &mut self.entries,
+            &mut self.tags,
+            &mut self.payload_bytes,
+            &mut self.stored_bytes,
+            &mut self.index_bytes,
+            &mut self.hits,
+            &mut self.stale_hits,
+            &mut self.misses,
+            &mut self.misses_cold,
+            &mut self.misses_expired,
+            &mut self.misses_invalidated,
+            &mut self.sets,
+            &mut self.deletes,
+            &mut self.expired,
+            &mut self.evicted,
+            &mut self.invalidated,
+            &mut self.rejected,
+            &mut self.corrupt,
+            &mut self.leases,
+            &mut self.fenced,
+            &mut self.waits,
+            &mut self.failures,
+        ]
+    }
+}
+
+impl Formats {
+    fn add(&mut self, other: Self) {
+        self.sets += other.sets;
+        self.bytes += other.bytes;
+        self.max_bytes = self.max_bytes.max(other.max_bytes);
+    }
+}
+
+impl TypeStats {
+    fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.payload_bytes += other.payload_bytes;
+        self.stored_bytes += other.stored_bytes;
+        self.hits += other.hits;
+        self.misses += other.misses;
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share, not a count")]
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn by_name<T>(value: Value, read: fn(Fields) -> Result<T>) -> Result<BTreeMap<Bytes, T>> {
+    let pairs = reply::optional(value, reply::pairs)?.unwrap_or_default();
+    pairs.into_iter().map(|(name, value)| Ok((reply::bytes(name)?, read(Fields::new(value)?)?))).collect()
+}
+
+fn format(mut fields: Fields) -> Result<Formats> {
+    Ok(Formats { sets: fields.count("sets")?, bytes: fields.count("bytes")?, max_bytes: fields.count("max-bytes")? })
+}
+
+fn type_stats(mut fields: Fields) -> Result<TypeStats> {
+    Ok(TypeStats {
+        entries: fields.count("entries")?,
+        payload_bytes: fields.count("payload-bytes")?,
+        stored_bytes: fields.count("stored-bytes")?,
+        hits: fields.count("hits")?,
+        misses: fields.count("misses")?,
+    })
+}
+
+/// An array of pairs; the bound of the last is negative: there is none.
+fn ttl(value: Value) -> Result<BTreeMap<u64, u64>> {
+    let pairs = reply::optional(value, reply::array)?.unwrap_or_default();
+    let read = |pair| {
+        let [bound, entries] = <[Value; 2]>::try_from(reply::array(pair)?).map_err(|_| Error::reply("no pair"))?;
+        Ok((u64::try_from(reply::integer(bound)?).unwrap_or(u64::MAX), reply::count(entries)?))
+    };
+    pairs.into_iter().map(read).collect()
+}
+
+/// What [`Client::top`] ranks by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rank {
+    /// How often it was handed out.
+    #[default]
+    Hits,
+    /// How large it is.
+    Size,
+    /// What producing it took.
+    Cost,
+    /// What its hits saved.
+    Saved,
+}
+
+impl Rank {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hits => "hits",
+            Self::Size => "size",
+            Self::Cost => "cost",
+            Self::Saved => "saved",
+        }
+    }
+
+    fn of(self, entry: &TopEntry) -> u128 {
+        let cost = entry.cost.unwrap_or_default().as_millis();
+        match self {
+            Self::Hits => entry.hits.into(),
+            Self::Size => entry.size.into(),
+            Self::Cost => cost,
+            Self::Saved => cost * u128::from(entry.hits),
+        }
+    }
+}
+
+/// Which entries to rank.
+#[derive(Debug, Clone, Default)]
+pub struct Top {
+    type_name: Option<Bytes>,
+    by: Rank,
+    count: Option<usize>,
+}
+
+impl Top {
+    /// Of all entries, by this.
+    pub fn by(by: Rank) -> Self {
+        Self { by, ..Self::default() }
+    }
+
+    /// Of this type only.
+    #[must_use]
+    pub fn type_name(mut self, type_name: impl AsRef<[u8]>) -> Self {
+        self.type_name = Some(name(type_name));
+        self
+    }
+
+    /// So many at the most.
+    #[must_use]
+    pub fn count(mut self, count: usize) -> Self {
+        self.count = Some(count);
+        self
+    }
+}
+
+/// An entry that stands out.
+#[derive(Debug, Clone)]
+pub struct TopEntry {
+    /// Its key.
+    pub key: Bytes,
+    /// Its type.
+    pub type_name: Bytes,
+    /// How often it was handed out.
+    pub hits: u64,
+    /// Its payload's length.
+    pub size: u64,
+    /// What producing it took, if that is known.
+    pub cost: Option<Duration>,
+    /// When it was last handed out or stored.
+    pub last_access: SystemTime,
+}
+
+impl TopEntry {
+    fn parse(value: Value) -> Result<Self> {
+        let mut fields = Fields::new(value)?;
+        Ok(Self {
+            key: fields.bytes("key")?,
+            type_name: fields.bytes("type")?,
+            hits: fields.count("hits")?,
+            size: fields.count("size")?,
+            cost: fields.optional_count("cost")?.map(Duration::from_millis),
+            last_access: moment(fields.count("last-access")?),
+        })
+    }
+}
+
+impl Client {
+    /// What was counted since the start or the last reset.
+    pub async fn stats(&self) -> Result<Stats> {
+        Ok(self.stats_of(stats_call(None, None)).await?.unwrap_or_default())
+    }
+
+    /// What was counted in about the last so long.
+    pub async fn stats_of_last(&self, window: Duration) -> Result<Stats> {
+        Ok(self.stats_of(stats_call(None, Some(window))).await?.unwrap_or_default())
+    }
+
+    /// What was counted of a type, perhaps in about the last so long; `None` if nobody knows the type.
+    pub async fn type_stats(&self, type_name: impl AsRef<[u8]>, window: Option<Duration>) -> Result<Option<Stats>> {
+        self.stats_of(stats_call(Some(type_name.as_ref()), window)).await
+    }
+
+    /// Starts counting anew, on every primary.
+    pub async fn reset_stats(&self) -> Result<()> {
+        self.everywhere(Call::new("EXPCACHE.STATS RESET", Route::Primaries)).await.map(drop)
+    }
+
+    /// The entries that stand out, the first of all primaries.
+    pub async fn top(&self, top: &Top) -> Result<Vec<TopEntry>> {
+        let mut call = Call::new("EXPCACHE.TOP", Route::Primaries);
+        option(&mut call.cmd, "TYPE", top.type_name.as_deref());
+        call.cmd.arg("BY").arg(top.by.word());
+        option(&mut call.cmd, "COUNT", top.count);
+        let mut all = Vec::new();
+        for reply in self.everywhere(call).await? {
+            for entry in reply::array(reply)? {
+                all.push(TopEntry::parse(entry)?);
+            }
+        }
+        all.sort_by_key(|entry| std::cmp::Reverse(top.by.of(entry)));
+        all.truncate(top.count.unwrap_or(usize::MAX));
+        Ok(all)
+    }
+
+    async fn stats_of(&self, call: Call) -> Result<Option<Stats>> {
+        let mut total: Option<Stats> = None;
+        for reply in self.everywhere(call).await? {
+            let Some(fields) = Fields::optional(reply)? else { continue };
+            let stats = Stats::parse(fields)?;
+            match &mut total {
+                Some(total) => total.add(stats),
+                None => total = Some(stats),
+            }
+        }
+        Ok(total)
+    }
+}
+
+fn stats_call(type_name: Option<&[u8]>, window: Option<Duration>) -> Call {
+    let mut call = Call::new("EXPCACHE.STATS", Route::Primaries);
+    option(&mut call.cmd, "TYPE", type_name);
+    option(&mut call.cmd, "WINDOW", window.map(super::ms));
+    call
+}

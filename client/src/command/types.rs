@@ -1,0 +1,150 @@
+//! `EXPCACHE.TYPE`: policies.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, Value};
+
+use super::{Client, ms, name};
+use crate::error::Result;
+use crate::link::{Call, Route};
+use crate::reply::{self, Fields};
+
+/// A type's policy, or the fields of it that are to change: what is `None` stays as it is. Durations and limits of nothing take
+/// the limit away.
+///
+/// ```
+/// use expcache_client::Policy;
+/// use std::time::Duration;
+///
+/// let policy = Policy { grace: Some(Duration::from_secs(300)), max_entries: Some(10_000), ..Policy::default() };
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// How long entries are fresh.
+    pub ttl: Option<Duration>,
+    /// How long they are stale after that.
+    pub grace: Option<Duration>,
+    /// The longest TTL.
+    pub max_ttl: Option<Duration>,
+    /// By up to how many percent a TTL is shortened at random.
+    pub jitter: Option<u8>,
+    /// After how many percent of the TTL the refresh may be handed out early.
+    pub early: Option<u8>,
+    /// Whether a hit restarts the TTL.
+    pub sliding: Option<bool>,
+    /// How payloads are kept: `auto`, `none`, `gzip`, `zstd` or `lz4`.
+    pub codec: Option<String>,
+    /// From how many bytes on payloads are compressed.
+    pub threshold: Option<u64>,
+    /// The largest payload.
+    pub max_value: Option<u64>,
+    /// The most entries.
+    pub max_entries: Option<u64>,
+    /// The most bytes of payloads.
+    pub max_bytes: Option<u64>,
+    /// The formats that entries may have; an empty list: any.
+    pub formats: Option<Vec<Bytes>>,
+    /// Whether payloads must be of their format.
+    pub validate: Option<bool>,
+}
+
+impl Policy {
+    fn write(&self, cmd: &mut Cmd) {
+        let durations = [("TTL", self.ttl), ("GRACE", self.grace), ("MAXTTL", self.max_ttl)];
+        let percents = [("JITTER", self.jitter), ("EARLY", self.early)];
+        let sizes = [
+            ("THRESHOLD", self.threshold),
+            ("MAXVALUE", self.max_value),
+            ("MAXENTRIES", self.max_entries),
+            ("MAXBYTES", self.max_bytes),
+        ];
+        durations.into_iter().for_each(|(word, time)| super::option(cmd, word, time.map(with_unit)));
+        percents.into_iter().for_each(|(word, percent)| super::option(cmd, word, percent));
+        sizes.into_iter().for_each(|(word, size)| super::option(cmd, word, size));
+        super::option(cmd, "SLIDING", self.sliding.map(yes_or_no));
+        super::option(cmd, "CODEC", self.codec.as_deref());
+        super::option(cmd, "VALIDATE", self.validate.map(yes_or_no));
+        if let Some(formats) = &self.formats {
+            super::counted(cmd, "FORMATS", formats.iter());
+        }
+    }
+
+    fn parse(mut fields: Fields) -> Result<Self> {
+        Ok(Self {
+            ttl: duration(&mut fields, "ttl")?,
+            grace: duration(&mut fields, "grace")?,
+            max_ttl: duration(&mut fields, "maxttl")?,
+            jitter: percent(&mut fields, "jitter")?,
+            early: percent(&mut fields, "early")?,
+            sliding: flag(fields.take("sliding"))?,
+            codec: fields.optional_text("codec")?,
+            threshold: fields.optional_count("threshold")?,
+            max_value: fields.optional_count("maxvalue")?,
+            max_entries: fields.optional_count("maxentries")?,
+            max_bytes: fields.optional_count("maxbytes")?,
+            formats: reply::optional(fields.take("formats"), reply::strings)?,
+            validate: flag(fields.take("validate"))?,
+        })
+    }
+}
+
+fn with_unit(time: Duration) -> String {
+    format!("{}ms", ms(time))
+}
+
+fn yes_or_no(flag: bool) -> &'static str {
+    if flag { "yes" } else { "no" }
+}
+
+fn percent(fields: &mut Fields, name: &str) -> Result<Option<u8>> {
+    Ok(fields.optional_count(name)?.and_then(|percent| u8::try_from(percent).ok()))
+}
+
+fn flag(value: Value) -> Result<Option<bool>> {
+    match value {
+        Value::Boolean(flag) => Ok(Some(flag)),
+        Value::Int(number) => Ok(Some(number != 0)),
+        value => Ok(reply::optional(value, reply::text)?.map(|word| word == "yes")),
+    }
+}
+
+fn duration(fields: &mut Fields, name: &str) -> Result<Option<Duration>> {
+    Ok(fields.optional_count(name)?.map(Duration::from_millis))
+}
+
+impl Client {
+    /// Defines a type, or changes fields of its policy, on every primary.
+    pub async fn set_type(&self, type_name: impl AsRef<[u8]>, policy: &Policy) -> Result<()> {
+        let mut call = type_call("EXPCACHE.TYPE SET", Route::Primaries, type_name.as_ref());
+        policy.write(&mut call.cmd);
+        self.everywhere(call).await.map(drop)
+    }
+
+    /// A type's policy, as one of the primaries has it.
+    pub async fn get_type(&self, type_name: impl AsRef<[u8]>) -> Result<Option<Policy>> {
+        let call = type_call("EXPCACHE.TYPE GET", Route::Any, type_name.as_ref());
+        Fields::optional(self.call(call).await?)?.map(Policy::parse).transpose()
+    }
+
+    /// The names of all types that any primary knows, in order.
+    pub async fn list_types(&self) -> Result<Vec<Bytes>> {
+        let mut names = BTreeSet::new();
+        for reply in self.everywhere(Call::new("EXPCACHE.TYPE LIST", Route::Primaries)).await? {
+            names.extend(reply::strings(reply)?);
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// Takes a type's policy away, on every primary. `false`: none of them had it.
+    pub async fn delete_type(&self, type_name: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.sum(type_call("EXPCACHE.TYPE DEL", Route::Primaries, type_name.as_ref())).await? > 0)
+    }
+}
+
+fn type_call(command: &'static str, route: Route, type_name: &[u8]) -> Call {
+    let mut call = Call::new(command, route);
+    call.cmd.arg(name(type_name).as_ref());
+    call
+}

@@ -1,0 +1,284 @@
+//! Where the server is and how much patience, memory and caution to have with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use expcache_core::codec::Encoding;
+use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+
+use crate::error::Result;
+use crate::observe::Observer;
+use crate::wire::Compression;
+
+/// Which servers there are.
+#[derive(Debug, Clone)]
+pub(crate) enum Topology {
+    Single(ConnectionInfo),
+    #[cfg(feature = "sentinel")]
+    Sentinel {
+        name: String,
+        sentinels: Vec<ConnectionInfo>,
+        server: ConnectionInfo,
+    },
+    #[cfg(feature = "cluster")]
+    Cluster(Vec<ConnectionInfo>),
+}
+
+/// Everything that can be said about a [`Client`](crate::Client) or a [`Cache`](crate::Cache); the defaults fit exports of
+/// some megabytes.
+///
+/// ```
+/// use std::time::Duration;
+/// use expcache_client::Config;
+///
+/// let config = Config::single("redis://app:secret@cache.example:6379/2")?
+///     .timeout(Duration::from_millis(500))
+///     .near_bytes(32 << 20);
+/// # Ok::<(), expcache_client::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) topology: Topology,
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) connections: usize,
+    pub(crate) waiting_connections: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) transfer_timeout: Duration,
+    pub(crate) retries: usize,
+    pub(crate) breaker_failures: u32,
+    pub(crate) breaker_pause: Duration,
+    pub(crate) near_bytes: u64,
+    pub(crate) near_value_bytes: usize,
+    pub(crate) near_lifetime: Duration,
+    pub(crate) fallback_bytes: u64,
+    pub(crate) fallback_lifetime: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) patience: Duration,
+    pub(crate) backoff: (Duration, Duration),
+    pub(crate) compression: Compression,
+    pub(crate) accept: Vec<Encoding>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+impl Config {
+    fn new(topology: Topology) -> Self {
+        Self {
+            topology,
+            prefix: b"export_cache".to_vec(),
+            connections: 2,
+            waiting_connections: 8,
+            connect_timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(2),
+            transfer_timeout: Duration::from_secs(30),
+            retries: 2,
+            breaker_failures: 5,
+            breaker_pause: Duration::from_secs(1),
+            near_bytes: 16 << 20,
+            near_value_bytes: 16 << 10,
+            near_lifetime: Duration::from_secs(5),
+            fallback_bytes: 64 << 20,
+            fallback_lifetime: Duration::from_secs(300),
+            lease: Duration::from_secs(10),
+            patience: Duration::from_secs(60),
+            backoff: (Duration::from_millis(500), Duration::from_secs(60)),
+            compression: Compression::default(),
+            accept: vec![Encoding::Zstd, Encoding::Gzip, Encoding::Lz4],
+            observer: None,
+        }
+    }
+
+    /// One server. A user, a password and a database may stand in the address. `rediss://` (TLS) needs the feature `tls`; it
+    /// trusts the authorities that the system trusts, or those in the file that the environment names in `SSL_CERT_FILE`.
+    pub fn single(address: impl IntoConnectionInfo) -> Result<Self> {
+        Ok(Self::new(Topology::Single(connection_info(address)?)))
+    }
+
+    /// The primary that Sentinels know under a name. `server` says how to speak to it (user, password, database, TLS); its
+    /// host and port mean nothing.
+    #[cfg(feature = "sentinel")]
+    pub fn sentinel<A: IntoConnectionInfo>(
+        name: &str,
+        sentinels: impl IntoIterator<Item = A>,
+        server: impl IntoConnectionInfo,
+    ) -> Result<Self> {
+        let (sentinels, server) = (connection_infos(sentinels)?, connection_info(server)?);
+        Ok(Self::new(Topology::Sentinel { name: name.to_owned(), sentinels, server }))
+    }
+
+    /// A Redis Cluster or Valkey Cluster, by some of its nodes.
+    #[cfg(feature = "cluster")]
+    pub fn cluster<A: IntoConnectionInfo>(nodes: impl IntoIterator<Item = A>) -> Result<Self> {
+        Ok(Self::new(Topology::Cluster(connection_infos(nodes)?)))
+    }
+
+    /// Speak RESP2. The near cache stays off, since only RESP3 carries what keeps it right.
+    #[must_use]
+    pub fn resp2(mut self) -> Self {
+        let speak = |info: &mut ConnectionInfo| *info = with_protocol(info.clone(), ProtocolVersion::RESP2);
+        match &mut self.topology {
+            Topology::Single(info) => speak(info),
+            #[cfg(feature = "sentinel")]
+            Topology::Sentinel { server, .. } => speak(server),
+            #[cfg(feature = "cluster")]
+            Topology::Cluster(nodes) => nodes.iter_mut().for_each(speak),
+        }
+        self.near_bytes(0)
+    }
+
+    /// What derived keys begin with: the server's `expcache.prefix`, at first `export_cache`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> Self {
+        self.prefix = prefix.as_ref().to_vec();
+        self
+    }
+
+    /// How many connections carry commands, taken in turns; each is shared by many callers. 2 unless said.
+    #[must_use]
+    pub fn connections(mut self, count: usize) -> Self {
+        self.connections = count.max(1);
+        self
+    }
+
+    /// How many connections at the most wait for productions of others at a time; one is enough for all who want the same
+    /// entry. 8 unless said.
+    #[must_use]
+    pub fn waiting_connections(mut self, count: usize) -> Self {
+        self.waiting_connections = count.max(1);
+        self
+    }
+
+    /// How long connecting may take. 2 s unless said.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// How long the server may keep silent. 2 s unless said. A payload under way is given [`Config::transfer_timeout`], as
+    /// long as the server answers others meanwhile.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// How long a command that carries a payload may take. 30 s unless said.
+    #[must_use]
+    pub fn transfer_timeout(mut self, limit: Duration) -> Self {
+        self.transfer_timeout = limit;
+        self
+    }
+
+    /// How often a command that may safely be sent twice is sent again when its connection breaks. Twice unless said.
+    #[must_use]
+    pub fn retries(mut self, count: usize) -> Self {
+        self.retries = count;
+        self
+    }
+
+    /// After so many failures in a row the server is left alone for a pause, and then tried by one command. 5 and 1 s unless
+    /// said; 0 failures: never.
+    #[must_use]
+    pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
+        (self.breaker_failures, self.breaker_pause) = (failures, pause);
+        self
+    }
+
+    /// Memory for payloads that are kept in this process while the server tells of their changes. 16 MiB unless said; 0: off.
+    #[must_use]
+    pub fn near_bytes(mut self, bytes: u64) -> Self {
+        self.near_bytes = bytes;
+        self
+    }
+
+    /// The largest payload kept near. 16 KiB unless said.
+    #[must_use]
+    pub fn near_value_bytes(mut self, bytes: usize) -> Self {
+        self.near_value_bytes = bytes;
+        self
+    }
+
+    /// The longest time for which anything is kept near without asking. 5 s unless said: after an invalidation of very many
+    /// entries the server tells of each as it reclaims it, which takes seconds.
+    #[must_use]
+    pub fn near_lifetime(mut self, limit: Duration) -> Self {
+        self.near_lifetime = limit;
+        self
+    }
+
+    /// Memory for what was produced while the server was away. 64 MiB unless said; 0: off.
+    #[must_use]
+    pub fn fallback_bytes(mut self, bytes: u64) -> Self {
+        self.fallback_bytes = bytes;
+        self
+    }
+
+    /// The longest time for which that is used. 5 min unless said: invalidations by others are not heard of meanwhile.
+    #[must_use]
+    pub fn fallback_lifetime(mut self, limit: Duration) -> Self {
+        self.fallback_lifetime = limit;
+        self
+    }
+
+    /// For how long a lease is asked at a time; while the producer works it is renewed. 10 s unless said: so long others wait
+    /// for a process that died.
+    #[must_use]
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.lease = time.max(Duration::from_millis(10));
+        self
+    }
+
+    /// How long to wait for a production by another process before producing for oneself. 60 s unless said.
+    #[must_use]
+    pub fn patience(mut self, limit: Duration) -> Self {
+        self.patience = limit;
+        self
+    }
+
+    /// For how long nobody produces after a failure; doubled with each further one, up to the second. 500 ms and 60 s unless
+    /// said.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.backoff = (first, longest.max(first));
+        self
+    }
+
+    /// Which payloads are compressed before they are sent, and how. None unless said: the server compresses by its types'
+    /// policies; here it saves the network too.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Encodings in which payloads may come if the server keeps them so; they are decoded here. All unless said; none: the
+    /// server decodes.
+    #[must_use]
+    pub fn accept(mut self, encodings: &[Encoding]) -> Self {
+        self.accept = encodings.to_vec();
+        self
+    }
+
+    /// Who is told what happens, for metrics.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+}
+
+/// RESP3 unless the address asks for a protocol itself (`?protocol=resp2`), which cannot be told from not asking.
+fn connection_info(address: impl IntoConnectionInfo) -> Result<ConnectionInfo> {
+    Ok(with_protocol(address.into_connection_info()?, ProtocolVersion::RESP3))
+}
+
+#[cfg(any(feature = "cluster", feature = "sentinel"))]
+fn connection_infos<A: IntoConnectionInfo>(addresses: impl IntoIterator<Item = A>) -> Result<Vec<ConnectionInfo>> {
+    addresses.into_iter().map(connection_info).collect()
+}
+
+pub(crate) fn with_protocol(info: ConnectionInfo, protocol: ProtocolVersion) -> ConnectionInfo {
+    let settings = info.redis_settings().clone().set_protocol(protocol);
+    info.set_redis_settings(settings)
+}

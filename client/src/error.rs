@@ -1,0 +1,135 @@
+//! What can go wrong, told apart by what a caller would do about it.
+//!
+//! The one question that matters inside the client is [`Error::is_unavailable`]: the server did not answer, or could not. Then
+//! reading goes on without it. Every other error is an answer.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// Any error, shareable: many callers may wait for one production.
+pub type SharedError = Arc<dyn StdError + Send + Sync>;
+/// What a producer may fail with.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+/// The result of everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something could not be done.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What the value was computed from was invalidated meanwhile; nothing was stored.
+    #[error("the value was invalidated while it was produced")]
+    Fenced,
+    /// The lease is over, superseded or unknown; nothing was stored.
+    #[error("the lease is over, superseded or unknown")]
+    LeaseLost,
+    /// The payload does not have the hash that was given with it.
+    #[error("the payload does not have the given MD5")]
+    HashMismatch,
+    /// The payload is larger than its type, or the server, allows.
+    #[error("the payload is larger than its type or the server allows")]
+    TooLarge,
+    /// The payload is not of its format, or its type does not allow the format.
+    #[error("the format is not allowed, or the payload is not of it")]
+    BadFormat,
+    /// The bytes are not of the encoding that they are said to be.
+    #[error("the bytes are not of the encoding that they are said to be")]
+    BadEncoding,
+    /// The key holds a value of another Redis type.
+    #[error("the key holds another type of value")]
+    WrongType,
+    /// Any other refusal by the server.
+    #[error("refused: {0}")]
+    Refused(RedisError),
+    /// The server could not be reached, or cannot serve now.
+    #[error("the server cannot be reached: {0}")]
+    Unavailable(RedisError),
+    /// There was no reply in time.
+    #[error("no reply in time")]
+    Timeout,
+    /// The server has failed so often that it is left alone for a moment.
+    #[error("left alone, as it has not answered before")]
+    CircuitOpen,
+    /// There is no lease to be had for the key now: its production failed a moment ago, or there are too many leases.
+    #[error("there is no lease to be had now")]
+    NoLease,
+    /// A reply that is none of those that the command has.
+    #[error("unexpected reply: {0}")]
+    Reply(String),
+    /// A request that cannot be made: its parameters are no JSON, too long or ambiguous.
+    #[error("{0}")]
+    Request(String),
+    /// The producer failed; this is its error.
+    #[error("production failed: {0}")]
+    Producer(SharedError),
+    /// The payload cannot be read as, or written from, what was asked for.
+    #[error("the payload: {0}")]
+    Payload(SharedError),
+    /// The entry was replaced or went while it was read in parts.
+    #[error("the entry changed while it was read in parts")]
+    Changed,
+}
+
+impl Error {
+    /// The server did not answer, or could not: it is away, starting, failing over.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Timeout | Self::CircuitOpen)
+    }
+
+    /// The connection was refused or lost, so the same command may fare better on a new one.
+    pub(crate) fn is_worth_a_retry(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    pub(crate) fn producer(error: impl Into<BoxError>) -> Self {
+        Self::Producer(Arc::from(error.into()))
+    }
+
+    pub(crate) fn payload(error: impl Into<BoxError>) -> Self {
+        Self::Payload(Arc::from(error.into()))
+    }
+
+    pub(crate) fn reply(what: &str) -> Self {
+        Self::Reply(what.to_owned())
+    }
+}
+
+impl From<expcache_core::Error> for Error {
+    fn from(error: expcache_core::Error) -> Self {
+        let text = error.reply();
+        Self::Request(text.strip_prefix("ERR ").unwrap_or(&text).to_owned())
+    }
+}
+
+impl From<RedisError> for Error {
+    fn from(error: RedisError) -> Self {
+        match error.code() {
+            Some("FENCED") => Self::Fenced,
+            Some("LEASELOST") => Self::LeaseLost,
+            Some("HASHMISMATCH") => Self::HashMismatch,
+            Some("TOOLARGE") => Self::TooLarge,
+            Some("BADFORMAT") => Self::BadFormat,
+            Some("BADENCODING") => Self::BadEncoding,
+            Some("WRONGTYPE") => Self::WrongType,
+            Some("UNBLOCKED") => Self::Unavailable(error),
+            _ if error.is_timeout() => Self::Timeout,
+            _ if cannot_serve(error.kind()) => Self::Unavailable(error),
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+/// Not reached, or not in a state to serve: both pass.
+fn cannot_serve(kind: ErrorKind) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
+    matches!(
+        kind,
+        ErrorKind::Io
+            | ErrorKind::Parse
+            | ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::MasterNameNotFoundBySentinel
+            | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain)
+    )
+}

@@ -1,0 +1,115 @@
+//! The Rust client of expcache: cache an export in one call, and keep working when the server does not.
+//!
+//! ```no_run
+//! use expcache_client::{Cache, Config, Export};
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> expcache_client::Result<()> {
+//! let cache = Cache::open(Config::single("redis://127.0.0.1/")?)?;
+//!
+//! let request = cache
+//!     .request("trips")
+//!     .format("json")
+//!     .company(42)
+//!     .filters(&serde_json::json!({"month": 5}))
+//!     .grace(Duration::from_secs(300))
+//!     .build()?;
+//!
+//! let served = cache
+//!     .get_or_produce(&request, || async {
+//!         // The slow query. It runs once, however many ask, in however many processes.
+//!         Export::json(&["A to B", "B to C"])
+//!     })
+//!     .await?;
+//! let trips: Vec<String> = served.json()?;
+//! println!("{trips:?}: {:?}, {} s old", served.how(), served.age().as_secs());
+//!
+//! // The data of company 42 has changed.
+//! cache.invalidate_company(42).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It is thin. What the server does (freshness, leases, fences, tags, policies) it does not do again; keys come from the crate
+//! [`expcache_core`] that the server derives them with. What is here is what a server cannot do for a process: see
+//! [`Cache::get_or_produce`].
+//!
+//! # When the server is away
+//!
+//! | | |
+//! |---|---|
+//! | no connection, no reply in time | commands that may safely be sent twice are, with growing, jittered pauses |
+//! | several failures in a row | the circuit opens: the server is left alone for a moment, and one command tries |
+//! | a request meanwhile | is produced, once for all callers in this process, and kept in a bounded fallback |
+//! | the server is back | the fallback is emptied: what others invalidated meanwhile is not known |
+//! | an invalidation meanwhile | empties what this process keeps, and is an error: it has to be tried again |
+//!
+//! # Near
+//!
+//! Small payloads are also kept in this process, for at most [`Config::near_lifetime`] (5 s). The server tells of every change as
+//! it happens (RESP3); if it cannot be heard, nothing is kept. One's own invalidations empty it at once. After somebody else's
+//! invalidation of very many entries the server tells of each as it reclaims it, some seconds for a million: that is how long
+//! an invalidated payload may be served from here, and never longer than the lifetime. [`Config::near_bytes`]`(0)` turns it off.
+//!
+//! # Features
+//!
+//! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` ([`blocking`]), `macros` ([`cached`]).
+//!
+//! The least supported Rust is 1.88.
+#![forbid(unsafe_code)]
+
+mod backoff;
+#[cfg(feature = "blocking")]
+pub mod blocking;
+mod cache;
+mod command;
+mod config;
+mod error;
+mod export;
+mod flight;
+mod http;
+mod link;
+mod memory;
+mod observe;
+mod parts;
+mod produce;
+mod reply;
+mod request;
+mod served;
+mod tracking;
+mod wire;
+
+#[cfg(feature = "macros")]
+pub use expcache_client_macros::cached;
+pub use expcache_core;
+
+pub use cache::Cache;
+pub use command::*;
+pub use config::Config;
+pub use error::{BoxError, Error, Result, SharedError};
+pub use expcache_core::codec::Encoding;
+pub use export::Export;
+pub use http::{ByteRange, RangeHeader};
+pub use observe::Observer;
+pub use parts::Parts;
+pub use request::{Request, RequestBuilder};
+pub use served::{How, Served, Stored};
+pub use wire::Compression;
+
+/// For the code that `#[cached]` writes.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use serde_json::Value as __Value;
+
+/// For the code that `#[cached]` writes.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub fn __argument(argument: &impl serde::Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(argument).map_err(|error| Error::Request(error.to_string()))
+}
+
+/// What a lock guards is whole whatever happened to who held it: nothing here can fail half-way.
+fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

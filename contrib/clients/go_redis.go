@@ -1,0 +1,97 @@
+// expcache with go-redis: go run go_redis.go HOST:PORT [cluster].
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// getOrProduce returns the export of a key. One caller produces it, the others wait.
+func getOrProduce(ctx context.Context, r redis.UniversalClient, key string, tags []string, produce func() (string, error)) (string, error) {
+	for {
+		// While another produces, this waits for up to 10 s: ReadTimeout must be longer.
+		reply, err := r.Do(ctx, "EXPCACHE.FETCH", key, "LEASE", "30s", "WAIT", "10s").Result()
+		if err != nil {
+			return produce() // the cache is away; the producer is reached all the same
+		}
+		found := fields(reply)
+		value, hit := found["value"].(string)
+		lease, leased := found["lease"].(string)
+		switch {
+		case leased:
+			made, err := produce()
+			if err != nil {
+				r.Do(ctx, "EXPCACHE.RELEASE", key, lease, "FAIL", err.Error(), "BACKOFF", "5s")
+				if hit {
+					return value, nil
+				}
+				return "", err
+			}
+			return made, store(ctx, r, key, made, tags, lease)
+		case hit:
+			return value, nil
+		case found["retry"] == nil:
+			return produce() // there is no lease to be had; the result is for this caller only
+		}
+	}
+}
+
+// fields reads a reply of names and values, which RESP2 sends as one flat array.
+func fields(reply any) map[any]any {
+	if found, ok := reply.(map[any]any); ok {
+		return found
+	}
+	found, flat := map[any]any{}, reply.([]any)
+	for i := 0; i+1 < len(flat); i += 2 {
+		found[flat[i]] = flat[i+1]
+	}
+	return found
+}
+
+func store(ctx context.Context, r redis.UniversalClient, key, value string, tags []string, lease string) error {
+	args := []any{"EXPCACHE.SET", key, value, "TAGS", len(tags)}
+	for _, tag := range tags {
+		args = append(args, tag)
+	}
+	err := r.Do(ctx, append(args, "GRACE", "5m", "FORMAT", "csv", "LEASE", lease)...).Err()
+	// Invalidated while it was produced, or too late: whoever comes next gets a newer one.
+	if err != nil && (strings.HasPrefix(err.Error(), "FENCED") || strings.HasPrefix(err.Error(), "LEASELOST")) {
+		return nil
+	}
+	return err
+}
+
+// invalidate makes every entry with any of the tags go, on every primary, and returns how many there were.
+func invalidate(ctx context.Context, r redis.UniversalClient, tags ...any) (int64, error) {
+	command := append([]any{"EXPCACHE.INVALIDATE.TAG"}, tags...)
+	cluster, ok := r.(*redis.ClusterClient)
+	if !ok {
+		return r.Do(ctx, command...).Int64()
+	}
+	var sum atomic.Int64
+	// Twice: while a slot moves, an entry may arrive at a node that has been told already.
+	for range 2 {
+		err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			count, err := node.Do(ctx, command...).Int64()
+			sum.Add(count)
+			return err
+		})
+		if err != nil {
+			return sum.Load(), err
+		}
+	}
+	return sum.Load(), nil
+}
+
+func main() {
+	ctx, cluster := context.Background(), len(os.Args) > 2
+	r := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: os.Args[1:2], IsClusterMode: cluster, ReadTimeout: 15e9})
+	produce := func() (string, error) { return "id,km\n1,12\n", nil }
+	fmt.Println(getOrProduce(ctx, r, "export_cache:trips:1", []string{"company:42", "user:7"}, produce))
+	fmt.Println(invalidate(ctx, r, "company:42"))
+}

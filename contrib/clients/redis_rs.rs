@@ -1,0 +1,120 @@
+//! expcache with the `redis` crate alone: `redis_rs HOST PORT [cluster]`. (The crate `expcache-client` does all this, and more.)
+
+use std::collections::HashMap;
+
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{
+    AggregateOp, MultipleNodeRoutingInfo, ResponsePolicy, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr,
+};
+use redis::{Cmd, FromRedisValue, RedisResult, Value};
+
+/// Who waits (`WAIT`) holds up all who share the connection: give it one of its own where that matters.
+enum Server {
+    One(redis::aio::MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Server {
+    /// Sends a command to the node that has the key.
+    async fn send<T: FromRedisValue>(&self, key: &str, cmd: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::One(connection) => cmd.query_async(&mut connection.clone()).await,
+            Self::Cluster(connection) => {
+                let route = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+                let reply = connection.clone().route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await?;
+                Ok(redis::from_redis_value(reply)?)
+            }
+        }
+    }
+
+    /// Every entry with any of the tags is gone, on every primary; how many there were.
+    async fn invalidate(&self, tags: &[&str]) -> RedisResult<i64> {
+        let mut cmd = redis::cmd("EXPCACHE.INVALIDATE.TAG");
+        cmd.arg(tags);
+        let connection = match self {
+            Self::One(connection) => return cmd.query_async(&mut connection.clone()).await,
+            Self::Cluster(connection) => connection,
+        };
+        let mut count = 0;
+        // Twice: while a slot moves, an entry may arrive at a node that has been told already.
+        // The crate tells the primaries that it is connected to; whether these are all has to be compared with CLUSTER SLOTS,
+        // as expcache-client does.
+        for _ in 0..2 {
+            let sum = Some(ResponsePolicy::Aggregate(AggregateOp::Sum));
+            let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, sum));
+            let reply = connection.clone().route_command(cmd.clone(), everywhere).await?;
+            count += i64::from_redis_value(reply)?;
+        }
+        Ok(count)
+    }
+}
+
+/// The export of a key. One caller produces it, the others wait.
+async fn get_or_produce(
+    server: &Server,
+    key: &str,
+    tags: &[&str],
+    produce: impl AsyncFn() -> RedisResult<String>,
+) -> RedisResult<String> {
+    loop {
+        let mut fetch = redis::cmd("EXPCACHE.FETCH");
+        fetch.arg(key).arg("LEASE").arg("30s").arg("WAIT").arg("10s");
+        let found: HashMap<String, Value> = server.send(key, &fetch).await?;
+        let text = |field: &str| Option::<String>::from_redis_value(found.get(field).cloned().unwrap_or_default());
+        match (text("value")?, text("lease")?, text("retry")?) {
+            (value, Some(lease), _) => {
+                let made = match produce().await {
+                    Ok(made) => made,
+                    Err(error) => {
+                        let mut release = redis::cmd("EXPCACHE.RELEASE");
+                        release.arg(key).arg(lease).arg("FAIL").arg(error.to_string()).arg("BACKOFF").arg("5s");
+                        server.send::<i64>(key, &release).await?;
+                        return value.ok_or(error);
+                    }
+                };
+                store(server, key, &made, tags, &lease).await?;
+                return Ok(made);
+            }
+            (Some(value), None, _) => return Ok(value),
+            (None, None, Some(_retry)) => {}
+            // There is no lease to be had; the result is for this caller only.
+            (None, None, None) => return produce().await,
+        }
+    }
+}
+
+async fn store(server: &Server, key: &str, value: &str, tags: &[&str], lease: &str) -> RedisResult<()> {
+    let mut set = redis::cmd("EXPCACHE.SET");
+    set.arg(key).arg(value).arg("TAGS").arg(tags.len()).arg(tags);
+    set.arg("GRACE").arg("5m").arg("FORMAT").arg("csv").arg("LEASE").arg(lease);
+    match server.send(key, &set).await {
+        // Invalidated while it was produced, or too late: whoever comes next gets a newer one.
+        Err(error) if matches!(error.code(), Some("FENCED" | "LEASELOST")) => Ok(()),
+        other => other,
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [host, port, mode @ ..] = arguments.as_slice() else { return Err("redis_rs HOST PORT [cluster]".into()) };
+    // Replies may take as long as the WAIT, which is longer than the crate's own patience.
+    let (address, patience) = (format!("redis://{host}:{port}/"), std::time::Duration::from_secs(15));
+    let server = if mode.is_empty() {
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(patience));
+        let client = redis::Client::open(address)?;
+        Server::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+    } else {
+        let client = ClusterClient::builder([address]).response_timeout(patience).build()?;
+        Server::Cluster(client.get_async_connection().await?)
+    };
+    server.invalidate(&["company:42"]).await?;
+    for n in (0..9).chain(0..9) {
+        let key = format!("export_cache:trips:{n}");
+        let produce = async || Ok("id,km\n1,12\n".to_owned());
+        assert_eq!(get_or_produce(&server, &key, &["company:42", "user:7"], produce).await?, "id,km\n1,12\n");
+    }
+    println!("invalidated {}", server.invalidate(&["company:42"]).await?);
+    Ok(())
+}

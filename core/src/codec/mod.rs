@@ -1,0 +1,262 @@
+//! How payloads are kept smaller: gzip, zstd and lz4, and what to do with bytes that claim to be one of them.
+//!
+//! What [`Coder::encode`] makes is an ordinary stream of its format, so the stored bytes can be handed to any client as they
+//! are. Inside, a large payload is in *parts* that can be decoded alone, in the way that each format has for it:
+//!
+//! ```text
+//! gzip   one member; a full flush ends each part of 256 KiB, and an extra field of the header says where parts begin
+//! zstd   one frame for each part of 1 MiB; frames say how long they are, so there is no index
+//! lz4    one frame of independent blocks of 256 KiB, each behind its length
+//! ```
+//!
+//! So a range of a large payload costs no more than the parts that it touches. A stream from elsewhere needs none of that: it
+//! is decoded from its start up to the end of the range.
+//!
+//! Decoding trusts nothing but the `size` that it is given, and takes no more memory than that and a constant: 64 KiB for
+//! gzip, the window of at most 8 MiB for zstd, a block of at most 4 MiB for lz4. All of it, zstd's too, comes from Rust's
+//! allocator.
+
+mod gzip;
+mod lz4;
+mod probe;
+#[cfg(test)]
+mod tests;
+mod zstd;
+
+use self::gzip::Gzip;
+use self::lz4::Lz4;
+use self::zstd::Zstd;
+use crate::{Error, Result};
+
+/// The most payload bytes that are in one part, whatever the encoding.
+pub const PART_BYTES: usize = zstd::PART_BYTES;
+
+/// No format but zstd makes more of a byte; a larger payload gets its memory as it comes.
+const USUAL_RATIO: usize = 1032;
+
+/// In which form the bytes of a payload are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Encoding {
+    /// As they are.
+    #[default]
+    Identity = 0,
+    /// RFC 1952, what every HTTP client takes.
+    Gzip = 1,
+    /// RFC 8878.
+    Zstd = 2,
+    /// The LZ4 frame format.
+    Lz4 = 3,
+}
+
+impl Encoding {
+    /// Every encoding, by number.
+    pub const ALL: [Self; 4] = [Self::Identity, Self::Gzip, Self::Zstd, Self::Lz4];
+
+    /// The word for it in commands and replies.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+        }
+    }
+
+    /// The encoding of this name, in any case.
+    pub fn parse(word: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|encoding| word.eq_ignore_ascii_case(encoding.name().as_bytes()))
+    }
+
+    /// The encoding of this number.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// How many payload bytes [`Coder::encode`] puts into one part.
+    pub fn part_bytes(self) -> usize {
+        match self {
+            Self::Identity => 1,
+            Self::Gzip => gzip::PART_BYTES,
+            Self::Zstd => zstd::PART_BYTES,
+            Self::Lz4 => lz4::PART_BYTES,
+        }
+    }
+}
+
+/// Encodes and decodes. Holds what is costly to make, so a thread keeps one; it is made when first needed.
+#[derive(Default)]
+pub struct Coder {
+    gzip: Gzip,
+    zstd: Zstd,
+    lz4: Lz4,
+}
+
+impl Coder {
+    /// A coder that holds nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The encoded payload, if that is no more than `most` bytes; it gives up as soon as it is known to be more.
+    ///
+    /// `None` for [`Encoding::Identity`], which encodes nothing.
+    pub fn encode(&mut self, encoding: Encoding, payload: &[u8], most: usize) -> Option<Vec<u8>> {
+        match encoding {
+            Encoding::Identity => None,
+            Encoding::Gzip => self.gzip.encode(payload, most),
+            Encoding::Zstd => self.zstd.encode(payload, most),
+            Encoding::Lz4 => self.lz4.encode(payload, most),
+        }
+    }
+
+    /// The payload, which has to be of `size` bytes; [`Error::BadEncoding`] otherwise.
+    pub fn decode(&mut self, encoding: Encoding, stored: &[u8], size: usize) -> Result<Vec<u8>> {
+        if encoding == Encoding::Zstd
+            && let Some(content) = zstd::content_size(stored)
+        {
+            return if content == size { self.zstd.decode(stored, size) } else { Err(Error::BadEncoding) };
+        }
+        let mut payload = Vec::new();
+        let streamed = self.stream(encoding, stored, 0, &mut |chunk| append(&mut payload, chunk, size, stored.len()));
+        match streamed {
+            Ok(()) if payload.len() == size => Ok(payload),
+            Err(Stop::Refused(error)) => Err(error),
+            _ => Err(Error::BadEncoding),
+        }
+    }
+
+    /// The bytes `offset..offset + len` of a payload of `size` bytes, as far as there are such.
+    ///
+    /// What is not needed for them is not decoded and so not checked either.
+    pub fn decode_range(
+        &mut self,
+        encoding: Encoding,
+        stored: &[u8],
+        size: usize,
+        offset: usize,
+        len: usize,
+    ) -> Result<Vec<u8>> {
+        let end = offset.saturating_add(len).min(size);
+        let Some(wanted) = end.checked_sub(offset).filter(|wanted| *wanted > 0) else {
+            return Ok(Vec::new());
+        };
+        let Start { at, mut position } = self.seek(encoding, stored, size, offset);
+        let mut range = Vec::new();
+        let streamed = self.stream(encoding, stored, at, &mut |chunk| {
+            let from = offset.saturating_sub(position).min(chunk.len());
+            let to = (end - position).min(chunk.len());
+            position += chunk.len();
+            append(&mut range, chunk.get(from..to).unwrap_or_default(), wanted, stored.len())?;
+            if position < end { Ok(()) } else { Err(Stop::Enough) }
+        });
+        match streamed {
+            Err(Stop::Refused(error)) => Err(error),
+            _ if range.len() == wanted => Ok(range),
+            _ => Err(Error::BadEncoding),
+        }
+    }
+
+    /// Calls `each` with one piece of the payload after the other, and returns the payload's size.
+    ///
+    /// Everything is checked: [`Error::BadEncoding`] if the bytes are not one or more whole streams of the encoding and
+    /// nothing else; [`Error::TooLarge`] as soon as more than `most` bytes have come out. `each` may have seen pieces by then,
+    /// `most` bytes at the most.
+    pub fn for_each_chunk(
+        &mut self,
+        encoding: Encoding,
+        stored: &[u8],
+        most: usize,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<usize> {
+        let mut size = 0;
+        let streamed = self.stream(encoding, stored, 0, &mut |chunk| {
+            size += chunk.len();
+            if size > most {
+                return Err(Stop::Refused(Error::TooLarge));
+            }
+            each(chunk);
+            Ok(())
+        });
+        match streamed {
+            Err(Stop::Refused(error)) => Err(error),
+            Ok(()) | Err(Stop::Enough) => Ok(size),
+        }
+    }
+
+    /// Decodes from a start on: 0, or one that [`Coder::seek`] has found.
+    fn stream(&mut self, encoding: Encoding, stored: &[u8], at: usize, each: Each) -> Streamed {
+        match encoding {
+            Encoding::Identity => stored.get(at..).unwrap_or_default().chunks(PART_BYTES).try_for_each(each),
+            Encoding::Gzip => self.gzip.stream(stored, at, each),
+            Encoding::Zstd => self.zstd.stream(stored, at, each),
+            Encoding::Lz4 => self.lz4.stream(stored, at, each),
+        }
+    }
+
+    /// The last place at or before `offset` from which decoding can start.
+    fn seek(&mut self, encoding: Encoding, stored: &[u8], size: usize, offset: usize) -> Start {
+        let found = match encoding {
+            Encoding::Identity => Some(Start { at: offset, position: offset }),
+            Encoding::Gzip => gzip::seek(stored, size, offset),
+            Encoding::Zstd => Some(zstd::seek(stored, offset)),
+            Encoding::Lz4 => self.lz4.seek(stored, size, offset),
+        };
+        found.unwrap_or_default()
+    }
+}
+
+/// Where decoding can start.
+#[derive(Clone, Copy, Default)]
+struct Start {
+    /// In the stored bytes.
+    at: usize,
+    /// In the payload.
+    position: usize,
+}
+
+/// Why a stream was left before its end.
+enum Stop {
+    /// No more of it is wanted.
+    Enough,
+    Refused(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+type Streamed<T = ()> = std::result::Result<T, Stop>;
+
+/// What is called with each piece of the payload.
+type Each<'a> = &'a mut dyn FnMut(&[u8]) -> Streamed;
+
+/// Adds a piece to what is to become `whole` bytes, and takes no memory for more.
+///
+/// A `whole` that `stored_bytes` cannot hold is a lie; memory for it is not taken before the bytes come.
+fn append(bytes: &mut Vec<u8>, piece: &[u8], whole: usize, stored_bytes: usize) -> Streamed {
+    let missing = whole.saturating_sub(bytes.len());
+    if piece.len() > missing {
+        return Err(Error::BadEncoding.into());
+    }
+    if bytes.capacity() - bytes.len() < piece.len() {
+        let likely = stored_bytes.saturating_mul(USUAL_RATIO).max(bytes.len()).max(piece.len());
+        bytes.try_reserve_exact(likely.min(missing)).map_err(|_| Error::TooLarge)?;
+    }
+    bytes.extend_from_slice(piece);
+    Ok(())
+}
+
+/// Makes room for so many more encoded bytes; an eighth more than there are, where a vector by itself would take twice the memory.
+fn make_room(stored: &mut Vec<u8>, more: usize) {
+    if stored.capacity() - stored.len() < more {
+        stored.reserve_exact(more.max(stored.len() / 8));
+    }
+}
+
+/// The payload in pieces of that many bytes; an empty payload is one empty piece.
+fn parts(payload: &[u8], bytes: usize) -> impl Iterator<Item = &[u8]> {
+    payload.chunks(bytes).chain(payload.is_empty().then_some(payload))
+}

@@ -1,0 +1,169 @@
+//! What few entries have.
+
+use super::{Etag, MAX_PAYLOAD, read_name};
+use crate::codec::Encoding;
+use crate::wire::{Reader, Writer};
+
+/// How a payload is kept, where it is not simply kept as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// How the bytes that are kept are encoded.
+    pub encoding: Encoding,
+    /// How they are going to be encoded; `Identity`: as they are.
+    pub wanted: Encoding,
+    /// Length of the payload.
+    pub size: usize,
+}
+
+/// What an entry may have besides its payload, tags and type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extras<'a> {
+    /// How long the entry stays servable as stale after its freshness, in ms.
+    pub grace_ms: u64,
+    /// See [`Form`].
+    pub form: Option<Form>,
+    /// What producing the payload took, in ms.
+    pub cost_ms: Option<u64>,
+    /// How many records the payload has.
+    pub records: Option<u64>,
+    /// The payload's MD5, when it was computed.
+    pub etag: Option<Etag>,
+    /// `csv`, `json`, …
+    pub format: Option<&'a [u8]>,
+    /// A JSON object of the user's.
+    pub meta: Option<&'a [u8]>,
+}
+
+const HAS_GRACE: u8 = 1;
+const HAS_COST: u8 = 2;
+const HAS_RECORDS: u8 = 4;
+const HAS_ETAG: u8 = 8;
+const HAS_FORMAT: u8 = 16;
+const HAS_META: u8 = 32;
+const HAS_FORM: u8 = 64;
+const HAS_NUMBERS: u8 = HAS_GRACE | HAS_COST | HAS_RECORDS;
+
+/// `has` byte, then in this order what it names: form (two encodings in one byte, size in 4), grace, cost and records (8 bytes
+/// each), etag (16), format (length in 2), meta (length in 4). Nothing at all when there is nothing.
+impl<'a> Extras<'a> {
+    fn has(&self, etag: bool) -> u8 {
+        let bit = |given: bool, bit: u8| if given { bit } else { 0 };
+        bit(self.grace_ms != 0, HAS_GRACE)
+            | bit(self.cost_ms.is_some(), HAS_COST)
+            | bit(self.records.is_some(), HAS_RECORDS)
+            | bit(etag, HAS_ETAG)
+            | bit(self.format.is_some(), HAS_FORMAT)
+            | bit(self.meta.is_some(), HAS_META)
+            | bit(self.form.is_some(), HAS_FORM)
+    }
+
+    pub(super) fn encoded_len(&self, etag: bool) -> usize {
+        let has = self.has(etag);
+        if has == 0 {
+            return 0;
+        }
+        etag_offset(has)
+            + if etag { size_of::<Etag>() } else { 0 }
+            + self.format.map_or(0, |f| 2 + f.len())
+            + self.meta.map_or(0, |m| 4 + m.len())
+    }
+
+    pub(super) fn encode(&self, etag: bool, out: &mut [u8]) {
+        let mut w = Writer::default();
+        if out.is_empty() {
+            return;
+        }
+        w.u8(self.has(etag));
+        if let Some(form) = self.form {
+            w.0.extend_from_slice(&form.to_bytes());
+        }
+        if self.grace_ms != 0 {
+            w.u64(self.grace_ms);
+        }
+        for number in [self.cost_ms, self.records].into_iter().flatten() {
+            w.u64(number);
+        }
+        if etag {
+            w.0.extend_from_slice(&self.etag.unwrap_or_default());
+        }
+        if let Some(format) = self.format {
+            w.short_bytes(format);
+        }
+        if let Some(meta) = self.meta {
+            w.long_bytes(meta);
+        }
+        if out.len() == w.0.len() {
+            out.copy_from_slice(&w.0);
+        }
+    }
+
+    pub(super) fn decode(r: &mut Reader<'a>) -> Option<Self> {
+        let has = r.u8()?;
+        if has == 0 || has >= HAS_FORM << 1 {
+            return None;
+        }
+        let given = |bit: u8| has & bit != 0;
+        let form = if given(HAS_FORM) { Some(Form::from_bytes(r.bytes(FORM_LEN)?.first_chunk()?)?) } else { None };
+        let grace_ms = if given(HAS_GRACE) { r.u64()? } else { 0 };
+        let cost_ms = if given(HAS_COST) { Some(r.u64()?) } else { None };
+        let records = if given(HAS_RECORDS) { Some(r.u64()?) } else { None };
+        let etag = if given(HAS_ETAG) { Some(*r.bytes(size_of::<Etag>())?.first_chunk()?) } else { None };
+        let format = if given(HAS_FORMAT) { Some(read_name(r)?) } else { None };
+        let meta = if given(HAS_META) { Some(r.long_bytes()?) } else { None };
+        let bounded = [Some(grace_ms), cost_ms, records].into_iter().flatten().all(|n| n <= i64::MAX as u64);
+        bounded.then_some(Self { grace_ms, form, cost_ms, records, etag, format, meta })
+    }
+}
+
+/// Length of a form.
+pub(super) const FORM_LEN: usize = 5;
+
+impl Form {
+    /// Of bytes that are to be encoded later, if at all.
+    pub fn wanting(wanted: Encoding, size: usize) -> Self {
+        Self { encoding: Encoding::Identity, wanted, size }
+    }
+
+    /// Of encoded bytes.
+    pub fn encoded(encoding: Encoding, size: usize) -> Self {
+        Self { encoding, wanted: Encoding::Identity, size }
+    }
+
+    /// Can so many bytes, with or without an MD5, be kept like that? Of encoded bytes the MD5 must be known, because the payload
+    /// is not there to compute it from.
+    pub(super) fn is_sound(self, stored_len: usize, has_etag: bool) -> bool {
+        match self.encoding {
+            Encoding::Identity => self.size == stored_len,
+            _ => self.wanted == Encoding::Identity && stored_len > 0 && self.size <= MAX_PAYLOAD && has_etag,
+        }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; FORM_LEN] {
+        let [a, b, c, d] = u32::try_from(self.size).unwrap_or(u32::MAX).to_le_bytes();
+        [self.encoding as u8 | (self.wanted as u8) << 4, a, b, c, d]
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8; FORM_LEN]) -> Option<Self> {
+        let [encodings, size @ ..] = *bytes;
+        let (encoding, wanted) = (Encoding::from_u8(encodings & 15)?, Encoding::from_u8(encodings >> 4)?);
+        Some(Self { encoding, wanted, size: u32::from_le_bytes(size) as usize })
+    }
+}
+
+/// Where the MD5 stands in extras that begin like that.
+fn etag_offset(has: u8) -> usize {
+    let numbers = (has & HAS_NUMBERS).count_ones() as usize;
+    1 + numbers * 8 + if has & HAS_FORM == 0 { 0 } else { FORM_LEN }
+}
+
+/// The form in encoded extras.
+pub(super) fn form_in(extras: &mut [u8]) -> Option<&mut [u8; FORM_LEN]> {
+    let (has, rest) = extras.split_first_mut()?;
+    if *has & HAS_FORM == 0 { None } else { rest.first_chunk_mut() }
+}
+
+/// The MD5 in encoded extras, or the room for it.
+pub(super) fn etag_in(extras: &mut [u8]) -> Option<&mut Etag> {
+    let has = *extras.first()?;
+    if has & HAS_ETAG == 0 { None } else { extras.get_mut(etag_offset(has)..)?.first_chunk_mut() }
+}

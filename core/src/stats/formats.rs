@@ -1,0 +1,94 @@
+//! What was stored in each format. A type has as many formats of its own as it has room for; the values of further ones are
+//! counted together, under [`OTHER`].
+
+/// The most formats of a type that are told apart.
+pub const MOST: usize = 32;
+/// What further ones are counted under.
+pub const OTHER: &[u8] = b"other";
+
+/// What was stored in one format.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Format {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Values stored.
+    pub sets: u64,
+    /// Length of their payloads, together.
+    pub bytes: u64,
+    /// Length of the longest of them.
+    pub max_bytes: u64,
+}
+
+/// What was stored in all of them.
+#[derive(Debug, Clone, Default)]
+pub struct Formats(Vec<Format>);
+
+impl Formats {
+    fn of(&mut self, name: &[u8]) -> Option<&mut Format> {
+        let find = |formats: &[Format], name: &[u8]| formats.iter().position(|format| *format.name == *name);
+        let at = match find(&self.0, name) {
+            Some(at) => at,
+            None if self.0.len() >= MOST && name != OTHER => return self.of(OTHER),
+            None => {
+                self.0.push(Format { name: name.into(), ..Format::default() });
+                self.0.len() - 1
+            }
+        };
+        self.0.get_mut(at)
+    }
+
+    /// Counts a value stored.
+    pub fn count(&mut self, name: &[u8], payload_bytes: u64) {
+        self.add_one(name, 1, payload_bytes, payload_bytes);
+    }
+
+    fn add_one(&mut self, name: &[u8], sets: u64, bytes: u64, max_bytes: u64) {
+        if let Some(format) = self.of(name) {
+            format.sets += sets;
+            format.bytes += bytes;
+            format.max_bytes = format.max_bytes.max(max_bytes);
+        }
+    }
+
+    /// Both together.
+    pub fn add(&mut self, other: &Self) {
+        for format in &other.0 {
+            self.add_one(&format.name, format.sets, format.bytes, format.max_bytes);
+        }
+    }
+
+    /// In the order in which they came.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Format> {
+        self.0.iter()
+    }
+
+    /// Bytes of memory that they take.
+    pub fn size_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Format>() + self.0.iter().map(|format| format.name.len()).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_apart_up_to_a_bound() {
+        let mut formats = Formats::default();
+        formats.count(b"csv", 10);
+        formats.count(b"csv", 30);
+        formats.count(b"json", 5);
+        let seen = |formats: &Formats, name: &[u8]| formats.iter().find(|f| *f.name == *name).cloned();
+        let csv = Format { name: b"csv".as_slice().into(), sets: 2, bytes: 40, max_bytes: 30 };
+        assert_eq!(seen(&formats, b"csv"), Some(csv));
+        for n in 0..100u8 {
+            formats.count(&[n], 1);
+        }
+        assert_eq!(formats.iter().len(), MOST + 1);
+        assert_eq!(seen(&formats, OTHER).map(|other| other.sets), Some(100 - (MOST as u64 - 2)));
+        let mut all = formats.clone();
+        all.add(&formats);
+        assert_eq!(all.iter().map(|f| f.sets).sum::<u64>(), 206);
+        assert_eq!(seen(&all, b"csv").map(|csv| (csv.bytes, csv.max_bytes)), Some((80, 30)));
+    }
+}

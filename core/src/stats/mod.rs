@@ -1,0 +1,24 @@
+//! What the cache counts, and what it remembers of the past so that every question is answered at once, without a walk.
+//!
+//! | what | where | bounded by |
+//! |---|---|---|
+//! | everything counted, and every figure, with its name and sentence | [`metrics`] | the table |
+//! | what was stored in each format | [`formats`] | 32 a type |
+//! | why keys went, to tell misses apart | [`gone`] | the configuration |
+//! | the counters of the last minutes, hours and days | [`windows`] | 30 days |
+//! | which entries are first, by hits, size, cost and time saved | [`ranking`] | 200 a type and database |
+//! | how long entries have left | [`spread`] | some hundred steps a type and database |
+
+pub mod formats;
+pub mod gone;
+pub mod metrics;
+pub mod ranking;
+pub mod spread;
+pub mod windows;
+
+pub use self::formats::Formats;
+pub use self::gone::{Gone, Why};
+pub use self::metrics::{Counters, Gauges, Sizes, Work};
+pub use self::ranking::{By, Rankings};
+pub use self::spread::Spread;
+pub use self::windows::Windows;

@@ -1,0 +1,240 @@
+//! Payloads on their way out: as they are kept, decoded, or in part; by the main thread where that is quick, else by a worker.
+
+use std::borrow::Cow;
+
+use expcache_core::codec::{Coder, Encoding};
+use expcache_core::entry::{Body, Entry, Etag, Form, Hasher, Stored, etag_of};
+use expcache_core::{Error, Result};
+
+use crate::server::context::{Arg, Ctx, Text};
+use crate::server::key::{Found, Mode};
+use crate::server::replies::Replies;
+use crate::server::workers::Waiting;
+use crate::server::{settle, state};
+
+/// What is wanted of a payload.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Portion {
+    /// All of it.
+    Whole,
+    /// The bytes that are kept, in whatever form.
+    AsKept,
+    /// So many bytes from there on, or as many as there are.
+    Range(u64, u64),
+}
+
+/// A client that is to be answered.
+pub enum Client {
+    /// The one whose command is running.
+    Running,
+    /// One that waits.
+    Waiting(Waiting),
+    /// It is in a worker's hands.
+    Served,
+}
+
+impl Client {
+    /// Where its reply goes.
+    pub fn replies<'c>(&'c self, ctx: &'c Ctx) -> &'c Replies {
+        match self {
+            Self::Waiting(waiting) => waiting.replies(),
+            Self::Running | Self::Served => ctx,
+        }
+    }
+
+    /// Has it wait, if it may be made to and does not yet; it is to be answered by whoever takes it.
+    pub fn take(&mut self, ctx: &Ctx) -> Option<Waiting> {
+        let waiting = match std::mem::replace(self, Self::Running) {
+            Self::Waiting(waiting) => waiting,
+            Self::Running => Waiting::new(ctx)?,
+            Self::Served => return None,
+        };
+        *self = Self::Served;
+        Some(waiting)
+    }
+}
+
+/// Would the main thread feel it?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// No.
+    Light,
+    /// Yes.
+    Heavy,
+}
+
+/// By how much copying is quicker than decoding.
+const COPYING: u64 = 8;
+
+impl Weight {
+    /// Of what takes as long as copying so many bytes.
+    pub fn of(cost: u64) -> Self {
+        if cost >= state::with(|s| s.config.offload_read_size) * COPYING { Self::Heavy } else { Self::Light }
+    }
+}
+
+/// What is handed out of a payload.
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// How much of it.
+    pub portion: Portion,
+    /// The MD5 that it must have, if that is to be verified first.
+    pub verify: Option<Etag>,
+}
+
+impl Part {
+    /// The payload.
+    pub const WHOLE: Self = Self { portion: Portion::Whole, verify: None };
+
+    /// How what is handed out of a payload that is kept like that is encoded.
+    pub fn encoding(self, form: Form) -> Encoding {
+        if self.portion == Portion::AsKept { form.encoding } else { Encoding::Identity }
+    }
+
+    /// How many bytes could be copied in the time that it takes.
+    pub fn cost(self, entry: &Entry) -> u64 {
+        let (form, kept) = (entry.form(), entry.stored().len() as u64);
+        match self.portion {
+            _ if self.verify.is_some() => form.size as u64 * COPYING,
+            Portion::AsKept => kept,
+            _ if form.encoding != Encoding::Identity => form.size as u64 * COPYING,
+            Portion::Whole => kept,
+            Portion::Range(_, length) => length.min(kept),
+        }
+    }
+
+    /// What making it weighs.
+    pub fn weight(self, entry: &Entry) -> Weight {
+        if entry.body().is_none() { Weight::Light } else { Weight::of(self.cost(entry)) }
+    }
+
+    /// It, of what is kept. An error says that this is not what was stored.
+    pub fn of<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
+        let part = match (self.portion, form.encoding) {
+            (Portion::AsKept, _) | (_, Encoding::Identity) => Cow::Borrowed(stored),
+            (Portion::Whole, encoding) => Cow::Owned(coder.decode(encoding, stored, form.size)?),
+            (Portion::Range(offset, length), encoding) => {
+                let (offset, length) = (bounded(offset, form), bounded(length, form));
+                Cow::Owned(coder.decode_range(encoding, stored, form.size, offset, length)?)
+            }
+        };
+        if let Some(etag) = self.verify {
+            let same = match self.portion {
+                Portion::Whole => etag_of(&part) == etag,
+                _ => digest(coder, form.encoding, stored, form.size, |_chunk| ())? == (etag, form.size),
+            };
+            if !same {
+                return Err(Error::HashMismatch);
+            }
+        }
+        Ok(match (self.portion, part) {
+            (Portion::Range(offset, length), Cow::Borrowed(stored)) => {
+                let (start, end) = (bounded(offset, form), bounded(offset.saturating_add(length), form));
+                Cow::Borrowed(stored.get(start..end).unwrap_or_default())
+            }
+            (_, part) => part,
+        })
+    }
+}
+
+fn bounded(n: u64, form: Form) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX).min(form.size)
+}
+
+/// MD5 and size of what bytes decode to, if that is not more than `most`; `show` sees it in pieces.
+pub fn digest(
+    coder: &mut Coder,
+    encoding: Encoding,
+    stored: &[u8],
+    most: usize,
+    mut show: impl FnMut(&[u8]),
+) -> Result<(Etag, usize)> {
+    let mut hasher = Hasher::default();
+    let size = coder.for_each_chunk(encoding, stored, most, |chunk| {
+        hasher.update(chunk);
+        show(chunk);
+    })?;
+    Ok((hasher.finish(), size))
+}
+
+/// A part of an entry's payload, on its way out while the entry may change.
+pub struct Outgoing {
+    stored: Body,
+    form: Form,
+    part: Part,
+}
+
+impl Outgoing {
+    /// Of an entry: its bytes are shared, unless they are few.
+    pub fn new(entry: &Entry, part: Part) -> Self {
+        let stored = match entry.share() {
+            Stored::Lent(bytes) => Body::copy_of(bytes),
+            Stored::Shared(bytes) => bytes,
+        };
+        Self { stored, form: entry.form(), part }
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self, coder: &mut Coder) -> Result<Cow<'_, [u8]>> {
+        self.part.of(coder, &self.stored, self.form)
+    }
+
+    /// It is not what was stored: the entry goes, if it still keeps this. A replica leaves that to its master, whose copy may be
+    /// sound. The hit that it was counted as, fresh or stale, was none.
+    pub fn remove_corrupt(&self, ctx: &Ctx, name: Arg<'_>, fresh: bool) {
+        let mut key = ctx.open(name, Mode::Peek);
+        let Found::Entry(entry) = key.found() else { return };
+        if entry.form() != self.form || *entry.stored() != *self.stored {
+            return;
+        }
+        let type_id = entry.type_id();
+        drop(key);
+        state::with(|s| {
+            s.count(type_id, |counters| {
+                counters.corrupt += 1;
+                let hits = if fresh { &mut counters.hits } else { &mut counters.stale_hits };
+                *hits = hits.saturating_sub(1);
+            });
+        });
+        if ctx.decides() && !ctx.must_keep_quiet() {
+            ctx.unlink(name);
+        }
+    }
+}
+
+/// Is the MD5 of an entry's payload still to be computed, and would the main thread feel it?
+pub fn is_etag_heavy(entry: &Entry) -> bool {
+    let (Some(body), None) = (entry.body(), entry.known_etag()) else { return false };
+    body.len() as u64 >= state::with(|s| s.config.offload_write_size)
+}
+
+/// Does what needs the MD5 of an entry's payload, now or when it is known: of what is large it is computed by a worker, and the client
+/// waits.
+pub fn with_etag(
+    ctx: &Ctx,
+    client: &mut Client,
+    name: Arg<'_>,
+    entry: &Entry,
+    then: impl FnOnce(&Ctx, &mut Client, Arg<'_>) -> Result<()> + Send + 'static,
+) -> bool {
+    if !is_etag_heavy(entry) {
+        return false;
+    }
+    let Some(waiting) = client.take(ctx) else { return false };
+    let (db, name) = (ctx.db(), name.bytes().to_vec());
+    let key = name.clone();
+    settle::when_digested(db, &key, entry, move |ctx| {
+        ctx.select(db);
+        answer(ctx, waiting, &name, then);
+    });
+    true
+}
+
+/// Answers a client that waits, about a key of the selected database.
+pub fn answer(ctx: &Ctx, waiting: Waiting, name: &[u8], then: impl FnOnce(&Ctx, &mut Client, Arg<'_>) -> Result<()>) {
+    let name = Text::new(name);
+    let mut client = Client::Waiting(waiting);
+    if let Err(error) = then(ctx, &mut client, name.arg()) {
+        client.replies(ctx).reply_error(&error.reply());
+    }
+}

@@ -1,0 +1,288 @@
+//! Storing has two steps. Planning looks at the request, the type's policy and what is there, and may refuse: nothing has
+//! changed then. Committing fails only when a database has four billion entries. `MSET` plans for all its keys before it commits any.
+
+use expcache_core::codec::Encoding;
+use expcache_core::entry::{
+    APART_FROM, Body, Content, Entry, Etag, Extras, Form, MAX_PAYLOAD, Stored, Verdict, etag_of,
+};
+use expcache_core::index::Arrival;
+use expcache_core::lease::{Subject, Token};
+use expcache_core::policy::{Life, Moment, Policy, fresh_until_ms};
+use expcache_core::types::DEFAULT_TYPE;
+use expcache_core::{Error, Result};
+
+use super::check::Checked;
+use super::evict::make_room;
+use super::look::{Dated, Look};
+use super::options::{Condition, Options, Wish};
+use super::types::replicate_policy;
+use crate::server::config::Config;
+use crate::server::context::{Arg, Ctx, EventClass, Text};
+use crate::server::held::Held;
+use crate::server::key::{Found, Key};
+use crate::server::{leases, settle, state, workers};
+
+/// What leads to storing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The command that is running.
+    Command,
+    /// One whose client waits.
+    Deferred,
+}
+
+/// What is going to be stored under a key.
+pub struct Plan {
+    entry: Box<Entry>,
+    type_id: u16,
+    life: Life,
+    /// The type's policy, if this value is the first to use its name.
+    defines: Option<Policy>,
+}
+
+/// What stands in the way of a plan, or what it has to know, of the present value.
+#[derive(Default)]
+struct Present {
+    exists: bool,
+    etag: Option<Etag>,
+    fresh_until_ms: Option<Option<i64>>,
+}
+
+impl Present {
+    fn look(ctx: &Ctx, key: &mut Key<'_>, wants: &Options<'_>) -> Result<Self> {
+        let keep = matches!(wants.freshness, Some(Wish::Keep));
+        let dated = if keep { Dated::Always } else { Dated::IfItDecides };
+        let Some(look) = Look::at(ctx, key, dated)? else { return Ok(Self::default()) };
+        let fresh_until_ms = keep.then(|| look.fresh_until_ms());
+        let etag = matches!(wants.condition, Some(Condition::IfMatch(Some(_)))).then(|| look.entry.etag());
+        Ok(Self { exists: true, etag, fresh_until_ms })
+    }
+
+    fn satisfies(&self, condition: Option<Condition>) -> bool {
+        match condition {
+            None => true,
+            Some(Condition::Nx) => !self.exists,
+            Some(Condition::Xx) => self.exists,
+            Some(Condition::IfMatch(etag)) => self.exists && etag.is_some() && self.etag == etag,
+        }
+    }
+}
+
+impl Plan {
+    /// What the request comes to; `None` when its condition does not hold.
+    pub fn new(
+        ctx: &Ctx,
+        key: &mut Key<'_>,
+        payload: Arg<'_>,
+        checked: &Checked,
+        options: &Options<'_>,
+        command: &'static str,
+    ) -> Result<Option<Self>> {
+        if payload.bytes().len() > MAX_PAYLOAD {
+            return Err(Error::TooLarge);
+        }
+        let freshness = options.freshness(command)?;
+        let present = Present::look(ctx, key, options)?;
+        if !present.satisfies(options.condition) {
+            return Ok(None);
+        }
+        state::with(|s| {
+            let name = key.name().bytes();
+            let type_id = match options.type_name {
+                Some(name) => s.types.to_define(name, s.config.max_types)?,
+                None => s.type_by_key(name),
+            };
+            let (now_us, random) = (s.now_us(), s.random());
+            let moment = Moment { now_ms: now_us / 1000, default_ttl_ms: s.config.default_ttl_ms, random };
+            let policy = s.types.policy(type_id);
+            if let Err(refused) = policy.admit(checked.size as u64, options.format) {
+                // A name that this would have been the first use of stays unused.
+                let known = if s.types.get(type_id).policy.is_some() { type_id } else { DEFAULT_TYPE };
+                s.count(known, |counters| counters.rejected += 1);
+                return Err(refused);
+            }
+            let life = policy.life(freshness, options.grace_ms, present.fresh_until_ms, moment);
+            let life = life.ok_or(Error::InvalidExpire(command))?;
+            let wanted = policy.encoding(checked.size as u64, options.format);
+            let Kept { stored, form, etag } = Kept::new(&s.config, payload, checked, wanted);
+            let extras = Extras {
+                grace_ms: life.grace_ms,
+                form,
+                cost_ms: options.cost_ms,
+                records: checked.records.or(options.records),
+                etag,
+                format: options.format,
+                meta: options.meta,
+            };
+            let content = Content { created_ms: moment.now_ms, lifetime_ms: life.lifetime_ms, extras, stored };
+            let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());
+            let mut entry = Entry::new(content, tag_count).ok_or(Error::TooLarge)?;
+            entry.touch(now_us);
+            let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
+            Ok(Some(Self { entry, type_id, life, defines }))
+        })
+    }
+
+    /// Is it still wanted: nothing that it may have been computed from was invalidated since its lease was given?
+    pub fn check_fences(&self, ctx: &Ctx, key: &[u8], token: Token, tags: &[&[u8]]) -> Result<()> {
+        let type_name = state::with(|s| s.types.get(self.type_id).name.clone());
+        let checked = leases::check(ctx, token, &Subject { key, type_name: &type_name, tags });
+        if checked == Err(Error::Fenced) {
+            state::with(|s| s.count_by_key(key, |counters| counters.fenced += 1));
+        }
+        checked
+    }
+
+    /// Stores it.
+    pub fn commit(
+        self,
+        ctx: &Ctx,
+        mut key: Key<'_>,
+        payload: Arg<'_>,
+        options: &Options<'_>,
+        origin: Origin,
+    ) -> Result<()> {
+        let (tags, db) = (options.tags(), ctx.db());
+        let Self { entry, type_id, life, defines } = self;
+        let name = key.name();
+        // Of several keys of one MSET only the first defines their type.
+        let is_defined = state::with(|s| s.types.get(type_id).policy.is_some());
+        if let Some(policy) = defines.filter(|_| !is_defined) {
+            let type_name = state::with(|s| {
+                s.types.set_policy(type_id, policy.clone());
+                s.types.get(type_id).name.clone()
+            });
+            replicate_policy(ctx, &type_name, &policy);
+        }
+        if has_ended(ctx, entry.created_ms(), life.expire_at_ms) {
+            drop(key);
+            leases::stored(ctx, db, name.bytes(), options.token());
+            ctx.unlink(name);
+            return Ok(());
+        }
+        let (cost_ms, size) = (entry.cost_ms(), entry.size());
+        let fresh_until_ms = fresh_until_ms(life.expire_at_ms, life.grace_ms);
+        // Without a command that is running there is none to be handed on as it came.
+        let is_resolved = origin == Origin::Deferred || ctx.is_heard();
+        let resolved = is_resolved.then(|| Resolved::new(&entry, type_id, tags, payload));
+        put(ctx, &mut key, entry, Arrival { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
+        drop(key);
+        match resolved {
+            Some(resolved) => resolved.replicate(ctx, name, life.expire_at_ms, payload),
+            None => ctx.replicate_verbatim(),
+        }
+        state::with(|s| s.count_set(type_id, cost_ms, options.format, size));
+        leases::stored(ctx, db, name.bytes(), options.token());
+        announce(ctx, name);
+        make_room(ctx, name, type_id);
+        Ok(())
+    }
+}
+
+/// Is a value's time over before it is stored? Only who decides for himself may say so: a replica keeps what its master
+/// sends until its master says otherwise.
+pub fn has_ended(ctx: &Ctx, now_ms: u64, expire_at_ms: Option<i64>) -> bool {
+    expire_at_ms.is_some_and(|at| at <= now_ms.cast_signed()) && ctx.decides()
+}
+
+/// An entry as replicas and the append-only file get it.
+struct Resolved {
+    metadata: Vec<u8>,
+    /// What is kept, where that is not what came.
+    encoded: Option<Text>,
+}
+
+impl Resolved {
+    fn new(entry: &Entry, type_id: u16, tags: &[&[u8]], payload: Arg<'_>) -> Self {
+        let metadata = state::with(|s| entry.encode(&s.types.get(type_id).name, tags, Verdict::Alive));
+        let is_as_it_came = entry.stored().len() == payload.bytes().len();
+        Self { metadata, encoded: (!is_as_it_came).then(|| Text::new(entry.stored())) }
+    }
+
+    fn replicate(&self, ctx: &Ctx, name: Arg<'_>, expire_at_ms: Option<i64>, payload: Arg<'_>) {
+        let stored = self.encoded.as_ref().map_or(payload, Text::arg);
+        ctx.replicate_entry(name, expire_at_ms.unwrap_or(-1), &self.metadata, stored);
+    }
+}
+
+/// A payload as it is going to be kept, for now.
+struct Kept<'p> {
+    stored: Stored<'p>,
+    form: Option<Form>,
+    etag: Option<Etag>,
+}
+
+impl<'p> Kept<'p> {
+    /// What the client has encoded stays as it is. What is small is encoded at once; what is large is held as it came, and a worker
+    /// does the rest.
+    fn new(config: &Config, payload: Arg<'p>, checked: &Checked, wanted: Encoding) -> Self {
+        let Checked { encoding, size, etag, .. } = *checked;
+        let form = match encoding {
+            Encoding::Identity if wanted == Encoding::Identity => None,
+            Encoding::Identity if (size as u64) < config.offload_write_size => {
+                return Self::encoded(config, payload, etag, wanted);
+            }
+            Encoding::Identity => Some(Form::wanting(wanted, size)),
+            encoding => Some(Form::encoded(encoding, size)),
+        };
+        Self { stored: hold(payload), form, etag }
+    }
+
+    fn encoded(config: &Config, payload: Arg<'p>, etag: Option<Etag>, wanted: Encoding) -> Self {
+        let bytes = payload.bytes();
+        match workers::here(|coder| coder.encode(wanted, bytes, config.worth_keeping(bytes.len()))) {
+            Some(encoded) => Self {
+                stored: Body::new(encoded.into_boxed_slice()).into(),
+                form: Some(Form::encoded(wanted, bytes.len())),
+                etag: Some(etag.unwrap_or_else(|| etag_of(bytes))),
+            },
+            None => Self { stored: hold(payload), form: None, etag },
+        }
+    }
+}
+
+/// The bytes of an argument, for an entry: what is to stand apart is not copied.
+pub fn hold(payload: Arg<'_>) -> Stored<'_> {
+    let bytes = payload.bytes();
+    if bytes.len() < APART_FROM { bytes.into() } else { Body::new(Held::new(payload)).into() }
+}
+
+/// Puts an entry into index and keyspace, over whatever entry is there.
+pub fn put(
+    ctx: &Ctx,
+    key: &mut Key<'_>,
+    mut entry: Box<Entry>,
+    arrival: Arrival,
+    tags: &[&[u8]],
+    expire_at_ms: Option<i64>,
+) -> Result<()> {
+    let (db, name) = (ctx.db(), key.name().bytes());
+    let (replaces, linked) = match key.found() {
+        Found::Entry(old) => (true, state::with(|s| s.relink(db, name, old, &mut entry, arrival, tags))),
+        Found::Missing | Found::Foreign => (false, state::with(|s| s.link(db, name, &mut entry, arrival, tags))),
+    };
+    if !linked {
+        return Err(Error::invalid("the index is full"));
+    }
+    let is_apart = entry.body().is_some();
+    if replaces {
+        if let Some(old) = key.replace(entry) {
+            workers::free(old);
+        }
+    } else {
+        key.create(entry);
+    }
+    if is_apart && let Found::Entry(entry) = key.found() {
+        settle::settle(db, name, entry);
+    }
+    if replaces || expire_at_ms.is_some() {
+        key.set_expire_at_ms(expire_at_ms);
+    }
+    Ok(())
+}
+
+/// Tells who listens that a key was stored.
+pub fn announce(ctx: &Ctx, key: Arg<'_>) {
+    ctx.signal_modified(key);
+    ctx.notify(EventClass::Module, c"expcache.set", key);
+}

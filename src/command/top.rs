@@ -1,0 +1,93 @@
+//! `EXPCACHE.TOP`: the first entries of the database by hits, size, cost or time saved.
+
+use expcache_core::stats::By;
+use expcache_core::stats::ranking::TOLD;
+use expcache_core::{Error, Result};
+
+use super::look::{Dated, Look};
+use super::parse::{self, once};
+use super::read::{Value, field};
+use crate::server::access::{Right, Rights};
+use crate::server::context::{Args, Ctx, Text};
+use crate::server::key::Mode;
+use crate::server::state;
+
+/// How many are told of unless it is said.
+const COUNT: u64 = 10;
+
+type Name = Box<[u8]>;
+
+/// What is said of one entry.
+struct Line {
+    key: Name,
+    type_name: Name,
+    hits: u64,
+    size: u64,
+    cost_ms: Option<u64>,
+    touched_ms: u64,
+}
+
+/// `EXPCACHE.TOP [TYPE name] [BY hits|size|cost|saved] [COUNT n]`
+pub fn top(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    let (mut type_name, mut by, mut count) = (None, None, None);
+    while let Some(word) = args.next() {
+        match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
+            b"TYPE" => once(&mut type_name, args.need()?.bytes())?,
+            b"BY" => once(&mut by, figure(&mut args)?)?,
+            b"COUNT" => once(&mut count, parse::number(args.need()?)?)?,
+            _ => return Err(Error::Syntax),
+        }
+    }
+    let count = usize::try_from(count.unwrap_or(COUNT)).unwrap_or(TOLD).min(TOLD);
+    let rights = ctx.rights();
+    let ranked = ranked(ctx, by.unwrap_or(By::Hits), type_name).into_iter();
+    let lines: Vec<Line> = ranked.filter_map(|(key, name)| line(ctx, &rights, key, name)).take(count).collect();
+    ctx.reply_array(lines.len());
+    lines.iter().for_each(|line| line.reply(ctx));
+    Ok(())
+}
+
+fn figure(args: &mut Args<'_>) -> Result<By> {
+    match parse::upper(args.need()?, &mut [0; parse::LONGEST_WORD]) {
+        b"HITS" => Ok(By::Hits),
+        b"SIZE" => Ok(By::Size),
+        b"COST" => Ok(By::Cost),
+        b"SAVED" => Ok(By::Saved),
+        _ => Err(Error::Syntax),
+    }
+}
+
+/// The keys of the first entries, each with its type.
+fn ranked(ctx: &Ctx, by: By, type_name: Option<&[u8]>) -> Vec<(Name, Name)> {
+    state::with(|s| {
+        let type_id = type_name.map(|name| s.types.id(name));
+        let Some(index) = s.index(ctx.db()).filter(|_| type_id != Some(None)) else { return Vec::new() };
+        let named = |(id, type_id, _)| Some((index.key(id)?.into(), s.types.get(type_id).name.clone()));
+        index.top(by, type_id.flatten()).into_iter().filter_map(named).collect()
+    })
+}
+
+/// What there is to say of an entry, if it is there and the caller may see it.
+fn line(ctx: &Ctx, rights: &Rights, key: Name, type_name: Name) -> Option<Line> {
+    if !rights.allow(Right::Read, &key) {
+        return None;
+    }
+    let name = Text::new(&key);
+    let mut opened = ctx.open(name.arg(), Mode::Peek);
+    let look = Look::at(ctx, &mut opened, Dated::Always).ok()??;
+    let entry = &*look.entry;
+    let (hits, size) = (entry.hits().into(), entry.size() as u64);
+    Some(Line { key, type_name, hits, size, cost_ms: entry.cost_ms(), touched_ms: entry.touched_us() / 1000 })
+}
+
+impl Line {
+    fn reply(&self, ctx: &Ctx) {
+        ctx.reply_map(6);
+        field(ctx, "key", Value::Bytes(Some(&self.key)));
+        field(ctx, "type", Value::Bytes(Some(&self.type_name)));
+        field(ctx, "hits", Value::Count(Some(self.hits)));
+        field(ctx, "size", Value::Count(Some(self.size)));
+        field(ctx, "cost", Value::Count(self.cost_ms));
+        field(ctx, "last-access", Value::Count(Some(self.touched_ms)));
+    }
+}

@@ -1,0 +1,84 @@
+//! What a client is told.
+
+use std::ffi::{CString, c_long};
+
+use redis_module::raw;
+
+use super::api::api;
+
+/// Where a client's reply goes: the context of its command, or that of a client that waits while a thread makes its reply.
+pub struct Replies(*mut raw::RedisModuleCtx);
+
+impl Replies {
+    /// # Safety
+    /// `raw` must be a live context for as long as this value is used, and nobody else may use it at the same time.
+    pub(super) unsafe fn new(raw: *mut raw::RedisModuleCtx) -> Self {
+        Self(raw)
+    }
+
+    pub(super) fn raw(&self) -> *mut raw::RedisModuleCtx {
+        self.0
+    }
+
+    /// `+OK`
+    pub fn reply_ok(&self) {
+        // SAFETY: the context is live, the text static.
+        unsafe { api!(RedisModule_ReplyWithSimpleString)(self.0, c"OK".as_ptr()) };
+    }
+
+    /// A line of text that is not data, as `+OK` is.
+    pub fn reply_line(&self, text: &str) {
+        let text = CString::new(text).unwrap_or_default();
+        // SAFETY: the server copies the text.
+        unsafe { api!(RedisModule_ReplyWithSimpleString)(self.0, text.as_ptr()) };
+    }
+
+    /// Null.
+    pub fn reply_null(&self) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithNull)(self.0) };
+    }
+
+    /// An integer.
+    pub fn reply_integer(&self, value: i64) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithLongLong)(self.0, value) };
+    }
+
+    /// A count.
+    pub fn reply_count(&self, value: u64) {
+        self.reply_integer(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+
+    /// A double: a bulk string in RESP2.
+    pub fn reply_double(&self, value: f64) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithDouble)(self.0, value) };
+    }
+
+    /// A bulk string.
+    pub fn reply_bytes(&self, bytes: &[u8]) {
+        // SAFETY: the server copies the bytes.
+        unsafe { api!(RedisModule_ReplyWithStringBuffer)(self.0, bytes.as_ptr().cast(), bytes.len()) };
+    }
+
+    /// The head of an array; its elements are to follow.
+    pub fn reply_array(&self, len: usize) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithArray)(self.0, len as c_long) };
+    }
+
+    /// The head of a map: an array of twice the length in RESP2. Keys and values are to follow.
+    pub fn reply_map(&self, len: usize) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithMap)(self.0, len as c_long) };
+    }
+
+    /// An error.
+    pub fn reply_error(&self, text: &str) {
+        let clean: Vec<u8> = text.bytes().map(|b| if b < b' ' { b' ' } else { b }).collect();
+        let text = CString::new(clean).unwrap_or_default();
+        // SAFETY: the server copies the text.
+        unsafe { api!(RedisModule_ReplyWithError)(self.0, text.as_ptr()) };
+    }
+}

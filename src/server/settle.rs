@@ -1,0 +1,121 @@
+//! What is done to a large payload after it was stored: its MD5, the form that its type wants, a place of its own.
+//!
+//! `SET` stores what it was given, as it was given, and replies. A worker makes the rest of it, and the main thread exchanges the
+//! bytes if the key still holds the same ones (not equal ones: while the work is on its way nobody else can have their address).
+//! Nothing of this is replicated; each server does it by itself, from what the entry says that it wants, and ends with the same bytes.
+//!
+//! Until then a payload stands in the string that the client's command brought. What is not worth compressing is copied out of it,
+//! so that in the end every payload is freed at once, by whatever thread.
+
+use expcache_core::codec::{Coder, Encoding};
+use expcache_core::entry::{Body, Entry, Etag, Form, WeakBody, etag_of};
+
+use super::context::{Ctx, Text};
+use super::key::{Found, Mode};
+use super::{state, workers};
+
+/// What waits for the MD5 of a payload.
+pub type Then = Box<dyn FnOnce(&Ctx)>;
+
+/// Where a payload was stored. What waits for a worker keeps no memory: a payload that is overwritten is gone.
+struct Place {
+    /// The number of the index, which stays with its keys in a `SWAPDB`.
+    index: u16,
+    key: Box<[u8]>,
+    body: WeakBody,
+}
+
+/// Does to the payload of an entry that was just linked what can wait.
+pub fn settle(db: i32, key: &[u8], entry: &Entry) {
+    let Some((place, body)) = Place::of(db, key, entry) else { return };
+    match entry.known_etag() {
+        Some(etag) => encode(place, etag, entry.form(), &body),
+        None => digest(place, &body),
+    }
+}
+
+/// Does something once the MD5 of an entry's payload, which stands apart, is known, or the entry is gone.
+pub fn when_digested(db: i32, key: &[u8], entry: &Entry, then: impl FnOnce(&Ctx) + 'static) {
+    let Some((place, body)) = Place::of(db, key, entry) else { return };
+    if !state::with(|s| s.digesting.contains_key(&body.address())) {
+        digest(place, &body);
+    }
+    state::with(|s| s.digesting.entry(body.address()).or_default().push(Box::new(then)));
+}
+
+impl Place {
+    fn of(db: i32, key: &[u8], entry: &Entry) -> Option<(Self, Body)> {
+        let body = entry.body()?.clone();
+        let index = state::with(|s| s.index(db).map(|index| index.number()))?;
+        Some((Self { index, key: key.into(), body: body.downgrade() }, body))
+    }
+
+    /// Shows the entry, if its payload is still kept in these very bytes.
+    fn with_entry<R>(&self, ctx: &Ctx, body: &Body, show: impl FnOnce(i32, &mut Entry) -> R) -> Option<R> {
+        let db = state::with(|s| s.indexes().find(|(_, index)| index.number() == self.index).map(|(db, _)| db))?;
+        ctx.select(db);
+        let name = Text::new(&self.key);
+        match ctx.open(name.arg(), Mode::Peek).found() {
+            Found::Entry(entry) if entry.body().is_some_and(|now| now.address() == body.address()) => {
+                Some(show(db, entry))
+            }
+            _ => None,
+        }
+    }
+}
+
+// ---- first its MD5, for which somebody may wait ----
+
+fn digest(place: Place, body: &Body) {
+    let address = body.address();
+    state::with(|s| _ = s.digesting.entry(address).or_default());
+    workers::soon(move |_coder| {
+        let digested = place.body.upgrade().map(|body| (etag_of(&body), body));
+        workers::post(move |ctx| {
+            if let Some((etag, body)) = digested {
+                note(ctx, place, etag, &body);
+                workers::discard(body);
+            }
+            let waiting = state::with(|s| s.digesting.remove(&address));
+            waiting.into_iter().flatten().for_each(|then| then(ctx));
+        });
+    });
+}
+
+fn note(ctx: &Ctx, place: Place, etag: Etag, body: &Body) {
+    let form = place.with_entry(ctx, body, |_db, entry| {
+        entry.put_etag(etag);
+        entry.form()
+    });
+    if let Some(form) = form {
+        encode(place, etag, form, body);
+    }
+}
+
+// ---- then its form ----
+
+fn encode(place: Place, etag: Etag, form: Form, body: &Body) {
+    let most = state::with(|s| s.config.worth_keeping(body.len()));
+    workers::aside(move |coder| {
+        let Some(body) = place.body.upgrade() else { return };
+        let (encoding, new) = encoded(coder, &body, form, most);
+        workers::post(move |ctx| {
+            let spare = new.clone();
+            place.with_entry(ctx, &body, |db, entry| {
+                if entry.settle(etag, encoding, new).is_some() {
+                    state::with(|s| s.settled(db, entry, form.encoding, body.len()));
+                }
+            });
+            workers::discard(body);
+            workers::discard(spare);
+        });
+    });
+}
+
+/// The form that is wanted, if it is worth keeping; else a copy.
+fn encoded(coder: &mut Coder, body: &Body, form: Form, most: usize) -> (Encoding, Body) {
+    match coder.encode(form.wanted, body, most) {
+        Some(encoded) => (form.wanted, Body::new(encoded.into_boxed_slice())),
+        None => (form.encoding, Body::copy_of(body)),
+    }
+}

@@ -1,0 +1,378 @@
+//! Threads that do what would hold the server up: hashing, compressing, decompressing, copying and freeing what is large.
+//!
+//! ```text
+//!  main thread ── Waiting::work ──▶ a worker ──▶ the client        who waits is answered by the thread
+//!              ── soon ───────────▶ a worker                       what is quick, or is waited for
+//!              ── aside ──────────▶ a worker but the first         what takes its time: one worker is always there for the rest
+//!              ◀──────────── post ── a worker                      what only the main thread may do, in a timer of its own
+//! ```
+//!
+//! A worker touches nothing of the server's but its allocator and the reply of a client that waits for it. What it works on is
+//! shared and never changes, so whatever happens to the key meanwhile (overwritten, flushed, saved by a child) does no harm: what
+//! comes of the work is used if it still fits, see [`super::settle`].
+//!
+//! The queue is bounded. What does not fit, and what cannot wait (in a transaction, a script, on the replication link), is done
+//! at once by the main thread, and counted.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, never, select_biased, unbounded};
+use expcache_core::codec::Coder;
+use expcache_core::entry::{Body, Entry};
+use expcache_core::stats::Work;
+use redis_module::raw;
+
+use super::api::{api, api_if_any};
+use super::context::{Ctx, LogLevel, log};
+use super::replies::Replies;
+use super::{guard, state};
+
+/// What is asked of a worker.
+type Job = Box<dyn FnOnce(&mut Coder) + Send>;
+/// What a worker asks of the main thread.
+type Finish = Box<dyn FnOnce(&Ctx) + Send>;
+
+/// Freeing more bytes than this on the main thread would be felt.
+pub const FREE_ASIDE_FROM: usize = 256 << 10;
+
+/// How much less a worker matters to the scheduler than the main thread.
+const NICENESS: libc::c_int = 5;
+
+/// The threads' queues.
+struct Pool {
+    soon: Sender<Job>,
+    aside: Sender<Job>,
+    /// Work that waits or is being done.
+    pending: AtomicUsize,
+    busy: AtomicUsize,
+}
+
+impl Pool {
+    fn send(&self, to: &Sender<Job>, work: Job) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        _ = to.send(work);
+    }
+
+    /// Does work on the thread that calls.
+    fn run(&self, work: Job, coder: &mut Coder) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let done = guard(false, || {
+            work(coder);
+            true
+        });
+        if !done {
+            *coder = Coder::new();
+        }
+        DONE_ASIDE.fetch_add(1, Ordering::Relaxed);
+        self.busy.fetch_sub(1, Ordering::Release);
+        self.pending.fetch_sub(1, Ordering::Release);
+    }
+}
+
+static POOL: OnceLock<Option<Pool>> = OnceLock::new();
+static DONE_HERE: AtomicU64 = AtomicU64::new(0);
+static DONE_ASIDE: AtomicU64 = AtomicU64::new(0);
+/// A context that is good for setting timers, on the main thread.
+static CONTEXT: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
+
+thread_local! {
+    static IS_MAIN: Cell<bool> = const { Cell::new(false) };
+    /// The main thread's own.
+    static CODER: RefCell<Option<Coder>> = const { RefCell::new(None) };
+}
+
+/// To be called when the module is loaded: notes which thread is the main one.
+pub(super) fn prepare(ctx: &Ctx) {
+    IS_MAIN.set(true);
+    // SAFETY: the context is live; what is made of it is kept for ever.
+    let context = unsafe { api!(RedisModule_GetDetachedThreadSafeContext)(ctx.raw()) };
+    CONTEXT.store(context, Ordering::Relaxed);
+}
+
+/// Is this the thread that runs commands?
+pub fn is_main_thread() -> bool {
+    IS_MAIN.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Is the server over its `maxmemory`? Then what is freed must be free at once, or the server evicts more than it has to.
+pub fn memory_is_short() -> bool {
+    // SAFETY: asks a question, on the main thread.
+    api_if_any!(RedisModule_GetUsedMemoryRatio).is_some_and(|ratio| unsafe { ratio() } > 1.0)
+}
+
+// ---- the threads ----
+
+/// They are started by the first work that there is: a server that never sees a large payload has none.
+fn pool() -> Option<&'static Pool> {
+    POOL.get_or_init(|| {
+        let ((soon, urgent), (aside, rest)) = (unbounded(), unbounded());
+        let threads = state::with(|s| s.config.workers);
+        let start = |n: usize| {
+            let urgent = urgent.clone();
+            let rest = if n > 1 || threads == 1 { rest.clone() } else { never() };
+            std::thread::Builder::new().name(format!("expcache-{n}")).spawn(move || run(&urgent, &rest))
+        };
+        let started = (1..=threads).filter(|n| start(*n).is_ok()).count();
+        if started < threads {
+            log(
+                LogLevel::Warning,
+                &format!("only {started} of {threads} worker threads could be started; none is used"),
+            );
+        }
+        (started == threads && threads > 0).then(|| Pool {
+            soon,
+            aside,
+            pending: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+        })
+    })
+    .as_ref()
+}
+
+fn run(urgent: &Receiver<Job>, rest: &Receiver<Job>) {
+    // SAFETY: changes this thread's own priority, which it may always lower.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    let mut coder = Coder::new();
+    loop {
+        let work = select_biased! {
+            recv(urgent) -> work => work,
+            recv(rest) -> work => work,
+        };
+        let (Ok(work), Some(pool)) = (work, POOL.wait().as_ref()) else { return };
+        pool.run(work, &mut coder);
+    }
+}
+
+/// The threads, if their queues have room.
+fn pool_with_room() -> Option<&'static Pool> {
+    let pool = pool()?;
+    let room = state::with(|s| s.config.worker_queue);
+    (pool.soon.len() + pool.aside.len() < room).then_some(pool)
+}
+
+/// Does work on the main thread.
+pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
+    CODER.with_borrow_mut(|coder| work(coder.get_or_insert_with(Coder::new)))
+}
+
+/// What the workers do and did.
+pub struct Figures {
+    /// Threads at work.
+    pub busy: usize,
+    /// Work that waits for one.
+    pub queued: usize,
+    /// What was done and waits for the main thread.
+    pub posted: usize,
+    /// What was done.
+    pub done: Work,
+}
+
+/// See [`Figures`].
+pub fn figures() -> Figures {
+    let of = |count: fn(&Pool) -> &AtomicUsize| match POOL.get() {
+        Some(Some(pool)) => count(pool).load(Ordering::Acquire),
+        _ => 0,
+    };
+    // A thread that has taken its work from the queue and not yet begun is told of as well.
+    let (busy, pending) = (of(|pool| &pool.busy), of(|pool| &pool.pending));
+    Figures {
+        busy,
+        queued: pending.saturating_sub(busy),
+        posted: posted(),
+        done: Work { aside: DONE_ASIDE.load(Ordering::Relaxed), here: DONE_HERE.load(Ordering::Relaxed) },
+    }
+}
+
+/// Has a thread do what is quick, or is waited for; if there is no room, it is done at once. On the main thread.
+pub fn soon(work: impl FnOnce(&mut Coder) + Send + 'static) {
+    send(|pool| &pool.soon, work);
+}
+
+/// As [`soon`], for what takes its time.
+pub fn aside(work: impl FnOnce(&mut Coder) + Send + 'static) {
+    send(|pool| &pool.aside, work);
+}
+
+fn send(to: fn(&Pool) -> &Sender<Job>, work: impl FnOnce(&mut Coder) + Send + 'static) {
+    match pool_with_room() {
+        Some(pool) => pool.send(to(pool), Box::new(work)),
+        None => {
+            DONE_HERE.fetch_add(1, Ordering::Relaxed);
+            here(work);
+        }
+    }
+}
+
+/// Frees an entry, a large one on a worker; not so when memory is short, or the server would evict more than it has to. On any
+/// thread.
+pub fn free(entry: Box<Entry>) {
+    if entry.size_bytes().0 >= FREE_ASIDE_FROM && is_main_thread() && !memory_is_short() {
+        soon(move |_coder| drop(entry));
+    }
+}
+
+/// As [`free`], for bytes that may be an entry's no more.
+pub fn discard(body: Body) {
+    if body.len() >= FREE_ASIDE_FROM && !memory_is_short() {
+        soon(move |_coder| drop(body));
+    }
+}
+
+// ---- clients that wait ----
+
+/// A client that waits while its reply is made. It is answered with what was put into its replies when this is dropped; if it went
+/// by itself meanwhile, nothing happens.
+pub struct Waiting {
+    client: *mut raw::RedisModuleBlockedClient,
+    replies: Replies,
+    answered: Cell<bool>,
+}
+
+// SAFETY: the server lets one thread at a time make the reply of a blocked client, and unblock it, without its lock.
+unsafe impl Send for Waiting {}
+
+impl Waiting {
+    /// Has the client wait, if it may be made to and a worker has room. Else it must be served at once, which is counted.
+    pub fn new(ctx: &Ctx) -> Option<Self> {
+        if !ctx.may_block() || pool_with_room().is_none() {
+            DONE_HERE.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        // SAFETY: the context is that of a command that may block. Without callbacks the server waits for us to unblock the client,
+        // whatever becomes of it.
+        unsafe { Some(Self::of(api!(RedisModule_BlockClient)(ctx.raw(), None, None, None, 0))) }
+    }
+
+    /// # Safety
+    /// `client` must be blocked, and unblocked by nobody else.
+    pub(super) unsafe fn of(client: *mut raw::RedisModuleBlockedClient) -> Self {
+        // SAFETY: the caller vouches for the client; the context is used by whoever has this value.
+        let replies = unsafe { Replies::new(api!(RedisModule_GetThreadSafeContext)(client)) };
+        Self { client, replies, answered: Cell::new(false) }
+    }
+
+    /// Its replies, to be given now.
+    pub fn replies(&self) -> &Replies {
+        self.answered.set(true);
+        &self.replies
+    }
+
+    /// Has a thread work for it. The time that it takes is the command's, in statistics and `SLOWLOG`.
+    pub fn work(self, work: impl FnOnce(&mut Coder, Self) + Send + 'static) {
+        let timed = move |coder: &mut Coder| {
+            let start = self.measure(api_if_any!(RedisModule_BlockedClientMeasureTimeStart));
+            work(coder, start);
+        };
+        match pool() {
+            Some(pool) => pool.send(&pool.soon, Box::new(timed)),
+            None => here(timed),
+        }
+    }
+
+    fn measure(
+        self,
+        mark: Option<unsafe extern "C" fn(*mut raw::RedisModuleBlockedClient) -> std::ffi::c_int>,
+    ) -> Self {
+        if let Some(mark) = mark {
+            // SAFETY: the client is ours to unblock, so it is there.
+            unsafe { mark(self.client) };
+        }
+        self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.answered.get() {
+            self.replies.reply_error("ERR internal error, see the server's log");
+        }
+        // SAFETY: made for this client by `new`, given up once; unblocking it is ours alone.
+        unsafe {
+            if let Some(end) = api_if_any!(RedisModule_BlockedClientMeasureTimeEnd) {
+                end(self.client);
+            }
+            api!(RedisModule_FreeThreadSafeContext)(self.replies.raw());
+            api!(RedisModule_UnblockClient)(self.client, std::ptr::null_mut());
+        }
+    }
+}
+
+// ---- back to the main thread ----
+
+/// How long what may not be done now is put off, ms.
+const WHILE_QUIET_MS: i64 = 20;
+/// How long others have the server to themselves when there is more to be done than fits into a slice, ms.
+const BETWEEN_SLICES_MS: i64 = 1;
+
+static POSTED: Mutex<VecDeque<Finish>> = Mutex::new(VecDeque::new());
+/// Is the main thread going to look?
+static IS_CALLED: AtomicBool = AtomicBool::new(false);
+
+/// Has the main thread do something soon, outside of any command. From any thread.
+pub fn post(finish: impl FnOnce(&Ctx) + Send + 'static) {
+    push(Box::new(finish));
+    if !IS_CALLED.swap(true, Ordering::AcqRel) {
+        // SAFETY: may be called from any thread; the callback lives as long as the module.
+        unsafe { api!(RedisModule_EventLoopAddOneShot)(Some(on_called), std::ptr::null_mut()) };
+    }
+}
+
+/// As [`post`], for what writes, which has to wait while nothing may be written.
+pub fn post_writing(finish: impl FnOnce(&Ctx) + Send + 'static) {
+    post(move |ctx| when_writable(ctx, finish));
+}
+
+fn when_writable(ctx: &Ctx, finish: impl FnOnce(&Ctx) + Send + 'static) {
+    if ctx.must_keep_quiet() {
+        push(Box::new(move |ctx| when_writable(ctx, finish)));
+    } else {
+        finish(ctx);
+    }
+}
+
+fn push(finish: Finish) {
+    if let Ok(mut posted) = POSTED.lock() {
+        posted.push_back(finish);
+    }
+}
+
+fn posted() -> usize {
+    POSTED.lock().map_or(0, |posted| posted.len())
+}
+
+/// The server may be in the middle of a script here, so this only sets a timer.
+unsafe extern "C" fn on_called(_data: *mut c_void) {
+    guard((), || set_timer(0));
+}
+
+fn set_timer(after_ms: i64) {
+    // SAFETY: the context is good for this, on the main thread; the callback lives as long as the module.
+    unsafe {
+        api!(RedisModule_CreateTimer)(CONTEXT.load(Ordering::Relaxed), after_ms, Some(on_timer), std::ptr::null_mut())
+    };
+}
+
+unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
+    guard((), || {
+        // SAFETY: live during the callback.
+        let ctx = unsafe { Ctx::new(ctx) };
+        IS_CALLED.store(false, Ordering::Release);
+        let (start, slice) = (Instant::now(), state::with(|s| s.slice()));
+        // No more than there are now: what is put off comes to the end of the line.
+        for _ in 0..posted() {
+            let Some(finish) = POSTED.lock().ok().and_then(|mut posted| posted.pop_front()) else { break };
+            guard((), || finish(&ctx));
+            if start.elapsed() > slice {
+                break;
+            }
+        }
+        if posted() > 0 && !IS_CALLED.swap(true, Ordering::AcqRel) {
+            set_timer(if ctx.must_keep_quiet() { WHILE_QUIET_MS } else { BETWEEN_SLICES_MS });
+        }
+    });
+}
