@@ -20,7 +20,7 @@ use crate::server::config::Config;
 use crate::server::context::{Arg, Ctx, EventClass, Text};
 use crate::server::held::Held;
 use crate::server::key::{Found, Key};
-use crate::server::{leases, settle, state, workers};
+use crate::server::{discard, leases, settle, state, workers};
 
 /// What leads to storing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -267,7 +267,7 @@ pub fn put(
     let is_apart = entry.body().is_some();
     if replaces {
         if let Some(old) = key.replace(entry) {
-            workers::free(old);
+            discard::entry(old);
         }
     } else {
         key.create(entry);

@@ -67,6 +67,12 @@ impl<'a> Args<'a> {
         Self { left: all.get(skip..).unwrap_or_default() }
     }
 
+    /// # Safety
+    /// The strings must be the server's, and live as long as `'a`.
+    pub(super) unsafe fn these(strings: &'a [*mut raw::RedisModuleString]) -> Self {
+        Self { left: strings }
+    }
+
     /// The next argument, which the grammar demands.
     pub fn need(&mut self) -> Result<Arg<'a>> {
         self.next().ok_or(Error::Syntax)

@@ -11,8 +11,8 @@ use redis_module::raw;
 
 use super::api::{api, api_if_any};
 use super::context::{Arg, Ctx, LogLevel, Text, log};
+use super::discard::{self, FREE_ASIDE_FROM};
 use super::key::{as_entry, into_raw};
-use super::workers::{self, FREE_ASIDE_FROM};
 use super::{guard, state};
 use crate::command::types::restore_policy;
 
@@ -162,7 +162,7 @@ fn load_policies(io: *mut raw::RedisModuleIO, version: c_int) -> Option<()> {
         let texts: Vec<Text> = words.iter().map(|word| Text::new(word.as_ref())).collect();
         let strings: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
         // SAFETY: the strings live to the end of this scope.
-        let args = unsafe { super::context::Args::new(strings.as_ptr().cast_mut(), strings.len() as c_int, 0) };
+        let args = unsafe { super::context::Args::these(&strings) };
         restore_policy(args).ok()?;
     }
     Some(())
@@ -269,7 +269,7 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
 unsafe extern "C" fn free(value: *mut c_void) {
     guard((), || {
         // SAFETY: the server gives the value up.
-        workers::free(unsafe { Box::from_raw(as_entry(value)) });
+        discard::entry(unsafe { Box::from_raw(as_entry(value)) });
     });
 }
 
@@ -277,7 +277,7 @@ unsafe extern "C" fn free_effort2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *
     // SAFETY: the value is ours.
     let size = unsafe { &*as_entry(value.cast_mut()) }.size_bytes().0;
     // What is evicted is freed at once: the server goes on evicting as long as another thread still has it.
-    if size >= FREE_ASIDE_FROM && !workers::memory_is_short() { FREE_ASIDE } else { 1 }
+    if size >= FREE_ASIDE_FROM && !discard::memory_is_short() { FREE_ASIDE } else { 1 }
 }
 
 unsafe extern "C" fn mem_usage2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void, _sample: usize) -> usize {

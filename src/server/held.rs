@@ -4,14 +4,13 @@
 //! counting: on the main thread, or on any thread once the event loop has gone round, because then the command that brought the
 //! string has let it go and we alone hold it.
 
-use std::sync::Mutex;
-
 use redis_module::raw;
 
 use super::api::api;
 use super::context::{Arg, Args};
+use super::discard::{self, FREE_ASIDE_FROM};
 use super::guard;
-use super::workers::{self, FREE_ASIDE_FROM};
+use super::workers;
 
 /// A string of the server's that is held.
 pub struct Held {
@@ -28,15 +27,10 @@ unsafe impl Sync for Held {}
 impl Held {
     /// Holds an argument. On the main thread.
     pub fn new(arg: Arg<'_>) -> Self {
-        let mut len = 0;
-        // SAFETY: the string is live. The server would shrink a string that a module keeps when the command ends, moving its bytes:
-        // so that is done first.
-        unsafe {
-            api!(RedisModule_TrimStringAllocation)(arg.raw());
-            let string = api!(RedisModule_HoldString)(std::ptr::null_mut(), arg.raw());
-            let start = api!(RedisModule_StringPtrLen)(string, &mut len).cast();
-            Self { string, start, len }
-        }
+        let string = hold(arg);
+        // SAFETY: held, so it lives as long as what is made of it here.
+        let bytes = unsafe { Arg::new(string) }.bytes();
+        Self { string, start: bytes.as_ptr(), len: bytes.len() }
     }
 }
 
@@ -49,51 +43,63 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if workers::is_main_thread() && (self.len < FREE_ASIDE_FROM || workers::memory_is_short()) {
-            free(self.string);
-        } else if let Ok(mut left) = LEFT.lock() {
-            left.push(Free(self.string));
-            workers::post(|_ctx| free_left());
-        }
+        let_go(self.string, self.len);
     }
 }
 
-/// Strings that nobody needs, to be let go once the event loop has gone round.
-static LEFT: Mutex<Vec<Free>> = Mutex::new(Vec::new());
-
-struct Free(*mut raw::RedisModuleString);
-
-// SAFETY: only ever let go of, see the module's head.
-unsafe impl Send for Free {}
-
-fn free_left() {
-    let left = LEFT.lock().map(|mut left| std::mem::take(&mut *left)).unwrap_or_default();
-    workers::soon(move |_coder| left.into_iter().for_each(|Free(string)| free(string)));
-}
-
-fn free(string: *mut raw::RedisModuleString) {
-    // SAFETY: ours, let go once; where that may be done is what the module's head says.
-    guard((), || unsafe { api!(RedisModule_FreeString)(std::ptr::null_mut(), string) });
-}
-
 /// All the arguments of a command, held.
-pub struct HeldArgs {
-    strings: Vec<Held>,
-    raw: Vec<Free>,
-}
+pub struct HeldArgs(Box<[*mut raw::RedisModuleString]>);
+
+// SAFETY: as for one.
+unsafe impl Send for HeldArgs {}
 
 impl HeldArgs {
     /// Holds them. On the main thread.
     pub fn new(args: Args<'_>) -> Self {
-        let strings: Vec<Held> = args.map(Held::new).collect();
-        let raw = strings.iter().map(|held| Free(held.string)).collect();
-        Self { strings, raw }
+        Self(args.map(hold).collect())
     }
 
-    /// They, on the main thread.
+    /// They.
     pub fn args(&self) -> Args<'_> {
-        debug_assert_eq!(self.strings.len(), self.raw.len());
-        // SAFETY: the strings live as long as `self`; a `Free` is nothing but their address.
-        unsafe { Args::new(self.raw.as_ptr().cast_mut().cast(), self.raw.len() as std::ffi::c_int, 0) }
+        // SAFETY: the strings live as long as `self`.
+        unsafe { Args::these(&self.0) }
+    }
+}
+
+impl Drop for HeldArgs {
+    fn drop(&mut self) {
+        for arg in self.args() {
+            let_go(arg.raw(), arg.bytes().len());
+        }
+    }
+}
+
+fn hold(arg: Arg<'_>) -> *mut raw::RedisModuleString {
+    // SAFETY: the string is live. The server would shrink a string that a module keeps when the command ends, moving its bytes:
+    // so that is done first.
+    unsafe {
+        api!(RedisModule_TrimStringAllocation)(arg.raw());
+        api!(RedisModule_HoldString)(std::ptr::null_mut(), arg.raw())
+    }
+}
+
+fn let_go(string: *mut raw::RedisModuleString, len: usize) {
+    let string = Unneeded(string);
+    let at_once = workers::is_main_thread() && (len < FREE_ASIDE_FROM || discard::memory_is_short());
+    if !at_once {
+        discard::next_turn(string);
+    }
+}
+
+/// A string that is let go when this is dropped, where the module's head says that it may be.
+struct Unneeded(*mut raw::RedisModuleString);
+
+// SAFETY: only ever let go of, see the module's head.
+unsafe impl Send for Unneeded {}
+
+impl Drop for Unneeded {
+    fn drop(&mut self) {
+        // SAFETY: ours, let go once.
+        guard((), || unsafe { api!(RedisModule_FreeString)(std::ptr::null_mut(), self.0) });
     }
 }

@@ -22,6 +22,7 @@ pub mod blocked;
 pub mod config;
 pub mod context;
 pub mod datatype;
+pub mod discard;
 mod events;
 pub mod figures;
 pub mod held;

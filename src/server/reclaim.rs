@@ -15,7 +15,7 @@ use super::api::api;
 use super::context::{Arg, Ctx, EventClass, LogLevel, Text, log};
 use super::key::{Found, Key, Mode};
 use super::state::{self, Reason, State};
-use super::{guard, workers};
+use super::{discard, guard};
 
 /// How long others have the server to themselves between two slices, ms.
 const BETWEEN_SLICES_MS: i64 = 1;
@@ -169,7 +169,7 @@ fn give_grace(ctx: &Ctx, mut key: Key<'_>, soft: Soft) {
     if linked {
         let payload = Text::new(new.stored());
         if let Some(old) = key.replace(new) {
-            workers::free(old);
+            discard::entry(old);
         }
         key.set_expire_at_ms(Some(end_ms));
         ctx.replicate_entry(name, end_ms, &metadata, payload.arg());

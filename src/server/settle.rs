@@ -12,12 +12,12 @@ use expcache_core::entry::{Body, Entry, Etag, Form, WeakBody, etag_of};
 
 use super::context::{Ctx, Text};
 use super::key::{Found, Mode};
-use super::{state, workers};
+use super::{discard, state, workers};
 
 /// What waits for the MD5 of a payload.
 pub type Then = Box<dyn FnOnce(&Ctx)>;
 
-/// Where a payload was stored. What waits for a worker keeps no memory: a payload that is overwritten is gone.
+/// Where a payload was stored. What waits for a worker, or comes from it, keeps no memory of it: a payload that is overwritten is gone.
 struct Place {
     /// The number of the index, which stays with its keys in a `SWAPDB`.
     index: u16,
@@ -70,11 +70,10 @@ fn digest(place: Place, body: &Body) {
     let address = body.address();
     state::with(|s| _ = s.digesting.entry(address).or_default());
     workers::soon(move |_coder| {
-        let digested = place.body.upgrade().map(|body| (etag_of(&body), body));
+        let etag = place.body.upgrade().map(|body| etag_of(&body));
         workers::post(move |ctx| {
-            if let Some((etag, body)) = digested {
-                note(ctx, place, etag, &body);
-                workers::discard(body);
+            if let Some(etag) = etag {
+                note(ctx, place, etag);
             }
             let waiting = state::with(|s| s.digesting.remove(&address));
             waiting.into_iter().flatten().for_each(|then| then(ctx));
@@ -82,14 +81,16 @@ fn digest(place: Place, body: &Body) {
     });
 }
 
-fn note(ctx: &Ctx, place: Place, etag: Etag, body: &Body) {
-    let form = place.with_entry(ctx, body, |_db, entry| {
+fn note(ctx: &Ctx, place: Place, etag: Etag) {
+    let Some(body) = place.body.upgrade() else { return };
+    let form = place.with_entry(ctx, &body, |_db, entry| {
         entry.put_etag(etag);
         entry.form()
     });
     if let Some(form) = form {
-        encode(place, etag, form, body);
+        encode(place, etag, form, &body);
     }
+    discard::body(body);
 }
 
 // ---- then its form ----
@@ -100,16 +101,20 @@ fn encode(place: Place, etag: Etag, form: Form, body: &Body) {
         let Some(body) = place.body.upgrade() else { return };
         let (encoding, new) = encoded(coder, &body, form, most);
         workers::post(move |ctx| {
-            let spare = new.clone();
-            place.with_entry(ctx, &body, |db, entry| {
-                if entry.settle(etag, encoding, new).is_some() {
-                    state::with(|s| s.settled(db, entry, form.encoding, body.len()));
-                }
-            });
-            workers::discard(body);
-            workers::discard(spare);
+            exchange(ctx, &place, etag, form.encoding, encoding, new.clone());
+            discard::body(new);
         });
     });
+}
+
+fn exchange(ctx: &Ctx, place: &Place, etag: Etag, before: Encoding, encoding: Encoding, new: Body) {
+    let Some(body) = place.body.upgrade() else { return };
+    place.with_entry(ctx, &body, |db, entry| {
+        if entry.settle(etag, encoding, new).is_some() {
+            state::with(|s| s.settled(db, entry, before, body.len()));
+        }
+    });
+    discard::body(body);
 }
 
 /// The form that is wanted, if it is worth keeping; else a copy.

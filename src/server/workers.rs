@@ -23,7 +23,6 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, never, select_biased, unbounded};
 use expcache_core::codec::Coder;
-use expcache_core::entry::{Body, Entry};
 use expcache_core::stats::Work;
 use redis_module::raw;
 
@@ -36,9 +35,6 @@ use super::{guard, state};
 type Job = Box<dyn FnOnce(&mut Coder) + Send>;
 /// What a worker asks of the main thread.
 type Finish = Box<dyn FnOnce(&Ctx) + Send>;
-
-/// Freeing more bytes than this on the main thread would be felt.
-pub const FREE_ASIDE_FROM: usize = 256 << 10;
 
 /// How much less a worker matters to the scheduler than the main thread.
 const NICENESS: libc::c_int = 5;
@@ -97,12 +93,6 @@ pub(super) fn prepare(ctx: &Ctx) {
 /// Is this the thread that runs commands?
 pub fn is_main_thread() -> bool {
     IS_MAIN.try_with(Cell::get).unwrap_or(false)
-}
-
-/// Is the server over its `maxmemory`? Then what is freed must be free at once, or the server evicts more than it has to.
-pub fn memory_is_short() -> bool {
-    // SAFETY: asks a question, on the main thread.
-    api_if_any!(RedisModule_GetUsedMemoryRatio).is_some_and(|ratio| unsafe { ratio() } > 1.0)
 }
 
 // ---- the threads ----
@@ -205,21 +195,6 @@ fn send(to: fn(&Pool) -> &Sender<Job>, work: impl FnOnce(&mut Coder) + Send + 's
             DONE_HERE.fetch_add(1, Ordering::Relaxed);
             here(work);
         }
-    }
-}
-
-/// Frees an entry, a large one on a worker; not so when memory is short, or the server would evict more than it has to. On any
-/// thread.
-pub fn free(entry: Box<Entry>) {
-    if entry.size_bytes().0 >= FREE_ASIDE_FROM && is_main_thread() && !memory_is_short() {
-        soon(move |_coder| drop(entry));
-    }
-}
-
-/// As [`free`], for bytes that may be an entry's no more.
-pub fn discard(body: Body) {
-    if body.len() >= FREE_ASIDE_FROM && !memory_is_short() {
-        soon(move |_coder| drop(body));
     }
 }
 
