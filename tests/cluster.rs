@@ -238,14 +238,32 @@ impl Move {
         Move { from, to, slot, _servers: [source, target] }
     }
 
-    /// Starts; `false`, and said so, when the server cannot.
-    fn start(&mut self) -> bool {
-        let reply = if self.from.info("server", "valkey_version").is_empty() {
-            self.to.cmd(args!["CLUSTER", "MIGRATION", "IMPORT", self.slot, self.slot])
-        } else {
+    fn is_valkey(&mut self) -> bool {
+        !self.from.info("server", "valkey_version").is_empty()
+    }
+
+    fn ask(&mut self) -> Value {
+        if self.is_valkey() {
             let target = self.to.text("CLUSTER MYID");
             self.from.cmd(args!["CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", self.slot, self.slot, "NODE", target])
+        } else {
+            self.to.cmd(args!["CLUSTER", "MIGRATION", "IMPORT", self.slot, self.slot])
+        }
+    }
+
+    /// How often the servers have given up.
+    fn failures(&mut self) -> usize {
+        let jobs = if self.is_valkey() {
+            self.from.cmd("CLUSTER GETSLOTMIGRATIONS")
+        } else {
+            self.to.cmd("CLUSTER MIGRATION STATUS ALL")
         };
+        jobs.to_string().matches("\"failed\"").count()
+    }
+
+    /// Starts; `false`, and said so, when the server cannot.
+    fn start(&mut self) -> bool {
+        let reply = self.ask();
         let unknown = matches!(&reply, Value::Error(text) if text.starts_with("ERR unknown subcommand"));
         if unknown {
             eprintln!("skipped: this server does not move slots in one step");
@@ -266,8 +284,9 @@ impl Move {
     }
 
     fn cancel(&mut self) {
+        let is_valkey = self.is_valkey();
         let Move { from, to, .. } = self;
-        if from.info("server", "valkey_version").is_empty() {
+        if !is_valkey {
             assert_eq!(to.cmd("CLUSTER MIGRATION CANCEL ALL"), 1);
             wait_until("the source has given up", || {
                 from.cmd("CLUSTER MIGRATION STATUS ALL").to_string().contains("\"failed\"")
@@ -280,8 +299,16 @@ impl Move {
 
     /// Waits until the slot is the other node's, and the source has deleted what it had in it.
     fn finish(&mut self) {
+        let mut failures = self.failures();
+        wait_until("the slot is the target's", || {
+            // On a busy machine the servers may give up, as they have their own limits; then it is begun again.
+            if self.failures() > failures {
+                failures = self.failures();
+                self.ask();
+            }
+            self.to.cmd("EXPCACHE.GET {x}1") == Value::bulk([b'v'; 1000])
+        });
         let Move { from, to, .. } = self;
-        wait_until("the slot is the target's", || to.cmd("EXPCACHE.GET {x}1") == Value::bulk([b'v'; 1000]));
         // The news takes a moment to the source, which answers until then.
         wait_until(
             "the source knows",

@@ -108,8 +108,17 @@ impl Part {
         if entry.body().is_none() { Weight::Light } else { Weight::of(self.cost(entry)) }
     }
 
-    /// It, of what is kept. An error says that this is not what was stored.
-    pub fn of<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
+    /// Shows it, of what is kept. An error says that this is not what was stored.
+    pub fn show<R>(self, coder: &mut Coder, stored: &[u8], form: Form, to: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        let part = self.of(coder, stored, form)?;
+        let shown = to(&part);
+        if let Cow::Owned(decoded) = part {
+            coder.recycle(decoded);
+        }
+        Ok(shown)
+    }
+
+    fn of<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
         let part = match (self.portion, form.encoding) {
             (Portion::AsKept, _) | (_, Encoding::Identity) => Cow::Borrowed(stored),
             (Portion::Whole, encoding) => Cow::Owned(coder.decode(encoding, stored, form.size)?),
@@ -174,9 +183,9 @@ impl Outgoing {
         Self { stored, form: entry.form(), part }
     }
 
-    /// Its bytes.
-    pub fn bytes(&self, coder: &mut Coder) -> Result<Cow<'_, [u8]>> {
-        self.part.of(coder, &self.stored, self.form)
+    /// Shows its bytes.
+    pub fn show<R>(&self, coder: &mut Coder, to: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        self.part.show(coder, &self.stored, self.form, to)
     }
 
     /// It is not what was stored: the entry goes, if it still keeps this. A replica leaves that to its master, whose copy may be

@@ -34,6 +34,8 @@ pub enum Origin {
 /// What is going to be stored under a key.
 pub struct Plan {
     entry: Box<Entry>,
+    /// Are its bytes those that the command brought?
+    is_as_it_came: bool,
     type_id: u16,
     life: Life,
     /// The type's policy, if this value is the first to use its name.
@@ -118,8 +120,9 @@ impl Plan {
             let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());
             let mut entry = Entry::new(content, tag_count).ok_or(Error::TooLarge)?;
             entry.touch(now_us);
+            let is_as_it_came = entry.form().encoding == checked.encoding;
             let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
-            Ok(Some(Self { entry, type_id, life, defines }))
+            Ok(Some(Self { entry, is_as_it_came, type_id, life, defines }))
         })
     }
 
@@ -143,7 +146,7 @@ impl Plan {
         origin: Origin,
     ) -> Result<()> {
         let (tags, db) = (options.tags(), ctx.db());
-        let Self { entry, type_id, life, defines } = self;
+        let Self { entry, is_as_it_came, type_id, life, defines } = self;
         let name = key.name();
         // Of several keys of one MSET only the first defines their type.
         let is_defined = state::with(|s| s.types.get(type_id).policy.is_some());
@@ -164,7 +167,7 @@ impl Plan {
         let fresh_until_ms = fresh_until_ms(life.expire_at_ms, life.grace_ms);
         // Without a command that is running there is none to be handed on as it came.
         let is_resolved = origin == Origin::Deferred || ctx.is_heard();
-        let resolved = is_resolved.then(|| Resolved::new(&entry, type_id, tags, payload));
+        let resolved = is_resolved.then(|| Resolved::new(&entry, is_as_it_came, type_id, tags));
         put(ctx, &mut key, entry, Arrival { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
         drop(key);
         match resolved {
@@ -193,9 +196,8 @@ struct Resolved {
 }
 
 impl Resolved {
-    fn new(entry: &Entry, type_id: u16, tags: &[&[u8]], payload: Arg<'_>) -> Self {
+    fn new(entry: &Entry, is_as_it_came: bool, type_id: u16, tags: &[&[u8]]) -> Self {
         let metadata = state::with(|s| entry.encode(&s.types.get(type_id).name, tags, Verdict::Alive));
-        let is_as_it_came = entry.stored().len() == payload.bytes().len();
         Self { metadata, encoded: (!is_as_it_came).then(|| Text::new(entry.stored())) }
     }
 

@@ -102,6 +102,9 @@ impl<'a> Request<'a> {
         };
         let mut key = ctx.open(*name, Mode::Peek);
         let Found::Entry(entry) = key.found() else { return false };
+        if !payload::is_etag_heavy(entry) {
+            return false;
+        }
         let (form, held) = (self.form, HeldArgs::new(args));
         payload::with_etag(ctx, &mut Client::Running, *name, entry, move |ctx, client, _name| {
             let request = Request::parse(held.args(), form)?;

@@ -18,6 +18,7 @@
 pub mod access;
 mod alloc;
 mod api;
+mod background;
 pub mod blocked;
 pub mod config;
 pub mod context;

@@ -4,20 +4,19 @@
 //! without a look at entries that were never ranked. After a walk there is a rest of several times its length, so that entries
 //! that come and go by the thousand cost no more than a small share of the server's time.
 
-use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
-use redis_module::raw;
-
-use super::api::api;
+use super::background::Background;
 use super::context::{Ctx, Cursor};
 use super::key::Found;
-use super::{guard, state};
+use super::state;
 
 /// How long others have the server to themselves between two slices, ms.
 const BETWEEN_SLICES_MS: i64 = 5;
 /// A rest is so many times as long as the walk before it.
 const REST: u32 = 4;
+
+static WALKING: Background = Background::new(walk_on);
 
 /// The walk that is under way, or the rest after it.
 #[derive(Default)]
@@ -61,29 +60,18 @@ pub fn schedule(ctx: &Ctx) {
         due
     });
     if due {
-        set_timer(ctx);
+        WALKING.schedule(ctx, BETWEEN_SLICES_MS);
     }
 }
 
-fn set_timer(ctx: &Ctx) {
-    // SAFETY: the context is live; the callback lives as long as the module.
-    unsafe { api!(RedisModule_CreateTimer)(ctx.raw(), BETWEEN_SLICES_MS, Some(on_timer), std::ptr::null_mut()) };
-}
-
-unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
-    guard((), || {
-        // SAFETY: live during the callback.
-        let ctx = unsafe { Ctx::new(ctx) };
-        let Some(mut walk) = state::with(|s| s.ranking.walk.take()) else { return };
-        let goes_on = guard(false, || go_on(&ctx, &mut walk, state::with(|s| s.slice())));
-        state::with(|s| match goes_on {
-            true => s.ranking.walk = Some(walk),
-            false => s.ranking.rests_until = Some(Instant::now() + walk.started.elapsed() * REST),
-        });
-        if goes_on {
-            set_timer(&ctx);
-        }
+fn walk_on(ctx: &Ctx) -> Option<i64> {
+    let mut walk = state::with(|s| s.ranking.walk.take())?;
+    let goes_on = go_on(ctx, &mut walk, state::with(|s| s.slice()));
+    state::with(|s| match goes_on {
+        true => s.ranking.walk = Some(walk),
+        false => s.ranking.rests_until = Some(Instant::now() + walk.started.elapsed() * REST),
     });
+    goes_on.then_some(BETWEEN_SLICES_MS)
 }
 
 /// Shows entries to the rankings for the length of a slice. `false` when all were shown.

@@ -4,62 +4,44 @@
 //! Only a master reclaims; its replicas and its append-only file get one `UNLINK` a key. While nothing may be written
 //! ([`Ctx::must_keep_quiet`]) the timer waits; a replica that becomes a master takes up where its master stopped.
 
-use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
 use expcache_core::entry::{Soft, Verdict};
 use expcache_core::index::{Arrival, Ids};
-use redis_module::raw;
 
-use super::api::api;
+use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::context::{Arg, Ctx, EventClass, LogLevel, Text, log};
+use super::discard;
 use super::key::{Found, Key, Mode};
 use super::state::{self, Reason, State};
-use super::{discard, guard};
 
-/// How long others have the server to themselves between two slices, ms.
-const BETWEEN_SLICES_MS: i64 = 1;
-/// How long to wait while nothing may be written, ms.
-const WHILE_QUIET_MS: i64 = 20;
 /// How long an invalidation may deal with what it marked before it replies.
 const INLINE: Duration = Duration::from_millis(2);
 
-/// Sees to it that dead entries are reclaimed, if there are any and no timer is set.
-pub fn schedule(ctx: &Ctx) {
-    set_timer(ctx, BETWEEN_SLICES_MS);
-}
+static RECLAIMING: Background = Background::new(reclaim);
 
-fn set_timer(ctx: &Ctx, after_ms: i64) {
-    let due = state::with(|s| {
-        let due = !s.reclaim_is_due && s.marked_len() > 0;
-        s.reclaim_is_due |= due;
-        due
-    });
-    if due {
-        // SAFETY: the context is live; the callback lives as long as the module.
-        unsafe { api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), std::ptr::null_mut()) };
+/// Sees to it that dead entries are reclaimed, if there are any.
+pub fn schedule(ctx: &Ctx) {
+    if state::with(|s| s.marked_len() > 0) {
+        RECLAIMING.schedule(ctx, BETWEEN_SLICES_MS);
     }
 }
 
-unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
-    guard((), || {
-        // SAFETY: live during the callback.
-        let ctx = unsafe { Ctx::new(ctx) };
-        let slice = state::with(|s| {
-            s.reclaim_is_due = false;
-            s.slice()
-        });
-        if !ctx.is_master() {
-            // The master's unlinks will come; if this server is promoted, `schedule` is called again.
-            return;
+fn reclaim(ctx: &Ctx) -> Option<i64> {
+    if !ctx.is_master() {
+        // The master's unlinks will come; if this server is promoted, `schedule` is called again.
+        return None;
+    }
+    if ctx.must_keep_quiet() {
+        return Some(WHILE_QUIET_MS);
+    }
+    let (start, slice) = (Instant::now(), state::with(|s| s.slice()));
+    while reclaim_next(ctx).is_some() {
+        if start.elapsed() >= slice {
+            return Some(BETWEEN_SLICES_MS);
         }
-        if ctx.must_keep_quiet() {
-            return set_timer(&ctx, WHILE_QUIET_MS);
-        }
-        let start = Instant::now();
-        while reclaim_next(&ctx).is_some() && start.elapsed() < slice {}
-        set_timer(&ctx, BETWEEN_SLICES_MS);
-    });
+    }
+    None
 }
 
 /// Deals with these entries of the selected database, which were marked just now, for a bounded time: entries can be large.

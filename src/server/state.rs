@@ -53,8 +53,6 @@ pub struct State {
     pub digesting: HashMap<usize, Vec<Then>>,
     /// The slots that are leaving this node.
     pub leaving: Leaving,
-    /// Is the timer set that reclaims dead entries?
-    pub reclaim_is_due: bool,
     /// Why we ourselves are unlinking keys, while we are.
     reason: Option<Reason>,
     /// The entry that was unlinked last, until the event that says why.
@@ -164,7 +162,6 @@ impl State {
             searches: Searches::default(),
             digesting: HashMap::new(),
             leaving: Leaving::default(),
-            reclaim_is_due: false,
             reason: None,
             gone: None,
             departed: Gone::default(),

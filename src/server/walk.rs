@@ -3,23 +3,17 @@
 //! to that).
 
 use std::collections::VecDeque;
-use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
 use expcache_core::index::{Ids, WalkId};
 use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
-use redis_module::raw;
 
-use super::api::api;
+use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::blocked::{self, Kind, Waiter};
 use super::context::Ctx;
 use super::{guard, state};
 
-/// How long others have the server to themselves between two slices, ms.
-const BETWEEN_SLICES_MS: i64 = 1;
-/// How long to wait while nothing may be written, ms.
-const WHILE_QUIET_MS: i64 = 20;
 /// How many names are looked at between two looks at the clock.
 const STEP: usize = 256;
 
@@ -48,11 +42,10 @@ pub struct Search {
     then: Then,
 }
 
-/// All of them, and whether their timer is set.
+/// All of them.
 #[derive(Default)]
 pub struct Searches {
     waiting: VecDeque<Search>,
-    timer_is_set: bool,
 }
 
 impl Searches {
@@ -61,6 +54,8 @@ impl Searches {
         self.waiting.len()
     }
 }
+
+static SEARCHING: Background = Background::new(search);
 
 static WAITING: Kind = Kind { gone: cancel, unblocked: None };
 
@@ -86,7 +81,7 @@ pub fn find(
             let waiter = ctx.block(&WAITING);
             let search = Search { waiter, db, walk, selector, purpose, then: Box::new(then) };
             state::with(|s| s.searches.waiting.push_back(search));
-            set_timer(ctx, BETWEEN_SLICES_MS);
+            SEARCHING.schedule(ctx, BETWEEN_SLICES_MS);
             return Ok(());
         }
     }
@@ -104,30 +99,11 @@ fn cancel(waiter: Waiter) {
     });
 }
 
-fn set_timer(ctx: &Ctx, after_ms: i64) {
-    let due = state::with(|s| {
-        let due = !s.searches.timer_is_set && !s.searches.waiting.is_empty();
-        s.searches.timer_is_set |= due;
-        due
-    });
-    if due {
-        // SAFETY: the context is live; the callback lives as long as the module.
-        unsafe { api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), std::ptr::null_mut()) };
-    }
-}
-
-unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
-    guard((), || {
-        // SAFETY: live during the callback.
-        let ctx = unsafe { Ctx::new(ctx) };
-        let slice = state::with(|s| {
-            s.searches.timer_is_set = false;
-            s.slice()
-        });
-        let quiet = ctx.must_keep_quiet();
-        let goes_on = guard(true, || go_on(&ctx, slice, quiet));
-        set_timer(&ctx, if goes_on { BETWEEN_SLICES_MS } else { WHILE_QUIET_MS });
-    });
+fn search(ctx: &Ctx) -> Option<i64> {
+    let (slice, quiet) = (state::with(|s| s.slice()), ctx.must_keep_quiet());
+    let goes_on = go_on(ctx, slice, quiet);
+    let is_any_left = state::with(|s| s.searches.count() > 0);
+    is_any_left.then_some(if goes_on { BETWEEN_SLICES_MS } else { WHILE_QUIET_MS })
 }
 
 /// Goes on with the searches, in turn, for the length of a slice. `false` if all there are wait for the end of a pause.

@@ -19,14 +19,15 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, never, select_biased, unbounded};
+use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
 use expcache_core::codec::Coder;
 use expcache_core::stats::Work;
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
+use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::context::{Ctx, LogLevel, log};
 use super::replies::Replies;
 use super::{guard, state};
@@ -38,6 +39,9 @@ type Finish = Box<dyn FnOnce(&Ctx) + Send>;
 
 /// How much less a worker matters to the scheduler than the main thread.
 const NICENESS: libc::c_int = 5;
+
+/// How long a thread that has nothing to do keeps the memory of what it decoded last.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// The threads' queues.
 struct Pool {
@@ -129,9 +133,14 @@ fn run(urgent: &Receiver<Job>, rest: &Receiver<Job>) {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
     let mut coder = Coder::new();
     loop {
+        let idle = if coder.is_warm() { after(REST_AFTER) } else { never() };
         let work = select_biased! {
             recv(urgent) -> work => work,
             recv(rest) -> work => work,
+            recv(idle) -> _ => {
+                coder.rest();
+                continue;
+            }
         };
         let (Ok(work), Some(pool)) = (work, POOL.wait().as_ref()) else { return };
         pool.run(work, &mut coder);
@@ -147,7 +156,12 @@ fn pool_with_room() -> Option<&'static Pool> {
 
 /// Does work on the main thread.
 pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
-    CODER.with_borrow_mut(|coder| work(coder.get_or_insert_with(Coder::new)))
+    CODER.with_borrow_mut(|coder| {
+        let coder = coder.get_or_insert_with(Coder::new);
+        let done = work(coder);
+        coder.rest();
+        done
+    })
 }
 
 /// What the workers do and did.
@@ -279,11 +293,6 @@ impl Drop for Waiting {
 
 // ---- back to the main thread ----
 
-/// How long what may not be done now is put off, ms.
-const WHILE_QUIET_MS: i64 = 20;
-/// How long others have the server to themselves when there is more to be done than fits into a slice, ms.
-const BETWEEN_SLICES_MS: i64 = 1;
-
 static POSTED: Mutex<VecDeque<Finish>> = Mutex::new(VecDeque::new());
 /// Is the main thread going to look?
 static IS_CALLED: AtomicBool = AtomicBool::new(false);
@@ -322,32 +331,26 @@ fn posted() -> usize {
 
 /// The server may be in the middle of a script here, so this only sets a timer.
 unsafe extern "C" fn on_called(_data: *mut c_void) {
-    guard((), || set_timer(0));
-}
-
-fn set_timer(after_ms: i64) {
-    // SAFETY: the context is good for this, on the main thread; the callback lives as long as the module.
-    unsafe {
-        api!(RedisModule_CreateTimer)(CONTEXT.load(Ordering::Relaxed), after_ms, Some(on_timer), std::ptr::null_mut())
-    };
-}
-
-unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
     guard((), || {
-        // SAFETY: live during the callback.
-        let ctx = unsafe { Ctx::new(ctx) };
-        IS_CALLED.store(false, Ordering::Release);
-        let (start, slice) = (Instant::now(), state::with(|s| s.slice()));
-        // No more than there are now: what is put off comes to the end of the line.
-        for _ in 0..posted() {
-            let Some(finish) = POSTED.lock().ok().and_then(|mut posted| posted.pop_front()) else { break };
-            guard((), || finish(&ctx));
-            if start.elapsed() > slice {
-                break;
-            }
-        }
-        if posted() > 0 && !IS_CALLED.swap(true, Ordering::AcqRel) {
-            set_timer(if ctx.must_keep_quiet() { WHILE_QUIET_MS } else { BETWEEN_SLICES_MS });
-        }
+        // SAFETY: made for that by `prepare`, on this thread.
+        let ctx = unsafe { Ctx::new(CONTEXT.load(Ordering::Relaxed)) };
+        FINISHING.schedule(&ctx, 0);
     });
+}
+
+static FINISHING: Background = Background::new(finish_posted);
+
+fn finish_posted(ctx: &Ctx) -> Option<i64> {
+    IS_CALLED.store(false, Ordering::Release);
+    let (start, slice) = (Instant::now(), state::with(|s| s.slice()));
+    // No more than there are now: what is put off comes to the end of the line.
+    for _ in 0..posted() {
+        let Some(finish) = POSTED.lock().ok().and_then(|mut posted| posted.pop_front()) else { break };
+        guard((), || finish(ctx));
+        if start.elapsed() > slice {
+            break;
+        }
+    }
+    let is_due = posted() > 0 && !IS_CALLED.swap(true, Ordering::AcqRel);
+    is_due.then(|| if ctx.must_keep_quiet() { WHILE_QUIET_MS } else { BETWEEN_SLICES_MS })
 }

@@ -239,7 +239,7 @@ mod cluster {
 }
 
 impl Wire {
-    /// The addresses of the primaries; none when there is but one server.
+    /// The addresses of the primaries, in their order; none when there is but one server.
     pub(crate) async fn primaries(&self) -> RedisResult<Vec<String>> {
         match self {
             Self::Node { .. } => Ok(Vec::new()),
@@ -250,8 +250,11 @@ impl Wire {
                 if replies.as_ref().is_err_and(wants_another_connection) {
                     connection.discard(&used);
                 }
-                let replies = replies?;
-                replies.into_iter().map(|(address, _)| redis::from_redis_value(address).map_err(Into::into)).collect()
+                let addresses = replies?.into_iter().map(|(address, _)| redis::from_redis_value(address));
+                let mut primaries: Vec<String> = addresses.collect::<Result<_, _>>()?;
+                // The crate gives them in any order.
+                primaries.sort_unstable();
+                Ok(primaries)
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Three primaries: keyed commands go by slot, all others everywhere, and their answers are combined.
 
 use std::net::TcpListener;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use expcache_client::{Client, How, Policy, Purge, Selector, Set};
+use expcache_client::{Client, How, Observer, Policy, Purge, Selector, Set};
 use harness::{Conn, args, wait_until};
 
 use super::*;
@@ -126,8 +128,19 @@ async fn produce_once_and_invalidate_everywhere() {
 
 #[tokio::test]
 async fn the_near_cache_hears_every_primary() {
-    let cluster = Cluster::start();
+    /// Counts how often the near cache is off.
+    #[derive(Default)]
+    struct Losses(AtomicUsize);
+
+    impl Observer for Losses {
+        fn near(&self, connected: bool) {
+            self.0.fetch_add(usize::from(!connected), Ordering::SeqCst);
+        }
+    }
+
+    let (cluster, losses) = (Cluster::start(), Arc::new(Losses::default()));
     let config = cluster.config().near_bytes(1 << 20).near_lifetime(Duration::from_secs(3600));
+    let config = config.observer(losses.clone());
     let cache = Cache::open(config).unwrap();
     until("it hears them", async || cache.is_near()).await;
     let other = Client::open(cluster.config()).unwrap();
@@ -139,6 +152,10 @@ async fn the_near_cache_hears_every_primary() {
         assert_eq!(other.invalidate_tags([format!("company:{n}")]).await.unwrap(), 1);
         until("it is heard", async || cache.get(&request).await.unwrap().is_none()).await;
     }
+    // The primaries are looked up each second, and are still the same.
+    let (start, before) = (Instant::now(), losses.0.load(Ordering::SeqCst));
+    until("they were looked up a few times", async || start.elapsed() > Duration::from_secs(4)).await;
+    assert_eq!((losses.0.load(Ordering::SeqCst), cache.is_near()), (before, true));
 }
 
 #[tokio::test]

@@ -14,13 +14,15 @@
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::probe::looks_incompressible;
-use super::{Each, Start, Stop, Streamed, make_room, parts};
+use super::{Each, Start, Stop, Streamed, USUAL_RATIO, make_room, parts, reserve};
 use crate::{Error, Result};
 
 pub(super) const PART_BYTES: usize = 256 << 10;
 
 const LEVEL: u32 = 6;
 const CHUNK_BYTES: usize = 64 << 10;
+/// What is decoded in its place comes in larger pieces, as the decoder keeps a copy of the last 32 KiB of each.
+const DIRECT_BYTES: usize = 256 << 10;
 
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 const OS_UNKNOWN: u8 = 255;
@@ -66,56 +68,123 @@ impl Gzip {
         (stored.len() <= most).then_some(stored)
     }
 
+    /// Decodes into `payload`, over what is there.
+    pub(super) fn decode(&mut self, stored: &[u8], size: usize, payload: &mut Vec<u8>) -> Streamed {
+        if size > stored.len().saturating_mul(USUAL_RATIO) {
+            return Err(Error::BadEncoding.into());
+        }
+        reserve(payload, size.saturating_sub(payload.len()))?;
+        payload.resize(size, 0);
+        let mut whole = Whole { payload, at: 0, beyond: [0] };
+        members(decoder(&mut self.decoder), stored, &mut whole)?;
+        if whole.at == whole.payload.len() { Ok(()) } else { Err(Error::BadEncoding.into()) }
+    }
+
     /// A start other than 0 is amid the deflate stream of the only member.
     pub(super) fn stream(&mut self, stored: &[u8], at: usize, each: Each) -> Streamed {
+        self.chunk.resize(CHUNK_BYTES, 0);
+        let (decoder, mut pieces) = (decoder(&mut self.decoder), Pieces { chunk: &mut self.chunk, each });
         if at > 0 {
-            self.inflate(stored.get(at..).unwrap_or_default(), each)?;
+            inflate(decoder, stored.get(at..).unwrap_or_default(), &mut pieces)?;
             return Ok(());
         }
-        let mut rest = self.member(stored, each)?;
-        while !rest.is_empty() {
-            rest = self.member(rest, each)?;
+        members(decoder, stored, &mut pieces)
+    }
+}
+
+/// Where decoded bytes go.
+trait Sink {
+    /// Room for more, of at least a byte.
+    fn room(&mut self) -> &mut [u8];
+    /// So many bytes of the room were used.
+    fn used(&mut self, bytes: usize) -> Streamed;
+}
+
+/// One piece after the other, each shown.
+struct Pieces<'a> {
+    chunk: &'a mut [u8],
+    each: Each<'a>,
+}
+
+impl Sink for Pieces<'_> {
+    fn room(&mut self) -> &mut [u8] {
+        self.chunk
+    }
+
+    fn used(&mut self, bytes: usize) -> Streamed {
+        (self.each)(self.chunk.get(..bytes).unwrap_or_default())
+    }
+}
+
+/// In its place, which has to be filled.
+struct Whole<'a> {
+    payload: &'a mut [u8],
+    at: usize,
+    /// Room when there is none left, as the end of a stream must be read nevertheless.
+    beyond: [u8; 1],
+}
+
+impl Sink for Whole<'_> {
+    fn room(&mut self) -> &mut [u8] {
+        let end = self.payload.len().min(self.at + DIRECT_BYTES);
+        match self.payload.get_mut(self.at..end) {
+            Some(room) if !room.is_empty() => room,
+            _ => &mut self.beyond,
         }
-        Ok(())
     }
 
-    /// Decodes a member; returns what follows it.
-    fn member<'a>(&mut self, stored: &'a [u8], each: Each) -> Streamed<&'a [u8]> {
-        let (_, body) = read_header(stored).ok_or(Error::BadEncoding)?;
-        let mut crc = Crc::new();
-        let rest = self.inflate(body, &mut |chunk| {
-            crc.update(chunk);
-            each(chunk)
-        })?;
-        let rest = rest.strip_prefix(&trailer(&crc));
-        rest.ok_or(Stop::Refused(Error::BadEncoding))
+    fn used(&mut self, bytes: usize) -> Streamed {
+        self.at += bytes;
+        if self.at <= self.payload.len() { Ok(()) } else { Err(Error::BadEncoding.into()) }
     }
+}
 
-    /// Decodes a deflate stream; returns what follows it.
-    fn inflate<'a>(&mut self, mut input: &'a [u8], each: Each) -> Streamed<&'a [u8]> {
-        let decoder = self.decoder.get_or_insert_with(|| Decompress::new(false));
-        decoder.reset(false);
-        self.chunk.reserve_exact(CHUNK_BYTES);
-        loop {
-            self.chunk.clear();
-            let (status, read) = inflate_some(decoder, input, &mut self.chunk)?;
-            input = input.get(read..).unwrap_or_default();
-            each(&self.chunk)?;
-            if status == Status::StreamEnd {
-                return Ok(input);
-            }
-            if read == 0 && self.chunk.is_empty() {
-                return Err(Error::BadEncoding.into());
-            }
+fn decoder(kept: &mut Option<Decompress>) -> &mut Decompress {
+    kept.get_or_insert_with(|| Decompress::new(false))
+}
+
+/// Decodes one member or more.
+fn members(decoder: &mut Decompress, stored: &[u8], sink: &mut impl Sink) -> Streamed {
+    let mut rest = member(decoder, stored, sink)?;
+    while !rest.is_empty() {
+        rest = member(decoder, rest, sink)?;
+    }
+    Ok(())
+}
+
+/// Decodes a member; returns what follows it.
+fn member<'a>(decoder: &mut Decompress, stored: &'a [u8], sink: &mut impl Sink) -> Streamed<&'a [u8]> {
+    let (_, body) = read_header(stored).ok_or(Error::BadEncoding)?;
+    let (rest, crc) = inflate(decoder, body, sink)?;
+    let rest = rest.strip_prefix(&trailer(&crc));
+    rest.ok_or(Stop::Refused(Error::BadEncoding))
+}
+
+/// Decodes a deflate stream; returns what follows it, and the CRC of what was decoded.
+fn inflate<'a>(decoder: &mut Decompress, mut input: &'a [u8], sink: &mut impl Sink) -> Streamed<(&'a [u8], Crc)> {
+    let mut crc = Crc::new();
+    decoder.reset(false);
+    loop {
+        let room = sink.room();
+        let (status, read, written) = inflate_some(decoder, input, room)?;
+        crc.update(room.get(..written).unwrap_or_default());
+        sink.used(written)?;
+        input = input.get(read..).unwrap_or_default();
+        if status == Status::StreamEnd {
+            return Ok((input, crc));
+        }
+        if read == 0 && written == 0 {
+            return Err(Error::BadEncoding.into());
         }
     }
 }
 
-fn inflate_some(decoder: &mut Decompress, input: &[u8], chunk: &mut Vec<u8>) -> Result<(Status, usize)> {
-    let before = decoder.total_in();
-    let status = decoder.decompress_vec(input, chunk, FlushDecompress::None).map_err(|_| Error::BadEncoding)?;
-    let read = usize::try_from(decoder.total_in() - before).map_err(|_| Error::BadEncoding)?;
-    Ok((status, read))
+/// Decodes as much as there is room for; how many bytes it read and wrote.
+fn inflate_some(decoder: &mut Decompress, input: &[u8], room: &mut [u8]) -> Result<(Status, usize, usize)> {
+    let (read, written) = (decoder.total_in(), decoder.total_out());
+    let status = decoder.decompress(input, room, FlushDecompress::None).map_err(|_| Error::BadEncoding)?;
+    let count = |now: u64, before: u64| usize::try_from(now - before).map_err(|_| Error::BadEncoding);
+    Ok((status, count(decoder.total_in(), read)?, count(decoder.total_out(), written)?))
 }
 
 /// Compresses all of a part; nothing when that makes it more than `most` bytes.

@@ -34,6 +34,9 @@ pub const PART_BYTES: usize = zstd::PART_BYTES;
 /// No format but zstd makes more of a byte; a larger payload gets its memory as it comes.
 const USUAL_RATIO: usize = 1032;
 
+/// Memory of a larger payload is not kept for the next.
+const KEPT_BYTES: usize = 32 << 20;
+
 /// In which form the bytes of a payload are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -90,6 +93,8 @@ pub struct Coder {
     gzip: Gzip,
     zstd: Zstd,
     lz4: Lz4,
+    /// Memory of a payload that nobody needs.
+    spare: Vec<u8>,
 }
 
 impl Coder {
@@ -112,18 +117,37 @@ impl Coder {
 
     /// The payload, which has to be of `size` bytes; [`Error::BadEncoding`] otherwise.
     pub fn decode(&mut self, encoding: Encoding, stored: &[u8], size: usize) -> Result<Vec<u8>> {
-        if encoding == Encoding::Zstd
-            && let Some(content) = zstd::content_size(stored)
-        {
-            return if content == size { self.zstd.decode(stored, size) } else { Err(Error::BadEncoding) };
-        }
-        let mut payload = Vec::new();
-        let streamed = self.stream(encoding, stored, 0, &mut |chunk| append(&mut payload, chunk, size, stored.len()));
-        match streamed {
+        let mut payload = std::mem::take(&mut self.spare);
+        let decoded = match encoding {
+            Encoding::Gzip => self.gzip.decode(stored, size, &mut payload),
+            Encoding::Zstd if zstd::content_size(stored).is_some() => self.zstd.decode(stored, size, &mut payload),
+            _ => {
+                payload.clear();
+                self.stream(encoding, stored, 0, &mut |chunk| append(&mut payload, chunk, size, stored.len()))
+            }
+        };
+        match decoded {
             Ok(()) if payload.len() == size => Ok(payload),
             Err(Stop::Refused(error)) => Err(error),
             _ => Err(Error::BadEncoding),
         }
+    }
+
+    /// Keeps the memory of a payload that was decoded for the next one: fresh pages cost the kernel as much as copying them.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        if payload.capacity() <= KEPT_BYTES {
+            self.spare = payload;
+        }
+    }
+
+    /// Does it keep memory that [`Coder::rest`] would give back?
+    pub fn is_warm(&self) -> bool {
+        self.spare.capacity() > 0
+    }
+
+    /// Gives back what memory of payloads it keeps.
+    pub fn rest(&mut self) {
+        self.spare = Vec::new();
     }
 
     /// The bytes `offset..offset + len` of a payload of `size` bytes, as far as there are such.
@@ -243,10 +267,15 @@ fn append(bytes: &mut Vec<u8>, piece: &[u8], whole: usize, stored_bytes: usize) 
     }
     if bytes.capacity() - bytes.len() < piece.len() {
         let likely = stored_bytes.saturating_mul(USUAL_RATIO).max(bytes.len()).max(piece.len());
-        bytes.try_reserve_exact(likely.min(missing)).map_err(|_| Error::TooLarge)?;
+        reserve(bytes, likely.min(missing))?;
     }
     bytes.extend_from_slice(piece);
     Ok(())
+}
+
+/// Takes memory for so many more bytes, if there is so much.
+fn reserve(bytes: &mut Vec<u8>, more: usize) -> Result<()> {
+    bytes.try_reserve_exact(more).map_err(|_| Error::TooLarge)
 }
 
 /// Makes room for so many more encoded bytes; an eighth more than there are, where a vector by itself would take twice the memory.

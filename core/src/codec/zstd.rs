@@ -9,7 +9,7 @@
 
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use super::{Each, Start, Streamed, make_room, parts};
+use super::{Each, Start, Streamed, make_room, parts, reserve};
 use crate::{Error, Result};
 
 pub(super) const PART_BYTES: usize = 1 << 20;
@@ -49,13 +49,15 @@ impl Zstd {
         Some(stored)
     }
 
-    /// Decodes streams whose frames all say how large they are, which needs no window.
-    pub(super) fn decode(&mut self, stored: &[u8], size: usize) -> Result<Vec<u8>> {
-        let decoder = decoder(&mut self.decoder)?;
-        let mut payload = Vec::new();
-        payload.try_reserve_exact(size).map_err(|_| Error::TooLarge)?;
-        decoder.decompress(&mut payload, stored).map_err(|_| Error::BadEncoding)?;
-        if payload.len() == size { Ok(payload) } else { Err(Error::BadEncoding) }
+    /// Decodes streams whose frames all say how large they are, which needs no window, into `payload`, over what is there.
+    pub(super) fn decode(&mut self, stored: &[u8], size: usize, payload: &mut Vec<u8>) -> Streamed {
+        if content_size(stored) != Some(size) {
+            return Err(Error::BadEncoding.into());
+        }
+        payload.clear();
+        reserve(payload, size)?;
+        decoder(&mut self.decoder)?.decompress(payload, stored).map_err(|_| Error::BadEncoding)?;
+        Ok(())
     }
 
     pub(super) fn stream(&mut self, stored: &[u8], at: usize, each: Each) -> Streamed {
