@@ -308,7 +308,7 @@ impl Move {
             }
             self.to.cmd("EXPCACHE.GET {x}1") == Value::bulk([b'v'; 1000])
         });
-        let Move { from, to, .. } = self;
+        let from = &mut self.from;
         // The news takes a moment to the source, which answers until then.
         wait_until(
             "the source knows",

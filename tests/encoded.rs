@@ -122,6 +122,32 @@ fn what_is_broken_is_refused() {
     check(&mut c);
 }
 
+/// A gzip of ours says where its parts begin. One from elsewhere may say it wrongly, and be sound otherwise.
+#[test]
+fn parts_that_begin_elsewhere_are_refused() {
+    let (_server, mut c) = server_with_codec("gzip");
+    let payload = rows(700 * KB);
+    c.ok(args!["EXPCACHE.SET", "k", &payload]);
+    wait_until_settled(&mut c);
+    let packed = stored(&mut c, "k").1;
+    let set = |bytes: &[u8]| args!["EXPCACHE.SET", "k", bytes, "ENCODING", "gzip"];
+    let mut lying = packed.clone();
+    assert_eq!(lying[12..14], *b"XC");
+    // The third part begins where the second does.
+    lying[20..24].fill(0);
+    leaves(&mut c, set(&lying), "BADENCODING");
+    // What leads nowhere is not believed.
+    lying[20..24].fill(9);
+    lying[16..20].fill(9);
+    for bytes in [&packed, &lying] {
+        c.ok(set(bytes));
+        for words in [vec![], args!["VERIFY"]] {
+            let part = c.map([args!["EXPCACHE.FETCH", "k", "RANGE", 600 * KB, 100], words].concat());
+            same(part["value"].as_bytes(), &payload[600 * KB..][..100], "of the third part");
+        }
+    }
+}
+
 #[test]
 fn an_encoding_that_is_none_is_refused() {
     let (_server, mut c) = server_with_codec("none");

@@ -57,6 +57,23 @@ fn are_equal(master: &Server, replica: &Server) {
 }
 
 #[test]
+fn a_writable_replica_checks_what_it_stores() {
+    let (master, replica) = (Server::start(), Server::start());
+    replica.replica_of(&master);
+    let mut c = replica.conn();
+    c.ok("CONFIG SET replica-read-only no");
+    let payload = rows(300 * KB);
+    c.ok(args!["EXPCACHE.SET", "k", &payload, "HASH", etag(&payload)]);
+    c.ok(args!["EXPCACHE.SET", "packed", gzip(&payload), "ENCODING", "gzip"]);
+    c.ok(args!["EXPCACHE.SET", "k", &payload, "IFMATCH", etag(&payload)]);
+    wait_until_settled(&mut c);
+    for key in ["k", "packed"] {
+        reads(&mut c, key, &payload, key);
+    }
+    check(&mut c);
+}
+
+#[test]
 fn a_replica_keeps_the_same() {
     let (master, replica) = (Server::start(), Server::start());
     let mut m = master.conn();

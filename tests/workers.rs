@@ -229,11 +229,49 @@ fn a_server_that_goes_down_in_the_middle() {
 }
 
 fn occupy_both(c: &mut Conn) {
-    keep_busy(c, 2, 1);
+    keep_busy(c, 2, PIECES);
     let work = rows(32 * MB);
     for n in 0..4 {
         c.ok(args!["EXPCACHE.SET", format!("busy:{n}"), &work]);
     }
+}
+
+// While a script runs or a file is loaded, the event loop stands still; what is overwritten or compressed goes all the same.
+
+#[test]
+fn what_a_script_overwrites_takes_no_memory() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let (payload, before) = (noise(4 * MB), memory(&mut c, "used_memory"));
+    let script = "for n = 1, 100 do redis.call('EXPCACHE.SET', KEYS[1], ARGV[1]) end";
+    c.cmd(args!["EVAL", script, 1, "k", &payload]);
+    let peak = memory(&mut c, "used_memory_peak");
+    assert!(peak < before + 150 * MB as i64, "400 MB stored, {before} bytes used before, {peak} bytes then");
+    reads(&mut c, "k", &payload, "the last");
+    goes_on(&server);
+}
+
+#[test]
+fn a_file_is_loaded_in_the_memory_of_its_data() {
+    let mut server = Server::with(&["--appendonly", "yes"]);
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET default CODEC gzip");
+    let (same_key, payload) = (noise(4 * MB), rows(4 * MB));
+    for n in 0..50 {
+        c.ok(args!["EXPCACHE.SET", "k", &same_key]);
+        c.ok(args!["EXPCACHE.SET", format!("k:{n}"), &payload]);
+    }
+    wait_until_settled(&mut c);
+    let data = memory(&mut c, "used_memory");
+    server.restart(Stop::Save);
+    let mut c = server.conn();
+    let peak = memory(&mut c, "used_memory_peak");
+    assert!(peak < data + 100 * MB as i64, "400 MB of commands, {data} bytes of data, {peak} bytes used");
+    wait_until_settled(&mut c);
+    (0..50).for_each(|n| becomes(&mut c, &format!("k:{n}"), "gzip"));
+    reads(&mut c, "k", &same_key, "what was overwritten");
+
+    goes_on(&server);
 }
 
 #[test]
@@ -324,7 +362,7 @@ fn a_pause_of_writes_puts_off_what_is_to_be_stored() {
     assert_eq!(asks.receive().unwrap().fields()["size"], 32 * MB as i64);
     wait_until("the payloads are compressed", || kept(&mut c, "busy:0").0 != "identity");
     wait_until("only the stores are left, with those that kept the workers busy", || {
-        figure(&mut c, "workers-busy") == 0 && figure(&mut c, "worker-backlog") == 3
+        figure(&mut c, "workers-busy") == 0 && figure(&mut c, "worker-backlog") == 2 * PIECES as i64 + 1
     });
     c.nil("EXPCACHE.GET k");
     assert_eq!(blocked(&mut c), 1);
@@ -528,6 +566,32 @@ fn who_is_unblocked_before_a_large_value_is_made_gets_it_at_once() {
 }
 
 // ---- all at once
+
+/// While a worker looks at a payload, its client, its command and in the end its entry have it too; each lets it go by itself.
+#[test]
+fn stores_that_wait_for_a_worker_by_the_thousand() {
+    let server = Server::start();
+    let payload = noise(40 * KB);
+    let (hash, packed) = (etag(&payload), gzip(&payload));
+    let of = |client: usize, n: usize| match n % 2 {
+        0 => args!["EXPCACHE.SET", format!("k:{client}"), &payload, "HASH", &hash],
+        _ => args!["EXPCACHE.SET", format!("k:{client}"), &packed, "ENCODING", "gzip", "HASH", &hash],
+    };
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let mut c = server.conn();
+            scope.spawn(move || {
+                for _ in 0..1500 {
+                    let replies = c.pipeline((0..16).map(|n| of(client, n)));
+                    assert!(replies.iter().all(|reply| *reply == Value::Simple("OK".into())), "{}", replies[0]);
+                }
+            });
+        }
+    });
+    let mut c = server.conn();
+    (0..4).for_each(|client| reads(&mut c, &format!("k:{client}"), &payload, "the last of thousands"));
+    goes_on(&server);
+}
 
 #[test]
 fn two_hundred_clients_at_once() {

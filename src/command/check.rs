@@ -1,7 +1,7 @@
 //! What is said of a payload that comes in (how it is encoded, its MD5, that it is of its format), and whether it is so.
 
 use expcache_core::codec::{Coder, Encoding};
-use expcache_core::entry::{Etag, MAX_PAYLOAD, etag_of};
+use expcache_core::entry::{Etag, Hasher, MAX_PAYLOAD, etag_of};
 use expcache_core::policy::Policy;
 use expcache_core::validate::validate;
 use expcache_core::{Error, Result};
@@ -74,14 +74,18 @@ impl Claims {
         if bytes.is_empty() {
             return Err(Error::BadEncoding);
         }
-        let mut payload = Vec::new();
-        let (etag, size) = digest(coder, self.encoding, bytes, self.most, |chunk| {
-            if self.format.is_some() {
-                payload.extend_from_slice(chunk);
-            }
-        })?;
+        // What is too large, or is not what it is said to be, is never held whole.
+        let (etag, size) = digest(coder, self.encoding, bytes, self.most, |_piece| ())?;
         self.compare(Some(etag))?;
-        Ok(Checked { encoding: self.encoding, size, etag: Some(etag), records: self.count_records(&payload)? })
+        let mut parts = Hasher::default();
+        if coder.for_each_part(self.encoding, bytes, size, |part| parts.update(part))? && parts.finish() != etag {
+            return Err(Error::BadEncoding);
+        }
+        let records = match self.format {
+            Some(_) => self.count_records(&coder.decode(self.encoding, bytes, size)?)?,
+            None => None,
+        };
+        Ok(Checked { encoding: self.encoding, size, etag: Some(etag), records })
     }
 
     fn compare(&self, etag: Option<Etag>) -> Result<()> {

@@ -286,24 +286,24 @@ impl Fetch {
             about.reply(replies, None);
             return None;
         }
-        let reply = |value: &[u8]| about.reply(replies, sends.then_some(value));
-        let replied = workers::here(|coder| part.show(coder, look.entry.stored(), form, reply));
-        replied.is_err().then(|| Outgoing::new(look.entry, part))
+        match workers::here(|coder| part.of(coder, look.entry.stored(), form)) {
+            Ok(value) => about.reply(replies, sends.then_some(&value)),
+            Err(_) => return Some(Outgoing::new(look.entry, part)),
+        }
+        None
     }
 
     fn reply_aside(self, ctx: &Ctx, waiting: Waiting, name: Arg<'_>, about: About<'static>, outgoing: Outgoing) {
         let (db, key) = (ctx.db(), name.bytes().to_vec());
-        waiting.work(move |coder, waiting| {
-            let reply = |value: &[u8]| about.reply(waiting.replies(), about.sends().then_some(value));
-            if outgoing.show(coder, reply).is_err() {
-                workers::post_writing(move |ctx| {
-                    ctx.select(db);
-                    payload::answer(ctx, waiting, &key, |ctx, client, name| {
-                        self.broken(ctx, client, name, &outgoing, about.heading);
-                        Ok(())
-                    });
+        waiting.work(move |coder, waiting| match outgoing.bytes(coder) {
+            Ok(value) => about.reply(waiting.replies(), about.sends().then_some(&value)),
+            Err(_) => workers::post_writing(move |ctx| {
+                ctx.select(db);
+                payload::answer(ctx, waiting, &key, |ctx, client, name| {
+                    self.broken(ctx, client, name, &outgoing, about.heading);
+                    Ok(())
                 });
-            }
+            }),
         });
     }
 }

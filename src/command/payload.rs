@@ -108,46 +108,53 @@ impl Part {
         if entry.body().is_none() { Weight::Light } else { Weight::of(self.cost(entry)) }
     }
 
-    /// Shows it, of what is kept. An error says that this is not what was stored.
-    pub fn show<R>(self, coder: &mut Coder, stored: &[u8], form: Form, to: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        let part = self.of(coder, stored, form)?;
-        let shown = to(&part);
-        if let Cow::Owned(decoded) = part {
-            coder.recycle(decoded);
+    /// It, of what is kept. An error says that this is not what was stored.
+    pub fn of<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
+        let (start, end) = self.bounds(form);
+        if self.portion == Portion::AsKept || form.encoding == Encoding::Identity {
+            self.check(coder, stored, form, |_piece| ())?;
+            let is_cut = matches!(self.portion, Portion::Range(..));
+            return Ok(Cow::Borrowed(if is_cut { stored.get(start..end).unwrap_or_default() } else { stored }));
         }
-        Ok(shown)
+        match (self.portion, self.verify) {
+            (Portion::Range(..), Some(_)) => {
+                // Cut out of what is looked at: to find it by itself might lead elsewhere.
+                let (mut at, mut range) = (0, Vec::new());
+                self.check(coder, stored, form, |piece| {
+                    let [from, to] = [start, end].map(|place| place.saturating_sub(at).min(piece.len()));
+                    range.extend_from_slice(piece.get(from..to).unwrap_or_default());
+                    at += piece.len();
+                })?;
+                Ok(Cow::Owned(range))
+            }
+            (Portion::Range(..), None) => {
+                Ok(Cow::Owned(coder.decode_range(form.encoding, stored, form.size, start, end - start)?))
+            }
+            (_, verify) => {
+                let payload = coder.decode(form.encoding, stored, form.size)?;
+                if verify.is_some_and(|etag| etag_of(&payload) != etag) {
+                    return Err(Error::HashMismatch);
+                }
+                Ok(Cow::Owned(payload))
+            }
+        }
     }
 
-    fn of<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
-        let part = match (self.portion, form.encoding) {
-            (Portion::AsKept, _) | (_, Encoding::Identity) => Cow::Borrowed(stored),
-            (Portion::Whole, encoding) => Cow::Owned(coder.decode(encoding, stored, form.size)?),
-            (Portion::Range(offset, length), encoding) => {
-                let (offset, length) = (bounded(offset, form), bounded(length, form));
-                Cow::Owned(coder.decode_range(encoding, stored, form.size, offset, length)?)
-            }
-        };
-        if let Some(etag) = self.verify {
-            let same = match self.portion {
-                Portion::Whole => etag_of(&part) == etag,
-                _ => digest(coder, form.encoding, stored, form.size, |_chunk| ())? == (etag, form.size),
-            };
-            if !same {
-                return Err(Error::HashMismatch);
-            }
+    /// Where it begins and ends in the payload.
+    fn bounds(self, form: Form) -> (usize, usize) {
+        let bounded = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(form.size);
+        match self.portion {
+            Portion::Range(offset, length) => (bounded(offset), bounded(offset.saturating_add(length))),
+            Portion::Whole | Portion::AsKept => (0, form.size),
         }
-        Ok(match (self.portion, part) {
-            (Portion::Range(offset, length), Cow::Borrowed(stored)) => {
-                let (start, end) = (bounded(offset, form), bounded(offset.saturating_add(length), form));
-                Cow::Borrowed(stored.get(start..end).unwrap_or_default())
-            }
-            (_, part) => part,
-        })
     }
-}
 
-fn bounded(n: u64, form: Form) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX).min(form.size)
+    /// Is all of the payload what was stored, if that is to be verified? `show` sees it in pieces then.
+    fn check(self, coder: &mut Coder, stored: &[u8], form: Form, show: impl FnMut(&[u8])) -> Result<()> {
+        let Some(etag) = self.verify else { return Ok(()) };
+        let found = digest(coder, form.encoding, stored, form.size, show)?;
+        if found == (etag, form.size) { Ok(()) } else { Err(Error::HashMismatch) }
+    }
 }
 
 /// MD5 and size of what bytes decode to, if that is not more than `most`; `show` sees it in pieces.
@@ -183,9 +190,9 @@ impl Outgoing {
         Self { stored, form: entry.form(), part }
     }
 
-    /// Shows its bytes.
-    pub fn show<R>(&self, coder: &mut Coder, to: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        self.part.show(coder, &self.stored, self.form, to)
+    /// Its bytes.
+    pub fn bytes(&self, coder: &mut Coder) -> Result<Cow<'_, [u8]>> {
+        self.part.of(coder, &self.stored, self.form)
     }
 
     /// It is not what was stored: the entry goes, if it still keeps this. A replica leaves that to its master, whose copy may be
@@ -193,7 +200,8 @@ impl Outgoing {
     pub fn remove_corrupt(&self, ctx: &Ctx, name: Arg<'_>, fresh: bool) {
         let mut key = ctx.open(name, Mode::Peek);
         let Found::Entry(entry) = key.found() else { return };
-        if entry.form() != self.form || *entry.stored() != *self.stored {
+        let is_same = entry.body().map(Body::address) == Some(self.stored.address());
+        if entry.form() != self.form || !is_same && *entry.stored() != *self.stored {
             return;
         }
         let type_id = entry.type_id();

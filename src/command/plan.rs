@@ -275,7 +275,7 @@ pub fn put(
         key.create(entry);
     }
     if is_apart && let Found::Entry(entry) = key.found() {
-        settle::settle(db, name, entry);
+        settle::settle(ctx, db, name, entry);
     }
     if replaces || expire_at_ms.is_some() {
         key.set_expire_at_ms(expire_at_ms);

@@ -92,8 +92,8 @@ fn reply_payloads(to: &Replies, coder: &mut Coder, shape: Shape, payloads: Vec<P
     }
     let mut broken = Vec::new();
     for (key, payload) in payloads {
-        match payload.as_ref().map(|payload| payload.show(coder, |bytes| to.reply_bytes(bytes))) {
-            Some(Ok(())) => (),
+        match payload.as_ref().map(|payload| payload.bytes(coder)) {
+            Some(Ok(bytes)) => to.reply_bytes(&bytes),
             None | Some(Err(_)) => {
                 to.reply_null();
                 broken.extend(payload.map(|payload| (key, payload)));

@@ -15,7 +15,7 @@ use super::parse;
 use super::payload::{self, Client};
 use super::plan::{Origin, Plan};
 use crate::server::context::{Arg, Args, Ctx};
-use crate::server::held::{Held, HeldArgs};
+use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
 use crate::server::workers::{self, Waiting};
@@ -46,6 +46,18 @@ fn numkeys(args: &mut Args<'_>) -> Result<usize> {
     numkeys.ok_or(Error::invalid("invalid numkeys value"))
 }
 
+/// The keys and their payloads.
+fn pairs<'a>(args: &mut Args<'a>, form: Form) -> Result<Each<(Arg<'a>, Arg<'a>)>> {
+    Ok(match form {
+        Form::Set => smallvec![(args.need()?, args.need()?)],
+        Form::Mset => {
+            let count = numkeys(args)?;
+            let mut words = args.split_off(count * 2)?;
+            std::iter::from_fn(|| words.next().zip(words.next())).collect()
+        }
+    })
+}
+
 /// What a client wants stored.
 struct Request<'a> {
     form: Form,
@@ -55,14 +67,7 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn parse(mut args: Args<'a>, form: Form) -> Result<Self> {
-        let pairs = match form {
-            Form::Set => smallvec![(args.need()?, args.need()?)],
-            Form::Mset => {
-                let count = numkeys(&mut args)?;
-                let mut words = args.split_off(count * 2)?;
-                std::iter::from_fn(|| words.next().zip(words.next())).collect()
-            }
-        };
+        let pairs = pairs(&mut args, form)?;
         Ok(Self { form, pairs, options: Options::parse(args, form)? })
     }
 
@@ -83,7 +88,7 @@ impl<'a> Request<'a> {
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
         let heavy = bytes as u64 >= state::with(|s| s.config.offload_write_size);
         if let Some(waiting) = if heavy { Waiting::new(ctx) } else { None } {
-            self.check_aside(ctx.db(), claims, HeldArgs::new(args), waiting);
+            self.check_aside(ctx, claims, HeldArgs::new(args), waiting);
             return Ok(());
         }
         let checked = workers::here(|coder| {
@@ -110,21 +115,21 @@ impl<'a> Request<'a> {
             let request = Request::parse(held.args(), form)?;
             let claims = request.claims();
             if let Some(waiting) = client.take(ctx) {
-                request.check_aside(ctx.db(), claims, HeldArgs::new(held.args()), waiting);
+                request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting);
             }
             Ok(())
         })
     }
 
     /// Has a worker check it; it is stored after that.
-    fn check_aside(&self, db: i32, claims: Each<Claims>, held: HeldArgs, waiting: Waiting) {
-        let payloads: Vec<Held> = self.pairs.iter().map(|(_, payload)| Held::new(*payload)).collect();
-        let form = self.form;
+    fn check_aside(&self, ctx: &Ctx, claims: Each<Claims>, held: HeldArgs, waiting: Waiting) {
+        let (form, home) = (self.form, Home { db: ctx.db(), is_master: ctx.is_master() });
         waiting.work(move |coder, waiting| {
-            let both = claims.iter().zip(&payloads);
-            let checked = both.map(|(claims, payload)| claims.check(coder, payload.as_ref())).collect::<Result<_>>();
-            drop(payloads);
-            workers::post_writing(move |ctx| finish(ctx, db, form, held, checked, waiting));
+            let checked = pairs(&mut held.args(), form).and_then(|pairs| {
+                let both = claims.iter().zip(&pairs);
+                both.map(|(claims, (_, payload))| claims.check(coder, payload.bytes())).collect()
+            });
+            workers::post_writing(move |ctx| finish(ctx, home, form, held, checked, waiting));
         });
     }
 
@@ -215,11 +220,18 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Where it was asked for.
+struct Home {
+    db: i32,
+    /// A replica may be writable.
+    is_master: bool,
+}
+
 /// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words.
-fn finish(ctx: &Ctx, db: i32, form: Form, held: HeldArgs, checked: Result<Vec<Checked>>, waiting: Waiting) {
-    ctx.select(db);
+fn finish(ctx: &Ctx, home: Home, form: Form, held: HeldArgs, checked: Result<Vec<Checked>>, waiting: Waiting) {
+    ctx.select(home.db);
     let stored = Request::parse(held.args(), form).and_then(|mut request| match checked {
-        _ if !ctx.is_master() => Err(Error::Unblocked),
+        _ if home.is_master && !ctx.is_master() => Err(Error::Unblocked),
         _ if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
         Ok(checked) => request.store(ctx, &checked, Origin::Deferred),
         Err(refused) => Err(request.refuse(refused)),

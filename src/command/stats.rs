@@ -73,8 +73,7 @@ impl Stats<'_> {
             Some((figures, s.types.get(id).formats.clone(), s.left(Some(id))))
         });
         let Some((figures, formats, left)) = known else { return ctx.reply_null() };
-        ctx.reply_map(3 + 1 + COUNTERS + 2);
-        field(ctx, "entries", figures.sizes.entries);
+        ctx.reply_map(5 + 1 + COUNTERS + 2);
         sizes(ctx, &figures, None);
         count_fields(ctx, &figures.counters);
         format_fields(ctx, &formats);
@@ -97,9 +96,7 @@ impl Stats<'_> {
             (all, types, s.tag_count(), s.index_bytes(), formats, s.left(None))
         });
         ctx.reply_map(5 + 1 + COUNTERS + 3);
-        field(ctx, "entries", all.sizes.entries);
-        field(ctx, "tags", tags);
-        sizes(ctx, &all, Some(index_bytes));
+        sizes(ctx, &all, Some((tags, index_bytes)));
         count_fields(ctx, &all.counters);
         format_fields(ctx, &formats);
         ttl(ctx, &left);
@@ -123,12 +120,20 @@ fn of_one_of_many(ctx: &Ctx, figures: &Figures) {
     share(ctx, "hit-rate", figures.counters.hit_rate());
 }
 
-fn sizes(ctx: &Ctx, figures: &Figures, index_bytes: Option<u64>) {
+/// The index, its tags and its bytes, is one for all types.
+fn sizes(ctx: &Ctx, figures: &Figures, index: Option<(u64, u64)>) {
+    let of_index = |name: &str, value: Option<u64>| match value {
+        Some(value) => field(ctx, name, value),
+        None => {
+            ctx.reply_bytes(name.as_bytes());
+            ctx.reply_null();
+        }
+    };
+    field(ctx, "entries", figures.sizes.entries);
+    of_index("tags", index.map(|(tags, _)| tags));
     field(ctx, "payload-bytes", figures.sizes.payload_bytes);
     field(ctx, "stored-bytes", figures.sizes.stored_bytes);
-    if let Some(index_bytes) = index_bytes {
-        field(ctx, "index-bytes", index_bytes);
-    }
+    of_index("index-bytes", index.map(|(_, bytes)| bytes));
     share(ctx, "ratio", figures.ratio());
 }
 

@@ -1,11 +1,12 @@
-//! Freeing what is large: on a worker, for it takes its time; at once, on the main thread, when memory is short.
+//! Freeing what is large: on a worker, for it takes its time; at once, on the main thread, when that would take too much memory.
 //!
 //! A server that is over its `maxmemory` evicts until it has room, and looks at its memory only. What waits to be freed would
-//! make it evict in vain, so the first entry that goes then takes along all that waits.
+//! make it evict in vain, so the first entry that goes then takes along all that waits. The same happens when very much waits, as
+//! it does in a long script or while a file is loaded, when the event loop stands still.
 
 use std::mem::take;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use expcache_core::entry::{Body, Entry};
 
@@ -14,15 +15,39 @@ use super::workers;
 
 /// Freeing more bytes than this on the main thread would be felt.
 pub const FREE_ASIDE_FROM: usize = 256 << 10;
+/// No more bytes than this wait to be freed.
+const MOST_LEFT: usize = 64 << 20;
 
-type Left = Vec<Box<dyn Send>>;
+/// Things that wait to be freed.
+struct Left {
+    things: Mutex<Vec<Box<dyn Send>>>,
+    bytes: AtomicUsize,
+}
 
 /// What any thread may free.
-static LEFT: Mutex<Left> = Mutex::new(Vec::new());
+static LEFT: Left = Left::new();
 /// What only the main thread may free, until the event loop has gone round.
-static LEFT_IN_THIS_TURN: Mutex<Left> = Mutex::new(Vec::new());
-/// Is there anything in the two?
-static IS_ANYTHING_LEFT: AtomicBool = AtomicBool::new(false);
+static LEFT_IN_THIS_TURN: Left = Left::new();
+/// Is a worker going to free the former?
+static IS_SENT: AtomicBool = AtomicBool::new(false);
+
+impl Left {
+    const fn new() -> Self {
+        Self { things: Mutex::new(Vec::new()), bytes: AtomicUsize::new(0) }
+    }
+
+    fn add(&self, things: impl IntoIterator<Item = Box<dyn Send>>, bytes: usize) {
+        if let Ok(mut left) = self.things.lock() {
+            left.extend(things);
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// All of it, and how many bytes it holds.
+    fn take(&self) -> (Vec<Box<dyn Send>>, usize) {
+        self.things.lock().map(|mut left| (take(&mut *left), self.bytes.swap(0, Ordering::Relaxed))).unwrap_or_default()
+    }
+}
 
 /// Is the server over its `maxmemory`? On the main thread.
 pub fn memory_is_short() -> bool {
@@ -35,50 +60,52 @@ pub fn entry(entry: Box<Entry>) {
     if !workers::is_main_thread() {
         return;
     }
-    if IS_ANYTHING_LEFT.load(Ordering::Relaxed) && memory_is_short() {
-        IS_ANYTHING_LEFT.store(false, Ordering::Relaxed);
-        free(&LEFT_IN_THIS_TURN);
-        free(&LEFT);
-    }
-    if entry.size_bytes().0 >= FREE_ASIDE_FROM {
-        large(Box::new(entry));
+    free_if_much();
+    let bytes = entry.size_bytes().0;
+    if bytes >= FREE_ASIDE_FROM {
+        large(Box::new(entry), bytes);
     }
 }
 
 /// Frees a payload, if it is an entry's no more. On the main thread.
 pub fn body(body: Body) {
-    if body.len() >= FREE_ASIDE_FROM {
-        large(Box::new(body));
+    free_if_much();
+    let bytes = body.len();
+    if bytes >= FREE_ASIDE_FROM {
+        large(Box::new(body), bytes);
     }
 }
 
-fn large(thing: Box<dyn Send>) {
+fn free_if_much() {
+    let left = LEFT.bytes.load(Ordering::Relaxed) + LEFT_IN_THIS_TURN.bytes.load(Ordering::Relaxed);
+    if left > MOST_LEFT || left > 0 && memory_is_short() {
+        drop(LEFT.take());
+        drop(LEFT_IN_THIS_TURN.take());
+    }
+}
+
+fn large(thing: Box<dyn Send>, bytes: usize) {
     if !memory_is_short() {
-        leave(thing, &LEFT);
-        workers::soon(|_coder| free(&LEFT));
+        LEFT.add([thing], bytes);
+        send();
     }
 }
 
 /// Frees what a thread must not free before the event loop has gone round. On any thread.
-pub fn next_turn(thing: impl Send + 'static) {
-    leave(Box::new(thing), &LEFT_IN_THIS_TURN);
+pub fn next_turn(thing: impl Send + 'static, bytes: usize) {
+    LEFT_IN_THIS_TURN.add([Box::new(thing) as Box<dyn Send>], bytes);
     workers::post(|_ctx| {
-        let Ok(mut aged) = LEFT_IN_THIS_TURN.lock().map(|mut left| take(&mut *left)) else { return };
-        if let Ok(mut left) = LEFT.lock() {
-            left.append(&mut aged);
-        }
-        workers::soon(|_coder| free(&LEFT));
+        let (aged, bytes) = LEFT_IN_THIS_TURN.take();
+        LEFT.add(aged, bytes);
+        send();
     });
 }
 
-fn leave(thing: Box<dyn Send>, to: &Mutex<Left>) {
-    if let Ok(mut left) = to.lock() {
-        left.push(thing);
-        IS_ANYTHING_LEFT.store(true, Ordering::Relaxed);
+fn send() {
+    if !IS_SENT.swap(true, Ordering::AcqRel) {
+        workers::soon(|_coder| {
+            IS_SENT.store(false, Ordering::Release);
+            drop(LEFT.take());
+        });
     }
-}
-
-fn free(all: &Mutex<Left>) {
-    let left = all.lock().map(|mut left| take(&mut *left));
-    drop(left);
 }

@@ -104,7 +104,7 @@ fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
     let is_marked = state::with(|s| s.verdict(db, entry)) != Verdict::Alive;
     let linked = state::with(|s| s.link_loose(db, key.bytes(), entry, expire_at_ms));
     if entry.is_unsettled() {
-        settle::settle(db, key.bytes(), entry);
+        settle::settle(ctx, db, key.bytes(), entry);
     }
     drop(opened);
     leases::stored(ctx, db, key.bytes(), None);

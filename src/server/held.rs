@@ -1,8 +1,8 @@
 //! Strings of the server's that outlive their command without being copied.
 //!
-//! The server counts who holds a string without an atomic operation, so what we hold is only let go where nobody else can be
-//! counting: on the main thread, or on any thread once the event loop has gone round, because then the command that brought the
-//! string has let it go and we alone hold it.
+//! The server counts who holds a string without an atomic operation. So on the main thread we may let a string go at any time;
+//! another thread may only if it holds it alone. That is so for what an entry holds, once the event loop has gone round since: by
+//! then the command that brought the string has let it go, be it one that had waited.
 
 use redis_module::raw;
 
@@ -12,7 +12,7 @@ use super::discard::{self, FREE_ASIDE_FROM};
 use super::guard;
 use super::workers;
 
-/// A string of the server's that is held.
+/// A string of the server's that an entry is made of.
 pub struct Held {
     string: *mut raw::RedisModuleString,
     start: *const u8,
@@ -25,7 +25,7 @@ unsafe impl Send for Held {}
 unsafe impl Sync for Held {}
 
 impl Held {
-    /// Holds an argument. On the main thread.
+    /// Holds an argument, which nobody else does but its command and [`HeldArgs`]. On the main thread.
     pub fn new(arg: Arg<'_>) -> Self {
         let string = hold(arg);
         // SAFETY: held, so it lives as long as what is made of it here.
@@ -43,14 +43,19 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let_go(self.string, self.len);
+        let string = Unneeded(self.string);
+        let at_once = workers::is_main_thread() && (self.len < FREE_ASIDE_FROM || discard::memory_is_short());
+        if !at_once {
+            discard::next_turn(string, self.len);
+        }
     }
 }
 
-/// All the arguments of a command, held.
+/// All the arguments of a command whose client waits; any thread may look at them. They are let go by the main thread: the client
+/// has them too.
 pub struct HeldArgs(Box<[*mut raw::RedisModuleString]>);
 
-// SAFETY: as for one.
+// SAFETY: as for one; other threads hand them back to the main one.
 unsafe impl Send for HeldArgs {}
 
 impl HeldArgs {
@@ -68,8 +73,9 @@ impl HeldArgs {
 
 impl Drop for HeldArgs {
     fn drop(&mut self) {
-        for arg in self.args() {
-            let_go(arg.raw(), arg.bytes().len());
+        let strings: Vec<Unneeded> = self.0.iter().map(|string| Unneeded(*string)).collect();
+        if !workers::is_main_thread() {
+            workers::post(move |_ctx| drop(strings));
         }
     }
 }
@@ -80,14 +86,6 @@ fn hold(arg: Arg<'_>) -> *mut raw::RedisModuleString {
     unsafe {
         api!(RedisModule_TrimStringAllocation)(arg.raw());
         api!(RedisModule_HoldString)(std::ptr::null_mut(), arg.raw())
-    }
-}
-
-fn let_go(string: *mut raw::RedisModuleString, len: usize) {
-    let string = Unneeded(string);
-    let at_once = workers::is_main_thread() && (len < FREE_ASIDE_FROM || discard::memory_is_short());
-    if !at_once {
-        discard::next_turn(string);
     }
 }
 

@@ -26,11 +26,34 @@ struct Place {
 }
 
 /// Does to the payload of an entry that was just linked what can wait.
-pub fn settle(db: i32, key: &[u8], entry: &Entry) {
+///
+/// While a file is loaded nothing that workers finish is looked at, so what is to be compressed is so at once: else all of it
+/// would have to fit into memory as it came.
+pub fn settle(ctx: &Ctx, db: i32, key: &[u8], entry: &mut Entry) {
+    if ctx.is_loading() && entry.form().wanted != Encoding::Identity {
+        return settle_here(db, entry);
+    }
     let Some((place, body)) = Place::of(db, key, entry) else { return };
     match entry.known_etag() {
         Some(etag) => encode(place, etag, entry.form(), &body),
         None => digest(place, &body),
+    }
+}
+
+fn settle_here(db: i32, entry: &mut Entry) {
+    let Some(body) = entry.body().cloned() else { return };
+    let (form, etag) = (entry.form(), entry.known_etag().unwrap_or_else(|| etag_of(&body)));
+    let most = state::with(|s| s.config.worth_keeping(body.len()));
+    let (encoding, new) = workers::here(|coder| encoded(coder, &body, form, most));
+    put(db, entry, etag, encoding, new);
+}
+
+/// Puts the payload's final form into its entry.
+fn put(db: i32, entry: &mut Entry, etag: Etag, encoding: Encoding, new: Body) {
+    let before = entry.form().encoding;
+    if let Some(old) = entry.settle(etag, encoding, new) {
+        state::with(|s| s.settled(db, entry, before, old.len()));
+        discard::body(old);
     }
 }
 
@@ -101,20 +124,12 @@ fn encode(place: Place, etag: Etag, form: Form, body: &Body) {
         let Some(body) = place.body.upgrade() else { return };
         let (encoding, new) = encoded(coder, &body, form, most);
         workers::post(move |ctx| {
-            exchange(ctx, &place, etag, form.encoding, encoding, new.clone());
+            if let Some(body) = place.body.upgrade() {
+                place.with_entry(ctx, &body, |db, entry| put(db, entry, etag, encoding, new.clone()));
+            }
             discard::body(new);
         });
     });
-}
-
-fn exchange(ctx: &Ctx, place: &Place, etag: Etag, before: Encoding, encoding: Encoding, new: Body) {
-    let Some(body) = place.body.upgrade() else { return };
-    place.with_entry(ctx, &body, |db, entry| {
-        if entry.settle(etag, encoding, new).is_some() {
-            state::with(|s| s.settled(db, entry, before, body.len()));
-        }
-    });
-    discard::body(body);
 }
 
 /// The form that is wanted, if it is worth keeping; else a copy.

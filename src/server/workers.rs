@@ -19,9 +19,9 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
+use crossbeam_channel::{Receiver, Sender, never, select_biased, unbounded};
 use expcache_core::codec::Coder;
 use expcache_core::stats::Work;
 use redis_module::raw;
@@ -39,9 +39,6 @@ type Finish = Box<dyn FnOnce(&Ctx) + Send>;
 
 /// How much less a worker matters to the scheduler than the main thread.
 const NICENESS: libc::c_int = 5;
-
-/// How long a thread that has nothing to do keeps the memory of what it decoded last.
-const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// The threads' queues.
 struct Pool {
@@ -133,14 +130,9 @@ fn run(urgent: &Receiver<Job>, rest: &Receiver<Job>) {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
     let mut coder = Coder::new();
     loop {
-        let idle = if coder.is_warm() { after(REST_AFTER) } else { never() };
         let work = select_biased! {
             recv(urgent) -> work => work,
             recv(rest) -> work => work,
-            recv(idle) -> _ => {
-                coder.rest();
-                continue;
-            }
         };
         let (Ok(work), Some(pool)) = (work, POOL.wait().as_ref()) else { return };
         pool.run(work, &mut coder);
@@ -156,12 +148,7 @@ fn pool_with_room() -> Option<&'static Pool> {
 
 /// Does work on the main thread.
 pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
-    CODER.with_borrow_mut(|coder| {
-        let coder = coder.get_or_insert_with(Coder::new);
-        let done = work(coder);
-        coder.rest();
-        done
-    })
+    CODER.with_borrow_mut(|coder| work(coder.get_or_insert_with(Coder::new)))
 }
 
 /// What the workers do and did.

@@ -9,12 +9,13 @@
 //! ```
 //!
 //! The index is believed only where it agrees with the size of the payload and with the bytes before the place to which it
-//! leads, which must be the end of a flush. Otherwise decoding starts at the beginning, which is always right.
+//! leads, which must be the end of a flush. Otherwise decoding starts at the beginning, which is always right. That is no proof
+//! (a stream from elsewhere can be made so that decoding goes well from a wrong place); [`super::Coder::for_each_part`] is.
 
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::probe::looks_incompressible;
-use super::{Each, Start, Stop, Streamed, USUAL_RATIO, make_room, parts, reserve};
+use super::{Each, Start, Stop, Streamed, USUAL_RATIO, make_room, parts};
 use crate::{Error, Result};
 
 pub(super) const PART_BYTES: usize = 256 << 10;
@@ -68,13 +69,12 @@ impl Gzip {
         (stored.len() <= most).then_some(stored)
     }
 
-    /// Decodes into `payload`, over what is there.
+    /// Decodes into `payload`, which is empty.
     pub(super) fn decode(&mut self, stored: &[u8], size: usize, payload: &mut Vec<u8>) -> Streamed {
         if size > stored.len().saturating_mul(USUAL_RATIO) {
             return Err(Error::BadEncoding.into());
         }
-        reserve(payload, size.saturating_sub(payload.len()))?;
-        payload.resize(size, 0);
+        *payload = vec![0; size];
         let mut whole = Whole { payload, at: 0, beyond: [0] };
         members(decoder(&mut self.decoder), stored, &mut whole)?;
         if whole.at == whole.payload.len() { Ok(()) } else { Err(Error::BadEncoding.into()) }

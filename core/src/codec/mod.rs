@@ -34,9 +34,6 @@ pub const PART_BYTES: usize = zstd::PART_BYTES;
 /// No format but zstd makes more of a byte; a larger payload gets its memory as it comes.
 const USUAL_RATIO: usize = 1032;
 
-/// Memory of a larger payload is not kept for the next.
-const KEPT_BYTES: usize = 32 << 20;
-
 /// In which form the bytes of a payload are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -93,8 +90,6 @@ pub struct Coder {
     gzip: Gzip,
     zstd: Zstd,
     lz4: Lz4,
-    /// Memory of a payload that nobody needs.
-    spare: Vec<u8>,
 }
 
 impl Coder {
@@ -117,14 +112,11 @@ impl Coder {
 
     /// The payload, which has to be of `size` bytes; [`Error::BadEncoding`] otherwise.
     pub fn decode(&mut self, encoding: Encoding, stored: &[u8], size: usize) -> Result<Vec<u8>> {
-        let mut payload = std::mem::take(&mut self.spare);
+        let mut payload = Vec::new();
         let decoded = match encoding {
             Encoding::Gzip => self.gzip.decode(stored, size, &mut payload),
             Encoding::Zstd if zstd::content_size(stored).is_some() => self.zstd.decode(stored, size, &mut payload),
-            _ => {
-                payload.clear();
-                self.stream(encoding, stored, 0, &mut |chunk| append(&mut payload, chunk, size, stored.len()))
-            }
+            _ => self.stream(encoding, stored, 0, &mut |chunk| append(&mut payload, chunk, size, stored.len())),
         };
         match decoded {
             Ok(()) if payload.len() == size => Ok(payload),
@@ -133,26 +125,10 @@ impl Coder {
         }
     }
 
-    /// Keeps the memory of a payload that was decoded for the next one: fresh pages cost the kernel as much as copying them.
-    pub fn recycle(&mut self, payload: Vec<u8>) {
-        if payload.capacity() <= KEPT_BYTES {
-            self.spare = payload;
-        }
-    }
-
-    /// Does it keep memory that [`Coder::rest`] would give back?
-    pub fn is_warm(&self) -> bool {
-        self.spare.capacity() > 0
-    }
-
-    /// Gives back what memory of payloads it keeps.
-    pub fn rest(&mut self) {
-        self.spare = Vec::new();
-    }
-
     /// The bytes `offset..offset + len` of a payload of `size` bytes, as far as there are such.
     ///
-    /// What is not needed for them is not decoded and so not checked either.
+    /// What is not needed for them is not decoded and so not checked either. Where decoding from amid the stream fails, it is
+    /// done from its beginning: an index that lies says nothing of the stream.
     pub fn decode_range(
         &mut self,
         encoding: Encoding,
@@ -165,7 +141,25 @@ impl Coder {
         let Some(wanted) = end.checked_sub(offset).filter(|wanted| *wanted > 0) else {
             return Ok(Vec::new());
         };
-        let Start { at, mut position } = self.seek(encoding, stored, size, offset);
+        match self.seek(encoding, stored, size, offset) {
+            Start { at: 0, .. } => self.decode_from(Start::default(), encoding, stored, offset, wanted),
+            amid => {
+                let range = self.decode_from(amid, encoding, stored, offset, wanted);
+                range.or_else(|_| self.decode_from(Start::default(), encoding, stored, offset, wanted))
+            }
+        }
+    }
+
+    /// As much as is `wanted`, from an offset on, decoding from a start before it.
+    fn decode_from(
+        &mut self,
+        start: Start,
+        encoding: Encoding,
+        stored: &[u8],
+        offset: usize,
+        wanted: usize,
+    ) -> Result<Vec<u8>> {
+        let (Start { at, mut position }, end) = (start, offset + wanted);
         let mut range = Vec::new();
         let streamed = self.stream(encoding, stored, at, &mut |chunk| {
             let from = offset.saturating_sub(position).min(chunk.len());
@@ -179,6 +173,31 @@ impl Coder {
             _ if range.len() == wanted => Ok(range),
             _ => Err(Error::BadEncoding),
         }
+    }
+
+    /// Calls `each` with one part of the payload after the other, each decoded alone, from where an index in the stream says; `false`
+    /// if there is none. That is how to find out whether the index is right, and only gzip's needs to be: the other formats say
+    /// themselves where their parts are.
+    pub fn for_each_part(
+        &mut self,
+        encoding: Encoding,
+        stored: &[u8],
+        size: usize,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<bool> {
+        let offsets = (0..size).step_by(gzip::PART_BYTES);
+        let starts: Vec<Option<Start>> = match encoding {
+            Encoding::Gzip => offsets.clone().skip(1).map(|offset| gzip::seek(stored, size, offset)).collect(),
+            _ => Vec::new(),
+        };
+        if starts.iter().all(Option::is_none) {
+            return Ok(false);
+        }
+        for (offset, start) in offsets.zip([Some(Start::default())].into_iter().chain(starts)) {
+            let (start, wanted) = (start.ok_or(Error::BadEncoding)?, gzip::PART_BYTES.min(size - offset));
+            each(&self.decode_from(start, encoding, stored, offset, wanted)?);
+        }
+        Ok(true)
     }
 
     /// Calls `each` with one piece of the payload after the other, and returns the payload's size.

@@ -49,12 +49,11 @@ impl Zstd {
         Some(stored)
     }
 
-    /// Decodes streams whose frames all say how large they are, which needs no window, into `payload`, over what is there.
+    /// Decodes streams whose frames all say how large they are, which needs no window, into `payload`, which is empty.
     pub(super) fn decode(&mut self, stored: &[u8], size: usize, payload: &mut Vec<u8>) -> Streamed {
         if content_size(stored) != Some(size) {
             return Err(Error::BadEncoding.into());
         }
-        payload.clear();
         reserve(payload, size)?;
         decoder(&mut self.decoder)?.decompress(payload, stored).map_err(|_| Error::BadEncoding)?;
         Ok(())

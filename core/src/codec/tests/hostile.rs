@@ -135,8 +135,8 @@ fn a_size_that_cannot_be_takes_no_memory() {
     }
 }
 
-/// An index that leads to no flush is not followed, and one that leads to another flush gives bytes of that place: it can harm
-/// nobody but who made it.
+/// An index that leads to no flush is not followed; one that leads to another flush gives bytes of that place, which is how it is
+/// found out.
 #[test]
 fn a_lying_index_is_found_out_or_harmless() {
     let mut coder = Coder::new();
@@ -156,8 +156,42 @@ fn a_lying_index_is_found_out_or_harmless() {
             let (right, elsewhere) = (&payload[offset..offset + 100], number == 4 && offset >= 2 * part);
             assert!(range == right || elsewhere && range.len() == 100, "{number} {offset}");
         }
+        let mut parts = Vec::new();
+        let told = coder.for_each_part(Encoding::Gzip, &lying, size, |part| parts.extend_from_slice(part));
+        // One that leads nowhere is none; one that leads somewhere must lead to all parts.
+        assert!([Ok(false), Err(Error::BadEncoding)].contains(&told) || parts != payload, "{number} {told:?}");
         assert!(coder.decode(Encoding::Gzip, &lying, size).unwrap() == payload);
     }
+}
+
+#[test]
+fn a_true_index_is_believed() {
+    let mut coder = Coder::new();
+    for size in [0, 1, gzip::PART_BYTES, gzip::PART_BYTES + 1, 3 * gzip::PART_BYTES + 100] {
+        let (payload, mut parts) = (rows(size), Vec::new());
+        let stored = encoded(Encoding::Gzip, &payload);
+        let told = coder.for_each_part(Encoding::Gzip, &stored, size, |part| parts.extend_from_slice(part));
+        assert_eq!(told, Ok(size > gzip::PART_BYTES));
+        assert!(parts == if size > gzip::PART_BYTES { payload } else { Vec::new() }, "{size}");
+    }
+}
+
+/// What looks like the end of a flush may be a part of the payload.
+#[test]
+fn an_index_that_leads_astray_does_no_harm() {
+    let size = gzip::PART_BYTES + 5000;
+    let mut payload = rows(size);
+    payload[1000..1004].copy_from_slice(&[0, 0, 0xff, 0xff]);
+    let mut plain = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    std::io::Write::write_all(&mut plain, &payload).unwrap();
+    let plain = plain.finish().unwrap();
+    let end = plain.windows(4).position(|four| four == [0, 0, 0xff, 0xff]).unwrap() + 4 - 10;
+    let header = [&plain[..3], &[4], &plain[4..10], &[8, 0], b"XC", &[4, 0], &(end as u32).to_le_bytes()].concat();
+    let lying = [&header, &plain[10..]].concat();
+    let mut coder = Coder::new();
+    assert_eq!(gzip::seek(&lying, size, size - 1).map(|start| start.at), Some(header.len() + end));
+    let range = coder.decode_range(Encoding::Gzip, &lying, size, size - 100, 100).unwrap();
+    assert!(range == payload[size - 100..]);
 }
 
 #[test]
