@@ -42,6 +42,8 @@
 //! | no connection, no reply in time | commands that may safely be sent twice are, with growing, jittered pauses |
 //! | several failures in a row | the circuit opens: the server is left alone for a moment, and one command tries |
 //! | a request meanwhile | is produced, once for all callers in this process, and kept in a bounded fallback |
+//! | it fails | nobody in this process tries again for a while |
+//! | the server refuses to be read | the same: a wrong password, a right that is missing |
 //! | the server is back | the fallback is emptied: what others invalidated meanwhile is not known |
 //! | an invalidation meanwhile | empties what this process keeps, and is an error: it has to be tried again |
 //!
@@ -77,6 +79,7 @@ mod produce;
 mod reply;
 mod request;
 mod served;
+mod time;
 mod tracking;
 mod wire;
 
