@@ -112,6 +112,29 @@ pub fn __argument(argument: &impl serde::Serialize) -> Result<serde_json::Value>
     serde_json::to_value(argument).map_err(|error| Error::Request(error.to_string()))
 }
 
+/// For the code that `#[cached]` writes. What cannot be read counts as missing, once: what was made here and cannot be read back
+/// never will be.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub async fn __cached<T, P, F>(cache: &Cache, request: &Request, produce: P) -> Result<T>
+where
+    T: serde::de::DeserializeOwned,
+    P: FnOnce() -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Export, BoxError>> + Send + 'static,
+{
+    let served = cache.get_or_produce(request, produce.clone()).await?;
+    match served.json() {
+        Err(unread) if !matches!(served.how(), How::Produced | How::Degraded) => {
+            tracing::debug!(%unread, key = %request.key().escape_ascii(), "removed");
+            if let Err(error) = cache.remove(request).await {
+                tracing::debug!(%error, "it could not be removed");
+            }
+            cache.get_or_produce(request, produce).await?.json()
+        }
+        read => read,
+    }
+}
+
 /// What a lock guards is whole whatever happened to who held it: nothing here can fail half-way.
 fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
