@@ -60,6 +60,8 @@ pub struct Config {
     pub(crate) compression: Compression,
     pub(crate) accept: Vec<Encoding>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    #[cfg(feature = "tls")]
+    pub(crate) certificates: Option<redis::TlsCertificates>,
 }
 
 impl Config {
@@ -86,11 +88,14 @@ impl Config {
             compression: Compression::default(),
             accept: vec![Encoding::Zstd, Encoding::Gzip, Encoding::Lz4],
             observer: None,
+            #[cfg(feature = "tls")]
+            certificates: None,
         }
     }
 
     /// One server. A user, a password and a database may stand in the address. `rediss://` (TLS) needs the feature `tls`; it
-    /// trusts the authorities that the system trusts, or those in the file that the environment names in `SSL_CERT_FILE`.
+    /// trusts the authorities that the system trusts, or those in the file that the environment names in `SSL_CERT_FILE`, unless
+    /// they are given: see `Config::tls_authorities`, and `Config::tls_certificate` for servers that want one of their clients.
     pub fn single(address: impl IntoConnectionInfo) -> Result<Self> {
         Ok(Self::new(Topology::Single(connection_info(address)?)))
     }

@@ -80,6 +80,8 @@ mod reply;
 mod request;
 mod served;
 mod time;
+#[cfg(feature = "tls")]
+mod tls;
 mod tracking;
 mod wire;
 

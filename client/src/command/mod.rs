@@ -59,6 +59,8 @@ pub struct Client {
 impl Client {
     /// A client that connects when it is first used.
     pub fn open(config: Config) -> Result<Self> {
+        #[cfg(feature = "tls")]
+        let config = config.certified()?;
         let apart = Arc::new(Link::new(config.clone().connections(1))?);
         Ok(Self { link: Arc::new(Link::new(config)?), apart })
     }
