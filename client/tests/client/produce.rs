@@ -177,7 +177,7 @@ async fn a_failure_is_everybodys_and_is_not_tried_again_at_once() {
 #[tokio::test]
 async fn what_is_made_without_a_lease_is_kept_for_a_moment() {
     let server = Server::start();
-    let moment = Duration::from_millis(300);
+    let moment = Duration::from_secs(1);
     let config = Config::single(address(&server)).unwrap().backoff(PATIENCE, PATIENCE).near_lifetime(moment);
     let [here, there, strict] =
         [config.clone(), config.clone(), config.near_bytes(0)].map(|config| Cache::open(config).unwrap());
