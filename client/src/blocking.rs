@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{BoxError, Error, Result};
-use crate::{Client, Config, Export, Request, RequestBuilder, Served};
+use crate::{Client, Config, Export, Purge, Purged, Request, RequestBuilder, Selector, Served};
 
 /// As [`crate::Cache`], but its methods return when they are done. Not to be used within an async runtime.
 ///
@@ -99,8 +99,38 @@ impl Cache {
         self.run(self.cache.remove(request))
     }
 
+    /// All that belongs to a company is gone; returns how many entries there were.
+    pub fn invalidate_company(&self, id: impl ToString) -> Result<u64> {
+        self.run(self.cache.invalidate_company(id))
+    }
+
+    /// All that belongs to a user is gone.
+    pub fn invalidate_user(&self, id: impl ToString) -> Result<u64> {
+        self.run(self.cache.invalidate_user(id))
+    }
+
+    /// All that belongs to a project is gone.
+    pub fn invalidate_project(&self, id: impl ToString) -> Result<u64> {
+        self.run(self.cache.invalidate_project(id))
+    }
+
+    /// All that shows an object is gone.
+    pub fn invalidate_object(&self, id: impl ToString) -> Result<u64> {
+        self.run(self.cache.invalidate_object(id))
+    }
+
     /// All with any of the tags is gone; returns how many entries there were.
     pub fn invalidate_tags<T: AsRef<[u8]>>(&self, tags: impl IntoIterator<Item = T>) -> Result<u64> {
         self.run(self.cache.invalidate_tags(tags))
+    }
+
+    /// Invalidates what a selector means.
+    pub fn purge(&self, selector: &Selector, purge: Purge) -> Result<Purged> {
+        self.run(self.cache.purge(selector, purge))
+    }
+
+    /// Every entry of the database is gone; no other key.
+    pub fn clear(&self) -> Result<u64> {
+        self.run(self.cache.clear())
     }
 }

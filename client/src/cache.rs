@@ -164,12 +164,12 @@ impl Cache {
     pub(crate) fn near(&self, plan: &Plan) -> Option<Served> {
         let kept = self.0.near.get(&plan.key)?;
         let age = kept.age_now();
-        if plan.max_age.is_some_and(|limit| age > limit) {
+        if !plan.takes(age) {
             return None;
         }
         let left = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let ttl_ms = kept.ttl_ms.map(|ttl| ttl.saturating_sub(left(kept.since.elapsed())));
-        Some(Served { entry: kept.entry, how: How::Hit, near: true, age, ttl_ms, stored: Stored::Before })
+        Some(Served { entry: kept.entry, how: How::Hit, near: true, age, ttl_ms, stored: kept.stored })
     }
 
     /// What was fetched, as an answer; `None` for a miss. What is fresh and small is kept near.
@@ -197,20 +197,34 @@ impl Cache {
         }
         let left = ttl_ms.map_or(Duration::MAX, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
         let lifetime = left.min(config.near_lifetime);
-        let kept = Kept { entry: Arc::clone(entry), age, ttl_ms, since: Instant::now(), lifetime };
+        let stored = Stored::Before;
+        let kept = Kept { entry: Arc::clone(entry), age, ttl_ms, since: Instant::now(), lifetime, stored };
         self.0.near.put(&plan.key, kept, ticket);
     }
 
-    /// Keeps what was produced while the server is away.
-    pub(crate) fn keep_fallback(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>) {
-        let longest = self.config().fallback_lifetime;
-        let lifetime = plan.ttl.map_or(longest, |ttl| ttl.min(longest));
-        let kept =
-            Kept { entry: Arc::clone(entry), age: Duration::ZERO, ttl_ms: None, since: Instant::now(), lifetime };
-        if let Some(ticket) = ticket {
+    /// Keeps what was produced without a server that can be read.
+    pub(crate) fn keep_fallback(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>, why: &Error) {
+        if ticket.is_some() {
             self.0.fallback_used.store(true, Ordering::Release);
-            self.0.fallback.put(&plan.key, kept, ticket);
         }
+        self.keep_produced(plan, entry, ticket, why, self.config().fallback_lifetime);
+    }
+
+    /// Keeps what could not be stored, although the server is there. Others may be invalidating, and this process would not hear
+    /// of it: that is borne for as long as it is for what is kept near.
+    pub(crate) fn keep_unstored(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>, why: &Error) {
+        let config = self.config();
+        if config.near_bytes > 0 {
+            self.keep_produced(plan, entry, ticket, why, config.near_lifetime.min(config.fallback_lifetime));
+        }
+    }
+
+    fn keep_produced(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>, why: &Error, longest: Duration) {
+        let Some(ticket) = ticket else { return };
+        let (entry, since, stored) = (Arc::clone(entry), Instant::now(), Stored::No(why.clone()));
+        let lifetime = plan.ttl.map_or(longest, |ttl| ttl.min(longest));
+        let kept = Kept { entry, age: Duration::ZERO, ttl_ms: None, since, lifetime, stored };
+        self.0.fallback.put(&plan.key, kept, ticket);
     }
 
     /// The server is back: what was kept without it may have been invalidated by others, who told only the server.
@@ -222,6 +236,11 @@ impl Cache {
 }
 
 impl Plan {
+    /// Whether an entry is young enough.
+    pub(crate) fn takes(&self, age: Duration) -> bool {
+        self.max_age.is_none_or(|limit| age <= limit)
+    }
+
     pub(crate) fn fetch(&self, config: &Config) -> crate::Fetch {
         let fetch = crate::Fetch::new(&self.key).accept(&config.accept);
         match self.max_age {

@@ -8,6 +8,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
 use crate::error::Result;
 use crate::observe::Observer;
+use crate::time::bounded;
 use crate::wire::Compression;
 
 /// Which servers there are.
@@ -25,7 +26,7 @@ pub(crate) enum Topology {
 }
 
 /// Everything that can be said about a [`Client`](crate::Client) or a [`Cache`](crate::Cache); the defaults fit exports of
-/// some megabytes.
+/// some megabytes. Durations longer than a century count as one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,6 +60,8 @@ pub struct Config {
     pub(crate) compression: Compression,
     pub(crate) accept: Vec<Encoding>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    #[cfg(feature = "tls")]
+    pub(crate) certificates: Option<redis::TlsCertificates>,
 }
 
 impl Config {
@@ -85,11 +88,14 @@ impl Config {
             compression: Compression::default(),
             accept: vec![Encoding::Zstd, Encoding::Gzip, Encoding::Lz4],
             observer: None,
+            #[cfg(feature = "tls")]
+            certificates: None,
         }
     }
 
     /// One server. A user, a password and a database may stand in the address. `rediss://` (TLS) needs the feature `tls`; it
-    /// trusts the authorities that the system trusts, or those in the file that the environment names in `SSL_CERT_FILE`.
+    /// trusts the authorities that the system trusts, or those in the file that the environment names in `SSL_CERT_FILE`, unless
+    /// they are given: see `Config::tls_authorities`, and `Config::tls_certificate` for servers that want one of their clients.
     pub fn single(address: impl IntoConnectionInfo) -> Result<Self> {
         Ok(Self::new(Topology::Single(connection_info(address)?)))
     }
@@ -133,7 +139,8 @@ impl Config {
         self
     }
 
-    /// How many connections carry commands, taken in turns; each is shared by many callers. 2 unless said.
+    /// How many connections carry commands, taken in turns; each is shared by many callers. 2 unless said. One more renews the
+    /// leases of productions that take long.
     #[must_use]
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count.max(1);
@@ -151,7 +158,7 @@ impl Config {
     /// How long connecting may take. 2 s unless said.
     #[must_use]
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit;
+        self.connect_timeout = bounded(limit);
         self
     }
 
@@ -159,14 +166,14 @@ impl Config {
     /// long as the server answers others meanwhile.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
+        self.timeout = bounded(limit);
         self
     }
 
     /// How long a command that carries a payload may take. 30 s unless said.
     #[must_use]
     pub fn transfer_timeout(mut self, limit: Duration) -> Self {
-        self.transfer_timeout = limit;
+        self.transfer_timeout = bounded(limit);
         self
     }
 
@@ -181,7 +188,7 @@ impl Config {
     /// said; 0 failures: never.
     #[must_use]
     pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
-        (self.breaker_failures, self.breaker_pause) = (failures, pause);
+        (self.breaker_failures, self.breaker_pause) = (failures, bounded(pause));
         self
     }
 
@@ -200,24 +207,26 @@ impl Config {
     }
 
     /// The longest time for which anything is kept near without asking. 5 s unless said: after an invalidation of very many
-    /// entries the server tells of each as it reclaims it, which takes seconds.
+    /// entries the server tells of each as it reclaims it, which takes seconds. What was produced and could not be stored
+    /// is kept for as long, unless nothing is kept near.
     #[must_use]
     pub fn near_lifetime(mut self, limit: Duration) -> Self {
-        self.near_lifetime = limit;
+        self.near_lifetime = bounded(limit);
         self
     }
 
-    /// Memory for what was produced while the server was away. 64 MiB unless said; 0: off.
+    /// Memory for what was produced and could not be stored: while the server was away, or refused it. 64 MiB unless said; 0: off.
     #[must_use]
     pub fn fallback_bytes(mut self, bytes: u64) -> Self {
         self.fallback_bytes = bytes;
         self
     }
 
-    /// The longest time for which that is used. 5 min unless said: invalidations by others are not heard of meanwhile.
+    /// The longest time for which that is used while the server cannot be read. 5 min unless said: invalidations by others are not
+    /// heard of meanwhile.
     #[must_use]
     pub fn fallback_lifetime(mut self, limit: Duration) -> Self {
-        self.fallback_lifetime = limit;
+        self.fallback_lifetime = bounded(limit);
         self
     }
 
@@ -225,22 +234,22 @@ impl Config {
     /// for a process that died.
     #[must_use]
     pub fn lease(mut self, time: Duration) -> Self {
-        self.lease = time.max(Duration::from_millis(10));
+        self.lease = crate::time::lease(time);
         self
     }
 
-    /// How long to wait for a production by another process before producing for oneself. 60 s unless said.
+    /// How long to wait for a production by another process before producing for oneself. 60 s unless said; zero: not at all.
     #[must_use]
     pub fn patience(mut self, limit: Duration) -> Self {
-        self.patience = limit;
+        self.patience = bounded(limit);
         self
     }
 
-    /// For how long nobody produces after a failure; doubled with each further one, up to the second. 500 ms and 60 s unless
-    /// said.
+    /// For how long this process does not produce after a failure, and the server gives nobody the lease; doubled with each
+    /// further one, up to the second. 500 ms and 60 s unless said.
     #[must_use]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
-        self.backoff = (first, longest.max(first));
+        self.backoff = (bounded(first), bounded(longest.max(first)));
         self
     }
 

@@ -4,6 +4,7 @@
 //! reading goes on without it. Every other error is an answer.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
@@ -16,59 +17,43 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something could not be done.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// What the value was computed from was invalidated meanwhile; nothing was stored.
-    #[error("the value was invalidated while it was produced")]
     Fenced,
     /// The lease is over, superseded or unknown; nothing was stored.
-    #[error("the lease is over, superseded or unknown")]
     LeaseLost,
     /// The payload does not have the hash that was given with it.
-    #[error("the payload does not have the given MD5")]
     HashMismatch,
     /// The payload is larger than its type, or the server, allows.
-    #[error("the payload is larger than its type or the server allows")]
     TooLarge,
     /// The payload is not of its format, or its type does not allow the format.
-    #[error("the format is not allowed, or the payload is not of it")]
     BadFormat,
     /// The bytes are not of the encoding that they are said to be.
-    #[error("the bytes are not of the encoding that they are said to be")]
     BadEncoding,
     /// The key holds a value of another Redis type.
-    #[error("the key holds another type of value")]
     WrongType,
     /// Any other refusal by the server.
-    #[error("refused: {0}")]
     Refused(RedisError),
     /// The server could not be reached, or cannot serve now.
-    #[error("the server cannot be reached: {0}")]
     Unavailable(RedisError),
     /// There was no reply in time.
-    #[error("no reply in time")]
     Timeout,
     /// The server has failed so often that it is left alone for a moment.
-    #[error("left alone, as it has not answered before")]
     CircuitOpen,
-    /// There is no lease to be had for the key now: its production failed a moment ago, or there are too many leases.
-    #[error("there is no lease to be had now")]
+    /// There is no lease to be had for the key now: its production failed a moment ago, another has had it for longer than one
+    /// is willing to wait, or there are too many leases.
     NoLease,
     /// A reply that is none of those that the command has.
-    #[error("unexpected reply: {0}")]
     Reply(String),
     /// A request that cannot be made: its parameters are no JSON, too long or ambiguous.
-    #[error("{0}")]
     Request(String),
     /// The producer failed; this is its error.
-    #[error("production failed: {0}")]
     Producer(SharedError),
     /// The payload cannot be read as, or written from, what was asked for.
-    #[error("the payload: {0}")]
     Payload(SharedError),
     /// The entry was replaced or went while it was read in parts.
-    #[error("the entry changed while it was read in parts")]
     Changed,
 }
 
@@ -93,6 +78,41 @@ impl Error {
 
     pub(crate) fn reply(what: &str) -> Self {
         Self::Reply(what.to_owned())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fenced => f.write_str("the value was invalidated while it was produced"),
+            Self::LeaseLost => f.write_str("the lease is over, superseded or unknown"),
+            Self::HashMismatch => f.write_str("the payload does not have the given MD5"),
+            Self::TooLarge => f.write_str("the payload is larger than its type or the server allows"),
+            Self::BadFormat => f.write_str("the format is not allowed, or the payload is not of it"),
+            Self::BadEncoding => f.write_str("the bytes are not of the encoding that they are said to be"),
+            Self::WrongType => f.write_str("the key holds another type of value"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Unavailable(why) => write!(f, "the server cannot be reached: {why}"),
+            Self::Timeout => f.write_str("no reply in time"),
+            Self::CircuitOpen => f.write_str("left alone, as it has not answered before"),
+            Self::NoLease => f.write_str("there is no lease to be had now"),
+            Self::Reply(why) => write!(f, "unexpected reply: {why}"),
+            Self::Request(why) => f.write_str(why),
+            Self::Producer(why) => write!(f, "production failed: {why}"),
+            Self::Payload(why) => write!(f, "the payload: {why}"),
+            Self::Changed => f.write_str("the entry changed while it was read in parts"),
+        }
+    }
+}
+
+/// By hand, since the source is to be the error itself and not the `Arc` that shares it: so it can be downcast.
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Producer(why) | Self::Payload(why) => Some(why.as_ref()),
+            Self::Refused(why) | Self::Unavailable(why) => Some(why),
+            _ => None,
+        }
     }
 }
 
@@ -132,4 +152,21 @@ fn cannot_serve(kind: ErrorKind) -> bool {
             | ErrorKind::MasterNameNotFoundBySentinel
             | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_source_is_the_error_that_was_given() {
+        let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        for error in [Error::producer(std::io::Error::from(refused.kind())), Error::payload(refused)] {
+            let source = error.source().unwrap().downcast_ref::<std::io::Error>().unwrap();
+            assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
+            assert!(error.to_string().ends_with(&source.to_string()), "{error}");
+        }
+    }
 }

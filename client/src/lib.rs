@@ -42,6 +42,8 @@
 //! | no connection, no reply in time | commands that may safely be sent twice are, with growing, jittered pauses |
 //! | several failures in a row | the circuit opens: the server is left alone for a moment, and one command tries |
 //! | a request meanwhile | is produced, once for all callers in this process, and kept in a bounded fallback |
+//! | it fails | nobody in this process tries again for a while |
+//! | the server refuses to be read | the same: a wrong password, a right that is missing |
 //! | the server is back | the fallback is emptied: what others invalidated meanwhile is not known |
 //! | an invalidation meanwhile | empties what this process keeps, and is an error: it has to be tried again |
 //!
@@ -77,6 +79,9 @@ mod produce;
 mod reply;
 mod request;
 mod served;
+mod time;
+#[cfg(feature = "tls")]
+mod tls;
 mod tracking;
 mod wire;
 
@@ -107,6 +112,29 @@ pub use serde_json::Value as __Value;
 #[doc(hidden)]
 pub fn __argument(argument: &impl serde::Serialize) -> Result<serde_json::Value> {
     serde_json::to_value(argument).map_err(|error| Error::Request(error.to_string()))
+}
+
+/// For the code that `#[cached]` writes. What cannot be read counts as missing, once: what was made here and cannot be read back
+/// never will be.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub async fn __cached<T, P, F>(cache: &Cache, request: &Request, produce: P) -> Result<T>
+where
+    T: serde::de::DeserializeOwned,
+    P: FnOnce() -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Export, BoxError>> + Send + 'static,
+{
+    let served = cache.get_or_produce(request, produce.clone()).await?;
+    match served.json() {
+        Err(unread) if !matches!(served.how(), How::Produced | How::Degraded) => {
+            tracing::debug!(%unread, key = %request.key().escape_ascii(), "removed");
+            if let Err(error) = cache.remove(request).await {
+                tracing::debug!(%error, "it could not be removed");
+            }
+            cache.get_or_produce(request, produce).await?.json()
+        }
+        read => read,
+    }
 }
 
 /// What a lock guards is whole whatever happened to who held it: nothing here can fail half-way.

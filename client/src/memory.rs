@@ -14,7 +14,7 @@ use bytes::Bytes;
 use moka::Expiry;
 use moka::sync::Cache;
 
-use crate::served::Entry;
+use crate::served::{Entry, Stored};
 
 /// Keys share marks by their hash: a ticket may be worthless for nothing, but never be good for nothing.
 const MARKS: usize = 1024;
@@ -39,6 +39,7 @@ pub(crate) struct Kept {
     pub(crate) ttl_ms: Option<i64>,
     pub(crate) since: Instant,
     pub(crate) lifetime: Duration,
+    pub(crate) stored: Stored,
 }
 
 impl Kept {
@@ -157,6 +158,7 @@ mod tests {
             ttl_ms: None,
             since: Instant::now(),
             lifetime: Duration::from_millis(lifetime_ms),
+            stored: Stored::Before,
         }
     }
 

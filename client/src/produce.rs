@@ -53,14 +53,20 @@ enum Answer {
 impl Cache {
     /// The export that a request means: from this process's memory, from the cache, produced by another, or by `produce`.
     ///
-    /// - `produce` runs at most once over all processes for a key at a time; the others wait for it, up to
-    ///   [`Config::patience`](crate::Config::patience), and then produce for themselves.
+    /// - `produce` runs at most once over all processes for a key at a time, as long as the cache hands out leases; the others
+    ///   wait for it, up to [`Config::patience`](crate::Config::patience), and then produce for themselves.
     /// - A stale export is returned at once, while one caller's `produce` makes the next in the background.
     /// - It runs in a task of its own, and goes on if the caller is dropped: others may wait for it.
-    /// - If it fails, its error is returned to all who waited in this process, and nobody tries again for a while
-    ///   ([`Config::backoff`](crate::Config::backoff)); stale exports go on being served.
+    /// - If it fails, its error is returned to all who waited in this process, and this process does not try again for a while
+    ///   ([`Config::backoff`](crate::Config::backoff)), whether or not the server is there. Stale exports go on being served.
+    /// - Other processes do not know the error. While the server gives nobody the lease, each of them tries for itself, one
+    ///   caller at a time.
+    /// - What cannot be stored, for want of a lease or because the server or its type refuses it, is kept in this process for
+    ///   [`Config::near_lifetime`](crate::Config::near_lifetime), unless [`Config::near_bytes`](crate::Config::near_bytes) is 0.
+    ///   What others invalidated while it was produced is not known then.
     /// - What was invalidated while it was produced is returned to its caller, and neither stored nor given to others.
-    /// - Whatever is wrong with the cache, `produce` is reached: that is [`How::Degraded`].
+    /// - Whatever is wrong with the cache (it is away, or refuses to be read), `produce` is reached: that is [`How::Degraded`].
+    ///   What it makes is kept in this process for [`Config::fallback_lifetime`](crate::Config::fallback_lifetime).
     ///
     /// ```no_run
     /// # async fn example(cache: expcache_client::Cache) -> expcache_client::Result<()> {
@@ -173,6 +179,9 @@ impl Cache {
         let patience = request.0.patience.unwrap_or(self.config().patience);
         let deadline = Instant::now() + patience;
         loop {
+            if let Some(landed) = self.instead(&request.0, &task).await {
+                return landed;
+            }
             task = match task {
                 Task::Produce(token) => return self.produce_under(request, token, producer).await,
                 Task::Alone(why) => return self.produce_alone(request, why, producer).await,
@@ -189,12 +198,24 @@ impl Cache {
         }
     }
 
+    /// What was produced here a moment ago and could not be stored. It would be no better now.
+    async fn instead(&self, plan: &Plan, task: &Task) -> Option<Landed> {
+        let now = Instant::now();
+        let kept = self.0.fallback.get(&plan.key).filter(|kept| plan.takes(kept.age_now()))?;
+        if let Task::Produce(token) = task {
+            self.give_up(plan, token, Release::unused()).await;
+        }
+        let age = kept.age_now();
+        let served = Served { age, ..Served::made(kept.entry, How::Degraded, kept.stored, plan) };
+        Some(Landed { result: Ok(served), good_for: GoodFor::AskedBy(now) })
+    }
+
     /// Waits a round for another's production; tells since when.
     async fn wait(&self, request: &Request, deadline: Instant) -> (Instant, Answer) {
         let (plan, since) = (&request.0, Instant::now());
         let left = deadline.saturating_duration_since(since);
         if left.is_zero() {
-            return (since, Answer::Not(Task::Alone(Error::Timeout)));
+            return (since, Answer::Not(Task::Alone(Error::NoLease)));
         }
         let ticket = self.0.near.ticket(&plan.key);
         let fetch = plan.fetch(self.config()).lease(self.lease_of(plan)).wait(left.min(ROUND));
@@ -208,13 +229,11 @@ impl Cache {
 
     async fn produce_under(&self, request: &Request, token: String, producer: Producer) -> Landed {
         let plan = &request.0;
-        let (ticket, leased) = (self.0.fallback.ticket(&plan.key), Instant::now());
-        let keeping = self.keep_lease(plan, &token);
-        let made = self.run(plan, producer).await;
-        drop(keeping);
-        match made {
-            Ok(export) => self.store(plan, export, token, leased, ticket).await,
+        let held = self.hold(plan, token);
+        match self.run(plan, producer).await {
+            Ok(export) => self.store(plan, export, held).await,
             Err(error) => {
+                let token = held.let_go();
                 let pause = self.0.failures.note(&plan.key, &error, Instant::now());
                 let message: String = error.to_string().chars().take(MAX_MESSAGE_CHARS).collect();
                 self.give_up(plan, &token, Release::failed(message).backoff(pause)).await;
@@ -223,16 +242,10 @@ impl Cache {
         }
     }
 
-    async fn store(
-        &self,
-        plan: &Plan,
-        export: Export,
-        token: String,
-        leased: Instant,
-        ticket: Option<Ticket>,
-    ) -> Landed {
+    async fn store(&self, plan: &Plan, export: Export, held: Held) -> Landed {
         self.0.failures.forget(&plan.key);
-        let set = plan.set(&export, self.config()).await.lease(token.clone());
+        let (leased, ticket) = (held.since, held.ticket);
+        let set = plan.set(&export, self.config()).await.lease(&held.token);
         let (entry, sent) = (Arc::new(plan.produced(export)), Instant::now());
         let stored = match self.0.client.set(&set).await {
             Ok(_) => Stored::Yes,
@@ -241,13 +254,16 @@ impl Cache {
                 Stored::No(error)
             }
         };
+        // To pack and to send it may have taken longer than the lease lasts, too.
+        let token = held.let_go();
         let good_for = match &stored {
             Stored::No(Error::Fenced | Error::LeaseLost) => GoodFor::Nobody,
             Stored::No(error) if error.is_unavailable() => {
-                self.keep_fallback(plan, &entry, ticket);
+                self.keep_fallback(plan, &entry, ticket, error);
                 self.unless_invalidated(plan, ticket)
             }
-            Stored::No(_) => {
+            Stored::No(error) => {
+                self.keep_unstored(plan, &entry, ticket, error);
                 self.give_up(plan, &token, Release::unused()).await;
                 GoodFor::AskedBy(leased)
             }
@@ -264,9 +280,8 @@ impl Cache {
 
     async fn produce_alone(&self, request: &Request, why: Error, producer: Producer) -> Landed {
         let plan = &request.0;
-        let away = why.is_unavailable();
-        if let Some(landed) = self.instead_of_producing(plan, &why, away) {
-            return landed;
+        if let Some(error) = self.0.failures.present(&plan.key, Instant::now()) {
+            return Landed { result: Err(error), good_for: GoodFor::Everybody };
         }
         tracing::debug!(%why, "producing without the cache");
         let ticket = self.0.fallback.ticket(&plan.key);
@@ -277,25 +292,13 @@ impl Cache {
                 return Landed { result: Err(error), good_for: GoodFor::Everybody };
             }
         };
-        if away {
-            self.keep_fallback(plan, &entry, ticket);
+        self.0.failures.forget(&plan.key);
+        match why {
+            Error::NoLease => self.keep_unstored(plan, &entry, ticket, &why),
+            _ => self.keep_fallback(plan, &entry, ticket, &why),
         }
         let good_for = self.unless_invalidated(plan, ticket);
         Landed { result: Ok(Served::made(entry, How::Degraded, Stored::No(why), plan)), good_for }
-    }
-
-    /// While the server is away: what was produced without it before. While production is not to be tried again: its error, if
-    /// it failed here.
-    fn instead_of_producing(&self, plan: &Plan, why: &Error, away: bool) -> Option<Landed> {
-        if away {
-            let now = Instant::now();
-            let kept = self.0.fallback.get(&plan.key)?;
-            let age = kept.age_now();
-            let served = Served::made(kept.entry, How::Degraded, Stored::No(why.clone()), plan);
-            return Some(Landed { result: Ok(Served { age, ..served }), good_for: GoodFor::AskedBy(now) });
-        }
-        let error = matches!(why, Error::NoLease).then(|| self.0.failures.present(&plan.key, Instant::now()))??;
-        Some(Landed { result: Err(error), good_for: GoodFor::Everybody })
     }
 
     /// Runs the producer; a panic is its failure.
@@ -310,18 +313,20 @@ impl Cache {
         made
     }
 
-    /// Renews the lease until dropped. In a task of its own: the producer may keep its thread busy.
-    fn keep_lease(&self, plan: &Plan, token: &str) -> AbortOnDrop {
-        let (client, key, token, time) =
-            (self.0.client.clone(), plan.key.clone(), token.to_owned(), self.lease_of(plan));
-        AbortOnDrop(tokio::spawn(async move {
+    /// Renews the lease until it is let go. In a task of its own: the producer may keep its thread busy.
+    fn hold(&self, plan: &Plan, token: String) -> Held {
+        let (ticket, since) = (self.0.fallback.ticket(&plan.key), Instant::now());
+        let (client, key, time) = (self.0.client.clone(), plan.key.clone(), self.lease_of(plan));
+        let renewed = token.clone();
+        let renewing = AbortOnDrop(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(time / 3).await;
-                if let Ok(false) = client.renew(&key, &token, time).await {
+                if let Ok(false) = client.renew_apart(&key, &renewed, time).await {
                     return;
                 }
             }
-        }))
+        }));
+        Held { token, since, ticket, renewing }
     }
 
     async fn give_up(&self, plan: &Plan, token: &str, release: Release) {
@@ -366,6 +371,22 @@ impl Served {
 impl Landed {
     fn failed(error: Error) -> Self {
         Self { result: Err(error), good_for: GoodFor::Nobody }
+    }
+}
+
+/// A lease that is renewed as long as this is there.
+struct Held {
+    token: String,
+    since: Instant,
+    /// Of the fallback, from before the production.
+    ticket: Option<Ticket>,
+    renewing: AbortOnDrop,
+}
+
+impl Held {
+    fn let_go(self) -> String {
+        drop(self.renewing);
+        self.token
     }
 }
 

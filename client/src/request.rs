@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::command::name;
 use crate::error::{Error, Result};
+use crate::time::bounded;
 
 /// A request, with its key. Cheap to clone; made once, it can be asked again and again.
 #[derive(Debug, Clone)]
@@ -56,7 +57,7 @@ impl Request {
 
 /// A request in the making. `format`, `filters`, `company`, `user`, `project` and `field` make the key; their order means
 /// nothing. Company, user, project and objects are tags as well (`company:42`, `user:7`, `project:3`, `object:123`), by which
-/// the entry is invalidated.
+/// the entry is invalidated. Durations longer than a century count as one.
 #[derive(Debug, Clone, Default)]
 #[must_use = "a request is made by `build`"]
 pub struct RequestBuilder {
@@ -154,31 +155,31 @@ impl RequestBuilder {
 
     /// For how long it is fresh; else its type says.
     pub fn ttl(mut self, time: Duration) -> Self {
-        self.ttl = Some(time);
+        self.ttl = Some(bounded(time));
         self
     }
 
     /// For how long it is stale after that; else its type says.
     pub fn grace(mut self, time: Duration) -> Self {
-        self.grace = Some(time);
+        self.grace = Some(bounded(time));
         self
     }
 
     /// An older one counts as stale.
     pub fn max_age(mut self, time: Duration) -> Self {
-        self.max_age = Some(time);
+        self.max_age = Some(bounded(time));
         self
     }
 
     /// For how long the lease is asked at a time; else [`Config::lease`](crate::Config::lease).
     pub fn lease(mut self, time: Duration) -> Self {
-        self.lease = Some(time);
+        self.lease = Some(crate::time::lease(time));
         self
     }
 
     /// How long to wait for others; else [`Config::patience`](crate::Config::patience).
     pub fn patience(mut self, time: Duration) -> Self {
-        self.patience = Some(time);
+        self.patience = Some(bounded(time));
         self
     }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 
-use super::{Client, ms, name, option, unexpected};
+use super::{Client, name, option, unexpected};
 use crate::error::Result;
 use crate::link::{Call, Carries};
 use crate::reply::{self, Fields};
+use crate::time::{bounded, ms};
 use expcache_core::codec::Encoding;
 
 /// What to read, and what for.
@@ -40,7 +41,7 @@ impl Fetch {
     /// Waits for so long while another produces.
     #[must_use]
     pub fn wait(mut self, time: Duration) -> Self {
-        self.wait = Some(time);
+        self.wait = Some(bounded(time));
         self
     }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Client, ms, option};
+use super::{Client, option};
 use crate::error::Result;
 use crate::link::Call;
 use crate::reply;
+use crate::time::ms;
 
 /// How a lease is given up.
 #[derive(Debug, Clone, Default)]
@@ -36,9 +37,12 @@ impl Release {
 impl Client {
     /// Extends a lease to last so long from now. `false`: it is not ours any more.
     pub async fn renew(&self, key: impl AsRef<[u8]>, token: &str, time: Duration) -> Result<bool> {
-        let mut call = Call::on_key("EXPCACHE.RENEW", key.as_ref());
-        call.cmd.arg(token).arg(ms(time));
-        reply::yes(self.call(call).await?)
+        reply::yes(self.call(renewal(key.as_ref(), token, time)).await?)
+    }
+
+    /// The same, not held up by the payload that the lease is for.
+    pub(crate) async fn renew_apart(&self, key: &[u8], token: &str, time: Duration) -> Result<bool> {
+        reply::yes(self.apart.call(&renewal(key, token, time)).await?)
     }
 
     /// Gives a lease up. `false`: it was not ours any more.
@@ -49,4 +53,10 @@ impl Client {
         option(&mut call.cmd, "BACKOFF", release.backoff.map(ms));
         reply::yes(self.call(call).await?)
     }
+}
+
+fn renewal(key: &[u8], token: &str, time: Duration) -> Call {
+    let mut call = Call::on_key("EXPCACHE.RENEW", key);
+    call.cmd.arg(token).arg(ms(time));
+    call
 }

@@ -13,7 +13,6 @@ mod statistics;
 mod types;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
@@ -53,12 +52,17 @@ use crate::reply;
 #[derive(Clone)]
 pub struct Client {
     link: Arc<Link>,
+    /// For the little that must not queue behind a payload, which may take very long. Connects when it is first used.
+    apart: Arc<Link>,
 }
 
 impl Client {
     /// A client that connects when it is first used.
     pub fn open(config: Config) -> Result<Self> {
-        Ok(Self { link: Arc::new(Link::new(config)?) })
+        #[cfg(feature = "tls")]
+        let config = config.certified()?;
+        let apart = Arc::new(Link::new(config.clone().connections(1))?);
+        Ok(Self { link: Arc::new(Link::new(config)?), apart })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -104,10 +108,6 @@ impl Client {
 /// A key, tag or type from anything that can be seen as bytes.
 pub(crate) fn name(bytes: impl AsRef<[u8]>) -> Bytes {
     Bytes::copy_from_slice(bytes.as_ref())
-}
-
-pub(crate) fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `WORD n item …`.

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use redis::Cmd;
 
-use super::{Client, counted, ms, name, option};
+use super::{Client, counted, name, option};
 use crate::error::Result;
 use crate::link::{Call, Carries, Repeat, Route};
 use crate::reply;
+use crate::time::ms;
 use expcache_core::codec::Encoding;
 
 /// How long an entry is fresh.
@@ -204,10 +205,16 @@ impl Set {
 fn expiry(cmd: &mut Cmd, expiry: Option<Expiry>) {
     match expiry {
         Some(Expiry::After(time)) => cmd.arg("PX").arg(ms(time)),
-        Some(Expiry::At(moment)) => cmd.arg("PXAT").arg(ms(moment.duration_since(UNIX_EPOCH).unwrap_or_default())),
+        Some(Expiry::At(moment)) => cmd.arg("PXAT").arg(unix_ms(moment)),
         Some(Expiry::Keep) => cmd.arg("KEEPTTL"),
         None => cmd,
     };
+}
+
+/// The millisecond that it is in: nothing is to be fresh for longer than was said.
+fn unix_ms(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn condition(cmd: &mut Cmd, condition: Option<&Condition>) {

@@ -11,6 +11,7 @@ use super::{Client, name, option};
 use crate::error::{Error, Result};
 use crate::link::{Call, Route};
 use crate::reply::{self, Fields};
+use crate::time::ms;
 
 /// What was counted, overall or of one type. What a server does not count yet is 0.
 #[derive(Debug, Clone, Default)]
@@ -389,6 +390,6 @@ impl Client {
 fn stats_call(type_name: Option<&[u8]>, window: Option<Duration>) -> Call {
     let mut call = Call::new("EXPCACHE.STATS", Route::Primaries);
     option(&mut call.cmd, "TYPE", type_name);
-    option(&mut call.cmd, "WINDOW", window.map(super::ms));
+    option(&mut call.cmd, "WINDOW", window.map(ms));
     call
 }

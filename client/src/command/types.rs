@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
-use super::{Client, ms, name};
+use super::{Client, name};
 use crate::error::Result;
 use crate::link::{Call, Route};
 use crate::reply::{self, Fields};
+use crate::time::ms;
 
 /// A type's policy, or the fields of it that are to change: what is `None` stays as it is. Durations and limits of nothing take
 /// the limit away.

@@ -39,8 +39,13 @@ impl Wire {
                 .connection_timeout(config.connect_timeout)
                 .response_timeout(config.transfer_timeout.max(config.patience))
                 .overall_response_timeout(None)
-                .retries(3)
-                .build()?;
+                .retries(3);
+            #[cfg(feature = "tls")]
+            let client = match &config.certificates {
+                Some(certificates) => client.certs(certificates.clone()),
+                None => client,
+            };
+            let client = client.build()?;
             return Ok(Self::Cluster { client: Box::new(client), connection: Lazy::default() });
         }
         Ok(Self::Node { connector: Connector::new(config)?, connection: Lazy::default() })
@@ -97,6 +102,12 @@ impl Connector {
             Topology::Single(info) => Ok(Self::Single(Box::new(Client::open(info.clone())?), settings)),
             #[cfg(feature = "sentinel")]
             Topology::Sentinel { name, sentinels, server } => {
+                #[cfg(feature = "tls")]
+                let client = match &config.certificates {
+                    Some(certificates) => crate::tls::sentinel_client(name, sentinels, server, certificates)?,
+                    None => sentinel_client(name, sentinels, server)?,
+                };
+                #[cfg(not(feature = "tls"))]
                 let client = sentinel_client(name, sentinels, server)?;
                 Ok(Self::Sentinel(Box::new(tokio::sync::Mutex::new(client)), settings))
             }

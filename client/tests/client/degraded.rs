@@ -79,6 +79,107 @@ async fn the_fallback_ends_with_the_lifetime_and_is_bounded_by_memory() {
 }
 
 #[tokio::test]
+async fn what_is_kept_here_is_not_used_when_it_is_too_old() {
+    let nobody = Config::single("redis://127.0.0.1:1/").unwrap().near_bytes(0);
+    let (cache, runs) = (Cache::open(nobody).unwrap(), Runs::default());
+    let young = cache.request("trips").company(42).user(7).max_age(Duration::from_millis(20)).build().unwrap();
+    until("it is made anew", async || {
+        let runs = runs.clone();
+        let produce = move || async move { Made::Ok(format!("run {}", runs.next())) };
+        cache.get_or_produce(&young, produce).await.unwrap().payload() == "run 3"
+    })
+    .await;
+    assert_eq!(obtain(&cache, &runs).await.payload(), "run 3", "who takes any age is given the last one");
+}
+
+#[tokio::test]
+async fn a_failure_is_not_tried_again_at_once_without_a_server_either() {
+    let nobody = Config::single("redis://127.0.0.1:1/").unwrap().near_bytes(0);
+    let long = Duration::from_secs(600);
+    let (cache, runs) = (Cache::open(nobody.clone().backoff(long, long)).unwrap(), Runs::default());
+    for _ in 0..20 {
+        let runs = runs.clone();
+        let produce = move || async move {
+            runs.next();
+            Made::Err(std::io::Error::other("no database"))
+        };
+        let error = cache.get_or_produce(&request(&cache), produce).await.unwrap_err();
+        assert_eq!(error.to_string(), "production failed: no database");
+    }
+    assert_eq!(runs.count(), 1);
+
+    let short = Duration::from_millis(20);
+    let (cache, runs) = (Cache::open(nobody.backoff(short, short)).unwrap(), Runs::default());
+    until("it is tried again", async || {
+        let runs = runs.clone();
+        let produce = move || async move {
+            if runs.next() == 1 { Err(std::io::Error::other("no database")) } else { Made::Ok("v".into()) }
+        };
+        cache.get_or_produce(&request(&cache), produce).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_everything_is_as_good_as_none() {
+    let server = Server::start();
+    // The right password and a right that is missing; a wrong password; none at all.
+    let mut conn = server.conn();
+    conn.cmd("ACL SETUSER writer on >secret ~* +@all -expcache.fetch");
+    conn.cmd("ACL SETUSER default resetpass >other");
+    for user in ["writer:secret@", "writer:wrong@", ""] {
+        let address = format!("redis://{user}127.0.0.1:{}/", server.port());
+        let config = Config::single(address).unwrap().near_bytes(0).backoff(PATIENCE, PATIENCE);
+        let (cache, runs) = (Cache::open(config).unwrap(), Runs::default());
+        for _ in 0..3 {
+            let served = obtain(&cache, &runs).await;
+            assert_eq!((served.how(), served.payload().as_ref()), (How::Degraded, b"run 1".as_slice()), "{user}");
+            assert!(matches!(served.stored(), Stored::No(Error::Refused(_))), "{user} {served:?}");
+        }
+        let _ = cache.invalidate_company(42).await;
+        assert_eq!(obtain(&cache, &runs).await.payload(), "run 2", "{user}");
+    }
+    conn.cmd("ACL SETUSER default nopass");
+}
+
+#[tokio::test]
+async fn what_was_kept_here_is_forgotten_when_the_server_lets_one_in() {
+    let server = Server::start();
+    let mut conn = server.conn();
+    conn.cmd("ACL SETUSER reader on >secret ~* +@all -expcache.fetch");
+    let address = format!("redis://reader:secret@127.0.0.1:{}/", server.port());
+    let (cache, runs) = (Cache::open(Config::single(address).unwrap().near_bytes(0)).unwrap(), Runs::default());
+    assert_eq!(obtain(&cache, &runs).await.payload(), "run 1");
+    conn.cmd("ACL SETUSER reader +expcache.fetch");
+    assert_eq!(obtain(&cache, &runs).await.payload(), "run 2");
+    conn.cmd("EXPCACHE.INVALIDATE.TAG company:42");
+    conn.cmd("ACL SETUSER reader -expcache.fetch");
+    assert_eq!(obtain(&cache, &runs).await.payload(), "run 3", "not that of the first time");
+}
+
+/// As one that is full, or whose disk is: it gives leases and takes nothing, perhaps not even the leases back.
+#[tokio::test]
+async fn a_server_that_refuses_to_store_does_not_make_anybody_produce_again_at_once() {
+    let server = Server::start();
+    let mut conn = server.conn();
+    let rights = ["-expcache.set", "-expcache.set -expcache.release"];
+    for (n, refused) in rights.into_iter().enumerate() {
+        conn.cmd(&format!("ACL SETUSER reader{n} on >secret ~* +@all {refused}"));
+        let address = format!("redis://reader{n}:secret@127.0.0.1:{}/", server.port());
+        let config = Config::single(address).unwrap().lease(Duration::from_secs(600)).near_lifetime(PATIENCE);
+        let (cache, runs) = (Cache::open(config).unwrap(), Runs::default());
+        for how in [How::Produced, How::Degraded, How::Degraded] {
+            let served = tokio::time::timeout(PATIENCE, obtain(&cache, &runs)).await.expect("it waits for nobody");
+            assert_eq!((served.how(), served.payload().as_ref()), (how, b"run 1".as_slice()), "{refused}");
+            assert!(matches!(served.stored(), Stored::No(Error::Refused(_))), "{refused}: {served:?}");
+        }
+        let fetch = expcache_client::Fetch::new(request(&cache).key()).lease(Duration::from_millis(1));
+        let lease = client(&server).fetch(&fetch).await.unwrap().lease;
+        assert_eq!(lease.is_some(), n == 0, "it is given back if that is allowed");
+    }
+}
+
+#[tokio::test]
 async fn killed_while_it_is_produced_and_back_again() {
     let mut server = Server::start();
     let (cache, runs) = (Cache::open(hasty(&server)).unwrap(), Runs::default());
@@ -243,4 +344,59 @@ async fn a_payload_under_way_is_waited_for_as_long_as_the_server_lives() {
     let slow = Config::single(trickling(&server, 1).await).unwrap().connections(1).timeout(Duration::from_millis(300));
     let hasty = Client::open(slow.transfer_timeout(Duration::from_millis(400))).unwrap();
     assert!(matches!(hasty.get("k").await, Err(Error::Timeout)));
+}
+
+/// Lets little through to the server, and of a payload nothing until it is told to. Tells when one is held up.
+async fn holding_payloads(server: &Server, held: Arc<Notify>, go: Arc<Notify>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, port) = (listener.local_addr().unwrap(), server.port());
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.unwrap();
+            let far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                (near.into_split(), far.into_split());
+            let (held, go) = (held.clone(), go.clone());
+            tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+            tokio::spawn(async move {
+                let (mut bytes, mut passed) = (vec![0; 64 << 10], 0);
+                while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+                    let before = passed;
+                    passed += count;
+                    if before < PAYLOAD / 2 && passed >= PAYLOAD / 2 {
+                        held.notify_one();
+                        go.notified().await;
+                    }
+                    to_server.write_all(&bytes[..count]).await.unwrap();
+                }
+            });
+        }
+    });
+    format!("redis://{address}/")
+}
+
+const PAYLOAD: usize = 4 << 20;
+
+/// Also if there is but one connection, which the payload fills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_kept_while_its_payload_is_sent() {
+    let server = Server::start();
+    let (held, go, lease) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Duration::from_millis(300));
+    let address = holding_payloads(&server, held.clone(), go.clone()).await;
+    let cache = Cache::open(Config::single(address).unwrap().near_bytes(0).connections(1).lease(lease)).unwrap();
+    let storing = tokio::spawn({
+        let cache = cache.clone();
+        let produce = || async { Ok::<_, std::io::Error>(vec![b'x'; PAYLOAD]) };
+        async move { cache.get_or_produce(&request(&cache), produce).await.unwrap() }
+    });
+    held.notified().await;
+    let (other, since) = (client(&server), Instant::now());
+    while since.elapsed() < 4 * lease {
+        let fetch = expcache_client::Fetch::new(request(&cache).key()).lease(lease);
+        assert_eq!(other.fetch(&fetch).await.unwrap().lease, None, "nobody else is to produce it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    go.notify_one();
+    let served = storing.await.unwrap();
+    assert!(matches!(served.stored(), Stored::Yes), "{served:?}");
 }

@@ -19,7 +19,7 @@ async fn a_replica_gives_no_leases_and_the_producer_is_reached() {
 }
 
 /// A Sentinel that watches one primary. It is a server without the module, started by hand.
-struct Sentinel {
+pub struct Sentinel {
     child: std::process::Child,
     port: u16,
     _dir: tempfile::TempDir,
@@ -27,16 +27,20 @@ struct Sentinel {
 
 impl Sentinel {
     fn watching(primary: &Server) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = dir.path().join("sentinel.conf");
         let text = format!(
-            "port {port}\ndir {}\nsentinel monitor mine 127.0.0.1 {} 1\n\
+            "port {port}\nsentinel monitor mine 127.0.0.1 {} 1\n\
             sentinel down-after-milliseconds mine 1000\nsentinel failover-timeout mine 3000\n",
-            dir.path().display(),
             primary.port()
         );
-        std::fs::write(&config, text).unwrap();
+        Self::with(&text, port)
+    }
+
+    /// One of this configuration, at this port.
+    pub fn with(text: &str, port: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("sentinel.conf");
+        std::fs::write(&config, format!("dir {}\n{text}", dir.path().display())).unwrap();
         let server = std::env::var("EXPCACHE_SERVER").unwrap_or_else(|_| "redis-server".into());
         let mut command = std::process::Command::new(server);
         command.arg(&config).arg("--sentinel").stdout(std::process::Stdio::null());

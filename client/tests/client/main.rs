@@ -19,6 +19,7 @@ mod degraded;
 mod failover;
 mod keys;
 mod near;
+mod page;
 mod parts;
 mod processes;
 mod produce;

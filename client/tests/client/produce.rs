@@ -173,6 +173,88 @@ async fn a_failure_is_everybodys_and_is_not_tried_again_at_once() {
     assert_eq!(here.client().stats().await.unwrap().failures, 1);
 }
 
+/// One process failed; nobody is given the lease for a while. Another may know better.
+#[tokio::test]
+async fn what_is_made_without_a_lease_is_kept_for_a_moment() {
+    let server = Server::start();
+    let moment = Duration::from_secs(1);
+    let config = Config::single(address(&server)).unwrap().backoff(PATIENCE, PATIENCE).near_lifetime(moment);
+    let [here, there, strict] =
+        [config.clone(), config.clone(), config.near_bytes(0)].map(|config| Cache::open(config).unwrap());
+    assert!(here.get_or_produce(&request(&here), || async { failure() }).await.is_err());
+
+    let runs = Runs::default();
+    let make = async |cache: &Cache| {
+        let runs = runs.clone();
+        let produce = move || async move { Ok::<_, io::Error>(format!("run {}", runs.next())) };
+        let served = cache.get_or_produce(&request(cache), produce).await.unwrap();
+        assert!(matches!(served.stored(), Stored::No(Error::NoLease)), "{served:?}");
+        assert_eq!(served.how(), How::Degraded);
+        String::from_utf8(served.payload().to_vec()).unwrap()
+    };
+    let asking: Vec<_> = futures_util::future::join_all((0..20).map(|_| make(&there))).await;
+    assert!(asking.iter().all(|made| made == "run 1"), "{asking:?}");
+    until("the moment is over", async || make(&there).await == "run 2").await;
+    there.invalidate_company(42).await.unwrap();
+    assert_eq!(make(&there).await, "run 3", "it was invalidated here");
+
+    // Who keeps nothing near is not to be served what others may have invalidated.
+    assert_eq!(make(&strict).await, "run 4");
+    assert_eq!(make(&strict).await, "run 5");
+}
+
+/// Longer than clocks and servers count, or shorter.
+#[tokio::test]
+async fn any_duration_will_do() {
+    let server = Server::start();
+    let longest = Duration::MAX;
+    let config = config(&server)
+        .connect_timeout(longest)
+        .timeout(longest)
+        .transfer_timeout(longest)
+        .breaker(1, longest)
+        .near_lifetime(longest)
+        .fallback_lifetime(longest)
+        .lease(longest)
+        .patience(longest)
+        .backoff(longest, longest);
+    let cache = Cache::open(config.clone()).unwrap();
+    let forever = cache.request("trips").field("n", 1);
+    let forever =
+        forever.ttl(longest).grace(longest).max_age(longest).lease(longest).patience(longest).build().unwrap();
+    let make = async |request: &Request| {
+        let served = cache.get_or_produce(request, || async { Made::Ok("v") }).await.unwrap();
+        assert!(matches!(served.stored(), Stored::Yes | Stored::Before), "{served:?}");
+        served.how()
+    };
+    assert_eq!((make(&forever).await, make(&forever).await), (How::Produced, How::Hit));
+    let failing = cache.request("trips").field("n", 2).build().unwrap();
+    assert!(cache.get_or_produce(&failing, || async { failure() }).await.is_err());
+    let fetch = expcache_client::Fetch::new("k").lease(Duration::from_secs(1)).wait(longest);
+    assert!(cache.client().fetch(&fetch).await.unwrap().lease.is_some());
+
+    // Somebody has to be waited for.
+    let waited = cache.request("trips").field("n", 3).build().unwrap();
+    let fetch = expcache_client::Fetch::new(waited.key()).lease(PATIENCE);
+    let token = cache.client().fetch(&fetch).await.unwrap().lease.unwrap();
+    let storing = async {
+        until("it is waited for", async || cache.client().stats().await.unwrap().waits == 1).await;
+        cache.client().set(&Set::new(waited.key(), "by another").lease(token)).await.unwrap();
+    };
+    assert_eq!(tokio::join!(make(&waited), storing).0, How::Waited);
+
+    let tiny = Duration::from_micros(900);
+    let shortest = cache.request("trips").field("n", 4).ttl(tiny).max_age(tiny).lease(Duration::ZERO).build().unwrap();
+    assert_eq!(make(&shortest).await, How::Produced);
+
+    let nobody = Config::single("redis://127.0.0.1:1/").unwrap().fallback_lifetime(longest).breaker(1, longest);
+    let cache = Cache::open(nobody.near_bytes(0)).unwrap();
+    for _ in 0..2 {
+        let served = cache.get_or_produce(&forever, || async { Made::Ok("v") }).await.unwrap();
+        assert_eq!(served.how(), How::Degraded);
+    }
+}
+
 #[tokio::test]
 async fn after_the_pause_it_is_tried_again() {
     let server = Server::start();

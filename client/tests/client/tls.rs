@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use expcache_client::{Client, Set};
+use expcache_client::{Client, Error, How, Set};
 
 use super::*;
 
@@ -70,4 +70,141 @@ async fn trusting() {
     until("it hears the server", async || cache.is_near()).await;
     cache.client().set(&Set::new("k", "v")).await.unwrap();
     assert_eq!(cache.client().get("k").await.unwrap().unwrap(), "v");
+}
+
+/// What certificates are for, and how to have them signed.
+const AUTHORITY: &str = "[req]\ndistinguished_name = name\n[name]\n[authority]\nbasicConstraints = critical,CA:TRUE\n\
+    [signed]\nsubjectAltName = DNS:localhost,IP:127.0.0.1\nbasicConstraints = critical,CA:FALSE\n";
+
+/// An authority (`ca`), and certificates (`server`, `client`) that it signed; `false` if there is no `openssl` to make them.
+fn authorize(dir: &Path) -> bool {
+    std::fs::write(dir.join("conf"), AUTHORITY).unwrap();
+    let openssl = |arguments: String| {
+        let mut command = Command::new("openssl");
+        let made = command.args(arguments.split(' ')).current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
+        made.status().is_ok_and(|status| status.success())
+    };
+    let key = |name: &str| format!("-newkey rsa:2048 -nodes -keyout {name}.key -subj /CN={name} -config conf");
+    let signed = |name: &str| {
+        openssl(format!("req {} -out {name}.csr", key(name)))
+            && openssl(format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile conf \
+                -extensions signed -out {name}.pem"
+            ))
+    };
+    openssl(format!("req -x509 -days 2 -extensions authority {} -out ca.pem", key("ca")))
+        && signed("server")
+        && signed("client")
+}
+
+fn free_port() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// Servers that want a certificate of their clients, and clients that trust nobody but one authority.
+struct Guarded {
+    dir: tempfile::TempDir,
+}
+
+impl Guarded {
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        match authorize(dir.path()) {
+            true => Some(Self { dir }),
+            false => {
+                eprintln!("SKIPPED: no openssl to make certificates");
+                None
+            }
+        }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn pem(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.dir.path().join(name)).unwrap()
+    }
+
+    /// The words of a server's configuration that are about TLS.
+    fn settings(&self, port: &str) -> Vec<[String; 2]> {
+        let words = [
+            ("tls-port", port.to_owned()),
+            ("tls-cert-file", self.file("server.pem")),
+            ("tls-key-file", self.file("server.key")),
+            ("tls-ca-cert-file", self.file("ca.pem")),
+            ("tls-auth-clients", "yes".to_owned()),
+            ("tls-cluster", "yes".to_owned()),
+            ("tls-replication", "yes".to_owned()),
+        ];
+        words.map(|(word, value)| [word.to_owned(), value]).to_vec()
+    }
+
+    /// A server, unless it is built without TLS, which it says.
+    fn server(&self, port: &str, more: &[&str]) -> Option<Server> {
+        let words = self.settings(port).into_iter().flat_map(|[word, value]| [format!("--{word}"), value]);
+        let words: Vec<String> = words.chain(more.iter().map(|word| (*word).to_owned())).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match Server::load(&[], &words) {
+            Ok(server) => Some(server),
+            Err(log) => {
+                assert!(log.contains("tls-port"), "{log}");
+                eprintln!("SKIPPED: this server is built without TLS");
+                None
+            }
+        }
+    }
+
+    fn trusting(&self, config: Config) -> Config {
+        config.tls_authorities(self.pem("ca.pem"))
+    }
+
+    fn known(&self, config: Config) -> Config {
+        self.trusting(config).tls_certificate(self.pem("client.pem"), self.pem("client.key"))
+    }
+}
+
+async fn works(config: Config) {
+    let cache = Cache::open(config).unwrap();
+    until("it hears the server", async || cache.is_near()).await;
+    let produce = || async { Ok::<_, std::io::Error>("v") };
+    let served = cache.get_or_produce(&request(&cache), produce).await.unwrap();
+    assert_eq!(served.how(), How::Produced, "{served:?}");
+    assert_eq!(cache.invalidate_company(42).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn both_show_their_certificates() {
+    let (Some(guarded), port) = (Guarded::new(), free_port()) else { return };
+    let Some(_server) = guarded.server(&port, &[]) else { return };
+    works(guarded.known(tls(&port))).await;
+    for config in [guarded.trusting(tls(&port)), tls(&port)] {
+        let stranger = Client::open(config.connect_timeout(PATIENCE).timeout(PATIENCE).retries(0)).unwrap();
+        assert!(stranger.get("k").await.is_err());
+    }
+    // What can never work is told at once.
+    let plain = Config::single(format!("redis://localhost:{port}/")).unwrap();
+    assert!(matches!(Client::open(guarded.trusting(plain)), Err(Error::Refused(_))));
+    assert!(Client::open(tls(&port).tls_certificate("no PEM", "no PEM")).is_err());
+}
+
+#[tokio::test]
+async fn nodes_of_a_cluster_show_theirs() {
+    let (Some(guarded), port, bus) = (Guarded::new(), free_port(), free_port()) else { return };
+    let Some(server) = guarded.server(&port, &["--cluster-enabled", "yes", "--cluster-port", &bus]) else { return };
+    server.conn().ok(harness::args!["CLUSTER", "ADDSLOTSRANGE", 0, 16383]);
+    until("it is a cluster", async || server.conn().text("CLUSTER INFO").contains("cluster_state:ok")).await;
+    works(guarded.known(Config::cluster([format!("rediss://localhost:{port}/")]).unwrap())).await;
+}
+
+#[tokio::test]
+async fn sentinels_and_whom_they_name_show_theirs() {
+    let (Some(guarded), port, watcher) = (Guarded::new(), free_port(), free_port()) else { return };
+    let Some(_server) = guarded.server(&port, &[]) else { return };
+    let text = format!("port 0\nsentinel monitor mine 127.0.0.1 {port} 1\n");
+    let settings = guarded.settings(&watcher).into_iter().map(|word| word.join(" ") + "\n");
+    let _sentinel = super::failover::Sentinel::with(&(text + &settings.collect::<String>()), 0);
+    let address = |port: &str| format!("rediss://localhost:{port}/");
+    let config = Config::sentinel("mine", [address(&watcher)], address("1")).unwrap();
+    works(guarded.known(config)).await;
 }
