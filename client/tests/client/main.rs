@@ -17,11 +17,13 @@ mod commands;
 mod decorator;
 mod degraded;
 mod failover;
+mod hanging;
 mod keys;
 mod near;
 mod parts;
 mod processes;
 mod produce;
+mod proxy;
 mod snippets;
 mod tls;
 
