@@ -267,3 +267,28 @@ fn as_redis(error: Error) -> RedisError {
         other => (ErrorKind::Io, "no map of the slots", other.to_string()).into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn range(first: i64, last: i64, host: Value, port: i64, id: &str) -> Value {
+        let node = vec![host, Value::Int(port), Value::BulkString(id.into())];
+        Value::Array(vec![Value::Int(first), Value::Int(last), Value::Array(node)])
+    }
+
+    #[test]
+    fn the_map_tells_the_owner_of_each_slot() {
+        let host = |name: &str| Value::BulkString(name.into());
+        let slots = vec![range(8000, 16383, Value::Nil, 2, "b"), range(0, 4999, host("one"), 1, "a")];
+        let map = Map::parse(&Value::Array(slots), "asked").unwrap();
+        for (slot, owner) in [(0, "one:1"), (4999, "one:1"), (8000, "asked:2"), (16383, "asked:2")] {
+            assert_eq!(map.owner(slot).unwrap(), owner);
+        }
+        assert!(map.owner(5000).unwrap_err().is_unavailable(), "nobody has it");
+        assert_eq!(map.primaries.len(), 2);
+        assert!(Map::parse(&Value::Okay, "asked").is_err());
+    }
+}

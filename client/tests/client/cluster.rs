@@ -288,3 +288,28 @@ async fn news_are_heard_while_another_primary_hangs() {
     }
     until("it is gone", async || cache.get(request).await.unwrap().is_none()).await;
 }
+
+#[tokio::test]
+async fn a_slot_that_moves_is_followed() {
+    let cluster = Cluster::start();
+    let client = Client::open(cluster.config()).unwrap();
+    let cache = Cache::open(cluster.config()).unwrap();
+    let key = requests(&cluster, &cache).0.remove(0).key().to_vec();
+    let (mut from, mut to) = (cluster.0[2].conn(), cluster.0[1].conn());
+    let slot = from.int(args!["CLUSTER", "KEYSLOT", &key]);
+    let (from_id, to_id) = (from.text("CLUSTER MYID"), to.text("CLUSTER MYID"));
+    client.set(&Set::new(&key, "v")).await.unwrap();
+
+    to.ok(args!["CLUSTER", "SETSLOT", slot, "IMPORTING", &from_id]);
+    from.ok(args!["CLUSTER", "SETSLOT", slot, "MIGRATING", &to_id]);
+    assert_eq!(client.get(&key).await.unwrap().unwrap(), "v", "it has not gone yet");
+    from.ok(args!["MIGRATE", "127.0.0.1", cluster.0[1].port(), &key, 0, 5000]);
+    assert_eq!(client.get(&key).await.unwrap().unwrap(), "v", "it has gone");
+    client.set(&Set::new(&key, "new")).await.unwrap();
+    for c in [&mut to, &mut from] {
+        c.ok(args!["CLUSTER", "SETSLOT", slot, "NODE", &to_id]);
+    }
+    for _ in 0..5 {
+        assert_eq!(client.get(&key).await.unwrap().unwrap(), "new", "it has come");
+    }
+}
