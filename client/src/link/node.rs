@@ -5,6 +5,7 @@
 //! longer, if there was a reply on the same connection since it was sent and as long as the server answers others.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::{Cmd, RedisResult, Value};
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ pub(crate) struct Node {
     payloads: Vec<Wire>,
     waiting: Pool,
     breaker: Breaker,
+    /// A payload was not there in time once.
+    is_slow: AtomicBool,
     config: Arc<Config>,
 }
 
@@ -34,6 +37,7 @@ impl Node {
             payloads: (0..config.connections).map(|_| Wire::new(&connector)).collect(),
             waiting: Pool::default(),
             breaker: Breaker::new(config.breaker_failures, config.breaker_pause),
+            is_slow: AtomicBool::new(false),
             config: Arc::clone(config),
             connector,
         }
@@ -79,10 +83,14 @@ impl Node {
         let wire = self.payloads.iter().min_by_key(|wire| wire.under_way()).unwrap_or(&self.little);
         let connection = before(limit, wire.connection()).await?;
         let replies = connection.replies();
-        let mut sending = std::pin::pin!(connection.send_payload(cmd, visit));
+        let ping = self.ahead_on(&connection);
+        let mut sending = std::pin::pin!(connection.send_behind(ping.as_ref(), cmd, visit));
         let reply = settle(wire, &connection, limit, &mut sending).await;
-        let lives = connection.replies() > replies || connection.is_transferring();
-        if !(lives && matches!(reply, Err(Error::Timeout))) {
+        if !matches!(reply, Err(Error::Timeout)) {
+            return reply;
+        }
+        self.is_slow.store(true, Ordering::Release);
+        if connection.replies() == replies && !connection.is_transferring() {
             return reply;
         }
         connection.note_transfer();
@@ -91,6 +99,12 @@ impl Node {
             reply = settle(wire, &connection, limit, sending) => reply,
             away = self.until_it_is_away() => Err(away),
         }
+    }
+
+    /// What shows whether a connection lives, where nothing else will.
+    fn ahead_on(&self, connection: &Connection) -> Option<Cmd> {
+        let is_well = !self.is_slow.load(Ordering::Acquire) && connection.replied_a_moment_ago();
+        (connection.is_idle() && !is_well).then(|| redis::cmd("PING"))
     }
 
     /// Returns when the server does not answer on a new connection either.

@@ -3,16 +3,22 @@
 //! A connection may be dead without anybody being told: a proxy, a firewall or a server that was stopped takes what is sent and
 //! answers nothing. That others are answered proves nothing about it. What does is a reply on the connection itself, after the
 //! command was sent: replies come in the order of the commands, so either one of those before it is answered, or, where there are
-//! none, the `PING` that goes ahead of it.
+//! none, the `PING` that goes ahead of it. That costs something, so it is left out where there was a reply a moment ago; should the
+//! next one not come in time, nothing is known, and the connection is given up like a dead one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use futures_util::future::{OptionFuture, join};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
 use super::connector::Connector;
 use super::lazy::Lazy;
+
+/// How long ago a moment ago is.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// How a node takes a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,15 +61,24 @@ impl Wire {
 
 pub(crate) struct Connection {
     multiplexed: MultiplexedConnection,
+    since: Instant,
     replies: AtomicU64,
+    /// After how many milliseconds the last one came.
+    last_reply_ms: AtomicU64,
     under_way: AtomicUsize,
     transferring: AtomicBool,
 }
 
 impl Connection {
     pub(crate) fn new(multiplexed: MultiplexedConnection) -> Self {
-        let (replies, under_way) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Self { multiplexed, replies, under_way, transferring: AtomicBool::new(false) }
+        Self {
+            multiplexed,
+            since: Instant::now(),
+            replies: AtomicU64::new(0),
+            last_reply_ms: AtomicU64::new(0),
+            under_way: AtomicUsize::new(0),
+            transferring: AtomicBool::new(false),
+        }
     }
 
     pub(crate) async fn send(&self, cmd: &Cmd, visit: Visit) -> RedisResult<Value> {
@@ -81,18 +96,26 @@ impl Connection {
         };
         let reply = reply.and_then(Value::extract_error);
         if !reply.as_ref().is_err_and(RedisError::is_io_error) {
+            self.last_reply_ms.store(crate::command::ms(self.since.elapsed()), Ordering::Release);
             self.replies.fetch_add(1, Ordering::AcqRel);
         }
         reply
     }
 
-    /// Sends what may take long, so that [`Connection::replies`] tells soon whether the connection lives.
-    pub(crate) async fn send_payload(&self, cmd: &Cmd, visit: Visit) -> RedisResult<Value> {
-        if self.under_way.load(Ordering::Acquire) > 0 {
-            return self.send(cmd, visit).await;
-        }
-        let ping = redis::cmd("PING");
-        futures_util::future::join(self.send(&ping, Visit::Own), self.send(cmd, visit)).await.1
+    pub(crate) fn replied_a_moment_ago(&self) -> bool {
+        let last = Duration::from_millis(self.last_reply_ms.load(Ordering::Acquire));
+        self.replies() > 0 && self.since.elapsed().saturating_sub(last) < MOMENT
+    }
+
+    /// Sends what may take long. With something small ahead of it, [`Connection::replies`] tells soon whether the connection
+    /// lives.
+    pub(crate) async fn send_behind(&self, ahead: Option<&Cmd>, cmd: &Cmd, visit: Visit) -> RedisResult<Value> {
+        let ahead = OptionFuture::from(ahead.map(|small| self.send(small, Visit::Own)));
+        join(ahead, self.send(cmd, visit)).await.1
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) == 0
     }
 
     /// How many commands were answered on it.
