@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expcache_core::codec::Encoding;
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
 use crate::error::Result;
 use crate::observe::Observer;
 use crate::time::bounded;
 use crate::wire::Compression;
+
+/// After how long a silence the system asks whether the other side is there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Which servers there are.
 #[derive(Debug, Clone)]
@@ -139,8 +143,8 @@ impl Config {
         self
     }
 
-    /// How many connections carry commands, taken in turns; each is shared by many callers. 2 unless said. One more renews the
-    /// leases of productions that take long.
+    /// How many connections to a server carry payloads; each is shared by many callers. One more carries all that is small. 2
+    /// unless said.
     #[must_use]
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count.max(1);
@@ -148,7 +152,7 @@ impl Config {
     }
 
     /// How many connections at the most wait for productions of others at a time; one is enough for all who want the same
-    /// entry. 8 unless said.
+    /// entry. Others queue for theirs, up to [`Config::patience`]. 8 unless said.
     #[must_use]
     pub fn waiting_connections(mut self, count: usize) -> Self {
         self.waiting_connections = count.max(1);
@@ -162,8 +166,9 @@ impl Config {
         self
     }
 
-    /// How long the server may keep silent. 2 s unless said. A payload under way is given [`Config::transfer_timeout`], as
-    /// long as the server answers others meanwhile.
+    /// How long the server may keep silent; a connection that brought no reply for so long is replaced. 2 s unless said. A
+    /// payload under way is given [`Config::transfer_timeout`], if there was a reply on its connection since it was asked for
+    /// and as long as the server answers others meanwhile.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = bounded(limit);
@@ -184,8 +189,8 @@ impl Config {
         self
     }
 
-    /// After so many failures in a row the server is left alone for a pause, and then tried by one command. 5 and 1 s unless
-    /// said; 0 failures: never.
+    /// After so many failures in a row the server is left alone for a pause, and then tried by one command; each node of a
+    /// cluster by itself. 5 and 1 s unless said; 0 failures: never.
     #[must_use]
     pub fn breaker(mut self, failures: u32, pause: Duration) -> Self {
         (self.breaker_failures, self.breaker_pause) = (failures, bounded(pause));
@@ -279,7 +284,20 @@ impl Config {
 
 /// RESP3 unless the address asks for a protocol itself (`?protocol=resp2`), which cannot be told from not asking.
 fn connection_info(address: impl IntoConnectionInfo) -> Result<ConnectionInfo> {
-    Ok(with_protocol(address.into_connection_info()?, ProtocolVersion::RESP3))
+    Ok(kept_alive(with_protocol(address.into_connection_info()?, ProtocolVersion::RESP3)))
+}
+
+/// So that the system, too, notices a network that is cut. What the address sets itself stands.
+fn kept_alive(info: ConnectionInfo) -> ConnectionInfo {
+    let mut tcp = info.tcp_settings().clone().set_nodelay(true);
+    if tcp.keepalive().is_none() {
+        tcp = tcp.set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3));
+    }
+    #[cfg(target_os = "linux")]
+    if tcp.user_timeout().is_none() {
+        tcp = tcp.set_user_timeout(KEEPALIVE * 2);
+    }
+    info.set_tcp_settings(tcp)
 }
 
 #[cfg(any(feature = "cluster", feature = "sentinel"))]

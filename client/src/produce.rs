@@ -321,7 +321,7 @@ impl Cache {
         let renewing = AbortOnDrop(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(time / 3).await;
-                if let Ok(false) = client.renew_apart(&key, &renewed, time).await {
+                if let Ok(false) = client.renew(&key, &renewed, time).await {
                     return;
                 }
             }

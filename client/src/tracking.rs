@@ -12,10 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
-#[cfg(feature = "cluster")]
-use redis::{ConnectionAddr, ConnectionInfo};
-use redis::{PushInfo, PushKind, Value};
+use redis::{PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::mpsc;
 
 use crate::command::Client;
@@ -42,30 +41,31 @@ pub(crate) async fn run(near: Arc<Memory>, client: Client) {
 
 /// Returns why it could not begin, or go on.
 async fn listen(near: &Memory, client: &Client) -> Result<()> {
+    let config = client.config();
     let primaries = client.primaries().await?;
     let (sender, mut news) = mpsc::unbounded_channel();
     let mut connections = Vec::new();
-    for connector in connectors(client.config(), &primaries)? {
+    for connector in connectors(config, &primaries)? {
         let mut connection = connector.connect(Some(sender.clone())).await?;
-        track(&mut connection, &client.config().prefix).await?;
+        within(config.timeout, track(&mut connection, &config.prefix)).await?;
         connections.push(connection);
     }
     near.open();
     tell(client, true);
-    let mut look = tokio::time::interval(LOOK);
+    let mut looking = std::pin::pin!(until_it_is_lost(connections, client, &primaries));
     loop {
         tokio::select! {
             biased;
             message = news.recv() => note(near, message)?,
-            _ = look.tick() => still_there(&mut connections, client, &primaries).await?,
+            lost = &mut looking => return lost,
         }
     }
 }
 
-async fn track(connection: &mut MultiplexedConnection, prefix: &[u8]) -> Result<()> {
+async fn track(connection: &mut MultiplexedConnection, prefix: &[u8]) -> RedisResult<()> {
     let mut cmd = redis::cmd("CLIENT");
     cmd.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg([prefix, b":"].concat());
-    Ok(cmd.query_async(connection).await?)
+    cmd.query_async(connection).await
 }
 
 fn note(near: &Memory, message: Option<PushInfo>) -> Result<()> {
@@ -88,17 +88,25 @@ fn forget(near: &Memory, changed: Value) {
     }
 }
 
-async fn still_there(connections: &mut [MultiplexedConnection], client: &Client, primaries: &[String]) -> Result<()> {
-    let limit = client.config().timeout;
-    for connection in connections {
-        let ping = redis::cmd("PING");
-        let pong = tokio::time::timeout(limit, ping.query_async::<Value>(connection)).await;
-        pong.map_err(|_| Error::Timeout)??;
+/// Looks each second whether every primary answers, and whether they are still the same.
+async fn until_it_is_lost(
+    mut connections: Vec<MultiplexedConnection>,
+    client: &Client,
+    primaries: &[String],
+) -> Result<()> {
+    let (limit, ping) = (client.config().timeout, redis::cmd("PING"));
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        look.tick().await;
+        try_join_all(connections.iter_mut().map(|one| within(limit, ping.query_async::<Value>(one)))).await?;
+        if client.primaries().await? != primaries {
+            return Err(Error::reply("other primaries"));
+        }
     }
-    match client.primaries().await?.as_slice() == primaries {
-        true => Ok(()),
-        false => Err(Error::reply("other primaries")),
-    }
+}
+
+async fn within<T>(limit: Duration, asking: impl Future<Output = RedisResult<T>>) -> Result<T> {
+    Ok(tokio::time::timeout(limit, asking).await.map_err(|_| Error::Timeout)??)
 }
 
 fn tell(client: &Client, connected: bool) {
@@ -112,26 +120,11 @@ fn connectors(config: &Config, primaries: &[String]) -> Result<Vec<Connector>> {
         #[cfg(feature = "cluster")]
         Topology::Cluster(nodes) => {
             let like = nodes.first().ok_or_else(|| Error::Request("a cluster of no nodes".to_owned()))?;
-            primaries.iter().map(|address| Ok(Connector::to(at(like, address)?, config)?)).collect()
+            primaries.iter().map(|address| Connector::to_node(like, address, config)).collect()
         }
         _ => {
             let _ = primaries;
             Ok(vec![Connector::new(config)?])
         }
     }
-}
-
-/// The node at an address, spoken to as another is.
-#[cfg(feature = "cluster")]
-fn at(like: &ConnectionInfo, address: &str) -> Result<ConnectionInfo> {
-    let nonsense = || Error::Reply(format!("node address {address}"));
-    let (host, port) = address.rsplit_once(':').ok_or_else(nonsense)?;
-    let port = port.parse().map_err(|_| nonsense())?;
-    let addr = match like.addr().clone() {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure, tls_params }
-        }
-        _ => ConnectionAddr::Tcp(host.to_owned(), port),
-    };
-    Ok(like.clone().set_addr(addr))
 }

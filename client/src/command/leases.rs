@@ -37,12 +37,9 @@ impl Release {
 impl Client {
     /// Extends a lease to last so long from now. `false`: it is not ours any more.
     pub async fn renew(&self, key: impl AsRef<[u8]>, token: &str, time: Duration) -> Result<bool> {
-        reply::yes(self.call(renewal(key.as_ref(), token, time)).await?)
-    }
-
-    /// The same, not held up by the payload that the lease is for.
-    pub(crate) async fn renew_apart(&self, key: &[u8], token: &str, time: Duration) -> Result<bool> {
-        reply::yes(self.apart.call(&renewal(key, token, time)).await?)
+        let mut call = Call::on_key("EXPCACHE.RENEW", key.as_ref());
+        call.cmd.arg(token).arg(ms(time));
+        reply::yes(self.call(call).await?)
     }
 
     /// Gives a lease up. `false`: it was not ours any more.
@@ -53,10 +50,4 @@ impl Client {
         option(&mut call.cmd, "BACKOFF", release.backoff.map(ms));
         reply::yes(self.call(call).await?)
     }
-}
-
-fn renewal(key: &[u8], token: &str, time: Duration) -> Call {
-    let mut call = Call::on_key("EXPCACHE.RENEW", key);
-    call.cmd.arg(token).arg(ms(time));
-    call
 }

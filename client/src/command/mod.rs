@@ -52,8 +52,6 @@ use crate::reply;
 #[derive(Clone)]
 pub struct Client {
     link: Arc<Link>,
-    /// For the little that must not queue behind a payload, which may take very long. Connects when it is first used.
-    apart: Arc<Link>,
 }
 
 impl Client {
@@ -61,8 +59,7 @@ impl Client {
     pub fn open(config: Config) -> Result<Self> {
         #[cfg(feature = "tls")]
         let config = config.certified()?;
-        let apart = Arc::new(Link::new(config.clone().connections(1))?);
-        Ok(Self { link: Arc::new(Link::new(config)?), apart })
+        Ok(Self { link: Arc::new(Link::new(config)?) })
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -1,51 +1,100 @@
-//! A connection that is made when it is first needed, and anew after it was lost. One caller connects, the others wait for it.
+//! A connection that is made when it is first needed, and anew after it was given up. Connecting is a task of its own: the
+//! callers who want the connection wait for it together, and if one of them loses patience it goes on for the next.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
-use redis::RedisResult;
-use tokio::sync::Mutex;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use redis::{ErrorKind, RedisResult};
 
-#[derive(Debug)]
+use crate::locked;
+
 pub(crate) struct Lazy<C> {
-    current: RwLock<Option<Arc<C>>>,
-    connecting: Mutex<()>,
+    current: Arc<RwLock<Option<Arc<C>>>>,
+    connecting: Once<Arc<C>>,
 }
 
 impl<C> Default for Lazy<C> {
     fn default() -> Self {
-        Self { current: RwLock::new(None), connecting: Mutex::new(()) }
+        Self { current: Arc::default(), connecting: Once::default() }
     }
 }
 
-impl<C> Lazy<C> {
+impl<C: Send + Sync + 'static> Lazy<C> {
     pub(crate) async fn get<F>(&self, connect: impl FnOnce() -> F) -> RedisResult<Arc<C>>
     where
-        F: Future<Output = RedisResult<C>>,
+        F: Future<Output = RedisResult<C>> + Send + 'static,
     {
         if let Some(connection) = self.current() {
             return Ok(connection);
         }
-        let _turn = self.connecting.lock().await;
-        if let Some(connection) = self.current() {
-            return Ok(connection);
-        }
-        let connection = Arc::new(connect().await?);
-        self.replace(Some(Arc::clone(&connection)));
-        Ok(connection)
+        let begin = || {
+            let (current, connecting) = (Arc::clone(&self.current), connect());
+            async move {
+                let connection = Arc::new(connecting.await?);
+                replace(&current, Some(Arc::clone(&connection)));
+                Ok(connection)
+            }
+        };
+        self.connecting.join(begin).await
     }
 
-    /// Forgets the connection that failed, unless another has taken its place meanwhile.
+    /// Forgets a connection, unless another has taken its place meanwhile. Who is using it may go on.
     pub(crate) fn discard(&self, failed: &Arc<C>) {
         if self.current().is_some_and(|current| Arc::ptr_eq(&current, failed)) {
-            self.replace(None);
+            replace(&self.current, None);
         }
     }
 
-    fn current(&self) -> Option<Arc<C>> {
+    pub(crate) fn current(&self) -> Option<Arc<C>> {
         self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
+}
 
-    fn replace(&self, connection: Option<Arc<C>>) {
-        *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = connection;
+fn replace<C>(current: &RwLock<Option<Arc<C>>>, connection: Option<Arc<C>>) {
+    *current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = connection;
+}
+
+/// Something that is done once at a time: whoever wants it while it is being done waits for that.
+pub(crate) struct Once<T> {
+    running: Arc<Mutex<Option<Running<T>>>>,
+}
+
+type Running<T> = Shared<BoxFuture<'static, RedisResult<T>>>;
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self { running: Arc::default() }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Once<T> {
+    /// Must be called within a runtime.
+    pub(crate) fn join<F>(&self, begin: impl FnOnce() -> F) -> Running<T>
+    where
+        F: Future<Output = RedisResult<T>> + Send + 'static,
+    {
+        let mut running = locked(&self.running);
+        if let Some(running) = &*running {
+            return running.clone();
+        }
+        let (over, task) = (Over(Arc::clone(&self.running)), begin());
+        let task = tokio::spawn(async move {
+            let _over = over;
+            task.await
+        });
+        let done = task.map(|done| done.unwrap_or_else(|_| Err((ErrorKind::Io, "it was given up").into())));
+        let shared = done.boxed().shared();
+        *running = Some(shared.clone());
+        shared
+    }
+}
+
+/// Dropped when the task is over, however it ended.
+struct Over<T>(Arc<Mutex<Option<Running<T>>>>);
+
+impl<T> Drop for Over<T> {
+    fn drop(&mut self) {
+        *locked(&self.0) = None;
     }
 }

@@ -1,26 +1,49 @@
-//! The way to the servers: connections shared by all callers, others for those who wait, timeouts, retries and the breaker.
+//! The way to the servers: connections shared by all callers, others for those who wait, timeouts, retries and the breakers.
 //!
 //! A command that blocks (`FETCH … WAIT`) would hold up everything behind it on a shared connection, so it gets one of its own
-//! from a small pool. Timeouts tell a large reply from a dead server: who waits longer than the usual for a payload asks, on
-//! another connection, whether the server is there at all.
+//! from a small pool; the time for which it queues for that is nobody's failure. What is known of a server (its connections,
+//! whether it answers) is kept by a [`Node`]; a cluster has many, and one that hangs concerns none of the others.
 
 mod breaker;
+#[cfg(feature = "cluster")]
+mod cluster;
+mod connector;
 mod lazy;
+mod node;
 mod pool;
+mod slot;
 mod wire;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use futures_util::FutureExt as _;
 use redis::{Cmd, RedisResult, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
-use self::breaker::Breaker;
-use self::pool::Pool;
-use self::wire::Wire;
-pub(crate) use self::wire::{Connector, Route};
+#[cfg(feature = "cluster")]
+use self::cluster::Cluster;
+pub(crate) use self::connector::Connector;
+use self::node::Node;
+pub(crate) use self::slot::slot;
+use self::wire::Visit;
 use crate::config::Config;
 use crate::error::{Error, Result};
+
+/// Where a command goes. Only a cluster makes a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To the node that has the key.
+    Key(Vec<u8>),
+    /// To any primary.
+    Any,
+    /// To every primary; the reply is an array of replies.
+    Primaries,
+    /// To the node of this address, as [`Link::primaries`] tells it.
+    Node(String),
+}
 
 /// A command, and how to treat it.
 pub(crate) struct Call {
@@ -66,23 +89,29 @@ impl Call {
 }
 
 pub(crate) struct Link {
-    wires: Vec<Wire>,
-    turn: AtomicUsize,
-    waiting: Pool,
-    breaker: Breaker,
-    config: Config,
+    servers: Servers,
+    /// To wait with a connection of one's own.
+    permits: Semaphore,
+    config: Arc<Config>,
+}
+
+enum Servers {
+    One(Box<Node>),
+    #[cfg(feature = "cluster")]
+    Cluster(Arc<Cluster>),
 }
 
 impl Link {
     pub(crate) fn new(config: Config) -> Result<Self> {
-        let wires: RedisResult<_> = (0..config.connections).map(|_| Wire::new(&config)).collect();
-        Ok(Self {
-            wires: wires?,
-            turn: AtomicUsize::new(0),
-            waiting: Pool::new(config.waiting_connections),
-            breaker: Breaker::new(config.breaker_failures, config.breaker_pause),
-            config,
-        })
+        let config = Arc::new(config);
+        // What can never work fails here, in a cluster too.
+        let connector = Connector::new(&config)?;
+        let servers = match &config.topology {
+            #[cfg(feature = "cluster")]
+            crate::config::Topology::Cluster(seeds) => Servers::Cluster(Arc::new(Cluster::new(seeds, &config))),
+            _ => Servers::One(Box::new(Node::new(connector, &config))),
+        };
+        Ok(Self { servers, permits: Semaphore::new(config.waiting_connections), config })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -90,80 +119,50 @@ impl Link {
     }
 
     pub(crate) async fn call(&self, call: &Call) -> Result<Value> {
+        let _permit = self.permit(call).await?;
         let retries = if call.repeat == Repeat::Harmless { self.config.retries } else { 0 };
         let delays = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(20))
             .with_max_delay(Duration::from_secs(1))
             .with_max_times(retries)
             .with_jitter();
-        (|| self.attempt(call)).retry(delays).when(Error::is_worth_a_retry).await
+        // Boxed: the types of the callers' futures would become too deep for the compiler.
+        (|| self.attempt(call).boxed()).retry(delays).when(Error::is_worth_a_retry).await
+    }
+
+    /// Only so many wait at a time; the others queue as long as they have patience.
+    async fn permit(&self, call: &Call) -> Result<Option<SemaphorePermit<'_>>> {
+        if call.wait.is_zero() {
+            return Ok(None);
+        }
+        let permit = tokio::time::timeout(self.config.patience, self.permits.acquire()).await;
+        Ok(permit.map_err(|_| Error::Timeout)?.ok())
     }
 
     async fn attempt(&self, call: &Call) -> Result<Value> {
-        if !self.breaker.allows(Instant::now()) {
-            return Err(Error::CircuitOpen);
-        }
-        let reply = if call.wait.is_zero() { self.send(call).await } else { self.send_and_wait(call).await };
-        match &reply {
-            Err(error) if error.is_unavailable() => self.note_failure(call, error),
-            _ => self.breaker.succeeded(),
-        }
-        reply
-    }
-
-    fn note_failure(&self, call: &Call, error: &Error) {
-        self.breaker.failed(Instant::now());
-        tracing::debug!(command = call.name, %error, "the server is not available");
-        if let Some(observer) = &self.config.observer {
-            observer.unavailable(call.name, error);
+        match &self.servers {
+            Servers::One(node) => {
+                let reply = node.send(call, Visit::Own).await?;
+                Ok(if call.route == Route::Primaries { Value::Array(vec![reply]) } else { reply })
+            }
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.send(call).await,
         }
     }
 
-    async fn send(&self, call: &Call) -> Result<Value> {
-        let sending = self.wire()?.send(&call.cmd, &call.route);
-        match call.carries {
-            Carries::Little => within(self.config.timeout, sending).await,
-            Carries::Payload => self.within_transfer(call, sending).await,
-        }
-    }
-
-    /// Gives a payload its time as long as the server is there.
-    async fn within_transfer(&self, call: &Call, sending: impl Future<Output = RedisResult<Value>>) -> Result<Value> {
-        let mut sending = std::pin::pin!(sending);
-        match within(self.config.timeout, &mut sending).await {
-            Err(Error::Timeout) => {}
-            done => return done,
-        }
-        self.probe(&call.route).await?;
-        within(self.config.transfer_timeout.saturating_sub(self.config.timeout), sending).await
-    }
-
-    /// Whether the server answers others.
-    async fn probe(&self, route: &Route) -> Result<()> {
-        let ping = redis::cmd("PING");
-        let asking = self.waiting.send(&self.config, &ping, route);
-        within(self.config.timeout, asking).await.map(drop)
-    }
-
-    async fn send_and_wait(&self, call: &Call) -> Result<Value> {
-        let limit = call.wait + self.config.timeout;
-        let asking = self.waiting.send(&self.config, &call.cmd, &call.route);
-        within(limit, asking).await
-    }
-
-    /// The primaries' addresses; empty when there is but one server.
+    /// The primaries' addresses, in their order; empty when there is but one server.
     pub(crate) async fn primaries(&self) -> Result<Vec<String>> {
-        within(self.config.timeout, self.wire()?.primaries()).await
-    }
-
-    fn wire(&self) -> Result<&Wire> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.wires.get(turn % self.wires.len().max(1)).ok_or(Error::CircuitOpen)
+        match &self.servers {
+            Servers::One(_) => Ok(Vec::new()),
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => cluster.primaries().await,
+        }
     }
 }
 
-async fn within<T>(limit: Duration, future: impl Future<Output = RedisResult<T>>) -> Result<T> {
-    match tokio::time::timeout(limit, future).await {
+/// What a future comes to, if it does in time.
+async fn before<T>(limit: Instant, future: impl Future<Output = RedisResult<T>>) -> Result<T> {
+    match tokio::time::timeout_at(limit, future).await {
         Ok(result) => result.map_err(Error::from),
         Err(_) => Err(Error::Timeout),
     }

@@ -1,35 +1,56 @@
-//! Connections of their own for those who wait: as many as are needed at a time, up to a limit.
+//! Connections of their own for those who wait: as many as are needed at a time. How many these may be is seen to by
+//! [`Link`](super::Link).
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use redis::{Cmd, RedisResult, Value};
-use tokio::sync::Semaphore;
+use redis::Value;
+use tokio::time::Instant;
 
-use super::wire::{Route, Wire};
-use crate::config::Config;
+use super::connector::Connector;
+use super::wire::{Connection, Visit};
+use super::{Call, before};
+use crate::error::{Error, Result};
 use crate::locked;
 
+#[derive(Default)]
 pub(crate) struct Pool {
-    permits: Semaphore,
-    idle: Mutex<Vec<Wire>>,
+    idle: Mutex<Vec<Connection>>,
 }
 
 impl Pool {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { permits: Semaphore::new(limit), idle: Mutex::default() }
+    /// Sends a command on a connection of its own. One that failed, or whose caller gave up, is not taken back: the server may
+    /// still be holding a reply.
+    pub(crate) async fn send(
+        &self,
+        connector: &Arc<Connector>,
+        call: &Call,
+        visit: Visit,
+        timeout: Duration,
+    ) -> Result<Value> {
+        let connection = self.living(connector, timeout).await?;
+        let limit = Instant::now() + call.wait + timeout;
+        let reply = before(limit, connection.send(&call.cmd, visit)).await;
+        if !reply.as_ref().is_err_and(Error::is_unavailable) {
+            locked(&self.idle).push(connection);
+        }
+        reply
     }
 
-    /// Sends a command on a connection of its own. One whose caller gave up is not taken back: the server may still be
-    /// holding a reply.
-    pub(crate) async fn send(&self, config: &Config, cmd: &Cmd, route: &Route) -> RedisResult<Value> {
-        let _permit = self.permits.acquire().await;
-        let idle = locked(&self.idle).pop();
-        let wire = match idle {
-            Some(wire) => wire,
-            None => Wire::new(config)?,
-        };
-        let reply = wire.send(cmd, route).await;
-        locked(&self.idle).push(wire);
-        reply
+    /// One that answers: it may have died while nobody used it, and the wait would be for nothing.
+    async fn living(&self, connector: &Arc<Connector>, timeout: Duration) -> Result<Connection> {
+        let (limit, ping) = (Instant::now() + timeout, redis::cmd("PING"));
+        while let Some(idle) = self.idle() {
+            let pong = before(limit, idle.send(&ping, Visit::Own)).await;
+            if !pong.is_err_and(|error| error.is_unavailable()) {
+                return Ok(idle);
+            }
+        }
+        let limit = Instant::now() + timeout;
+        before(limit, async { connector.connect(None).await.map(Connection::new) }).await
+    }
+
+    fn idle(&self) -> Option<Connection> {
+        locked(&self.idle).pop()
     }
 }

@@ -43,6 +43,21 @@ impl Cluster {
         Self(nodes)
     }
 
+    fn add_replica_of_last(&mut self) -> Server {
+        let replica = node();
+        let (mut c, mut primary) = (replica.conn(), self.0[2].conn());
+        let bus = primary.config("cluster-port");
+        c.ok(args!["CLUSTER", "MEET", "127.0.0.1", self.0[2].port(), bus]);
+        let id = primary.text("CLUSTER MYID");
+        wait_until("it is a replica", || c.cmd(args!["CLUSTER", "REPLICATE", &id]).text() == "OK");
+        wait_until("all know it", || {
+            let knows =
+                |node: &Server| node.conn().cmd("CLUSTER SLOTS").to_string().contains(&replica.port().to_string());
+            self.0.iter().all(knows)
+        });
+        replica
+    }
+
     fn config(&self) -> Config {
         Config::cluster([address(&self.0[0]), address(&self.0[1])]).unwrap().near_bytes(0)
     }
@@ -184,4 +199,117 @@ async fn a_dead_primary_concerns_its_own_slots_only() {
     }
     assert!(served > 0 && degraded > 0, "{served} served, {degraded} degraded");
     assert!(cache.invalidate_company(42).await.is_err(), "one of them could not be told");
+}
+
+/// Requests whose keys the last node has, and others.
+fn requests(cluster: &Cluster, cache: &Cache) -> (Vec<Request>, Vec<Request>) {
+    let mut c = cluster.0[0].conn();
+    let mut is_of_last = |one: &Request| c.int(args!["CLUSTER", "KEYSLOT", one.key()]) >= i64::from(SLOTS[2].0);
+    let all = (0..500).map(|n| cache.request("trips").company(42).field("n", n).build().unwrap());
+    let (mut of_last, mut others): (Vec<_>, Vec<_>) = all.partition(|one| is_of_last(one));
+    of_last.truncate(6);
+    others.truncate(12);
+    assert!(of_last.len() == 6 && others.len() == 12);
+    (of_last, others)
+}
+
+async fn obtain(cache: &Cache, request: &Request) -> How {
+    cache.get_or_produce(request, || async { Ok::<_, std::io::Error>("v") }).await.unwrap().how()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_primary_concerns_its_own_slots_only() {
+    let cluster = Cluster::start();
+    let ms = Duration::from_millis;
+    let config = cluster.config().timeout(ms(500)).connect_timeout(ms(500)).breaker(3, ms(3000));
+    let cache = Cache::open(config.fallback_bytes(0)).unwrap();
+    let (of_last, others) = requests(&cluster, &cache);
+    for request in of_last.iter().chain(&others) {
+        assert_eq!(obtain(&cache, request).await, How::Produced);
+    }
+    let frozen = Frozen::new(&cluster.0[2]);
+    for (requests, expected) in [(&of_last, How::Degraded), (&others, How::Hit)].repeat(2) {
+        let asking = requests.iter().map(|request| {
+            let (cache, request) = (cache.clone(), request.clone());
+            tokio::spawn(async move { obtain(&cache, &request).await })
+        });
+        for task in asking.collect::<Vec<_>>() {
+            assert_eq!(task.await.unwrap(), expected);
+        }
+    }
+    assert!(cache.invalidate_company(42).await.is_err(), "one of them could not be told");
+    drop(frozen);
+    until("all are served", async || {
+        let mut hows = Vec::new();
+        for request in of_last.iter().chain(&others) {
+            hows.push(obtain(&cache, request).await);
+        }
+        hows.iter().all(|how| *how == How::Hit)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hanging_primary_that_was_replaced_is_given_up() {
+    let mut cluster = Cluster::start();
+    let replica = cluster.add_replica_of_last();
+    let cache = Cache::open(cluster.config().timeout(Duration::from_millis(500))).unwrap();
+    let (of_last, others) = requests(&cluster, &cache);
+    for request in of_last.iter().chain(&others) {
+        assert_eq!(obtain(&cache, request).await, How::Produced);
+    }
+    replica.wait_for_sync(&cluster.0[2]);
+    let _frozen = Frozen::new(&cluster.0[2]);
+    let request = &of_last[0];
+    assert_eq!(obtain(&cache, request).await, How::Degraded);
+    replica.conn().ok("CLUSTER FAILOVER TAKEOVER");
+    until("its successor serves", async || obtain(&cache, request).await == How::Hit).await;
+    until("all are told", async || cache.invalidate_company(42).await.is_ok_and(|count| count > 0)).await;
+    for request in of_last.iter().chain(&others) {
+        assert_eq!(obtain(&cache, request).await, How::Produced);
+    }
+}
+
+#[tokio::test]
+async fn news_are_heard_while_another_primary_hangs() {
+    let cluster = Cluster::start();
+    // So long it takes until the silence is noticed.
+    let config = cluster.config().near_bytes(1 << 20).near_lifetime(PATIENCE * 10).timeout(PATIENCE * 10);
+    let cache = Cache::open(config).unwrap();
+    until("it hears them", async || cache.is_near()).await;
+    let request = &requests(&cluster, &cache).1[0];
+    cache.put(request, "v").await.unwrap();
+    until("it is kept", async || cache.get(request).await.unwrap().is_some_and(|served| served.is_near())).await;
+    let _frozen = Frozen::new(&cluster.0[2]);
+    let start = Instant::now();
+    until("it was looked for", async || start.elapsed() > Duration::from_secs(2)).await;
+    for node in &cluster.0[..2] {
+        node.conn().int("EXPCACHE.INVTAG company:42");
+    }
+    until("it is gone", async || cache.get(request).await.unwrap().is_none()).await;
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_is_followed() {
+    let cluster = Cluster::start();
+    let client = Client::open(cluster.config()).unwrap();
+    let cache = Cache::open(cluster.config()).unwrap();
+    let key = requests(&cluster, &cache).0.remove(0).key().to_vec();
+    let (mut from, mut to) = (cluster.0[2].conn(), cluster.0[1].conn());
+    let slot = from.int(args!["CLUSTER", "KEYSLOT", &key]);
+    let (from_id, to_id) = (from.text("CLUSTER MYID"), to.text("CLUSTER MYID"));
+    client.set(&Set::new(&key, "v")).await.unwrap();
+
+    to.ok(args!["CLUSTER", "SETSLOT", slot, "IMPORTING", &from_id]);
+    from.ok(args!["CLUSTER", "SETSLOT", slot, "MIGRATING", &to_id]);
+    assert_eq!(client.get(&key).await.unwrap().unwrap(), "v", "it has not gone yet");
+    from.ok(args!["MIGRATE", "127.0.0.1", cluster.0[1].port(), &key, 0, 5000]);
+    assert_eq!(client.get(&key).await.unwrap().unwrap(), "v", "it has gone");
+    client.set(&Set::new(&key, "new")).await.unwrap();
+    for c in [&mut to, &mut from] {
+        c.ok(args!["CLUSTER", "SETSLOT", slot, "NODE", &to_id]);
+    }
+    for _ in 0..5 {
+        assert_eq!(client.get(&key).await.unwrap().unwrap(), "new", "it has come");
+    }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use expcache_client::{Client, Error, How, Served, Set, Stored};
 use harness::Stop;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
+use super::proxy::Proxy;
 use super::*;
 
 type Made = Result<String, std::io::Error>;
@@ -304,44 +305,19 @@ async fn killed_again_and_again_under_load() {
     assert_eq!(client.debug_check().await.unwrap(), Vec::<String>::new());
 }
 
-/// What comes from the server on the first connections trickles.
-async fn trickling(server: &Server, slow_connections: usize) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, port) = (listener.local_addr().unwrap(), server.port());
-    tokio::spawn(async move {
-        for number in 0.. {
-            let (near, _) = listener.accept().await.unwrap();
-            let far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
-                (near.into_split(), far.into_split());
-            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
-            tokio::spawn(async move {
-                let mut bytes = vec![0; 64 << 10];
-                while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
-                    to_client.write_all(&bytes[..count]).await.unwrap();
-                    if number < slow_connections && count > 1000 {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                }
-            });
-        }
-    });
-    format!("redis://{address}/")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payload_under_way_is_waited_for_as_long_as_the_server_lives() {
     let server = Server::start();
     let large = vec![b'x'; 16 << 20];
     client(&server).set(&Set::new("k", large.clone())).await.unwrap();
-    let slow = Config::single(trickling(&server, 1).await).unwrap().connections(1).timeout(Duration::from_millis(300));
+    let proxy = Proxy::slow(&server).await;
+    let slow = Config::single(proxy.address()).unwrap().timeout(Duration::from_millis(300));
     let patient = Client::open(slow.clone()).unwrap();
     let since = Instant::now();
     assert_eq!(patient.get("k").await.unwrap().unwrap().len(), large.len());
     assert!(since.elapsed() > Duration::from_millis(300), "it was too quick to show anything");
 
     // Unless it takes longer than a transfer may.
-    let slow = Config::single(trickling(&server, 1).await).unwrap().connections(1).timeout(Duration::from_millis(300));
     let hasty = Client::open(slow.transfer_timeout(Duration::from_millis(400))).unwrap();
     assert!(matches!(hasty.get("k").await, Err(Error::Timeout)));
 }

@@ -65,6 +65,16 @@ impl Drop for Sentinel {
 
 #[tokio::test]
 async fn the_primary_is_found_again_after_a_failover() {
+    found_again(drop).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_hangs_is_followed_by_its_successor() {
+    found_again(|first| (Frozen::new(&first), first)).await;
+}
+
+/// A primary is made to go, one way or another.
+async fn found_again<T>(go: impl FnOnce(Server) -> T) {
     let (first, second) = (Server::start(), Server::start());
     second.replica_of(&first);
     let sentinel = Sentinel::watching(&first);
@@ -76,7 +86,7 @@ async fn the_primary_is_found_again_after_a_failover() {
     let produce = || async { Ok::<_, std::io::Error>("v") };
     assert_eq!(cache.get_or_produce(&request(&cache), produce).await.unwrap().how(), How::Produced);
     second.wait_for_sync(&first);
-    drop(first);
+    let _gone = go(first);
     // Whatever happens meanwhile, there is an answer.
     until("the other is the primary", async || {
         let served = cache.get_or_produce(&request(&cache), produce).await.unwrap();

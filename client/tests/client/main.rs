@@ -17,12 +17,14 @@ mod commands;
 mod decorator;
 mod degraded;
 mod failover;
+mod hanging;
 mod keys;
 mod near;
 mod page;
 mod parts;
 mod processes;
 mod produce;
+mod proxy;
 mod snippets;
 mod tls;
 

@@ -1,0 +1,123 @@
+//! How connections are made: to one address, or to whichever server the Sentinels say is the primary now.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisResult};
+#[cfg(feature = "cluster")]
+use redis::{ConnectionAddr, ConnectionInfo, ErrorKind};
+
+use crate::config::{Config, Topology};
+use crate::error::Result;
+
+pub(crate) struct Connector {
+    server: Server,
+    settings: AsyncConnectionConfig,
+    /// How long all of it may take.
+    limit: Duration,
+}
+
+enum Server {
+    Address(Box<Client>),
+    #[cfg(feature = "sentinel")]
+    Sentinel(Box<tokio::sync::Mutex<redis::sentinel::SentinelClient>>),
+}
+
+/// Where a connection puts the messages that the server sends by itself.
+pub(crate) type Pushes = tokio::sync::mpsc::UnboundedSender<redis::PushInfo>;
+
+impl Connector {
+    /// To the only server; in a cluster, to the first node that was named.
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        match &config.topology {
+            Topology::Single(info) => Ok(Self::to(Server::Address(Box::new(Client::open(info.clone())?)), config, 1)),
+            #[cfg(feature = "sentinel")]
+            Topology::Sentinel { name, sentinels, server } => {
+                #[cfg(feature = "tls")]
+                let client = match &config.certificates {
+                    Some(certificates) => crate::tls::sentinel_client(name, sentinels, server, certificates)?,
+                    None => sentinel_client(name, sentinels, server)?,
+                };
+                #[cfg(not(feature = "tls"))]
+                let client = sentinel_client(name, sentinels, server)?;
+                let asked = u32::try_from(sentinels.len()).unwrap_or(u32::MAX);
+                let server = Server::Sentinel(Box::new(tokio::sync::Mutex::new(client)));
+                Ok(Self::to(server, config, asked.saturating_add(1)))
+            }
+            #[cfg(feature = "cluster")]
+            Topology::Cluster(nodes) => match nodes.first() {
+                Some(info) => Ok(Self::to(Server::Address(Box::new(Client::open(info.clone())?)), config, 1)),
+                None => Err(crate::Error::Refused((ErrorKind::InvalidClientConfig, "a cluster of no nodes").into())),
+            },
+        }
+    }
+
+    /// To one node of a cluster, by an address as the others tell it.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn to_node(like: &ConnectionInfo, address: &str, config: &Config) -> Result<Self> {
+        let info = at(like, address)?;
+        Ok(Self::to(Server::Address(Box::new(Client::open(info)?)), config, 1))
+    }
+
+    /// Commands have their own timeouts, which depend on what they carry.
+    fn to(server: Server, config: &Config, hops: u32) -> Self {
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(config.connect_timeout))
+            .set_response_timeout(None);
+        Self { server, settings, limit: config.connect_timeout.saturating_mul(hops) }
+    }
+
+    /// `pushes`: where messages go that the server sends by itself.
+    pub(crate) async fn connect(&self, pushes: Option<Pushes>) -> RedisResult<MultiplexedConnection> {
+        let connection = tokio::time::timeout(self.limit, self.connect_to(pushes)).await;
+        connection.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    }
+
+    async fn connect_to(&self, pushes: Option<Pushes>) -> RedisResult<MultiplexedConnection> {
+        let settings = match pushes {
+            Some(pushes) => self.settings.clone().set_push_sender(pushes),
+            None => self.settings.clone(),
+        };
+        match &self.server {
+            Server::Address(client) => client.get_multiplexed_async_connection_with_config(&settings).await,
+            #[cfg(feature = "sentinel")]
+            Server::Sentinel(client) => {
+                let primary = client.lock().await.async_get_client().await?;
+                primary.get_multiplexed_async_connection_with_config(&settings).await
+            }
+        }
+    }
+}
+
+#[cfg(feature = "sentinel")]
+fn sentinel_client(
+    name: &str,
+    sentinels: &[redis::ConnectionInfo],
+    server: &redis::ConnectionInfo,
+) -> RedisResult<redis::sentinel::SentinelClient> {
+    use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+    let mut node = SentinelNodeConnectionInfo::default()
+        .set_redis_connection_info(server.redis_settings().clone())
+        .set_tcp_settings(server.tcp_settings().clone());
+    if let redis::ConnectionAddr::TcpTls { insecure, .. } = server.addr() {
+        let mode = if *insecure { redis::TlsMode::Insecure } else { redis::TlsMode::Secure };
+        node = node.set_tls_mode(mode);
+    }
+    #[allow(clippy::unnecessary_to_owned, reason = "without the feature `tls` it takes nothing but a String")]
+    SentinelClient::build(sentinels.to_vec(), name.to_owned(), Some(node), SentinelServerType::Master)
+}
+
+/// The node at an address, spoken to as another is.
+#[cfg(feature = "cluster")]
+fn at(like: &ConnectionInfo, address: &str) -> Result<ConnectionInfo> {
+    let nonsense = || crate::Error::Reply(format!("node address {address}"));
+    let (host, port) = address.rsplit_once(':').ok_or_else(nonsense)?;
+    let port = port.parse().map_err(|_| nonsense())?;
+    let addr = match like.addr().clone() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host.to_owned(), port),
+    };
+    Ok(like.clone().set_addr(addr))
+}

@@ -1,0 +1,69 @@
+//! What stands between a client and a server, and makes trouble.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, tcp};
+
+use super::*;
+
+/// What is more than this at a time is a part of a payload.
+const LARGE: usize = 1000;
+
+pub struct Proxy {
+    address: String,
+    /// Connections of former generations are dead, and nobody is told.
+    generation: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    pub async fn new(server: &Server) -> Self {
+        Self::with(server, Duration::ZERO).await
+    }
+
+    /// Payloads from the server trickle, a dozen MiB in a second.
+    pub async fn slow(server: &Server) -> Self {
+        Self::with(server, Duration::from_millis(5)).await
+    }
+
+    async fn with(server: &Server, delay: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, port) = (format!("redis://{}/", listener.local_addr().unwrap()), server.port());
+        let proxy = Self { address, generation: Arc::default() };
+        let generation = proxy.generation.clone();
+        tokio::spawn(async move {
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let ((from_client, to_client), (from_server, to_server)) = (near.into_split(), far.into_split());
+                tokio::spawn(pump(from_client, to_server, generation.clone(), Duration::ZERO));
+                tokio::spawn(pump(from_server, to_client, generation.clone(), delay));
+            }
+        });
+        proxy
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// From now on the connections that there are carry nothing, as if a firewall had forgotten them. New ones do.
+    pub fn forget_connections(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn pump(
+    mut from: tcp::OwnedReadHalf,
+    mut to: tcp::OwnedWriteHalf,
+    generation: Arc<AtomicUsize>,
+    delay: Duration,
+) {
+    let (mut bytes, born) = (vec![0; 64 << 10], generation.load(Ordering::SeqCst));
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if generation.load(Ordering::SeqCst) == born && to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+        if count > LARGE {
+            tokio::time::sleep(delay).await;
+        }
+    }
+}
