@@ -7,8 +7,7 @@
 //!             ──▶ migration  slots on their way to another node ──▶ state
 //!             ──▶ config     CONFIG SET, the configuration file, loadmodule's arguments
 //!             ──▶ info       the section of INFO
-//!             ──▶ ranking    the timer that completes rankings
-//!             ──▶ reclaim    the timer that gives dead entries' memory back
+//!             ──▶ background timers ──▶ reclaim (dead entries' memory), walk (searches), ranking, policies, what workers post
 //!             ──▶ blocked    clients that wait: answered, or gone
 //!             ──▶ workers    threads for what is large ──▶ settle, and clients that wait for them
 //! ```
