@@ -90,7 +90,12 @@ impl Node {
             return reply;
         }
         self.is_slow.store(true, Ordering::Release);
-        if connection.replies() == replies && !connection.is_transferring() {
+        let is_silent = || connection.replies() == replies && !connection.is_transferring();
+        if is_silent() {
+            // Whoever is ahead finds out at the same time, and may know that it lives.
+            tokio::time::sleep(self.config.timeout / 4).await;
+        }
+        if is_silent() {
             return reply;
         }
         connection.note_transfer();
