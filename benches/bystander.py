@@ -11,9 +11,9 @@ KEY = "bystander"
 class Probe:
     """The bystander's process. Between `start` and `end` it sends a `GET` every millisecond."""
 
-    def __init__(self, server):
+    def __init__(self, server, address=None):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.py")
-        command = [sys.executable, script, str(server.port), KEY]
+        command = [sys.executable, script, str(address or server.port), KEY]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self):

@@ -41,9 +41,11 @@ class Server:
         self.port = free_port()
         self._dir = tempfile.mkdtemp(prefix="expcache-bench-")
         self._log = os.path.join(self._dir, "log")
+        self.socket = os.path.join(self._dir, "socket")
         settings = [
             "bind 127.0.0.1",
             f"port {self.port}",
+            f'unixsocket "{self.socket}"',
             f'dir "{self._dir}"',
             f'logfile "{self._log}"',
             'save ""',
@@ -87,8 +89,8 @@ class Server:
         with open(self._log, encoding="utf-8", errors="replace") as file:
             return "".join(file.readlines()[-10:])
 
-    def connect(self, db=0):
-        return Connection(self.port, db)
+    def connect(self, db=0, address=None):
+        return Connection(address or self.port, db)
 
 
 def free_port():
@@ -100,6 +102,17 @@ def free_port():
 # ---- Connections -----------------------------------------------------------------------------------------------------
 
 
+def dial(address):
+    """A connection to a port of this machine, or to the Unix socket of that path."""
+    if isinstance(address, str):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(address)
+    else:
+        connection = socket.create_connection(("127.0.0.1", address))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
 class ReplyError(Exception):
     """An error reply, or bytes other than the expected."""
 
@@ -107,9 +120,9 @@ class ReplyError(Exception):
 class Connection:
     """A plain RESP2 connection: one command at a time, or prepared bytes with known replies."""
 
-    def __init__(self, port, db=0):
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, address, db=0):
+        self._socket = dial(address)
+        self._socket.settimeout(TIMEOUT_S)
         self._reader = self._socket.makefile("rb", buffering=1 << 16)
         if db:
             self.call("SELECT", db)

@@ -1,8 +1,8 @@
 """The bystander: a client that sends `GET` of a native key every millisecond, in a process of its own.
 
-    python3 benches/probe.py PORT KEY
+    python3 benches/probe.py ADDRESS KEY
 
-Each line on its input starts a window or, if one is open, ends it; at its end comes one line of JSON with the window's
+The address is a port of this machine or the path of a Unix socket. Each line on its input starts a window or, if one is open, ends it; at its end comes one line of JSON with the window's
 latencies in milliseconds. Its own process, because a Python thread beside the loader would measure Python.
 
 A request that could not be sent in time because the one before it was still unanswered counts from the moment when it
@@ -13,17 +13,12 @@ thousands, and p99 does not see it.
 import gc
 import json
 import select
-import socket
 import sys
 import time
 
+import lab
+
 INTERVAL_S = 0.001
-
-
-def connect(port):
-    connection = socket.create_connection(("127.0.0.1", port))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
 
 
 def ask(connection, request):
@@ -60,8 +55,8 @@ def summary(latencies):
 
 
 def main():
-    connection = connect(int(sys.argv[1]))
-    key = sys.argv[2]
+    address, key = sys.argv[1:]
+    connection = lab.dial(int(address) if address.isdigit() else address)
     request = f"*2\r\n$3\r\nGET\r\n${len(key)}\r\n{key}\r\n".encode()
     for _ in range(100):
         ask(connection, request)

@@ -7,12 +7,17 @@
 //! Until then a payload stands in the string that the client's command brought. What is not worth compressing is copied out of it,
 //! so that in the end every payload is freed at once, by whatever thread.
 
+use std::time::Duration;
+
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Body, Entry, Etag, Form, WeakBody, etag_of};
 
 use super::context::{Ctx, Text};
 use super::key::{Found, Mode};
 use super::{discard, state, workers};
+
+/// After that long a payload is compressed. What is overwritten sooner, as some keys always are, is not worth the work.
+const AT_REST: Duration = Duration::from_millis(50);
 
 /// What waits for the MD5 of a payload.
 pub type Then = Box<dyn FnOnce(&Ctx)>;
@@ -120,7 +125,7 @@ fn note(ctx: &Ctx, place: Place, etag: Etag) {
 
 fn encode(place: Place, etag: Etag, form: Form, body: &Body) {
     let most = state::with(|s| s.config.worth_keeping(body.len()));
-    workers::aside(move |coder| {
+    workers::aside(AT_REST, move |coder| {
         let Some(body) = place.body.upgrade() else { return };
         let (encoding, new) = encoded(coder, &body, form, most);
         workers::post(move |ctx| {

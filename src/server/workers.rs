@@ -3,7 +3,8 @@
 //! ```text
 //!  main thread ── Waiting::work ──▶ a worker ──▶ the client        who waits is answered by the thread
 //!              ── soon ───────────▶ a worker                       what is quick, or is waited for
-//!              ── aside ──────────▶ a worker but the first         what takes its time: one worker is always there for the rest
+//!              ── aside ──────────▶ a worker but the first         what takes its time, when it is due: one worker is always
+//!                                                                   there for the rest
 //!              ◀──────────── post ── a worker                      what only the main thread may do, in a timer of its own
 //! ```
 //!
@@ -19,7 +20,7 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select_biased, unbounded};
 use expcache_core::codec::Coder;
@@ -40,17 +41,23 @@ type Finish = Box<dyn FnOnce(&Ctx) + Send>;
 /// How much less a worker matters to the scheduler than the main thread.
 const NICENESS: libc::c_int = 5;
 
+/// What is not to be done before its time.
+struct Aside {
+    due: Instant,
+    job: Job,
+}
+
 /// The threads' queues.
 struct Pool {
     soon: Sender<Job>,
-    aside: Sender<Job>,
+    aside: Sender<Aside>,
     /// Work that waits or is being done.
     pending: AtomicUsize,
     busy: AtomicUsize,
 }
 
 impl Pool {
-    fn send(&self, to: &Sender<Job>, work: Job) {
+    fn send<T>(&self, to: &Sender<T>, work: T) {
         self.pending.fetch_add(1, Ordering::Relaxed);
         _ = to.send(work);
     }
@@ -125,17 +132,28 @@ fn pool() -> Option<&'static Pool> {
     .as_ref()
 }
 
-fn run(urgent: &Receiver<Job>, rest: &Receiver<Job>) {
+fn run(urgent: &Receiver<Job>, rest: &Receiver<Aside>) {
     // SAFETY: changes this thread's own priority, which it may always lower.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
     let mut coder = Coder::new();
+    let Some(pool) = POOL.wait() else { return };
+    // What it does next, when its time has come and nothing is urgent.
+    let mut next: Option<Aside> = None;
     loop {
-        let work = select_biased! {
-            recv(urgent) -> work => work,
-            recv(rest) -> work => work,
+        let urgent = match &next {
+            Some(next) => urgent.recv_deadline(next.due).ok(),
+            None => select_biased! {
+                recv(urgent) -> work => work.ok(),
+                recv(rest) -> work => {
+                    next = work.ok();
+                    continue;
+                }
+            },
         };
-        let (Ok(work), Some(pool)) = (work, POOL.wait().as_ref()) else { return };
-        pool.run(work, &mut coder);
+        match urgent.or_else(|| next.take().map(|next| next.job)) {
+            Some(work) => pool.run(work, &mut coder),
+            None => return,
+        }
     }
 }
 
@@ -181,22 +199,23 @@ pub fn figures() -> Figures {
 
 /// Has a thread do what is quick, or is waited for; if there is no room, it is done at once. On the main thread.
 pub fn soon(work: impl FnOnce(&mut Coder) + Send + 'static) {
-    send(|pool| &pool.soon, work);
-}
-
-/// As [`soon`], for what takes its time.
-pub fn aside(work: impl FnOnce(&mut Coder) + Send + 'static) {
-    send(|pool| &pool.aside, work);
-}
-
-fn send(to: fn(&Pool) -> &Sender<Job>, work: impl FnOnce(&mut Coder) + Send + 'static) {
     match pool_with_room() {
-        Some(pool) => pool.send(to(pool), Box::new(work)),
-        None => {
-            DONE_HERE.fetch_add(1, Ordering::Relaxed);
-            here(work);
-        }
+        Some(pool) => pool.send(&pool.soon, Box::new(work)),
+        None => at_once(work),
     }
+}
+
+/// As [`soon`], for what takes its time, and need not be done before some time has passed.
+pub fn aside(after: Duration, work: impl FnOnce(&mut Coder) + Send + 'static) {
+    match pool_with_room() {
+        Some(pool) => pool.send(&pool.aside, Aside { due: Instant::now() + after, job: Box::new(work) }),
+        None => at_once(work),
+    }
+}
+
+fn at_once(work: impl FnOnce(&mut Coder)) {
+    DONE_HERE.fetch_add(1, Ordering::Relaxed);
+    here(work);
 }
 
 // ---- clients that wait ----
