@@ -16,10 +16,11 @@ use promql_parser::parser::{self, Expr, VectorSelector};
 use serde_json::Value;
 
 /// What redis_exporter has of its own that the dashboard uses.
-const EXPORTERS_OWN: [&str; 5] = [
+const EXPORTERS_OWN: [&str; 6] = [
     "redis_commands_duration_seconds_total",
     "redis_commands_latencies_usec_bucket",
     "redis_commands_total",
+    "redis_latency_percentiles_usec",
     "redis_memory_max_bytes",
     "redis_memory_used_bytes",
 ];
