@@ -98,11 +98,17 @@ fn a_replica_keeps_the_same() {
 fn a_promotion_in_the_middle() {
     let (master, replica) = (Server::start(), Server::load(&["workers", "1"], &[]).unwrap());
     let (mut m, mut r) = (master.conn(), replica.conn());
-    m.ok("EXPCACHE.TYPE SET busy CODEC gzip");
     replica.replica_of(&master);
-    for n in 0..6 {
-        m.ok(args!["EXPCACHE.SET", format!("busy:{n}"), rows(24 * MB)]);
-    }
+    m.ok(args!["EXPCACHE.SET", "much", gzip(&vec![0; 256 * MB]), "ENCODING", "gzip"]);
+    replica.wait_for_sync(&master);
+    // Each takes the worker half a second, and comes before what it is to compress.
+    let mut verifiers = [(); 4].map(|()| {
+        let mut conn = replica.conn();
+        let id = conn.int("CLIENT ID");
+        conn.send("EXPCACHE.FETCH much VERIFY RANGE 0 9").unwrap();
+        wait_until_blocked(&mut r, id);
+        conn
+    });
     populate(&mut m);
     replica.wait_for_sync(&master);
     still_occupied(&mut r);
@@ -113,7 +119,10 @@ fn a_promotion_in_the_middle() {
     assert_eq!(reader.receive().unwrap().fields()["etag"], etag(&payload("auto")).as_str());
     all_is_there(&mut r);
     becomes(&mut r, "new", "gzip");
-    becomes(&mut r, "busy:5", "gzip");
+    for conn in &mut verifiers {
+        assert_eq!(conn.receive().unwrap().fields()["value"].as_bytes(), [0; 9]);
+    }
+    assert_eq!(r.cmd("EXPCACHE.DEL much"), 1);
     master.replica_of(&replica);
     are_equal(&replica, &master);
 }

@@ -290,8 +290,10 @@ impl<'w> Client<'w> {
             _ => self.conn.cmd(&command),
         };
         if let Value::Error(text) = &reply {
-            // Some servers hold who flushes, so another thread may have unblocked this one: it can't say that it is done.
+            // Some servers hold who flushes, so another thread may have unblocked this one: it can't say that it is done, and
+            // when it is, the server answers whatever the connection waits for by then.
             assert!(text.starts_with("UNBLOCKED"), "{command}: {text}");
+            self.connect();
             return count(&self.world.tally.unblocked);
         }
         self.world.done[subject.number()].fetch_max(version, SeqCst);

@@ -1,9 +1,11 @@
-// expcache with Jedis 5 or later: one server by JedisPooled, a cluster by JedisCluster.
+// expcache with Jedis 7.2 or later: one server by RedisClient, a cluster by RedisClusterClient. (Jedis 5 and 6: JedisPooled, and
+// JedisCluster here in place of RedisClusterClient.)
 
 import java.nio.charset.StandardCharsets;
 import java.util.*;
 import java.util.function.Supplier;
 import redis.clients.jedis.*;
+import redis.clients.jedis.Jedis; // and not this file
 import redis.clients.jedis.commands.ProtocolCommand;
 import redis.clients.jedis.exceptions.JedisDataException;
 import redis.clients.jedis.util.SafeEncoder;
@@ -60,7 +62,7 @@ class Expcache {
 
   /** Every entry with any of the tags is gone, on every primary; how many there were. */
   static long invalidate(UnifiedJedis jedis, String... tags) {
-    if (!(jedis instanceof JedisCluster cluster)) return (Long) jedis.sendCommand(INVALIDATE, tags);
+    if (!(jedis instanceof RedisClusterClient cluster)) return (Long) jedis.sendCommand(INVALIDATE, tags);
     long count = 0;
     // Twice: while a slot moves, an entry may arrive at a node that has been told already.
     for (int round = 0; round < 2; round++) {
@@ -77,12 +79,13 @@ class Expcache {
     return node.info("replication").contains("role:master");
   }
 
-  /** A reply of names and values, which RESP2 sends as one flat list. */
+  /** A reply of names and values: in RESP3, the default of Jedis 8, a list of pairs, in RESP2 one flat list. */
   static Map<String, String> fields(Object reply) {
     var fields = new HashMap<String, String>();
-    var flat = (List<?>) reply;
-    for (int i = 0; i + 1 < flat.size(); i += 2) {
-      fields.put(text(flat.get(i)), text(flat.get(i + 1)));
+    for (var items = ((List<?>) reply).iterator(); items.hasNext(); ) {
+      var item = items.next();
+      if (item instanceof Map.Entry<?, ?> pair) fields.put(text(pair.getKey()), text(pair.getValue()));
+      else fields.put(text(item), text(items.next()));
     }
     return fields;
   }

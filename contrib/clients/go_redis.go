@@ -1,4 +1,4 @@
-// expcache with go-redis: go run go_redis.go HOST:PORT [cluster].
+// expcache with go-redis, 9.8 or later, and Go 1.22 or later: go run go_redis.go HOST:PORT [cluster].
 package main
 
 import (
@@ -90,7 +90,7 @@ func invalidate(ctx context.Context, r redis.UniversalClient, tags ...any) (int6
 
 func main() {
 	ctx, cluster := context.Background(), len(os.Args) > 2
-	r := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: os.Args[1:2], IsClusterMode: cluster, ReadTimeout: 15e9})
+	r := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{os.Args[1]}, IsClusterMode: cluster, ReadTimeout: 15e9})
 	produce := func() (string, error) { return "id,km\n1,12\n", nil }
 	fmt.Println(getOrProduce(ctx, r, "export_cache:trips:1", []string{"company:42", "user:7"}, produce))
 	fmt.Println(invalidate(ctx, r, "company:42"))
