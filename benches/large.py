@@ -169,13 +169,13 @@ def alternate(connection, way, export, window_s):
 def settle(connection, way):
     """Waits until the workers have nothing to do."""
     if way.is_bound:
-        lab.wait_for(lambda: backlog(connection), (0, 0))
+        lab.wait_for(lambda: backlog(connection), (0, 0, 0))
 
 
 def backlog(connection):
     health = connection.call("EXPCACHE.HEALTH")
     checks = dict(zip(health[::2], health[1::2]))
-    return tuple(checks[name][1] for name in (b"workers-busy", b"worker-backlog"))
+    return tuple(checks[name][1] for name in (b"worker-backlog", b"workers-busy", b"settle-backlog"))
 
 
 def notice_row(report, network, size, way, rounds):

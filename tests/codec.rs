@@ -79,7 +79,7 @@ fn a_quarter_of_a_gigabyte_comes_back() {
     let mut peak = 0;
     harness::wait_until("the workers are done", || {
         peak = peak.max(memory(&mut c, "used_memory") - before);
-        kept(&mut c, "k").0 == "zstd" && figure(&mut c, "workers-busy") + figure(&mut c, "worker-backlog") == 0
+        kept(&mut c, "k").0 == "zstd" && figure(&mut c, "workers-busy") + figure(&mut c, "settle-backlog") == 0
     });
     let (encoding, stored) = kept(&mut c, "k");
     assert_eq!(encoding, "zstd");

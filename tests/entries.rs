@@ -556,6 +556,10 @@ fn meta_counts_the_hits_and_keeps_the_times() {
     assert_eq!(meta["hits"], 3);
     assert_eq!(meta["created"], created);
     assert!(meta["last-access"].int() > created);
+    assert_eq!(c.cmd("COPY k copy"), 1);
+    let copy = c.map("EXPCACHE.META copy");
+    assert_eq!((copy["hits"].int(), copy["created"].int()), (0, created));
+    assert!(copy["last-access"].int() >= meta["last-access"].int());
 }
 
 // ---- as any key

@@ -158,6 +158,36 @@ fn eviction_at_maxmemory_is_counted() {
     check(&mut c);
 }
 
+/// Whatever becomes of its key before that is reclaimed, an invalidation made one entry go.
+#[test]
+fn an_invalidated_entry_is_counted_once() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("CONFIG SET expcache.reclaim-inline 0");
+    for (n, and_then) in ["RENAME k l", "COPY k l", "RENAME k l", "PERSIST k"].iter().enumerate() {
+        c.ok("EXPCACHE.SET k v TAGS 1 t");
+        c.transaction([
+            args!["EXPCACHE.INVALIDATE.TAG", "t"],
+            and_then.split(' ').map(|w| w.as_bytes().to_vec()).collect(),
+        ]);
+        assert_eq!(count(&mut c, "invalidated"), n as i64 + 1, "{and_then}");
+        wait_until_reclaimed(&mut c);
+        assert_eq!(count(&mut c, "invalidated"), n as i64 + 1, "{and_then}, reclaimed");
+    }
+    check(&mut c);
+}
+
+#[test]
+fn a_fenced_store_counts_for_its_type() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let lease = c.map("EXPCACHE.FETCH k LEASE 1h")["lease"].text();
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    c.err(&format!("EXPCACHE.SET k v TYPE trips TAGS 1 t LEASE {lease}"), "FENCED");
+    assert_eq!(c.map("EXPCACHE.STATS TYPE trips")["fenced"], 1);
+    assert_eq!(c.map("EXPCACHE.STATS TYPE default")["fenced"], 0);
+}
+
 #[test]
 fn a_refused_store_is_counted() {
     let server = Server::start();

@@ -364,7 +364,7 @@ fn a_pause_of_writes_puts_off_what_is_to_be_stored() {
     assert_eq!(asks.receive().unwrap().fields()["size"], 32 * MB as i64);
     wait_until("the payloads are compressed", || kept(&mut c, "busy:0").0 != "identity");
     wait_until("only the stores are left", || {
-        figure(&mut c, "workers-busy") == 0 && figure(&mut c, "worker-backlog") == put_off
+        figure(&mut c, "workers-busy") == 0 && figure(&mut c, "settle-backlog") == put_off
     });
     c.nil("EXPCACHE.GET k");
     assert_eq!(blocked(&mut c), 1);
@@ -458,6 +458,24 @@ fn without_workers_or_room_the_main_thread_does_it() {
         }
         goes_on(&server);
     }
+}
+
+/// What nobody waits for never takes the place of what somebody waits for, and is done for all that.
+#[test]
+fn a_burst_of_stores_leaves_the_workers_to_those_who_wait() {
+    let (server, mut c) = one_worker(&[]);
+    c.ok("CONFIG SET expcache.worker-queue 8");
+    let inline = |c: &mut Conn| c.info("expcache", "expcache_worker_inline_total").parse::<u64>().unwrap();
+    c.pipeline((0..300).map(|n| args!["EXPCACHE.SET", format!("k:{n}"), rows(20 * KB + n)]));
+    assert_eq!(inline(&mut c), 0);
+    let checks = c.map("EXPCACHE.HEALTH");
+    assert!(checks["settle-backlog"].fields()["figure"].int() > 100, "{checks:?}");
+    assert_eq!(checks["status"], "ok");
+    // Looked at by the worker, though there is much to compress.
+    c.ok(hash_set("hashed", &rows(SIZE)));
+    assert_eq!(inline(&mut c), 0);
+    goes_on(&server);
+    (0..300).for_each(|n| assert_eq!(kept(&mut c, &format!("k:{n}")).0, "gzip"));
 }
 
 /// What does not fit into the queue is done at once, in order.

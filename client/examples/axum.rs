@@ -43,7 +43,14 @@ async fn trips(State(cache): State<Cache>, Path(company): Path<u64>, headers: He
 /// The slow query.
 async fn produce(company: u64) -> Result<Export, Error> {
     tokio::time::sleep(Duration::from_millis(500)).await;
-    Export::csv((1..1000).map(|trip| (company, trip, trip * 17 % 400)))
+    Export::csv((1..1000).map(|trip| Trip { company, trip, km: trip * 17 % 400 }))
+}
+
+#[derive(serde::Serialize)]
+struct Trip {
+    company: u64,
+    trip: u64,
+    km: u64,
 }
 
 async fn changed(State(cache): State<Cache>, Path(company): Path<u64>) -> Result<String, Failure> {

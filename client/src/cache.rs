@@ -29,7 +29,10 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) near: Arc<Memory>,
     pub(crate) fallback: Memory,
-    fallback_used: AtomicBool,
+    /// Is something kept that was made because the cache could not be read?
+    unread: AtomicBool,
+    /// Was the server away when such was kept?
+    outage: AtomicBool,
     pub(crate) flights: Flights,
     pub(crate) failures: Failures,
     tracking: Option<JoinHandle<()>>,
@@ -56,7 +59,8 @@ impl Cache {
             client,
             near,
             fallback: Memory::new(config.fallback_bytes, true),
-            fallback_used: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            outage: AtomicBool::new(false),
             flights: Flights::default(),
             failures: Failures::new(config.backoff),
             tracking,
@@ -174,7 +178,7 @@ impl Cache {
 
     /// What was fetched, as an answer; `None` for a miss. What is fresh and small is kept near.
     pub(crate) async fn serve(&self, plan: &Plan, fetched: Fetched, near: Option<Ticket>) -> Result<Option<Served>> {
-        self.recovered();
+        self.recovered(&plan.key);
         let mut fetched = fetched;
         let Some(value) = fetched.value.take() else { return Ok(None) };
         let how = if fetched.status == crate::Status::Stale { How::Stale } else { How::Hit };
@@ -198,16 +202,18 @@ impl Cache {
         let left = ttl_ms.map_or(Duration::MAX, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
         let lifetime = left.min(config.near_lifetime);
         let stored = Stored::Before;
-        let kept = Kept { entry: Arc::clone(entry), age, ttl_ms, since: Instant::now(), lifetime, stored };
+        let kept =
+            Kept { entry: Arc::clone(entry), age, ttl_ms, since: Instant::now(), lifetime, stored, unread: false };
         self.0.near.put(&plan.key, kept, ticket);
     }
 
     /// Keeps what was produced without a server that can be read.
     pub(crate) fn keep_fallback(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>, why: &Error) {
         if ticket.is_some() {
-            self.0.fallback_used.store(true, Ordering::Release);
+            self.0.outage.fetch_or(why.is_unavailable(), Ordering::AcqRel);
+            self.0.unread.store(true, Ordering::Release);
         }
-        self.keep_produced(plan, entry, ticket, why, self.config().fallback_lifetime);
+        self.keep_produced(plan, entry, ticket, why, self.config().fallback_lifetime, true);
     }
 
     /// Keeps what could not be stored, although the server is there. Others may be invalidating, and this process would not hear
@@ -215,22 +221,37 @@ impl Cache {
     pub(crate) fn keep_unstored(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>, why: &Error) {
         let config = self.config();
         if config.near_bytes > 0 {
-            self.keep_produced(plan, entry, ticket, why, config.near_lifetime.min(config.fallback_lifetime));
+            self.keep_produced(plan, entry, ticket, why, config.near_lifetime.min(config.fallback_lifetime), false);
         }
     }
 
-    fn keep_produced(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>, why: &Error, longest: Duration) {
+    fn keep_produced(
+        &self,
+        plan: &Plan,
+        entry: &Arc<Entry>,
+        ticket: Option<Ticket>,
+        why: &Error,
+        longest: Duration,
+        unread: bool,
+    ) {
         let Some(ticket) = ticket else { return };
         let (entry, since, stored) = (Arc::clone(entry), Instant::now(), Stored::No(why.clone()));
         let lifetime = plan.ttl.map_or(longest, |ttl| ttl.min(longest));
-        let kept = Kept { entry, age: Duration::ZERO, ttl_ms: None, since, lifetime, stored };
+        let kept = Kept { entry, age: Duration::ZERO, ttl_ms: None, since, lifetime, stored, unread };
         self.0.fallback.put(&plan.key, kept, ticket);
     }
 
-    /// The server is back: what was kept without it may have been invalidated by others, who told only the server.
-    fn recovered(&self) {
-        if self.0.fallback_used.load(Ordering::Acquire) && self.0.fallback_used.swap(false, Ordering::AcqRel) {
-            self.0.fallback.forget_all();
+    /// The key can be read again: what was kept without may have been invalidated by others, who told only the server. After an
+    /// outage that goes for all that is kept; but in a cluster others of its servers may be away still.
+    fn recovered(&self, key: &Bytes) {
+        let Shared { fallback, unread, outage, client, .. } = &*self.0;
+        if !unread.load(Ordering::Acquire) {
+            return;
+        }
+        if !client.is_cluster() && outage.swap(false, Ordering::AcqRel) {
+            fallback.forget_all();
+        } else if fallback.get(key).is_some_and(|kept| kept.unread) {
+            fallback.forget(key);
         }
     }
 }

@@ -198,6 +198,9 @@ impl Config {
     }
 
     /// Memory for payloads that are kept in this process while the server tells of their changes. 16 MiB unless said; 0: off.
+    ///
+    /// What the server tells is heard by a task, so the runtime in which the cache was opened has to run: one that only runs while
+    /// somebody waits for it hears nothing in between.
     #[must_use]
     pub fn near_bytes(mut self, bytes: u64) -> Self {
         self.near_bytes = bytes;
@@ -236,7 +239,7 @@ impl Config {
     }
 
     /// For how long a lease is asked at a time; while the producer works it is renewed. 10 s unless said: so long others wait
-    /// for a process that died.
+    /// for a process that died, or whom the reply with the lease did not reach.
     #[must_use]
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = crate::time::lease(time);

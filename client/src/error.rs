@@ -63,6 +63,11 @@ impl Error {
         matches!(self, Self::Unavailable(_) | Self::Timeout | Self::CircuitOpen)
     }
 
+    /// A slot is on the move: the node is well, and says so.
+    pub(crate) fn is_of_a_slot(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if error.kind() == ErrorKind::Server(ServerErrorKind::TryAgain))
+    }
+
     /// The connection was refused or lost, so the same command may fare better on a new one.
     pub(crate) fn is_worth_a_retry(&self) -> bool {
         matches!(self, Self::Unavailable(_))

@@ -40,7 +40,7 @@ impl Export {
         Ok(Self::new(payload).format("json"))
     }
 
-    /// Records as CSV with a header; they are counted.
+    /// Records as CSV with a header, which their fields' names make: so they are structs. They are counted.
     pub fn csv<T: Serialize>(records: impl IntoIterator<Item = T>) -> Result<Self> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let mut count = 0;

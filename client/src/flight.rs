@@ -71,22 +71,35 @@ impl Flights {
         }
         let ending = Ending { flights: self.clone(), key: key.clone() };
         let leading = lead();
-        let flight = start(async move {
-            let _ending = ending;
-            leading.await
-        });
+        let (land, landing) = tokio::sync::oneshot::channel();
+        let flight = async move { landing.await.unwrap_or_else(|_| Landed::given_up()) }.boxed().shared();
         flights.insert(key.clone(), flight.clone());
+        // A runtime that is going drops the task at once, and `ending` with it: that must not find the list locked.
+        drop(flights);
+        tokio::spawn(async move {
+            let landed = leading.await;
+            // Who is woken by it must not find it on the list any more.
+            drop(ending);
+            let _ = land.send(landed);
+        });
         Boarded::Leads(flight)
+    }
+}
+
+impl Landed {
+    pub(crate) fn failed(error: Error) -> Self {
+        Self { result: Err(error), good_for: GoodFor::Nobody }
+    }
+
+    fn given_up() -> Self {
+        Self::failed(Error::producer("the task was given up"))
     }
 }
 
 /// Starts a task whose result many may wait for.
 pub(crate) fn start(task: impl Future<Output = Landed> + Send + 'static) -> Flight {
     let task = tokio::spawn(task);
-    let landed = async move {
-        task.await.unwrap_or_else(|error| Landed { result: Err(Error::producer(error)), good_for: GoodFor::Nobody })
-    };
-    landed.boxed().shared()
+    async move { task.await.unwrap_or_else(|_| Landed::given_up()) }.boxed().shared()
 }
 
 /// Takes the flight off the list however it ends.

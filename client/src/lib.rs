@@ -111,7 +111,23 @@ pub use serde_json::Value as __Value;
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub fn __argument(argument: &impl serde::Serialize) -> Result<serde_json::Value> {
-    serde_json::to_value(argument).map_err(|error| Error::Request(error.to_string()))
+    serde_json::to_value(argument).map(exact).map_err(|error| Error::Request(error.to_string()))
+}
+
+/// Keys tell integers apart as far as a double does. The others, as identities often are, stand in a key as text.
+#[cfg(feature = "macros")]
+fn exact(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+
+    const LARGEST: u64 = 1 << 53;
+    match value {
+        Value::Number(number) if number.as_i64().map_or(number.is_u64(), |n| n.unsigned_abs() > LARGEST) => {
+            Value::String(number.to_string())
+        }
+        Value::Array(values) => values.into_iter().map(exact).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, exact(value))).collect(),
+        other => other,
+    }
 }
 
 /// For the code that `#[cached]` writes. What cannot be read counts as missing, once: what was made here and cannot be read back

@@ -22,8 +22,17 @@ const MARKS: usize = 1024;
 /// What an entry costs besides its payload, about.
 const OVERHEAD_BYTES: usize = 256;
 
+/// Of such entries few make much.
+const LARGE_BYTES: usize = 64 << 10;
+
+fn weight(key: &Bytes, kept: &Kept) -> usize {
+    key.len() + kept.entry.payload.len() + kept.entry.meta.as_ref().map_or(0, Bytes::len) + OVERHEAD_BYTES
+}
+
 pub(crate) struct Memory {
     kept: Cache<Bytes, Kept>,
+    /// The most that they may weigh.
+    bytes: u64,
     hasher: RandomState,
     marks: Box<[AtomicU64]>,
     /// Rises with everything that concerns all keys.
@@ -40,6 +49,8 @@ pub(crate) struct Kept {
     pub(crate) since: Instant,
     pub(crate) lifetime: Duration,
     pub(crate) stored: Stored,
+    /// Was it made because the cache could not be read?
+    pub(crate) unread: bool,
 }
 
 impl Kept {
@@ -70,11 +81,10 @@ impl Expiry<Bytes, Kept> for Lifetimes {
 
 impl Memory {
     pub(crate) fn new(bytes: u64, open: bool) -> Self {
-        let weight = |key: &Bytes, kept: &Kept| {
-            u32::try_from(key.len() + kept.entry.payload.len() + OVERHEAD_BYTES).unwrap_or(u32::MAX)
-        };
+        let weigher = |key: &Bytes, kept: &Kept| u32::try_from(weight(key, kept)).unwrap_or(u32::MAX);
         Self {
-            kept: Cache::builder().max_capacity(bytes).weigher(weight).expire_after(Lifetimes).build(),
+            kept: Cache::builder().max_capacity(bytes).weigher(weigher).expire_after(Lifetimes).build(),
+            bytes,
             hasher: RandomState::new(),
             marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
             epoch: AtomicU64::new(0),
@@ -96,10 +106,15 @@ impl Memory {
     }
 
     pub(crate) fn put(&self, key: &Bytes, kept: Kept, ticket: Ticket) {
-        if kept.lifetime.is_zero() || self.present(key) != ticket {
+        let bytes = weight(key, &kept);
+        if kept.lifetime.is_zero() || bytes as u64 > self.bytes || self.present(key) != ticket {
             return;
         }
         self.kept.insert(key.clone(), kept);
+        if bytes > LARGE_BYTES {
+            // Or it would stay beside what it is to push out until somebody comes by.
+            self.kept.run_pending_tasks();
+        }
         if self.present(key) != ticket {
             self.kept.invalidate(key);
         }
@@ -115,6 +130,7 @@ impl Memory {
     pub(crate) fn forget_all(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.kept.invalidate_all();
+        self.kept.run_pending_tasks();
     }
 
     /// From now on what is put in is kept; whatever was asked for before is not.
@@ -159,6 +175,7 @@ mod tests {
             since: Instant::now(),
             lifetime: Duration::from_millis(lifetime_ms),
             stored: Stored::Before,
+            unread: false,
         }
     }
 

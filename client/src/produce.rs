@@ -24,7 +24,9 @@ use crate::request::{Plan, Request};
 use crate::served::{Entry, How, Served, Stored};
 
 /// How long the server is asked to wait at a time.
-const ROUND: Duration = Duration::from_secs(10);
+///
+/// Only so many wait at once, and the others come in turns.
+const ROUND: Duration = Duration::from_secs(1);
 /// A reply to waiting that comes sooner is no waiting.
 const AT_ONCE: Duration = Duration::from_millis(20);
 /// How long a message to the server's log may be.
@@ -54,7 +56,8 @@ impl Cache {
     /// The export that a request means: from this process's memory, from the cache, produced by another, or by `produce`.
     ///
     /// - `produce` runs at most once over all processes for a key at a time, as long as the cache hands out leases; the others
-    ///   wait for it, up to [`Config::patience`](crate::Config::patience), and then produce for themselves.
+    ///   wait for it, up to [`Config::patience`](crate::Config::patience) (in the same process up to twice that), and then produce for
+    ///   themselves.
     /// - A stale export is returned at once, while one caller's `produce` makes the next in the background.
     /// - It runs in a task of its own, and goes on if the caller is dropped: others may wait for it.
     /// - If it fails, its error is returned to all who waited in this process, and this process does not try again for a while
@@ -66,7 +69,8 @@ impl Cache {
     ///   What others invalidated while it was produced is not known then.
     /// - What was invalidated while it was produced is returned to its caller, and neither stored nor given to others.
     /// - Whatever is wrong with the cache (it is away, or refuses to be read), `produce` is reached: that is [`How::Degraded`].
-    ///   What it makes is kept in this process for [`Config::fallback_lifetime`](crate::Config::fallback_lifetime).
+    ///   What it makes is kept in this process for [`Config::fallback_lifetime`](crate::Config::fallback_lifetime), or until the key
+    ///   can be read again.
     ///
     /// ```no_run
     /// # async fn example(cache: expcache_client::Cache) -> expcache_client::Result<()> {
@@ -111,10 +115,7 @@ impl Cache {
 
     /// Asks once, without waiting.
     async fn ask(&self, request: &Request) -> Answer {
-        let plan = &request.0;
-        let ticket = self.0.near.ticket(&plan.key);
-        let asking = Asking::new(self, request);
-        self.answer(plan, asking.await, ticket).await
+        Asking::new(self, request).await
     }
 
     async fn answer(&self, plan: &Plan, fetched: Result<Fetched>, near: Option<Ticket>) -> Answer {
@@ -143,6 +144,8 @@ impl Cache {
 
     /// Joins who is after the key already, or goes after it.
     async fn fly(&self, request: &Request, mut asked: Instant, mut task: Task, producer: Producer) -> Result<Served> {
+        // Who leads may have waited as long as that for another process, and only then begun to produce.
+        let impatient = asked + self.patience_of(&request.0) * 2;
         let mut producer = Some(producer);
         loop {
             let mut lead = || {
@@ -155,7 +158,13 @@ impl Cache {
                 Boarded::Joined(_) if matches!(task, Task::Produce(_)) => return start(lead()).await.result,
                 Boarded::Joined(flight) => flight,
             };
-            let landed = flight.await;
+            let Ok(landed) = tokio::time::timeout_at(impatient.into(), flight).await else {
+                let Some(producer) = producer.take() else { return Err(Error::NoLease) };
+                if let Some(landed) = self.instead(&request.0, &task).await {
+                    return landed.result;
+                }
+                return self.produce_alone(request, Error::NoLease, producer).await.result;
+            };
             if landed.good_for.covers(asked) {
                 return landed.result.map(Served::waited);
             }
@@ -176,8 +185,7 @@ impl Cache {
 
     async fn lead(&self, request: &Request, mut task: Task, producer: Option<Producer>) -> Landed {
         let Some(producer) = producer else { return Landed::failed(Error::NoLease) };
-        let patience = request.0.patience.unwrap_or(self.config().patience);
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + self.patience_of(&request.0);
         loop {
             if let Some(landed) = self.instead(&request.0, &task).await {
                 return landed;
@@ -218,7 +226,7 @@ impl Cache {
             return (since, Answer::Not(Task::Alone(Error::NoLease)));
         }
         let ticket = self.0.near.ticket(&plan.key);
-        let fetch = plan.fetch(self.config()).lease(self.lease_of(plan)).wait(left.min(ROUND));
+        let fetch = plan.fetch(self.config()).lease(self.lease_of(plan)).wait(left.min(ROUND)).queue(left);
         let answer = self.answer(plan, self.0.client.fetch(&fetch).await, ticket).await;
         // The server lets only so many wait; then they have to come again.
         if matches!(answer, Answer::Not(Task::Wait)) && since.elapsed() < AT_ONCE {
@@ -335,6 +343,10 @@ impl Cache {
         }
     }
 
+    fn patience_of(&self, plan: &Plan) -> Duration {
+        plan.patience.unwrap_or(self.config().patience)
+    }
+
     fn lease_of(&self, plan: &Plan) -> Duration {
         plan.lease.unwrap_or(self.config().lease)
     }
@@ -368,12 +380,6 @@ impl Served {
     }
 }
 
-impl Landed {
-    fn failed(error: Error) -> Self {
-        Self { result: Err(error), good_for: GoodFor::Nobody }
-    }
-}
-
 /// A lease that is renewed as long as this is there.
 struct Held {
     token: String,
@@ -401,7 +407,7 @@ impl Drop for AbortOnDrop {
 /// `FETCH … LEASE`. If its caller is dropped before the reply is here (a web client that hung up), the reply may hand out a
 /// lease that nobody would use, and everybody would wait for: so it is awaited elsewhere, and the lease released.
 struct Asking {
-    reply: Option<BoxFuture<'static, Result<Fetched>>>,
+    reply: Option<BoxFuture<'static, Answer>>,
     cache: Cache,
     request: Request,
 }
@@ -410,16 +416,20 @@ impl Asking {
     fn new(cache: &Cache, request: &Request) -> Self {
         let plan = &request.0;
         let (client, fetch) = (cache.0.client.clone(), plan.fetch(cache.config()).lease(cache.lease_of(plan)));
-        let reply = async move { client.fetch(&fetch).await }.boxed();
+        let (asker, ticket) = (request.clone(), cache.0.near.ticket(&plan.key));
+        let answering = cache.clone();
+        let reply = async move { answering.answer(&asker.0, client.fetch(&fetch).await, ticket).await }.boxed();
         Self { reply: Some(reply), cache: cache.clone(), request: request.clone() }
     }
 }
 
 impl Future for Asking {
-    type Output = Result<Fetched>;
+    type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        let Some(reply) = &mut self.reply else { return std::task::Poll::Ready(Err(Error::NoLease)) };
+        let Some(reply) = &mut self.reply else {
+            return std::task::Poll::Ready(Answer::Not(Task::Alone(Error::NoLease)));
+        };
         let polled = reply.poll_unpin(context);
         if polled.is_ready() {
             self.reply = None;
@@ -433,7 +443,7 @@ impl Drop for Asking {
         let (Some(reply), Ok(runtime)) = (self.reply.take(), tokio::runtime::Handle::try_current()) else { return };
         let (cache, request) = (self.cache.clone(), self.request.clone());
         runtime.spawn(async move {
-            if let Ok(Fetched { lease: Some(token), .. }) = reply.await {
+            if let Answer::Ready(_, Some(token)) | Answer::Not(Task::Produce(token)) = reply.await {
                 cache.give_up(&request.0, &token, Release::unused()).await;
             }
         });

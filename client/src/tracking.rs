@@ -30,12 +30,22 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Listens as long as there is a cache.
 pub(crate) async fn run(near: Arc<Memory>, client: Client) {
+    // However it ends, with its runtime or by a panic: who does not listen keeps nothing.
+    let _closing = Closing(Arc::clone(&near));
     loop {
         let lost = listen(&near, &client).await;
         near.close();
         tell(&client, false);
         tracing::debug!(?lost, "the near cache is off");
         tokio::time::sleep(LOOK.mul_f64(0.2 + fastrand::f64())).await;
+    }
+}
+
+struct Closing(Arc<Memory>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

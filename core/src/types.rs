@@ -33,8 +33,8 @@ pub struct Type {
     pub entries: u64,
     /// Bytes of their payloads.
     pub payload_bytes: u64,
-    /// How many of the dead that still wait were so before the last reset: they count no more.
-    pub dead_before_reset: u64,
+    /// How many of the dead that still wait are not to be counted: they were dead before the last reset, or came so.
+    pub dead_uncounted: u64,
 }
 
 impl Type {
@@ -46,7 +46,7 @@ impl Type {
     /// What was counted. Dead entries are counted as invalidated when they are reclaimed; those that wait are dead all the same.
     pub fn total(&self, dead: u64) -> Counters {
         let mut total = self.counters.clone();
-        total.invalidated += dead.saturating_sub(self.dead_before_reset);
+        total.invalidated += dead.saturating_sub(self.dead_uncounted);
         total
     }
 
@@ -60,9 +60,9 @@ impl Type {
 
     /// Counts dead entries that were reclaimed.
     pub fn count_reclaimed(&mut self, entries: u64) {
-        let old = entries.min(self.dead_before_reset);
-        self.dead_before_reset -= old;
-        self.counters.invalidated += entries - old;
+        let uncounted = entries.min(self.dead_uncounted);
+        self.dead_uncounted -= uncounted;
+        self.counters.invalidated += entries - uncounted;
     }
 }
 
@@ -244,7 +244,7 @@ impl Types {
             known.counters = Counters::default();
             known.windows = Windows::new(self.minute);
             known.formats = Formats::default();
-            known.dead_before_reset = dead(id);
+            known.dead_uncounted = dead(id);
         }
     }
 

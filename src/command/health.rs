@@ -98,12 +98,12 @@ fn own(s: &mut State) -> Vec<Check> {
 }
 
 /// Threads at work, and what waits for one of them or for the main thread to use what they did.
-fn workers(s: &State) -> [Check; 2] {
+fn workers(s: &State) -> [Check; 3] {
     let figures = workers::figures();
-    let waiting = figures.queued + figures.posted;
     [
         Check::at_most("workers-busy", figures.busy as u64, s.config.workers as u64),
-        Check::at_most("worker-backlog", waiting as u64, s.config.worker_queue as u64),
+        Check::at_most("worker-backlog", figures.queued as u64, s.config.worker_queue as u64),
+        Check::at_most("settle-backlog", (figures.aside + figures.posted) as u64, s.config.aside_queue() as u64),
     ]
 }
 

@@ -131,7 +131,7 @@ impl Plan {
         let type_name = state::with(|s| s.types.get(self.type_id).name.clone());
         let checked = leases::check(ctx, token, &Subject { key, type_name: &type_name, tags });
         if checked == Err(Error::Fenced) {
-            state::with(|s| s.count_by_key(key, |counters| counters.fenced += 1));
+            state::with(|s| s.count(self.type_id, |counters| counters.fenced += 1));
         }
         checked
     }

@@ -54,7 +54,7 @@ fn window(args: &mut Args<'_>) -> Result<u64> {
 impl Stats<'_> {
     /// The minute with which the window begins.
     fn start(&self, s: &State) -> Option<u64> {
-        self.window_ms.map(|window_ms| start(s.types.minute(), window_ms))
+        self.window_ms.map(|window_ms| start(s.steady_ms(), window_ms))
     }
 
     /// The counters of a type that are to be shown; `total` are all of them.

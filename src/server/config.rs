@@ -33,7 +33,7 @@ pub struct Config {
     pub min_hit_rate: u64,
     /// Threads for what is large; 0: none.
     pub workers: usize,
-    /// The most pieces of work that wait for one.
+    /// The most pieces of work that wait for one, and are waited for.
     pub worker_queue: usize,
     /// From which size on payloads are encoded and checked by a worker, bytes.
     pub offload_write_size: u64,
@@ -69,7 +69,16 @@ impl Default for Config {
     }
 }
 
+/// How many payloads may wait to be compressed for each piece of work that may wait and is waited for. They are not held
+/// for it: what waits is a place of some hundred bytes.
+const ASIDE_FACTOR: usize = 64;
+
 impl Config {
+    /// The most payloads that wait to be compressed.
+    pub fn aside_queue(&self) -> usize {
+        self.worker_queue.saturating_mul(ASIDE_FACTOR)
+    }
+
     /// The most bytes that an encoded payload of so many may have and be kept.
     pub fn worth_keeping(&self, payload_bytes: usize) -> usize {
         payload_bytes.saturating_sub((payload_bytes as u64 * self.min_saving).div_ceil(100) as usize)

@@ -261,7 +261,9 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
         // SAFETY: the value is ours.
         let entry = unsafe { &*as_entry(value.cast_mut()) };
         let (names, dead) = state::with(|s| (s.names(db, entry), s.is_dead(db, entry)));
-        entry.copy(names, dead).map_or(std::ptr::null_mut(), into_raw)
+        let Some(mut copy) = entry.copy(names, dead) else { return std::ptr::null_mut() };
+        copy.touch(state::with(|s| s.now_us()));
+        into_raw(copy)
     })
 }
 

@@ -119,7 +119,7 @@ impl State {
             stored_lz4_bytes: self.kept_as(Encoding::Lz4),
             workers: self.config.workers as u64,
             workers_busy: work.busy as u64,
-            worker_queue: (work.queued + work.posted) as u64,
+            worker_queue: (work.queued + work.aside + work.posted) as u64,
             miss_memory_keys: self.departed.len(),
             miss_memory_reach_ms: self.departed.reach_s(now_s) * 1000,
             ranking: self.ranking.is_under_way().into(),

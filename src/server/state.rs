@@ -300,7 +300,12 @@ impl State {
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let type_id = self.types.know(&names.type_name).unwrap_or(DEFAULT_TYPE);
         let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
-        self.link(db, key, entry, Arrival { type_id, fresh_until_ms, soft: names.soft }, &tags)
+        let linked = self.link(db, key, entry, Arrival { type_id, fresh_until_ms, soft: names.soft }, &tags);
+        if linked && self.is_dead(db, entry) {
+            // It was counted where it was invalidated.
+            self.types.get_mut(type_id).into_iter().for_each(|known| known.dead_uncounted += 1);
+        }
+        linked
     }
 
     /// Takes an entry out of the index because its key goes. It may go on under another name or in another database, so it

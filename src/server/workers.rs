@@ -12,8 +12,8 @@
 //! shared and never changes, so whatever happens to the key meanwhile (overwritten, flushed, saved by a child) does no harm: what
 //! comes of the work is used if it still fits, see [`super::settle`].
 //!
-//! The queue is bounded. What does not fit, and what cannot wait (in a transaction, a script, on the replication link), is done
-//! at once by the main thread, and counted.
+//! The queues are bounded, each by itself: what nobody waits for never takes the room of what somebody waits for. What does not
+//! fit, and what cannot wait (in a transaction, a script, on the replication link), is done at once by the main thread, and counted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -47,24 +47,41 @@ struct Aside {
     job: Job,
 }
 
+/// A queue.
+struct Lane<T> {
+    sender: Sender<T>,
+    /// How much of it no thread has begun.
+    waiting: AtomicUsize,
+}
+
+impl<T> Lane<T> {
+    fn new() -> (Self, Receiver<T>) {
+        let (sender, receiver) = unbounded();
+        (Self { sender, waiting: AtomicUsize::new(0) }, receiver)
+    }
+
+    fn send(&self, work: T) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        _ = self.sender.send(work);
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+}
+
 /// The threads' queues.
 struct Pool {
-    soon: Sender<Job>,
-    aside: Sender<Aside>,
-    /// Work that waits or is being done.
-    pending: AtomicUsize,
+    soon: Lane<Job>,
+    aside: Lane<Aside>,
     busy: AtomicUsize,
 }
 
 impl Pool {
-    fn send<T>(&self, to: &Sender<T>, work: T) {
-        self.pending.fetch_add(1, Ordering::Relaxed);
-        _ = to.send(work);
-    }
-
-    /// Does work on the thread that calls.
-    fn run(&self, work: Job, coder: &mut Coder) {
+    /// Does work that waited in a lane, on the thread that calls.
+    fn run<T>(&self, lane: &Lane<T>, work: Job, coder: &mut Coder) {
         self.busy.fetch_add(1, Ordering::Relaxed);
+        lane.waiting.fetch_sub(1, Ordering::Release);
         let done = guard(false, || {
             work(coder);
             true
@@ -74,7 +91,6 @@ impl Pool {
         }
         DONE_ASIDE.fetch_add(1, Ordering::Relaxed);
         self.busy.fetch_sub(1, Ordering::Release);
-        self.pending.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -108,7 +124,7 @@ pub fn is_main_thread() -> bool {
 /// They are started by the first work that there is: a server that never sees a large payload has none.
 fn pool() -> Option<&'static Pool> {
     POOL.get_or_init(|| {
-        let ((soon, urgent), (aside, rest)) = (unbounded(), unbounded());
+        let ((soon, urgent), (aside, rest)) = (Lane::new(), Lane::new());
         let threads = state::with(|s| s.config.workers);
         let start = |n: usize| {
             let urgent = urgent.clone();
@@ -122,12 +138,7 @@ fn pool() -> Option<&'static Pool> {
                 &format!("only {started} of {threads} worker threads could be started; none is used"),
             );
         }
-        (started == threads && threads > 0).then(|| Pool {
-            soon,
-            aside,
-            pending: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
-        })
+        (started == threads && threads > 0).then(|| Pool { soon, aside, busy: AtomicUsize::new(0) })
     })
     .as_ref()
 }
@@ -137,10 +148,12 @@ fn run(urgent: &Receiver<Job>, rest: &Receiver<Aside>) {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
     let mut coder = Coder::new();
     let Some(pool) = POOL.wait() else { return };
-    // What it does next, when its time has come and nothing is urgent.
-    let mut next: Option<Aside> = None;
+    // What it does when its time has come and nothing is urgent; and in turns with what is, or it would never be done.
+    let (mut next, mut is_its_turn): (Option<Aside>, bool) = (None, false);
     loop {
-        let urgent = match &next {
+        next = next.or_else(|| rest.try_recv().ok());
+        let work = match &next {
+            Some(next) if is_its_turn && next.due <= Instant::now() => None,
             Some(next) => urgent.recv_deadline(next.due).ok(),
             None => select_biased! {
                 recv(urgent) -> work => work.ok(),
@@ -150,18 +163,25 @@ fn run(urgent: &Receiver<Job>, rest: &Receiver<Aside>) {
                 }
             },
         };
-        match urgent.or_else(|| next.take().map(|next| next.job)) {
-            Some(work) => pool.run(work, &mut coder),
-            None => return,
+        is_its_turn = work.is_some();
+        match (work, next.take_if(|_| !is_its_turn)) {
+            (Some(work), _) => pool.run(&pool.soon, work, &mut coder),
+            (None, Some(next)) => pool.run(&pool.aside, next.job, &mut coder),
+            (None, None) => return,
         }
     }
 }
 
-/// The threads, if their queues have room.
+/// The threads, if so much that is waited for may wait for them.
 fn pool_with_room() -> Option<&'static Pool> {
-    let pool = pool()?;
     let room = state::with(|s| s.config.worker_queue);
-    (pool.soon.len() + pool.aside.len() < room).then_some(pool)
+    pool().filter(|pool| pool.soon.len() < room)
+}
+
+/// The threads, if so much that nobody waits for may wait for them.
+fn pool_with_room_aside() -> Option<&'static Pool> {
+    let room = state::with(|s| s.config.aside_queue());
+    pool().filter(|pool| pool.aside.len() < room)
 }
 
 /// Does work on the main thread.
@@ -173,8 +193,10 @@ pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
 pub struct Figures {
     /// Threads at work.
     pub busy: usize,
-    /// Work that waits for one.
+    /// Work that waits for one, and is waited for.
     pub queued: usize,
+    /// Payloads that are to be compressed.
+    pub aside: usize,
     /// What was done and waits for the main thread.
     pub posted: usize,
     /// What was done.
@@ -183,15 +205,13 @@ pub struct Figures {
 
 /// See [`Figures`].
 pub fn figures() -> Figures {
-    let of = |count: fn(&Pool) -> &AtomicUsize| match POOL.get() {
-        Some(Some(pool)) => count(pool).load(Ordering::Acquire),
-        _ => 0,
-    };
-    // A thread that has taken its work from the queue and not yet begun is told of as well.
-    let (busy, pending) = (of(|pool| &pool.busy), of(|pool| &pool.pending));
+    let of = |count: fn(&Pool) -> usize| POOL.get().and_then(Option::as_ref).map_or(0, count);
+    // In the order in which work goes on: what does so meanwhile is told of twice rather than not at all.
+    let (queued, aside) = (of(|pool| pool.soon.len()), of(|pool| pool.aside.len()));
     Figures {
-        busy,
-        queued: pending.saturating_sub(busy),
+        queued,
+        aside,
+        busy: of(|pool| pool.busy.load(Ordering::Acquire)),
         posted: posted(),
         done: Work { aside: DONE_ASIDE.load(Ordering::Relaxed), here: DONE_HERE.load(Ordering::Relaxed) },
     }
@@ -200,15 +220,15 @@ pub fn figures() -> Figures {
 /// Has a thread do what is quick, or is waited for; if there is no room, it is done at once. On the main thread.
 pub fn soon(work: impl FnOnce(&mut Coder) + Send + 'static) {
     match pool_with_room() {
-        Some(pool) => pool.send(&pool.soon, Box::new(work)),
+        Some(pool) => pool.soon.send(Box::new(work)),
         None => at_once(work),
     }
 }
 
 /// As [`soon`], for what takes its time, and need not be done before some time has passed.
 pub fn aside(after: Duration, work: impl FnOnce(&mut Coder) + Send + 'static) {
-    match pool_with_room() {
-        Some(pool) => pool.send(&pool.aside, Aside { due: Instant::now() + after, job: Box::new(work) }),
+    match pool_with_room_aside() {
+        Some(pool) => pool.aside.send(Aside { due: Instant::now() + after, job: Box::new(work) }),
         None => at_once(work),
     }
 }
@@ -264,7 +284,7 @@ impl Waiting {
             work(coder, start);
         };
         match pool() {
-            Some(pool) => pool.send(&pool.soon, Box::new(timed)),
+            Some(pool) => pool.soon.send(Box::new(timed)),
             None => here(timed),
         }
     }

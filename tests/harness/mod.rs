@@ -68,7 +68,7 @@ pub fn wait_until_reclaimed(c: &mut Conn) {
 pub fn wait_until_settled(c: &mut Conn) {
     wait_until("the workers are done", || {
         let health = c.map("EXPCACHE.HEALTH");
-        ["workers-busy", "worker-backlog"].iter().all(|name| health[*name].fields()["figure"] == 0)
+        ["worker-backlog", "workers-busy", "settle-backlog"].iter().all(|name| health[*name].fields()["figure"] == 0)
     });
 }
 

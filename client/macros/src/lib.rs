@@ -18,7 +18,8 @@ use syn::{Error, Expr, FnArg, Ident, ItemFn, Pat, Token};
 /// ```
 ///
 /// - The first parameter is the cache, by reference. The body does not see it.
-/// - All others make the key, under their names: `Serialize + Clone + Send + 'static`.
+/// - All others make the key, under their names: `Serialize + Clone + Send + 'static`. They stand there as JSON: a float that is
+///   not finite is the same as `None`.
 /// - So does the function, as the field `function`: its module's path and its name (`my_app::reports::trips`), or what
 ///   `function = "…"` says. Say it where the value is to outlive a renaming, be shared by several functions or programs, or
 ///   where two functions have the same path, as those within other functions may.

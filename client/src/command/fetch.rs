@@ -18,6 +18,7 @@ pub struct Fetch {
     key: Bytes,
     lease: Option<Duration>,
     wait: Option<Duration>,
+    queue: Option<Duration>,
     accept: Vec<Encoding>,
     if_none_match: Option<String>,
     range: Option<(u64, u64)>,
@@ -42,6 +43,12 @@ impl Fetch {
     #[must_use]
     pub fn wait(mut self, time: Duration) -> Self {
         self.wait = Some(bounded(time));
+        self
+    }
+
+    /// Queues no longer than that for a connection to wait with; then there is [`crate::Error::NoLease`].
+    pub(crate) fn queue(mut self, time: Duration) -> Self {
+        self.queue = Some(time);
         self
     }
 
@@ -99,7 +106,7 @@ impl Fetch {
         if self.verify {
             cmd.arg("VERIFY");
         }
-        Call { wait: self.wait.unwrap_or_default(), ..call }
+        Call { wait: self.wait.unwrap_or_default(), queue: self.queue, ..call }
     }
 }
 

@@ -93,7 +93,7 @@ impl Client {
         self.link.primaries().await
     }
 
-    fn is_cluster(&self) -> bool {
+    pub(crate) fn is_cluster(&self) -> bool {
         match self.config().topology {
             #[cfg(feature = "cluster")]
             crate::config::Topology::Cluster(_) => true,

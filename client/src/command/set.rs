@@ -187,12 +187,12 @@ impl Set {
         option(cmd, "LEASE", self.lease.as_deref());
     }
 
-    /// A condition looks at what the first sending may have left. A lease does not mind: the second sending is `LEASELOST`,
-    /// and the value is either stored or not wanted.
+    /// Only under a lease: the second sending is `LEASELOST`, and the value is either stored or not wanted. Without, it might
+    /// undo what another stored meanwhile; and a condition looks at what the first sending may have left.
     fn repeat(&self) -> Repeat {
-        match self.condition {
-            None => Repeat::Harmless,
-            Some(_) => Repeat::Never,
+        match (&self.lease, &self.condition) {
+            (Some(_), None) => Repeat::Harmless,
+            _ => Repeat::Never,
         }
     }
 

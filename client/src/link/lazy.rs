@@ -75,17 +75,21 @@ impl<T: Clone + Send + Sync + 'static> Once<T> {
         F: Future<Output = RedisResult<T>> + Send + 'static,
     {
         let mut running = locked(&self.running);
-        if let Some(running) = &*running {
+        if let Some(running) = running.as_ref() {
             return running.clone();
         }
         let (over, task) = (Over(Arc::clone(&self.running)), begin());
-        let task = tokio::spawn(async move {
-            let _over = over;
-            task.await
-        });
-        let done = task.map(|done| done.unwrap_or_else(|_| Err((ErrorKind::Io, "it was given up").into())));
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let done = told.map(|done| done.unwrap_or_else(|_| Err((ErrorKind::Io, "it was given up").into())));
         let shared = done.boxed().shared();
         *running = Some(shared.clone());
+        // A runtime that is going drops the task at once, and `over` with it: that must not find this locked.
+        drop(running);
+        tokio::spawn(async move {
+            let done = task.await;
+            drop(over);
+            let _ = tell.send(done);
+        });
         shared
     }
 }

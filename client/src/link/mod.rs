@@ -54,6 +54,8 @@ pub(crate) struct Call {
     pub(crate) carries: Carries,
     /// How long the server was asked to wait.
     pub(crate) wait: Duration,
+    /// How long it may queue until it can wait; `None`: as long as the configuration has patience.
+    pub(crate) queue: Option<Duration>,
 }
 
 /// What sending a command twice would do.
@@ -78,7 +80,7 @@ impl Call {
             cmd.arg(word);
             cmd
         });
-        Self { name, cmd, route, repeat: Repeat::Harmless, carries: Carries::Little, wait: Duration::ZERO }
+        Self { name, cmd, route, repeat: Repeat::Harmless, carries: Carries::Little, wait: Duration::ZERO, queue: None }
     }
 
     pub(crate) fn on_key(name: &'static str, key: &[u8]) -> Self {
@@ -130,13 +132,17 @@ impl Link {
         (|| self.attempt(call).boxed()).retry(delays).when(Error::is_worth_a_retry).await
     }
 
-    /// Only so many wait at a time; the others queue as long as they have patience.
+    /// Only so many wait at a time; the others queue.
     async fn permit(&self, call: &Call) -> Result<Option<SemaphorePermit<'_>>> {
         if call.wait.is_zero() {
             return Ok(None);
         }
-        let permit = tokio::time::timeout(self.config.patience, self.permits.acquire()).await;
-        Ok(permit.map_err(|_| Error::Timeout)?.ok())
+        let (queue, too_late) = match call.queue {
+            Some(queue) => (queue, Error::NoLease),
+            None => (self.config.patience, Error::Timeout),
+        };
+        let permit = tokio::time::timeout(queue, self.permits.acquire()).await;
+        Ok(permit.map_err(|_| too_late)?.ok())
     }
 
     async fn attempt(&self, call: &Call) -> Result<Value> {

@@ -53,7 +53,7 @@ impl Node {
             Carries::Payload => self.transfer(&call.cmd, visit).await,
         };
         match &reply {
-            Err(error) if error.is_unavailable() => self.note_failure(call, error),
+            Err(error) if error.is_unavailable() && !error.is_of_a_slot() => self.note_failure(call, error),
             _ => self.breaker.succeeded(),
         }
         reply

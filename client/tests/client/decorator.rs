@@ -45,6 +45,20 @@ async fn the_arguments_are_the_key_and_the_body_the_producer() {
     assert!(matches!(&error, Failure::Cache(Error::Producer(why)) if why.to_string() == "no trips"), "{error:?}");
 }
 
+#[cached(type = "trips")]
+async fn identity(cache: &Cache, n: u64) -> Result<u64, Failure> {
+    Ok(n)
+}
+
+#[tokio::test]
+async fn every_integer_has_a_key_of_its_own() {
+    let server = Server::start();
+    let cache = cache(&server);
+    for n in [0, 1 << 53, (1 << 53) + 1, (1 << 53) + 2, 1_541_815_603_606_036_480, u64::MAX - 1, u64::MAX] {
+        assert_eq!(identity(&cache, n).await.unwrap(), n);
+    }
+}
+
 #[cached(type = "trips", company = company)]
 async fn count(cache: &Cache, company: String, month: u8) -> Result<usize, Failure> {
     Ok(company.len() + usize::from(month))

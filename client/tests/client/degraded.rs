@@ -158,6 +158,21 @@ async fn what_was_kept_here_is_forgotten_when_the_server_lets_one_in() {
     assert_eq!(obtain(&cache, &runs).await.payload(), "run 3", "not that of the first time");
 }
 
+/// One key that cannot be read says nothing of the others.
+#[tokio::test]
+async fn hits_of_others_leave_what_was_kept_for_want_of_one() {
+    let server = Server::start();
+    let (cache, runs) = (Cache::open(config(&server).near_bytes(0)).unwrap(), Runs::default());
+    let key = String::from_utf8(request(&cache).key().to_vec()).unwrap();
+    server.conn().cmd(format!("SADD {key} member").as_str());
+    let other = cache.request("reports").build().unwrap();
+    cache.put(&other, "v").await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(obtain(&cache, &runs).await.payload(), "run 1");
+        assert!(cache.get(&other).await.unwrap().is_some());
+    }
+}
+
 /// As one that is full, or whose disk is: it gives leases and takes nothing, perhaps not even the leases back.
 #[tokio::test]
 async fn a_server_that_refuses_to_store_does_not_make_anybody_produce_again_at_once() {

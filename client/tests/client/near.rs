@@ -43,6 +43,24 @@ async fn a_hit_does_not_ask_the_server() {
     until("its age goes on", async || obtain(&cache, &runs).await.age() > served.age()).await;
 }
 
+/// The runtime in which it was opened is the one that listens.
+#[test]
+fn what_nobody_listens_for_is_not_kept() {
+    let server = Server::start();
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let (opened, runs) = (runtime(), Runs::default());
+    let cache = opened.block_on(async {
+        let cache = near(&server).await;
+        warm(&cache, &runs).await;
+        cache
+    });
+    drop(opened);
+    runtime().block_on(async {
+        assert!(!cache.is_near());
+        assert!(!cache.get(&request(&cache)).await.unwrap().unwrap().is_near());
+    });
+}
+
 #[tokio::test]
 async fn whatever_another_does_to_it_is_heard() {
     let server = Server::start();

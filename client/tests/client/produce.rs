@@ -18,6 +18,32 @@ fn failure() -> Made {
     Err(io::Error::other("no database"))
 }
 
+/// Whatever the tasks are at when their runtime goes.
+#[test]
+fn a_runtime_that_goes_is_not_held_up() {
+    let server = Server::start();
+    for _ in 0..10 {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let cache = cache(&server);
+            for n in 0..100 {
+                let cache = cache.clone();
+                tokio::spawn(async move {
+                    let request = cache.request("trips").field("n", n).build().unwrap();
+                    let _ = cache.get_or_produce(&request, || async { Ok::<_, std::io::Error>("v") }).await;
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        });
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(runtime);
+            sender.send(())
+        });
+        receiver.recv_timeout(PATIENCE).expect("the runtime ends");
+    }
+}
+
 #[tokio::test]
 async fn a_miss_is_produced_and_then_hit() {
     let server = Server::start();

@@ -17,16 +17,17 @@ use std::collections::VecDeque;
 
 use super::Counters;
 
+/// Ms of a minute; everything else is in minutes.
+const MINUTE_MS: u64 = 60_000;
 const HOUR: u64 = 60;
 const DAY: u64 = 24 * HOUR;
 /// The longest window: 30 days, in minutes.
 pub const LONGEST: u64 = 30 * DAY;
 
-/// The first minute of the window that reaches so far back, in ms.
-pub fn start(now_minute: u64, back_ms: u64) -> u64 {
-    let back = back_ms.div_ceil(60_000);
-    let start = now_minute.saturating_sub(back);
-    if back > DAY { start / HOUR * HOUR } else { start }
+/// The first minute of the window that reaches so far back; both in ms.
+pub fn start(now_ms: u64, back_ms: u64) -> u64 {
+    let start = now_ms.saturating_sub(back_ms) / MINUTE_MS;
+    if back_ms > DAY * MINUTE_MS { start / HOUR * HOUR } else { start }
 }
 
 /// The windows of a set of counters.
@@ -213,17 +214,19 @@ mod tests {
 
     #[test]
     fn a_window_begins_with_the_minute_or_the_hour_that_it_reaches_into() {
-        const MINUTE_MS: u64 = 60_000;
-        for (now, back_ms, first) in [
-            (100, 1, 99),
-            (100, MINUTE_MS, 99),
-            (100, MINUTE_MS + 1, 98),
-            (100, 500 * MINUTE_MS, 0),
-            (5000, 1440 * MINUTE_MS, 3560),
-            (5000, 1441 * MINUTE_MS, 3540),
-            (LONGEST + 90, LONGEST * MINUTE_MS, 60),
+        for (now, second, back_ms, first) in [
+            (100, 0, 1, 99),
+            (100, 58, 1, 100),
+            (100, 58, 58_000, 100),
+            (100, 58, 58_001, 99),
+            (100, 0, MINUTE_MS, 99),
+            (100, 0, MINUTE_MS + 1, 98),
+            (100, 0, 500 * MINUTE_MS, 0),
+            (5000, 0, 1440 * MINUTE_MS, 3560),
+            (5000, 0, 1441 * MINUTE_MS, 3540),
+            (LONGEST + 90, 0, LONGEST * MINUTE_MS, 60),
         ] {
-            assert_eq!(start(now, back_ms), first, "{now} {back_ms}");
+            assert_eq!(start(now * MINUTE_MS + second * 1000, back_ms), first, "{now} {second} {back_ms}");
         }
     }
 
@@ -256,7 +259,7 @@ mod tests {
                 continue;
             }
             for back_ms in [1, 60_000, 600_000, 7_200_000, 86_400_000, 90_000_000, 86_400_000 * 3, LONGEST * 60_000] {
-                let first = start(now, back_ms);
+                let first = start(now * MINUTE_MS + random(MINUTE_MS), back_ms);
                 let before = story.partition_point(|(minute, _)| *minute < first);
                 let before = before.checked_sub(1).and_then(|at| story.get(at)).map(|(_, total)| total.clone());
                 let expected = total.since(&before.unwrap_or_default());
