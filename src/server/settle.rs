@@ -16,7 +16,8 @@ use super::context::{Ctx, Text};
 use super::key::{Found, Mode};
 use super::{discard, state, workers};
 
-/// After that long a payload is compressed. What is overwritten sooner, as some keys always are, is not worth the work.
+/// After that long it is done, unless somebody asks for the MD5. What is overwritten sooner, as some keys always are, is not worth
+/// the work.
 const AT_REST: Duration = Duration::from_millis(50);
 
 /// What waits for the MD5 of a payload.
@@ -38,10 +39,8 @@ pub fn settle(ctx: &Ctx, db: i32, key: &[u8], entry: &mut Entry) {
     if ctx.is_loading() && entry.form().wanted != Encoding::Identity {
         return settle_here(db, entry);
     }
-    let Some((place, body)) = Place::of(db, key, entry) else { return };
-    match entry.known_etag() {
-        Some(etag) => encode(place, etag, entry.form(), &body),
-        None => digest(place, &body),
+    if let Some((place, body)) = Place::of(db, key, entry) {
+        encode(place, entry.known_etag(), entry.form(), &body);
     }
 }
 
@@ -92,7 +91,7 @@ impl Place {
     }
 }
 
-// ---- first its MD5, for which somebody may wait ----
+// ---- its MD5, for who waits for it ----
 
 fn digest(place: Place, body: &Body) {
     let address = body.address();
@@ -101,7 +100,7 @@ fn digest(place: Place, body: &Body) {
         let etag = place.body.upgrade().map(|body| etag_of(&body));
         workers::post(move |ctx| {
             if let Some(etag) = etag {
-                note(ctx, place, etag);
+                note(ctx, &place, etag);
             }
             let waiting = state::with(|s| s.digesting.remove(&address));
             waiting.into_iter().flatten().for_each(|then| then(ctx));
@@ -109,24 +108,19 @@ fn digest(place: Place, body: &Body) {
     });
 }
 
-fn note(ctx: &Ctx, place: Place, etag: Etag) {
+fn note(ctx: &Ctx, place: &Place, etag: Etag) {
     let Some(body) = place.body.upgrade() else { return };
-    let form = place.with_entry(ctx, &body, |_db, entry| {
-        entry.put_etag(etag);
-        entry.form()
-    });
-    if let Some(form) = form {
-        encode(place, etag, form, &body);
-    }
+    place.with_entry(ctx, &body, |_db, entry| entry.put_etag(etag));
     discard::body(body);
 }
 
-// ---- then its form ----
+// ---- all of it, later ----
 
-fn encode(place: Place, etag: Etag, form: Form, body: &Body) {
+fn encode(place: Place, etag: Option<Etag>, form: Form, body: &Body) {
     let most = state::with(|s| s.config.worth_keeping(body.len()));
     workers::aside(AT_REST, move |coder| {
         let Some(body) = place.body.upgrade() else { return };
+        let etag = etag.unwrap_or_else(|| etag_of(&body));
         let (encoding, new) = encoded(coder, &body, form, most);
         workers::post(move |ctx| {
             if let Some(body) = place.body.upgrade() {

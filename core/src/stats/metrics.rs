@@ -188,8 +188,10 @@ figures! {
         workers: "workers", Count;
         /// Those of them that are at work.
         workers_busy: "workers_busy", Count;
-        /// Pieces of work that wait for one of them, or for the main thread to use what one did.
+        /// Pieces of work that clients wait for and none of them has begun.
         worker_queue: "worker_queue", Count;
+        /// Payloads that wait to be compressed, and what they did that waits for the main thread to use it.
+        settle_queue: "settle_queue", Count;
         /// Keys of which is remembered why they went.
         miss_memory_keys: "miss_memory_keys", Count;
         /// How far back that memory is whole: older misses of a known cause may count as cold.
