@@ -2,8 +2,9 @@
 
     python3 benches/probe.py ADDRESS KEY
 
-The address is a port of this machine or the path of a Unix socket. Each line on its input starts a window or, if one is open, ends it; at its end comes one line of JSON with the window's
-latencies in milliseconds. Its own process, because a Python thread beside the loader would measure Python.
+The address is a port of this machine or the path of a Unix socket. Each line on its input starts a window or, if one is
+open, ends it; at its end comes one line of JSON with the window's latencies in milliseconds. Its own process, because a
+Python thread beside the loader would measure Python.
 
 A request that could not be sent in time because the one before it was still unanswered counts from the moment when it
 was due, as for a user who comes at that moment. Without that, a stall of seconds is a single slow request among

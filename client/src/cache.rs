@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     /// Was the server away when such was kept?
     outage: AtomicBool,
     pub(crate) flights: Flights,
+    /// Of those who waited too long for one of the former.
+    pub(crate) impatient: Flights,
     pub(crate) failures: Failures,
     tracking: Option<JoinHandle<()>>,
 }
@@ -62,6 +64,7 @@ impl Cache {
             unread: AtomicBool::new(false),
             outage: AtomicBool::new(false),
             flights: Flights::default(),
+            impatient: Flights::default(),
             failures: Failures::new(config.backoff),
             tracking,
         })))

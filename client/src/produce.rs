@@ -56,8 +56,8 @@ impl Cache {
     /// The export that a request means: from this process's memory, from the cache, produced by another, or by `produce`.
     ///
     /// - `produce` runs at most once over all processes for a key at a time, as long as the cache hands out leases; the others
-    ///   wait for it, up to [`Config::patience`](crate::Config::patience) (in the same process up to twice that), and then produce for
-    ///   themselves.
+    ///   wait for it, up to [`Config::patience`](crate::Config::patience) and then produce for themselves. Those in one process wait up to
+    ///   twice that or twice the [lease](crate::Config::lease), and then produce together.
     /// - A stale export is returned at once, while one caller's `produce` makes the next in the background.
     /// - It runs in a task of its own, and goes on if the caller is dropped: others may wait for it.
     /// - If it fails, its error is returned to all who waited in this process, and this process does not try again for a while
@@ -144,8 +144,9 @@ impl Cache {
 
     /// Joins who is after the key already, or goes after it.
     async fn fly(&self, request: &Request, mut asked: Instant, mut task: Task, producer: Producer) -> Result<Served> {
-        // Who leads may have waited as long as that for another process, and only then begun to produce.
-        let impatient = asked + self.patience_of(&request.0) * 2;
+        // Who leads may have waited as long as that for another process, and only then begun to produce. And he is known to live: who
+        // has no patience with other processes still shares what this one makes.
+        let impatient = asked + self.patience_of(&request.0).max(self.lease_of(&request.0)) * 2;
         let mut producer = Some(producer);
         loop {
             let mut lead = || {
@@ -158,12 +159,19 @@ impl Cache {
                 Boarded::Joined(_) if matches!(task, Task::Produce(_)) => return start(lead()).await.result,
                 Boarded::Joined(flight) => flight,
             };
-            let Ok(landed) = tokio::time::timeout_at(impatient.into(), flight).await else {
-                let Some(producer) = producer.take() else { return Err(Error::NoLease) };
-                if let Some(landed) = self.instead(&request.0, &task).await {
-                    return landed.result;
+            let landed = match tokio::time::timeout_at(impatient.into(), flight).await {
+                Ok(landed) => landed,
+                // It hangs. All who do not wait any longer go on together.
+                Err(_) => {
+                    let alone = || {
+                        let (cache, request, producer) = (self.clone(), request.clone(), producer.take());
+                        async move { cache.lead(&request, Task::Alone(Error::NoLease), producer).await }
+                    };
+                    match self.0.impatient.board(&request.0.key, alone) {
+                        Boarded::Leads(flight) => return flight.await.result,
+                        Boarded::Joined(flight) => flight.await,
+                    }
                 }
-                return self.produce_alone(request, Error::NoLease, producer).await.result;
             };
             if landed.good_for.covers(asked) {
                 return landed.result.map(Served::waited);

@@ -18,6 +18,39 @@ fn failure() -> Made {
     Err(io::Error::other("no database"))
 }
 
+/// Who does not wait for other processes shares what his own produces; and who waits for one that hangs does not for ever.
+#[tokio::test]
+async fn the_impatient_of_a_process_produce_once_together() {
+    let (server, runs) = (Server::start(), Runs::default());
+    let config = config(&server).patience(Duration::ZERO).lease(Duration::from_millis(500));
+    let cache = Cache::open(config).unwrap();
+    let hung = tokio::spawn({
+        let cache = cache.clone();
+        async move {
+            let never = || std::future::pending::<Result<&'static str, std::io::Error>>();
+            cache.get_or_produce(&request(&cache), never).await
+        }
+    });
+    let c = client(&server);
+    until("one produces, and hangs", async || c.stats().await.unwrap().leases == 1).await;
+    let asking = (0..30).map(|_| {
+        let (cache, runs) = (cache.clone(), runs.clone());
+        tokio::spawn(async move {
+            let produce = move || async move {
+                runs.next();
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok::<_, std::io::Error>("v")
+            };
+            cache.get_or_produce(&request(&cache), produce).await
+        })
+    });
+    for task in asking.collect::<Vec<_>>() {
+        assert_eq!(task.await.unwrap().unwrap().payload(), "v");
+    }
+    assert_eq!(runs.count(), 1);
+    hung.abort();
+}
+
 /// Whatever the tasks are at when their runtime goes.
 #[test]
 fn a_runtime_that_goes_is_not_held_up() {
