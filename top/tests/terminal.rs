@@ -8,7 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "../../tests/harness/mod.rs"]
+#[path = "../../tests/it/harness/mod.rs"]
 mod harness;
 
 use std::io::{Read, Write};
