@@ -14,6 +14,8 @@ SERVERS := $(TARGET)/servers
 # What `make top` looks at, and how often.
 URL      ?= redis://127.0.0.1:6379
 INTERVAL ?= 1s
+# How long `make fuzz` goes on with each subject.
+FUZZ     ?= 900
 
 export EXPCACHE_SERVER := $(SERVER)
 export EXPCACHE_MODULE ?= $(MODULE)
@@ -22,7 +24,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps build run demo top picture test lint bench matrix install clean
+.PHONY: help deps build run demo top picture test fuzz lint bench matrix install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +54,10 @@ picture: deps build ## take the README's picture of `make top` anew: docs/top.sv
 test: deps build ## run all tests: units, and the module in real servers that the tests start
 	@echo "test: cargo test --workspace, in $(SERVER) with $(EXPCACHE_MODULE)"
 	@$(CARGO) test --workspace
+
+fuzz: deps ## hostile and random input for a quarter of an hour each subject: make fuzz FUZZ=seconds
+	@echo "fuzz: core/tests/fuzz, $(FUZZ) s each"
+	@EXPCACHE_FUZZ_SECONDS=$(FUZZ) $(CARGO) test --release --package expcache-core --test fuzz -- --nocapture
 
 lint: ## formatting and clippy, warnings denied
 	@echo "lint: cargo fmt --check"
