@@ -49,6 +49,20 @@ fn pages() -> Vec<Page> {
     paths.into_iter().map(Page::read).collect()
 }
 
+/// The other pages of `docs/`, at any depth.
+fn guides() -> Vec<Page> {
+    let mut folders = vec![Path::new(ROOT).join("docs")];
+    let mut paths = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let (inner, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
+        folders.extend(inner.into_iter().filter(|path| !path.ends_with("commands")));
+        paths.extend(files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    paths.sort();
+    paths.into_iter().map(Page::read).collect()
+}
+
 // ---- heads
 
 /// Every command of the module and every subcommand, as `EXPCACHE.TYPE SET`, with its container first.
@@ -220,7 +234,8 @@ fn examples(text: &str) -> Vec<Example<'_>> {
 
 #[test]
 fn examples_give_the_replies_that_they_show() {
-    for page in pages().into_iter().chain([readme()]) {
+    let with_examples = |page: &Page| page.text.contains("```redis\n");
+    for page in pages().into_iter().chain(guides().into_iter().filter(with_examples)).chain([readme()]) {
         // A machine that stands still for half a second makes a TTL one less; it does not do so three times.
         if let Err(wrong) = play(&page).or_else(|_| play(&page)).or_else(|_| play(&page)) {
             panic!("{wrong}");
@@ -437,7 +452,7 @@ fn the_readme_lists_every_setting_with_its_default_and_its_range() {
 
 #[test]
 fn links_lead_somewhere() {
-    for page in pages().into_iter().chain([readme()]) {
+    for page in pages().into_iter().chain(guides()).chain([readme()]) {
         for link in page.links() {
             let target = page.path.parent().unwrap().join(link);
             assert!(target.exists(), "{}: {link}", page.name());
