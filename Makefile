@@ -14,6 +14,8 @@ SERVERS := $(TARGET)/servers
 # What `make top` looks at, and how often.
 URL      ?= redis://127.0.0.1:6379
 INTERVAL ?= 1s
+# How often `make soak` runs the tests.
+ROUNDS   ?= 10
 # How long `make fuzz` goes on with each subject.
 FUZZ     ?= 900
 
@@ -24,7 +26,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps build run demo top picture test fuzz lint bench matrix install clean
+.PHONY: help deps build run demo top picture test soak fuzz lint bench matrix install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +56,9 @@ picture: deps build ## take the README's picture of `make top` anew: docs/top.sv
 test: deps build ## run all tests: units, and the module in real servers that the tests start
 	@echo "test: cargo test --workspace, in $(SERVER) with $(EXPCACHE_MODULE)"
 	@$(CARGO) test --workspace
+
+soak: deps build ## all tests ten times beside two busy loops a core: make soak ROUNDS=10
+	@contrib/soak $(ROUNDS)
 
 fuzz: deps ## hostile and random input for a quarter of an hour each subject: make fuzz FUZZ=seconds
 	@echo "fuzz: core/tests/fuzz, $(FUZZ) s each"
