@@ -1,21 +1,25 @@
-//! A service that hands out an export: conditional requests, ranges, and headers that say where it came from.
+//! A service that hands out an export: conditional requests, ranges, compressed as it is kept, and headers that say where it came
+//! from, all in one call.
 //!
 //! ```sh
-//! cargo run --example axum -- redis://127.0.0.1/          # then
+//! cargo run --example axum --features http -- redis://127.0.0.1/          # then
 //! curl -i http://127.0.0.1:3000/companies/42/trips.csv
 //! curl -i http://127.0.0.1:3000/companies/42/trips.csv -H 'If-None-Match: "<the etag>"'
-//! curl -i http://127.0.0.1:3000/companies/42/trips.csv -H 'Range: bytes=0-99'
+//! curl -i http://127.0.0.1:3000/companies/42/trips.csv -r 0-99
+//! curl -i http://127.0.0.1:3000/companies/42/trips.csv --compressed
+//! curl -I http://127.0.0.1:3000/companies/42/trips.csv
 //! curl -X POST http://127.0.0.1:3000/companies/42/changed
 //! ```
 
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use expcache_client::{Cache, Config, Error, Export, RangeHeader, Served};
+use expcache_client::{Ask, Cache, Config, Error, Export};
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 #[tokio::main]
@@ -34,10 +38,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(axum::serve(listener, app).await?)
 }
 
-async fn trips(State(cache): State<Cache>, Path(company): Path<u64>, headers: HeaderMap) -> Result<Response, Failure> {
+async fn trips(State(cache): State<Cache>, Path(company): Path<u64>, asked: Request) -> Result<Response, Failure> {
     let request = cache.request("trips").format("csv").company(company).grace(Duration::from_secs(300)).build()?;
-    let served = cache.get_or_produce(&request, move || produce(company)).await?;
-    Ok(respond(&served, &headers))
+    // Invalidated trips are not to be shown by a browser either, so it asks each time; mostly that is a 304.
+    let ask = Ask::from(&asked).filename("trips.csv").cache_control(HeaderValue::from_static("private, no-cache"));
+    let response = cache.respond(&request, ask, move || produce(company)).await?;
+    Ok(response.map(Body::from))
 }
 
 /// The slow query.
@@ -55,35 +61,6 @@ struct Trip {
 
 async fn changed(State(cache): State<Cache>, Path(company): Path<u64>) -> Result<String, Failure> {
     Ok(format!("{} exports are gone\n", cache.invalidate_company(company).await?))
-}
-
-fn respond(served: &Served, asked: &HeaderMap) -> Response {
-    let text = |name| asked.get(name).and_then(|value| value.to_str().ok());
-    let told = [
-        (header::ETAG, served.etag_header()),
-        (header::AGE, served.age_header()),
-        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
-        (header::ACCEPT_RANGES, "bytes".to_owned()),
-        (header::HeaderName::from_static("cache-status"), served.cache_status_header()),
-    ];
-    if text(header::IF_NONE_MATCH).is_some_and(|etags| served.matches(etags)) {
-        return (StatusCode::NOT_MODIFIED, told).into_response();
-    }
-    let csv = [(header::CONTENT_TYPE, "text/csv; charset=utf-8")];
-    let size = served.payload().len() as u64;
-    // A part of another version would be of no use to who asks `If-Range`.
-    let same = text(header::IF_RANGE).is_none_or(|etag| etag == served.etag_header());
-    match text(header::RANGE).filter(|_| same).map_or(RangeHeader::Whole, |range| RangeHeader::parse(range, size)) {
-        RangeHeader::Whole => (told, csv, served.payload().clone()).into_response(),
-        RangeHeader::Part(part) => {
-            let range = [(header::CONTENT_RANGE, part.content_range(size))];
-            (StatusCode::PARTIAL_CONTENT, told, csv, range, part.of(served.payload())).into_response()
-        }
-        RangeHeader::Beyond => {
-            let range = [(header::CONTENT_RANGE, format!("bytes */{size}"))];
-            (StatusCode::RANGE_NOT_SATISFIABLE, told, range).into_response()
-        }
-    }
 }
 
 /// The producer's error, or a request that cannot be.

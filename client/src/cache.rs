@@ -182,6 +182,10 @@ impl Cache {
     /// What was fetched, as an answer; `None` for a miss. What is fresh and small is kept near.
     pub(crate) async fn serve(&self, plan: &Plan, fetched: Fetched, near: Option<Ticket>) -> Result<Option<Served>> {
         self.recovered(&plan.key);
+        #[cfg(feature = "http")]
+        if let Some(view) = &plan.view {
+            return self.serve_view(plan, view, fetched, near).await;
+        }
         let mut fetched = fetched;
         let Some(value) = fetched.value.take() else { return Ok(None) };
         let how = if fetched.status == crate::Status::Stale { How::Stale } else { How::Hit };
@@ -195,7 +199,14 @@ impl Cache {
         Ok(Some(Served { entry, how, near: false, age, ttl_ms, stored: Stored::Before }))
     }
 
-    fn keep_near(&self, plan: &Plan, entry: &Arc<Entry>, age: Duration, ttl_ms: Option<i64>, ticket: Ticket) {
+    pub(crate) fn keep_near(
+        &self,
+        plan: &Plan,
+        entry: &Arc<Entry>,
+        age: Duration,
+        ttl_ms: Option<i64>,
+        ticket: Ticket,
+    ) {
         let config = self.config();
         // The server tells of changes of keys with the prefix only.
         let told = plan.key.strip_prefix(config.prefix.as_slice()).is_some_and(|rest| rest.starts_with(b":"));
@@ -266,7 +277,14 @@ impl Plan {
     }
 
     pub(crate) fn fetch(&self, config: &Config) -> crate::Fetch {
-        let fetch = crate::Fetch::new(&self.key).accept(&config.accept);
+        let fetch = crate::Fetch::new(&self.key);
+        #[cfg(feature = "http")]
+        let fetch = match &self.view {
+            Some(view) => view.apply(fetch),
+            None => fetch.accept(&config.accept),
+        };
+        #[cfg(not(feature = "http"))]
+        let fetch = fetch.accept(&config.accept);
         match self.max_age {
             Some(limit) => fetch.max_age(limit),
             None => fetch,

@@ -56,7 +56,7 @@
 //!
 //! # Features
 //!
-//! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` ([`blocking`]), `macros` ([`cached`]).
+//! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` ([`blocking`]), `http` ([`Cache::respond`]), `macros` ([`cached`]).
 //!
 //! The least supported Rust is 1.88.
 #![forbid(unsafe_code)]
@@ -89,13 +89,15 @@ mod wire;
 pub use expcache_client_macros::cached;
 pub use expcache_core;
 
+#[cfg(feature = "http")]
+pub use self::http::{Ask, Body};
+pub use self::http::{ByteRange, RangeHeader};
 pub use cache::Cache;
 pub use command::*;
 pub use config::Config;
 pub use error::{BoxError, Error, Result, SharedError};
 pub use expcache_core::codec::Encoding;
 pub use export::Export;
-pub use http::{ByteRange, RangeHeader};
 pub use observe::Observer;
 pub use parts::Parts;
 pub use request::{Request, RequestBuilder};

@@ -26,7 +26,10 @@ const OVERHEAD_BYTES: usize = 256;
 const LARGE_BYTES: usize = 64 << 10;
 
 fn weight(key: &Bytes, kept: &Kept) -> usize {
-    key.len() + kept.entry.payload.len() + kept.entry.meta.as_ref().map_or(0, Bytes::len) + OVERHEAD_BYTES
+    let meta = kept.entry.meta.as_ref().map_or(0, Bytes::len);
+    #[cfg(feature = "http")]
+    let meta = meta + kept.entry.piece.as_ref().map_or(0, crate::http::Piece::len);
+    key.len() + kept.entry.payload.len() + meta + OVERHEAD_BYTES
 }
 
 pub(crate) struct Memory {

@@ -33,11 +33,11 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 const MAX_MESSAGE_CHARS: usize = 500;
 
 type Producing = BoxFuture<'static, Result<Export, BoxError>>;
-type Producer = Box<dyn FnOnce() -> Producing + Send>;
+pub(crate) type Producer = Box<dyn FnOnce() -> Producing + Send>;
 
 /// What is left to do for a caller whom the cache could not serve.
 #[derive(Clone)]
-enum Task {
+pub(crate) enum Task {
     /// Produce under this lease.
     Produce(String),
     /// Wait for another's production.
@@ -46,7 +46,7 @@ enum Task {
     Alone(Error),
 }
 
-enum Answer {
+pub(crate) enum Answer {
     /// An answer; and with it perhaps the lease to make the next.
     Ready(Served, Option<String>),
     Not(Task),
@@ -94,14 +94,14 @@ impl Cache {
             return Ok(served);
         }
         let since = Instant::now();
-        let producer: Producer = Box::new(|| produce().map(|made| made.map(Into::into).map_err(Into::into)).boxed());
+        let producer = boxed(produce);
         let span = tracing::debug_span!("get_or_produce", key = %request.0.key.escape_ascii());
         let served = self.obtain(request, producer).instrument(span).await?;
         self.tell_served(&request.0, &served, Some(since));
         Ok(served)
     }
 
-    async fn obtain(&self, request: &Request, producer: Producer) -> Result<Served> {
+    pub(crate) async fn obtain(&self, request: &Request, producer: Producer) -> Result<Served> {
         let asked = Instant::now();
         match self.ask(request).await {
             Answer::Ready(served, None) => Ok(served),
@@ -114,7 +114,7 @@ impl Cache {
     }
 
     /// Asks once, without waiting.
-    async fn ask(&self, request: &Request) -> Answer {
+    pub(crate) async fn ask(&self, request: &Request) -> Answer {
         Asking::new(self, request).await
     }
 
@@ -136,14 +136,20 @@ impl Cache {
         }
     }
 
-    fn refresh(&self, request: &Request, lease: String, producer: Producer) {
+    pub(crate) fn refresh(&self, request: &Request, lease: String, producer: Producer) {
         let (cache, request) = (self.clone(), request.clone());
         // Nobody waits for it; the task goes on by itself.
         drop(start(async move { cache.produce_under(&request, lease, producer).await }));
     }
 
     /// Joins who is after the key already, or goes after it.
-    async fn fly(&self, request: &Request, mut asked: Instant, mut task: Task, producer: Producer) -> Result<Served> {
+    pub(crate) async fn fly(
+        &self,
+        request: &Request,
+        mut asked: Instant,
+        mut task: Task,
+        producer: Producer,
+    ) -> Result<Served> {
         // Who leads may have waited as long as that for another process, and only then begun to produce. And he is known to live: who
         // has no patience with other processes still shares what this one makes.
         let impatient = asked + self.patience_of(&request.0).max(self.lease_of(&request.0)) * 2;
@@ -366,11 +372,22 @@ impl Cache {
         }
     }
 
-    fn tell_served(&self, plan: &Plan, served: &Served, since: Option<Instant>) {
+    pub(crate) fn tell_served(&self, plan: &Plan, served: &Served, since: Option<Instant>) {
         if let Some(observer) = &self.config().observer {
             observer.served(&plan.type_name, served.how(), since.map_or(Duration::ZERO, |since| since.elapsed()));
         }
     }
+}
+
+/// A producer of anything that an export can be made of.
+pub(crate) fn boxed<P, F, T, E>(produce: P) -> Producer
+where
+    P: FnOnce() -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Into<Export>,
+    E: Into<BoxError>,
+{
+    Box::new(|| produce().map(|made| made.map(Into::into).map_err(Into::into)).boxed())
 }
 
 impl Served {

@@ -28,6 +28,9 @@ pub(crate) struct Plan {
     pub(crate) max_age: Option<Duration>,
     pub(crate) lease: Option<Duration>,
     pub(crate) patience: Option<Duration>,
+    /// What of the entry is to come, if not all of it.
+    #[cfg(feature = "http")]
+    pub(crate) view: Option<crate::http::View>,
 }
 
 impl Request {
@@ -206,6 +209,8 @@ impl RequestBuilder {
             max_age: self.max_age,
             lease: self.lease,
             patience: self.patience,
+            #[cfg(feature = "http")]
+            view: None,
         })))
     }
 

@@ -47,21 +47,33 @@ pub(crate) struct Entry {
     pub(crate) format: Option<Bytes>,
     pub(crate) records: Option<u64>,
     pub(crate) meta: Option<Bytes>,
+    /// What came of it over the wire, where a view asked for that.
+    #[cfg(feature = "http")]
+    pub(crate) piece: Option<crate::http::Piece>,
 }
 
 impl Entry {
     pub(crate) fn new(payload: Bytes) -> Self {
-        Self { payload, etag: OnceLock::new(), type_name: Bytes::new(), format: None, records: None, meta: None }
+        Self {
+            payload,
+            etag: OnceLock::new(),
+            type_name: Bytes::new(),
+            format: None,
+            records: None,
+            meta: None,
+            #[cfg(feature = "http")]
+            piece: None,
+        }
     }
 
     pub(crate) fn fetched(payload: Bytes, fetched: Fetched) -> Self {
         Self {
-            payload,
             etag: fetched.etag.map(OnceLock::from).unwrap_or_default(),
             type_name: fetched.type_name.unwrap_or_default(),
             format: fetched.format,
             records: fetched.records,
             meta: fetched.meta,
+            ..Self::new(payload)
         }
     }
 

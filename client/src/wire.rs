@@ -44,6 +44,14 @@ pub(crate) async fn pack(compression: Compression, payload: Bytes) -> (Encoding,
     }
 }
 
+/// A payload encoded for one who takes nothing else; none if it cannot be made smaller.
+#[cfg(feature = "http")]
+pub(crate) async fn encoded(encoding: Encoding, payload: Bytes) -> Option<Bytes> {
+    let size = payload.len();
+    let encode = move || coding(|coder| coder.encode(encoding, &payload, usize::MAX));
+    off_the_runtime(size, encode).await.ok().flatten().map(Bytes::from)
+}
+
 /// The payload, of `size` bytes, of what came.
 pub(crate) async fn unpack(encoding: Encoding, bytes: Bytes, size: usize) -> Result<Bytes> {
     if encoding == Encoding::Identity {
@@ -56,7 +64,10 @@ pub(crate) async fn unpack(encoding: Encoding, bytes: Bytes, size: usize) -> Res
     }
 }
 
-async fn off_the_runtime<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(crate) async fn off_the_runtime<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     if bytes <= AT_ONCE_BYTES {
         return Ok(work());
     }

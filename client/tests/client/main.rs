@@ -25,6 +25,7 @@ mod parts;
 mod processes;
 mod produce;
 mod proxy;
+mod respond;
 mod snippets;
 mod tls;
 

@@ -1,6 +1,24 @@
-//! Header values for services that hand an answer on over HTTP.
+//! Answers handed on over HTTP: in one call ([`Cache::respond`](crate::Cache::respond), feature `http`), or header by header.
+
+#[cfg(feature = "http")]
+mod accept;
+#[cfg(feature = "http")]
+mod ask;
+#[cfg(feature = "http")]
+mod body;
+mod etag;
+#[cfg(feature = "http")]
+mod respond;
+#[cfg(feature = "http")]
+mod view;
 
 use std::fmt::Write as _;
+
+use self::etag::Listed;
+#[cfg(feature = "http")]
+pub(crate) use self::view::{Piece, View};
+#[cfg(feature = "http")]
+pub use self::{ask::Ask, body::Body};
 
 use crate::served::{How, Served, Stored};
 
@@ -41,12 +59,11 @@ impl Served {
     /// Whether `If-None-Match` names this version, so that `304 Not Modified` is the answer: weak comparison, lists and `*`
     /// included ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2)).
     pub fn matches(&self, if_none_match: &str) -> bool {
-        let named = |tag: &str| {
-            let tag = tag.trim();
-            let tag = tag.strip_prefix("W/").unwrap_or(tag);
-            tag == "*" || tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(self.etag())
-        };
-        if_none_match.split(',').any(named)
+        match Listed::parse(if_none_match) {
+            Listed::Nothing => false,
+            Listed::Any => true,
+            Listed::These(tags) => tags.iter().any(|tag| tag == self.etag()),
+        }
     }
 }
 
