@@ -1,46 +1,82 @@
 """expcache with redis-py: `python redis_py.py HOST PORT [cluster]`."""
 
+import logging
 import sys
 import time
 
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+log = logging.getLogger("expcache")
+PATIENCE = 60  # seconds, until one produces for oneself
 
 
 def connect(host, port, cluster):
     kind = redis.RedisCluster if cluster else redis.Redis
-    return kind(host=host, port=port, protocol=3)
+    # A reply may take as long as the WAIT below; who says nothing for longer hangs, and the producer is to be reached. It is not
+    # to be reached after ten attempts only, which are redis-py's own idea.
+    retry = Retry(ConstantBackoff(0.1), 1)
+    return kind(host=host, port=port, protocol=3, socket_connect_timeout=2, socket_timeout=15, retry=retry)
 
 
 def get_or_produce(r, key, tags, produce):
-    """The export of a key. One caller produces it, the others wait."""
-    while True:
-        # While another produces, this holds its connection for up to 10 s: its socket timeout must be longer.
-        found = r.execute_command("EXPCACHE.FETCH", key, "LEASE", "30s", "WAIT", "10s")
-        found = {bytes(field).decode(): value for field, value in found.items()}
+    """The export of a key. One caller produces it, the others wait. Whatever is wrong with the cache, it is produced."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            found = fetch(r, key)
+        except redis.RedisError as error:  # it is away, or refuses to be read
+            log.warning("producing without the cache: %s", error)
+            return produce()
         if found["lease"]:
-            try:
-                value = produce()
-            except Exception as error:
-                r.execute_command("EXPCACHE.RELEASE", key, found["lease"], "FAIL", str(error), "BACKOFF", "5s")
-                if found["value"] is None:
-                    raise
-                return found["value"]
-            store(r, key, value, tags, found["lease"])
-            return value
+            return produce_under(r, key, tags, produce, found["lease"], found["value"])
         if found["value"] is not None:
             return found["value"]
         if found["retry"] is None:
-            return produce()  # there is no lease to be had; the result is for this caller only
+            break  # there is no lease to be had; the result is for this caller only
+        # Nobody is waited for after a production that failed: the key rests for a moment.
+        time.sleep(min(found["retry"], 100) / 1000)
+    return produce()
+
+
+def fetch(r, key):
+    # While another produces, this holds its connection for up to 10 s.
+    found = r.execute_command("EXPCACHE.FETCH", key, "LEASE", "30s", "WAIT", "10s")
+    return {bytes(field).decode(): value for field, value in found.items()}
+
+
+def produce_under(r, key, tags, produce, lease, stale):
+    try:
+        value = produce()
+    except Exception as error:
+        release(r, key, lease, "FAIL", str(error)[:500], "BACKOFF", "5s")
+        if stale is None:
+            raise
+        return stale
+    store(r, key, value, tags, lease)
+    return value
 
 
 def store(r, key, value, tags, lease):
+    """The value is there, whatever becomes of this."""
     try:
         words = ["TAGS", len(tags), *tags, "GRACE", "5m", "FORMAT", "csv", "LEASE", lease]
         r.execute_command("EXPCACHE.SET", key, value, *words)
-    except redis.ResponseError as error:
-        # Invalidated while it was produced, or too late: whoever comes next gets a newer one.
+    except redis.RedisError as error:
+        # FENCED, LEASELOST: invalidated while it was produced, or too late; whoever comes next gets a newer one. Anything else (too
+        # large for its type, no memory left, a server that went) leaves the lease, and nobody shall wait for that.
         if not str(error).startswith(("FENCED", "LEASELOST")):
-            raise
+            log.warning("not stored: %s", error)
+            release(r, key, lease)
+
+
+def release(r, key, lease, *why):
+    """Gives the lease up. If that cannot be said, the lease ends by itself, and the caller has other things to hear of."""
+    try:
+        r.execute_command("EXPCACHE.RELEASE", key, lease, *why)
+    except redis.RedisError as error:
+        log.warning("not released: %s", error)
 
 
 def invalidate(r, *tags):

@@ -1,4 +1,4 @@
-//! The Rust of `docs/clients.md`, compiled: what stands here between the marks is what the page shows.
+//! The Rust of `docs/clients/rust.md`, compiled: what stands here between the marks is what the page shows.
 
 #![allow(dead_code, reason = "it is compiled, and not run")]
 
@@ -61,15 +61,135 @@ async fn query(_company: &str, _month: u8) -> std::io::Result<Vec<Trip>> {
     Ok(Vec::new())
 }
 
+mod over_http {
+    use super::{Trip, trips_of_may};
+    use axum::http;
+    use bytes::Bytes;
+    use expcache_client::{Ask, Cache, Error, Export};
+
+    async fn trips_of(_company: u64) -> Result<Vec<Trip>, Error> {
+        Ok(trips_of_may().await.unwrap_or_default())
+    }
+
+    // [shown
+    async fn trips_csv(cache: Cache, company: u64, asked: http::Request<()>) -> Result<http::Response<Bytes>, Error> {
+        let request = cache.request("trips").format("csv").company(company).build()?;
+        let ask = Ask::from(&asked).filename("trips.csv");
+        cache.respond(&request, ask, move || async move { Export::csv(trips_of(company).await?) }).await
+    }
+    // shown]
+}
+
+mod producers {
+    use super::Trip;
+    use expcache_client::{BoxError, Cache, Error, Export};
+
+    #[derive(Clone)]
+    struct Pool;
+
+    impl Pool {
+        async fn trips(&self, company: u64) -> std::io::Result<Vec<Trip>> {
+            self.trips_blocking(company)
+        }
+
+        fn trips_blocking(&self, _company: u64) -> std::io::Result<Vec<Trip>> {
+            Ok(Vec::new())
+        }
+    }
+
+    // [shown
+    async fn trips_of_a_company(cache: &Cache, pool: &Pool, company: u64) -> Result<Vec<Trip>, Error> {
+        let request = cache.request("trips").format("json").company(company).build()?;
+        let pool = pool.clone();
+        let produce = move || async move {
+            let trips = pool.trips(company).await?;
+            Ok::<_, BoxError>(Export::json(&trips)?.records(trips.len() as u64))
+        };
+        cache.get_or_produce(&request, produce).await?.json()
+    }
+    // shown]
+
+    // [shown
+    async fn trips_by_a_driver_that_blocks(cache: &Cache, pool: &Pool, company: u64) -> Result<Vec<Trip>, Error> {
+        let request = cache.request("trips").format("json").company(company).build()?;
+        let pool = pool.clone();
+        let produce = move || async move {
+            let trips = tokio::task::spawn_blocking(move || pool.trips_blocking(company)).await??;
+            Ok::<_, BoxError>(Export::json(&trips)?)
+        };
+        cache.get_or_produce(&request, produce).await?.json()
+    }
+    // shown]
+}
+
+mod metrics {
+    use expcache_client::{Config, Error, How, Observer};
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    // [shown
+    #[derive(Default)]
+    struct Metrics {
+        served: Mutex<HashMap<(String, How), u64>>,
+        producing: Mutex<HashMap<String, Duration>>,
+        unavailable: AtomicU64,
+    }
+
+    impl Observer for Metrics {
+        fn served(&self, type_name: &[u8], how: How, _took: Duration) {
+            let name = String::from_utf8_lossy(type_name).into_owned();
+            *self.served.lock().unwrap().entry((name, how)).or_default() += 1;
+        }
+
+        fn produced(&self, type_name: &[u8], took: Duration, _succeeded: bool) {
+            let name = String::from_utf8_lossy(type_name).into_owned();
+            *self.producing.lock().unwrap().entry(name).or_default() += took;
+        }
+
+        fn unavailable(&self, _command: &str, _why: &Error) {
+            self.unavailable.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn observed(config: Config) -> (Config, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::default());
+        (config.observer(metrics.clone()), metrics)
+    }
+    // shown]
+}
+
+mod testing {
+    use expcache_client::{Cache, Config, Error};
+
+    // [shown
+    fn nowhere() -> Result<Cache, Error> {
+        let config = Config::single("redis://127.0.0.1:1/")?;
+        Cache::open(config.retries(0).near_bytes(0).fallback_bytes(0))
+    }
+    // shown]
+
+    #[tokio::test]
+    async fn nothing_is_there_and_everything_works() {
+        let cache = nowhere().unwrap();
+        let request = cache.request("trips").company(42).build().unwrap();
+        for run in 1..3 {
+            let produce = move || async move { Ok::<_, Error>(format!("{run}")) };
+            let served = cache.get_or_produce(&request, produce).await.unwrap();
+            assert_eq!(served.payload(), run.to_string().as_str());
+        }
+    }
+}
+
 #[test]
 fn the_page_shows_this() {
-    let page = include_str!("../../../docs/clients.md");
+    let page = include_str!("../../../docs/clients/rust.md");
     let shown: Vec<String> = include_str!("page.rs").split("// [shown\n").skip(1).filter_map(snippet).collect();
     for snippet in &shown {
-        assert!(page.contains(&format!("```rust\n{snippet}\n```\n")), "docs/clients.md does not show\n{snippet}");
+        assert!(page.contains(&format!("```rust\n{snippet}\n```\n")), "docs/clients/rust.md does not show\n{snippet}");
     }
-    // The other program is in contrib/clients.
-    assert_eq!(page.matches("```rust\n").count(), shown.len() + 1);
+    assert_eq!(page.matches("```rust\n").count(), shown.len());
 }
 
 /// Up to the mark of its end, without what it is indented by.

@@ -1,4 +1,5 @@
-//! What `docs/clients.md` shows is what is in `contrib/clients`, and it works: on one server and on three primaries.
+//! What `docs/clients` shows is what is in `contrib/clients`, and it works: on one server and on three primaries, and when something
+//! goes wrong.
 
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -20,18 +21,26 @@ fn snippet(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_page_shows_the_programs() {
-    let page = std::fs::read_to_string(repository().join("docs/clients.md")).unwrap();
-    let programs: Vec<_> = std::fs::read_dir(snippet("")).unwrap().map(|file| file.unwrap().path()).collect();
-    assert_eq!(programs.len(), 5);
-    for program in programs {
-        let text = std::fs::read_to_string(&program).unwrap();
-        assert!(
-            page.contains(&format!("\n{}\n```\n", text.trim_end())),
-            "docs/clients.md shows another {}",
-            program.display()
-        );
+fn the_pages_show_the_programs() {
+    let pages = [
+        "Jedis.java java",
+        "go_redis.go go",
+        "node_redis.mjs javascript",
+        "redis_py.py python",
+        "redis_rs.rs redis-rs",
+    ];
+    assert_eq!(std::fs::read_dir(snippet("")).unwrap().count(), pages.len());
+    for (program, page) in pages.iter().filter_map(|pair| pair.split_once(' ')) {
+        let text = std::fs::read_to_string(snippet(program)).unwrap();
+        let page = repository().join("docs/clients").join(page).with_extension("md");
+        let shown = std::fs::read_to_string(&page).unwrap();
+        assert!(shown.contains(&format!("\n{}\n```\n", text.trim_end())), "{} shows another {program}", page.display());
     }
+}
+
+/// Where the programs that go wrong are.
+fn recipe(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/client/recipes").join(name)
 }
 
 #[test]
@@ -41,8 +50,14 @@ fn python() {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", &target, "redis>=7,<9"]);
     if brought("redis-py", &mut pip) {
-        let mut python = Command::new("python3");
-        in_both(python.arg(snippet("redis_py.py")).env("PYTHONPATH", &target).env("PYTHONDONTWRITEBYTECODE", "1"));
+        let path = std::env::join_paths([dir.path(), &snippet("")]).unwrap();
+        let python = |program: PathBuf| {
+            let mut python = Command::new("python3");
+            python.arg(program).env("PYTHONPATH", &path).env("PYTHONDONTWRITEBYTECODE", "1");
+            python
+        };
+        in_both(&mut python(snippet("redis_py.py")));
+        survives(&mut python(recipe("faults.py")));
     }
 }
 
@@ -53,9 +68,11 @@ fn node() {
     npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(dir.path()).arg("redis@6");
     if brought("node-redis", &mut npm) {
         // Modules are looked for beside the program.
-        let program = dir.path().join("node_redis.mjs");
-        std::fs::copy(snippet("node_redis.mjs"), &program).unwrap();
-        in_both(Command::new("node").arg(program));
+        for program in [snippet("node_redis.mjs"), recipe("faults.mjs")] {
+            std::fs::copy(&program, dir.path().join(program.file_name().unwrap())).unwrap();
+        }
+        in_both(Command::new("node").arg(dir.path().join("node_redis.mjs")));
+        survives(Command::new("node").arg(dir.path().join("faults.mjs")));
     }
 }
 
@@ -66,22 +83,46 @@ fn rust() {
     }
 }
 
-/// `client/examples/axum.rs`, asked as a browser would.
+/// `client/examples/axum.rs`, running.
+struct Service {
+    process: std::process::Child,
+    host: String,
+}
+
+impl Service {
+    /// `None`: it is not built.
+    fn start(server: &Server) -> Option<Self> {
+        let mut started = Command::new(example("axum")?);
+        let mut process = started.args([&address(server), "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Some(Self { process, host: line.trim().rsplit('/').next().unwrap().to_owned() })
+    }
+
+    fn get(&self, headers: &str) -> (String, String) {
+        http(&self.host, "GET /companies/42/trips.csv", headers)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Asked as a browser would.
 #[test]
 fn axum() {
-    let (server, built) = (Server::start(), example("axum"));
-    let Some(built) = built else { return };
-    let mut service =
-        Command::new(built).args([&address(&server), "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    std::io::BufReader::new(service.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let host = line.trim().rsplit('/').next().unwrap().to_owned();
-
-    let get = |headers: &str| http(&host, "GET /companies/42/trips.csv", headers);
+    let server = Server::start();
+    let Some(service) = Service::start(&server) else { return };
+    let get = |headers: &str| service.get(headers);
     let (head, made) = get("");
     assert!(head.starts_with("http/1.1 200") && head.contains("cache-status: expcache; fwd=miss; stored"), "{head}");
     let (head, body) = get("");
     assert!(head.contains("cache-status: expcache; hit; ttl=") && head.contains("\r\nage: "), "{head}");
+    assert!(head.contains("content-type: text/csv; charset=utf-8\r\n"), "{head}");
+    assert!(head.contains("content-disposition: attachment; filename=\"trips.csv\"\r\n"), "{head}");
     assert_eq!(body, made);
     let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
 
@@ -98,11 +139,77 @@ fn axum() {
     let (head, body) = get("Range: bytes=3-9\r\nIf-Range: \"other\"\r\n");
     assert!(head.starts_with("http/1.1 200") && body == made, "{head}");
 
-    let (_, body) = http(&host, "POST /companies/42/changed", "");
+    let (_, body) = http(&service.host, "POST /companies/42/changed", "");
     assert_eq!(body, "1 exports are gone\n");
     assert!(get("").0.contains("fwd=miss"));
-    service.kill().unwrap();
-    service.wait().unwrap();
+}
+
+/// What the example's service would answer with, put into the cache by another.
+fn put(server: &Server, payload: Vec<u8>) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let cache = cache(server);
+        let request = cache.request("trips").format("csv").company(42).build().unwrap();
+        cache.put(&request, payload).await.unwrap();
+    });
+}
+
+#[test]
+fn axum_moves_nothing_for_a_304() {
+    let server = Server::start();
+    let Some(service) = Service::start(&server) else { return };
+    put(&server, b"id,km\n1,12\n".iter().copied().cycle().take(10 << 20).collect());
+    let sent = || -> u64 { server.conn().info("stats", "total_net_output_bytes").parse().unwrap() };
+    let (head, body) = service.get("");
+    assert_eq!(body.len(), 10 << 20, "{head}");
+    let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    let before = sent();
+    for _ in 0..10 {
+        let (head, body) = service.get(&format!("If-None-Match: {etag}\r\n"));
+        assert!(head.starts_with("http/1.1 304") && body.is_empty(), "{head}");
+    }
+    assert!(sent() - before < 64 << 10, "{} bytes were sent", sent() - before);
+}
+
+#[test]
+fn curl() {
+    let server = Server::start();
+    let Some(service) = Service::start(&server) else { return };
+    let url = format!("http://{}/companies/42/trips.csv", service.host);
+    let curl = |arguments: &[&str]| {
+        let output = finished(Command::new("curl").arg("--silent").args(arguments).arg(&url), PATIENCE)?;
+        assert!(output.status.success(), "curl {arguments:?}: {}", output.status);
+        Some(output.stdout)
+    };
+    let text = b"id,km\n1,12\n".repeat(100_000);
+    for codec in ["none", "gzip", "zstd"] {
+        server.conn().ok(&format!("EXPCACHE.TYPE SET trips CODEC {codec}"));
+        put(&server, text.clone());
+        let stored = || server.conn().map(&format!("EXPCACHE.META {}", key()))["encoding"].text();
+        harness::wait_until("it is kept so", || codec == "none" || stored() == codec);
+        let Some(plain) = curl(&[]) else {
+            eprintln!("SKIPPED: there is no curl");
+            return;
+        };
+        assert!(plain == text);
+        assert!(curl(&["--compressed"]).unwrap() == text, "decoded by curl from {codec}");
+        let gzip = curl(&["--dump-header", "-", "--header", "Accept-Encoding: gzip"]).unwrap();
+        let head = String::from_utf8_lossy(&gzip[..gzip.len().min(2000)]).to_lowercase();
+        assert_eq!(head.contains("content-encoding: gzip"), codec == "gzip", "{head}");
+        assert!(codec != "gzip" || gzip.len() < text.len() / 2, "it travels as it is kept");
+        assert_eq!(curl(&["-r", "3-9"]).unwrap(), text[3..10]);
+        assert_eq!(curl(&["-r", "-5", "--compressed"]).unwrap(), text[text.len() - 5..]);
+        let head = String::from_utf8(curl(&["-I"]).unwrap()).unwrap().to_lowercase();
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        assert!(head.contains(&format!("content-length: {}\r\n", text.len())), "{head}");
+        assert!(head.contains("vary: accept-encoding") && !head.contains("content-encoding"), "{head}");
+    }
+}
+
+/// The key of the example's export.
+fn key() -> String {
+    let request = Request::builder("export_cache", "trips").format("csv").company(42).build().unwrap();
+    String::from_utf8(request.key().to_vec()).unwrap()
 }
 
 /// Head, in lower case, and body.
@@ -165,10 +272,19 @@ fn in_both(command: &mut Command) {
 }
 
 fn assert_works(command: &mut Command, server: &Server, mode: &[&str]) {
+    assert_says("invalidated 9", command, server, mode);
+}
+
+/// It ends the server itself.
+fn survives(command: &mut Command) {
+    assert_says("all well", command, &Server::start(), &[]);
+}
+
+fn assert_says(expected: &str, command: &mut Command, server: &Server, mode: &[&str]) {
     let mut with = Command::new(command.get_program());
     with.args(command.get_args()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = finished(with.arg("127.0.0.1").arg(server.port().to_string()).args(mode), PATIENCE).unwrap();
     let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(told.trim(), "invalidated 9", "{errors}");
+    assert_eq!(told.trim(), expected, "{errors}");
     assert!(output.status.success(), "{errors}");
 }
