@@ -194,9 +194,11 @@ impl Ask {
         named.filter(|(_, encoding)| self.accepted.takes(*encoding))
     }
 
-    /// The value of `Range`, where it counts.
+    /// The value of `Range`, where it counts and means a part.
     fn range(&self) -> Option<&str> {
-        self.range.as_deref().filter(|_| self.method == Method::GET && self.accepted.takes_identity())
+        let counts = self.method == Method::GET && self.accepted.takes_identity();
+        let is_part = |range: &&str| RangeHeader::parse(range, TO_THE_END) != RangeHeader::Whole;
+        self.range.as_deref().filter(|_| counts).filter(is_part)
     }
 
     /// Whether a part of this version is of use to who asks `If-Range`: that compares strongly, and the part is of the payload
@@ -306,8 +308,7 @@ fn first_part(range: &str, part: Option<u64>) -> (u64, u64) {
         // What is counted from the end is none before the end is known.
         RangeHeader::Part(_) if range.trim_end().starts_with("bytes=-") => (0, 0),
         RangeHeader::Part(range) => limited(range, part),
-        // The whole may be wanted, then: what is asked for next depends on the size.
-        _ => (0, part.unwrap_or(0)),
+        _ => (0, 0),
     }
 }
 

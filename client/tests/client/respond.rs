@@ -5,6 +5,7 @@ use bytes::Bytes;
 use expcache_client::expcache_core::codec::Coder;
 use expcache_client::{Ask, Compression, Encoding, Error, Export, How, Policy};
 use http_body_util::BodyExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
@@ -400,4 +401,71 @@ async fn it_looks_as_the_service_says() {
         told(&told_, "content-disposition"),
         "attachment; filename=\"M_rz.json\"; filename*=UTF-8''M%C3%A4rz.json"
     );
+}
+
+/// Lets something happen before the second `FETCH` gets through to the server.
+async fn before_the_second_look(server: &Server, happens: String) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("redis://{}/", listener.local_addr().unwrap());
+    let (port, looks) = (server.port(), Runs::default());
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.unwrap();
+            let far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let ((mut asked, mut told), (mut replied, mut asking)) = (near.into_split(), far.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut replied, &mut told).await });
+            let (looks, happens) = (looks.clone(), happens.clone());
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 64 << 10];
+                while let Ok(count @ 1..) = asked.read(&mut bytes).await {
+                    let is_look = bytes[..count].windows(14).any(|word| word == b"EXPCACHE.FETCH");
+                    if is_look && looks.next() == 2 {
+                        // The server may not live to answer.
+                        let _ = harness::Conn::open(port).unwrap().try_cmd(&happens);
+                    }
+                    if asking.write_all(&bytes[..count]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_between_two_looks() {
+    let key = String::from_utf8(csv(&cache(&Server::start())).key().to_vec()).unwrap();
+    for (happens, stale, runs_expected, tail) in [
+        (format!("EXPCACHE.DEL {key}"), false, 1, "made"),
+        (format!("EXPCACHE.DEL {key}"), true, 1, "made"),
+        (format!("EXPCACHE.SET {key} something-else FORMAT csv"), false, 0, "else"),
+        ("SHUTDOWN NOSAVE".to_owned(), false, 1, "made"),
+    ] {
+        let server = Server::start();
+        let direct = cache(&server);
+        direct.put(&csv(&direct), "0123456789").await.unwrap();
+        if stale {
+            direct
+                .purge(&expcache_client::Selector::new().any(["company:42"]), expcache_client::Purge::soft())
+                .await
+                .unwrap();
+        }
+        let address = before_the_second_look(&server, happens.clone()).await;
+        let cache = Cache::open(Config::single(address).unwrap().near_bytes(0)).unwrap();
+        let runs = Runs::default();
+        let counted = runs.clone();
+        let produce = move || async move {
+            counted.next();
+            Ok::<_, Error>("newly made")
+        };
+        let asked = Ask::from(&headers(&[("range", "bytes=-4")]));
+        let response = cache.respond(&csv(&cache), asked, produce).await.unwrap();
+        assert_eq!(
+            (response.status(), response.body().as_ref()),
+            (StatusCode::PARTIAL_CONTENT, tail.as_bytes()),
+            "{happens}"
+        );
+        assert_eq!(runs.count(), runs_expected, "{happens}");
+    }
 }
