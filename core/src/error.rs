@@ -25,8 +25,12 @@ pub enum Error {
     BadFormat(Cow<'static, str>),
     /// The bytes are not what they are said to be encoded as: of another format, cut off, damaged, or with something after them.
     BadEncoding,
+    /// They are zstd, but looking at them would take too much memory.
+    WideWindow,
     /// The user may not touch this key or tag.
     NoPermission,
+    /// The user may not run this command.
+    NoCommandPermission,
     /// The server became a replica while the client waited.
     Unblocked,
     /// The key's slot left this node while the client waited.
@@ -61,8 +65,12 @@ impl Error {
             Self::TooLarge => "TOOLARGE the payload is over the type's MAXVALUE or 512 MB",
             Self::BadFormat(text) => return Cow::Owned(format!("BADFORMAT {text}")),
             Self::BadEncoding => "BADENCODING the bytes are not of the given encoding",
+            Self::WideWindow => {
+                "BADENCODING zstd with a window above 8 MiB is not taken (RFC 9659): compress without --ultra and --long"
+            }
             Self::Unblocked => "UNBLOCKED the server became a replica meanwhile; nothing was done",
             Self::SlotMoved => "TRYAGAIN the key's slot left this node meanwhile; nothing was stored",
+            Self::NoCommandPermission => "NOPERM this needs the right to 'config|resetstat' or 'expcache.debug|check'",
             Self::NoPermission => "NOPERM No permissions to access a key",
             Self::Invalid(text) => return Cow::Owned(format!("ERR {text}")),
         })

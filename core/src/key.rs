@@ -58,11 +58,24 @@ pub fn derive_key(prefix: &[u8], request: &KeyRequest<'_>) -> Result<Vec<u8>> {
     Ok(key)
 }
 
-/// The types that a key's name can stand for: `t` in `<prefix>:<t>:…`, then `t` in `<t>:…`. The first that is defined is
-/// meant.
-pub fn type_in_key<'a>(prefix: &[u8], key: &'a [u8]) -> (Option<&'a [u8]>, Option<&'a [u8]>) {
-    let after_prefix = key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(b":"));
-    (after_prefix.and_then(first_part), first_part(key))
+/// The types that a key's name can stand for: `t` in `<prefix>:<t>:…`, then `t` in `<t>:…`, the longest first in each. The
+/// first that is defined is meant. None that is asked for has more than `most_colons` colons in it.
+pub fn types_in_key<'a>(prefix: &[u8], key: &'a [u8], most_colons: usize) -> impl Iterator<Item = &'a [u8]> {
+    let derived = key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(b":")).unwrap_or_default();
+    // A hash tag stands behind the type, and is no part of it.
+    let tag = derived.windows(2).position(|pair| pair == b":{");
+    let derived = tag.and_then(|at| derived.get(..=at)).unwrap_or(derived);
+    beginnings(derived, most_colons).chain(beginnings(key, most_colons))
+}
+
+/// What stands before each of the first colons, the longest first.
+fn beginnings(name: &[u8], most_colons: usize) -> impl Iterator<Item = &[u8]> {
+    let name = name.get(..=MAX_NAME_BYTES).unwrap_or(name);
+    let colons = || name.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+    let end = colons().nth(most_colons).or_else(|| colons().next_back()).map_or(0, |last| last + 1);
+    let cut = name.get(..end).unwrap_or_default();
+    let ends = cut.iter().enumerate().rev().filter(|(_, byte)| **byte == b':');
+    ends.filter_map(|(at, _)| cut.get(..at)).filter(|part| !part.is_empty())
 }
 
 /// Lower-case hex of the payload's MD5: an entry's etag.
@@ -173,18 +186,21 @@ fn number_tokens(json: &str) -> impl Iterator<Item = &str> {
     json.split(outside).filter(|token| token.starts_with(|c: char| c == '-' || c.is_ascii_digit()))
 }
 
-/// An integer is held exactly when the double nearest to it, written out in full, is that integer again.
+/// An integer is held exactly when the double nearest to it, written out in full, is that integer again. One may be written
+/// with a fraction of nothing; past the doubles that have fractions, one with any other is not held either. (An exponent
+/// says that a double is meant.)
 fn is_inexact_integer(token: &str) -> bool {
     const ALWAYS_EXACT_DIGITS: usize = 15;
-    token.len() > ALWAYS_EXACT_DIGITS
-        && !token.contains(['.', 'e', 'E'])
-        && !token.parse::<f64>().is_ok_and(|double| format!("{double:.0}") == token)
-}
-
-/// The text before the first colon, if there is such a text.
-fn first_part(name: &[u8]) -> Option<&[u8]> {
-    let colon = name.iter().position(|byte| *byte == b':')?;
-    name.get(..colon).filter(|part| !part.is_empty())
+    const ALL_INTEGERS_FROM: f64 = (1_u64 << 53) as f64;
+    if token.len() <= ALWAYS_EXACT_DIGITS || token.contains(['e', 'E']) {
+        return false;
+    }
+    let (integer, fraction) = token.split_once('.').unwrap_or((token, ""));
+    let Ok(double) = token.parse::<f64>() else { return true };
+    match fraction.trim_end_matches('0') {
+        "" => format!("{double:.0}") != integer,
+        _ => double.abs() >= ALL_INTEGERS_FROM,
+    }
 }
 
 fn utf8<'a>(option: &str, text: &'a [u8]) -> Result<&'a str> {
@@ -522,9 +538,21 @@ mod tests {
             ("18446744073709551617", false),
             ("10000000000000000000000", true),
             ("100000000000000000000000", false),
-            // A decimal point or exponent says that a double is meant.
-            ("9007199254740993.0", true),
+            // However it is written.
+            ("9007199254740993.0", false),
+            ("9007199254740993.000", false),
+            ("[-9007199254740993.0]", false),
+            ("9007199254740992.0", true),
+            ("9007199254740994.00", true),
+            ("9007199254740993.5", false),
+            ("9007199254740992.5", false),
+            ("4503599627370497.5", true),
+            ("123456789012345.0625", true),
+            ("-0.00000000000000000", true),
+            ("0.10000000000000000555", true),
+            // An exponent says that a double is meant.
             ("1e23", true),
+            ("2.9514790517935283e+20", true),
             // Not a number.
             (r#""9007199254740993""#, true),
             (r#""\"9007199254740993""#, true),
@@ -629,23 +657,42 @@ mod tests {
 
     #[test]
     fn types_by_key_name() {
-        type Candidates = (Option<&'static [u8]>, Option<&'static [u8]>);
-        let cases: [(&[u8], &[u8], Candidates); 12] = [
-            (b"p", b"p:trips:1", (Some(b"trips"), Some(b"p"))),
-            (b"p", b"p:trips:{a}:1", (Some(b"trips"), Some(b"p"))),
-            (b"p", b"p:trips", (None, Some(b"p"))),
-            (b"p", b"p::x", (None, Some(b"p"))),
-            (b"p", b"trips:1", (None, Some(b"trips"))),
-            (b"p", b"pp:trips:1", (None, Some(b"pp"))),
-            (b"p", b"trips", (None, None)),
-            (b"p", b":trips:1", (None, None)),
-            (b"p", b"", (None, None)),
-            (b"a:b", b"a:b:trips:1", (Some(b"trips"), Some(b"a"))),
-            (b"", b":trips:1", (Some(b"trips"), None)),
-            (b"\xff", b"\xff:\0:", (Some(b"\0"), Some(b"\xff"))),
+        type Case = (&'static [u8], &'static [u8], usize, &'static [&'static [u8]]);
+        let cases: [Case; 16] = [
+            (b"p", b"p:trips:1", 0, &[b"trips", b"p"]),
+            (b"p", b"p:trips:{a}:1", 0, &[b"trips", b"p"]),
+            (b"p", b"p:trips", 0, &[b"p"]),
+            (b"p", b"p::x", 0, &[b"p"]),
+            (b"p", b"trips:1", 0, &[b"trips"]),
+            (b"p", b"pp:trips:1", 0, &[b"pp"]),
+            (b"p", b"trips", 0, &[]),
+            (b"p", b":trips:1", 0, &[]),
+            (b"p", b"", 9, &[]),
+            (b"a:b", b"a:b:trips:1", 0, &[b"trips", b"a"]),
+            (b"", b":trips:1", 0, &[b"trips"]),
+            (b"\xff", b"\xff:\0:", 0, &[b"\0", b"\xff"]),
+            // A name may have colons, and the longest is meant.
+            (b"p", b"p:a:b:1", 1, &[b"a:b", b"a", b"p:a", b"p"]),
+            (b"p", b"p:a:b:1", 9, &[b"a:b", b"a", b"p:a:b", b"p:a", b"p"]),
+            // A hash tag is no part of it.
+            (b"p", b"p:a:b:{c:d}:1", 9, &[b"a:b", b"a", b"p:a:b:{c:d}", b"p:a:b:{c", b"p:a:b", b"p:a", b"p"]),
+            (b"p", b"::a:", 9, &[b"::a", b":"]),
         ];
-        for (prefix, key, expected) in cases {
-            assert_eq!(type_in_key(prefix, key), expected, "{key:?}");
+        for (prefix, key, most_colons, expected) in cases {
+            assert_eq!(types_in_key(prefix, key, most_colons).collect::<Vec<_>>(), expected, "{key:?} {most_colons}");
+        }
+    }
+
+    /// Whatever type a key was derived for is the first one read off it, and another that is defined too changes nothing.
+    #[test]
+    fn the_type_of_a_derived_key_is_read_back() {
+        let types: [&[u8]; 6] = [b"a", b"a:b", b"a:b:c", b":", b"a:", b"\xff:\0"];
+        let tags: [Option<&[u8]>; 4] = [None, Some(b"x"), Some(b"x:y"), Some(b"{:")];
+        for (type_name, hashtag) in types.iter().flat_map(|name| tags.map(|tag| (*name, tag))) {
+            let request = KeyRequest { type_name, hashtag, ..KeyRequest::default() };
+            let key = derive_key(b"p", &request).unwrap();
+            let read = types_in_key(b"p", &key, 9).find(|name| types.contains(name));
+            assert_eq!(read, Some(type_name), "{type_name:?} {hashtag:?}");
         }
     }
 

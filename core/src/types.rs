@@ -3,7 +3,8 @@
 //! A type is *known* by a small id as long as anything may name it: it is defined, or has entries somewhere. It is *defined*
 //! when it has a policy of its own; an entry of a type that was deleted, or that came with a restored value, lives under the
 //! policy of `default` until somebody defines it. Defined types are bounded, and others last no longer than their entries,
-//! so names that clients invent cannot fill memory.
+//! so names that clients invent cannot fill memory. A type that its first use defined, and nobody since, makes room for
+//! another when it has no entries any more: what one client invents does not use up everybody's types.
 
 use hashbrown::HashMap;
 
@@ -16,6 +17,16 @@ const TOO_MANY: &str = "too many types (see the config expcache.max-types)";
 /// The id of the type `default`, which is always there.
 pub const DEFAULT_TYPE: u16 = 0;
 
+/// Who defined a type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Definer {
+    /// Somebody on purpose.
+    #[default]
+    Command,
+    /// An entry that was stored with its name.
+    FirstUse,
+}
+
 /// One type.
 #[derive(Debug, Default)]
 pub struct Type {
@@ -23,6 +34,8 @@ pub struct Type {
     pub name: Box<[u8]>,
     /// Its policy, when it is defined.
     pub policy: Option<Policy>,
+    /// Who defined it, when it is.
+    pub definer: Definer,
     /// Its counters.
     pub counters: Counters,
     /// Those of the last minutes, hours and days.
@@ -41,6 +54,11 @@ impl Type {
     /// Is there anything to say of it: a policy, or an entry?
     pub fn is_in_use(&self) -> bool {
         self.policy.is_some() || self.entries > 0
+    }
+
+    /// Would nobody miss its policy? Its next use defines it again.
+    fn makes_room(&self) -> bool {
+        self.policy.is_some() && self.definer == Definer::FirstUse && self.entries == 0
     }
 
     /// What was counted. Dead entries are counted as invalidated when they are reclaimed; those that wait are dead all the same.
@@ -78,6 +96,7 @@ pub struct Types {
     /// The minute that is running (see [`crate::stats::windows`]).
     minute: u64,
     ids: HashMap<Box<[u8]>, u16>,
+    most_colons: usize,
 }
 
 impl Default for Types {
@@ -89,6 +108,7 @@ impl Default for Types {
             windows: Windows::default(),
             minute: 0,
             ids: HashMap::new(),
+            most_colons: 0,
         };
         types.define_initial();
         types
@@ -99,7 +119,7 @@ impl Types {
     fn define_initial(&mut self) {
         for (name, policy) in initial_types() {
             if let Some(id) = self.know(name.as_bytes()) {
-                self.set_policy(id, policy);
+                self.set_policy(id, policy, Definer::Command);
             }
         }
     }
@@ -136,33 +156,78 @@ impl Types {
         let at = idle.unwrap_or(self.by_id.len());
         let id = u16::try_from(at).ok().filter(|id| *id < u16::MAX)?;
         let new = Type { name: name.into(), windows: Windows::new(self.minute), ..Type::default() };
-        match self.by_id.get_mut(at) {
-            Some(slot) => {
-                let old = std::mem::replace(slot, new);
-                self.retired.add(&old.counters);
-                self.retired_formats.add(&old.formats);
-                self.ids.remove(&old.name);
-            }
-            None => self.by_id.push(new),
+        if at == self.by_id.len() {
+            self.by_id.push(new);
+        } else {
+            self.retire(at, new);
         }
+        let colons = name.iter().filter(|byte| **byte == b':').count();
+        self.most_colons = self.most_colons.max(colons);
         self.ids.insert(name.into(), id);
         Some(id)
     }
 
-    /// The id of a type that is about to be defined, if it is not; refused when `most` are defined already.
+    /// Puts another in the place of a type that nobody names any more. What was counted for it is kept.
+    fn retire(&mut self, at: usize, next: Type) {
+        let Some(slot) = self.by_id.get_mut(at) else { return };
+        let old = std::mem::replace(slot, next);
+        self.retired.add(&old.counters);
+        self.retired_formats.add(&old.formats);
+        if self.ids.get(&old.name).is_some_and(|id| usize::from(*id) == at) {
+            self.ids.remove(&old.name);
+        }
+    }
+
+    /// Lets go of the types that nobody names any more, if more than `most` are known: after a flush of what had been restored.
+    pub fn shrink(&mut self, most: usize) {
+        if self.by_id.len() <= most {
+            return;
+        }
+        let used = self.by_id.iter().rposition(Type::is_in_use).map_or(0, |last| last + 1);
+        for at in (used..self.by_id.len()).rev() {
+            self.retire(at, Type::default());
+        }
+        self.by_id.truncate(used);
+        self.by_id.shrink_to(most);
+        self.ids.shrink_to(most);
+    }
+
+    /// The id of a type that is about to be defined, if it is not; refused when `most` are defined already and none of them
+    /// makes room.
     pub fn to_define(&mut self, name: &[u8], most: usize) -> Result<u16> {
         if let Some(id) = self.defined_id(name) {
             return Ok(id);
         }
-        let defined = self.by_id.iter().filter(|known| known.policy.is_some()).count();
-        let room = if defined < most { self.know(name) } else { None };
+        let has_room = self.defined_len() < most || self.by_id.iter().any(Type::makes_room);
+        let room = if has_room { self.know(name) } else { None };
         room.ok_or(Error::invalid(TOO_MANY))
     }
 
-    /// Refuses a name that would be one more when `most` types are known already.
+    fn defined_len(&self) -> usize {
+        self.by_id.iter().filter(|known| known.policy.is_some()).count()
+    }
+
+    /// Takes away the policy of a type that makes room for one more than `most`; its name, if there was need.
+    pub fn make_room(&mut self, most: usize) -> Option<Box<[u8]>> {
+        if self.defined_len() < most {
+            return None;
+        }
+        let idle = self.by_id.iter_mut().find(|known| known.makes_room())?;
+        idle.policy = None;
+        Some(idle.name.clone())
+    }
+
+    /// Refuses a name that would be one more when `most` types are in use already, but for those that make room.
     pub fn has_room_for(&self, name: &[u8], most: usize) -> Result<()> {
-        let room = self.id(name).is_some() || self.by_id.len() < most;
+        let is_used = |known: &Type| known.is_in_use() && !known.makes_room();
+        let is_there = || self.id(name).is_some_and(|id| is_used(self.get(id)));
+        let room = is_there() || self.by_id.iter().filter(|known| is_used(known)).count() < most;
         if room { Ok(()) } else { Err(Error::invalid(TOO_MANY)) }
+    }
+
+    /// No known name has more colons in it.
+    pub fn most_colons(&self) -> usize {
+        self.most_colons
     }
 
     /// A known type.
@@ -184,9 +249,9 @@ impl Types {
     }
 
     /// Defines a type, or changes what it is defined as.
-    pub fn set_policy(&mut self, id: u16, policy: Policy) {
+    pub fn set_policy(&mut self, id: u16, policy: Policy, definer: Definer) {
         if let Some(known) = self.get_mut(id) {
-            known.policy = Some(policy);
+            (known.policy, known.definer) = (Some(policy), definer);
         }
     }
 
@@ -288,9 +353,54 @@ mod tests {
         let idle = types.know(b"idle");
         assert_eq!(types.to_define(b"other", initial + 1).ok(), idle, "an idle name makes room");
         assert_eq!(types.id(b"idle"), None);
-        types.set_policy(types.id(b"other").unwrap_or(0), Policy::default());
+        types.set_policy(types.id(b"other").unwrap_or(0), Policy::default(), Definer::Command);
         assert!(types.to_define(b"more", initial + 1).is_err() && types.to_define(b"other", 0).is_ok());
         assert!(!types.are_initial());
+    }
+
+    /// What only its first use defined makes room when it is empty; what somebody defined, or is used, does not.
+    #[test]
+    fn a_name_that_was_only_used_makes_room() {
+        let mut types = Types::default();
+        let most = types.iter().count() + 1;
+        let used = types.to_define(b"used", most).unwrap_or(0);
+        types.set_policy(used, Policy::default(), Definer::FirstUse);
+        types.get_mut(used).into_iter().for_each(|known| known.entries = 1);
+        assert!(types.to_define(b"next", most).is_err() && types.make_room(most).is_none());
+        types.get_mut(used).into_iter().for_each(|known| known.entries = 0);
+        assert!(types.to_define(b"next", most).is_ok());
+        assert_eq!(types.make_room(most + 1), None, "there is room");
+        assert_eq!(types.make_room(most).as_deref(), Some(&b"used"[..]));
+        let next = types.id(b"next").unwrap_or(0);
+        types.set_policy(next, Policy::default(), Definer::Command);
+        assert!(types.to_define(b"used", most).is_err());
+    }
+
+    /// Types that come with restored values are bounded by those that have entries, and let go when these are gone.
+    #[test]
+    fn restored_names_are_bounded_and_let_go() {
+        let mut types = Types::default();
+        let most = types.iter().count() + 3;
+        let entries = |types: &mut Types, name: &[u8], entries| {
+            let id = types.know(name);
+            id.and_then(|id| types.get_mut(id)).into_iter().for_each(|known| known.entries = entries);
+        };
+        for name in [b"a", b"b", b"c"] {
+            assert_eq!(types.has_room_for(name, most), Ok(()));
+            entries(&mut types, name, 1);
+        }
+        assert!(types.has_room_for(b"d", most).is_err() && types.has_room_for(b"a", most).is_ok());
+        entries(&mut types, b"b", 0);
+        assert_eq!(types.has_room_for(b"d", most), Ok(()));
+        for name in [b"e", b"f", b"g"] {
+            entries(&mut types, name, 1);
+        }
+        for name in [b"a", b"c", b"e", b"f", b"g"] {
+            entries(&mut types, name, 0);
+        }
+        types.shrink(most);
+        assert_eq!(types.iter().count(), most - 3);
+        assert!(types.id(b"a").is_none() && types.id(b"trips").is_some());
     }
 
     /// Types come and go, are counted for and invalidated; the windows of each, added up, are those of all.

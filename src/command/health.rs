@@ -62,7 +62,8 @@ fn verdict(is_well: bool) -> &'static [u8] {
 /// `EXPCACHE.HEALTH`
 pub fn health(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     args.end()?;
-    let checks: Vec<Check> = [memory(ctx)].into_iter().chain(state::with(own)).chain(servers(ctx)).collect();
+    let checks: Vec<Check> =
+        [memory(ctx)].into_iter().chain(state::with(own)).chain(servers(ctx)).chain(service(ctx)).collect();
     ctx.reply_map(1 + checks.len());
     field(ctx, "status", Value::Bytes(Some(verdict(checks.iter().all(|check| check.is_well)))));
     checks.iter().for_each(|check| check.reply(ctx));
@@ -127,4 +128,43 @@ fn servers(ctx: &Ctx) -> Vec<Check> {
         Check::one_of("aof-write", info(c"persistence", c"aof_last_write_status"), &["ok"]),
         Check::one_of("master-link", info(c"replication", c"master_link_status"), &["none", "up"]),
     ]
+}
+
+/// Does the server take what clients send? Not while it loads, its cluster is down, or writes want more replicas than there are.
+fn service(ctx: &Ctx) -> Vec<Check> {
+    let number = |section, field| ctx.server_info(section, field).and_then(|text| text.parse().ok()).unwrap_or(0);
+    vec![
+        Check::at_most("loading", number(c"persistence", c"loading"), 0),
+        Check::one_of("cluster-state", cluster_state(ctx), &["none", "ok"]),
+        replicas(ctx),
+    ]
+}
+
+/// `ok` or `fail`; nothing where there is no cluster.
+fn cluster_state(ctx: &Ctx) -> Option<String> {
+    if ctx.server_info(c"cluster", c"cluster_enabled").as_deref() != Some("1") {
+        return None;
+    }
+    let info = ctx.call_for_texts(c"CLUSTER", &[c"INFO"]);
+    let info = String::from_utf8_lossy(info.first()?);
+    let state = info.lines().find_map(|line| line.strip_prefix("cluster_state:"))?;
+    Some(state.trim_ascii().into())
+}
+
+/// Replicas that keep up, against how many there must be for a write to be taken (`min-replicas-to-write`). The server counts
+/// them only if some are demanded.
+fn replicas(ctx: &Ctx) -> Check {
+    let good = ctx.server_info(c"replication", c"min_slaves_good_slaves").and_then(|text| text.parse().ok());
+    let setting = || ctx.call_for_texts(c"CONFIG", &[c"GET", c"min-replicas-to-write"]);
+    let demanded = || setting().get(1).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    match (good, good.and_then(|_| demanded())) {
+        (Some(good), Some(least)) if ctx.is_master() => {
+            Check { name: "replicas", figure: Figure::Count(good), limit: Some(least), is_well: good >= least }
+        }
+        (good, _) => {
+            let connected = ctx.server_info(c"replication", c"connected_slaves").and_then(|text| text.parse().ok());
+            let figure = Figure::Count(good.or(connected).unwrap_or(0));
+            Check { name: "replicas", figure, limit: None, is_well: true }
+        }
+    }
 }

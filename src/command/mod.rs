@@ -203,7 +203,7 @@ pub static TABLE: &[Row] = &[
     Row {
         name: "expcache.keyfor",
         handler: Some(handler!(keyfor::keyfor)),
-        flags: "readonly fast",
+        flags: "readonly fast allow-stale allow-loading",
         arity: -2,
         summary: "Returns the key for a request: the same parameters in any order give the same key.",
         complexity: "O(N) for N bytes of parameters.",
@@ -294,7 +294,7 @@ pub static TABLE: &[Row] = &[
     Row {
         name: "expcache.stats",
         handler: Some(handler!(stats::stats)),
-        flags: "readonly",
+        flags: "readonly allow-stale allow-loading",
         arity: -1,
         summary: "Returns what there is and what was counted, overall or of one type, lately or at all; or starts counting anew.",
         complexity: "O(T) for T types.",
@@ -316,7 +316,7 @@ pub static TABLE: &[Row] = &[
     Row {
         name: "expcache.health",
         handler: Some(handler!(health::health)),
-        flags: "readonly",
+        flags: "readonly allow-stale allow-loading",
         arity: 1,
         summary: "Returns whether all is well, and what was checked: each figure, its limit and the verdict.",
         complexity: "O(T) for T types.",
@@ -378,7 +378,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     Row {
         name: "set",
         handler: Some(handler!(sub types::set)),
-        flags: "write deny-oom",
+        flags: "write admin",
         arity: -3,
         summary: "Defines a type, or changes the named fields of its policy.",
         tips: "request_policy:all_shards response_policy:all_succeeded",
@@ -403,7 +403,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     Row {
         name: "get",
         handler: Some(handler!(sub types::get)),
-        flags: "readonly fast",
+        flags: "readonly fast allow-stale",
         arity: 3,
         summary: "Returns a type's policy.",
         args: &[text("name")],
@@ -412,7 +412,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     Row {
         name: "list",
         handler: Some(handler!(sub types::list)),
-        flags: "readonly",
+        flags: "readonly allow-stale",
         arity: 2,
         summary: "Returns the names of the defined types.",
         complexity: "O(T log T) for T types.",
@@ -421,7 +421,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     Row {
         name: "del",
         handler: Some(handler!(sub types::del)),
-        flags: "write",
+        flags: "write admin",
         arity: 3,
         summary: "Takes a type's policy away; its entries live on under that of the type default.",
         tips: "request_policy:all_shards response_policy:agg_max",
@@ -436,13 +436,13 @@ const CODECS: &[Arg] =
     &[word("auto", "auto"), word("none", "none"), word("gzip", "gzip"), word("zstd", "zstd"), word("lz4", "lz4")];
 
 const TYPE_ROW: Row = Row { container: "expcache.type", ..ROW };
-const TYPE_HELP: Row = Row { arity: 2, flags: "readonly", summary: HELP, ..TYPE_ROW };
+const TYPE_HELP: Row = Row { arity: 2, flags: "readonly allow-stale allow-loading", summary: HELP, ..TYPE_ROW };
 
 static DEBUG_SUBCOMMANDS: &[Row] = &[
     Row {
         name: "check",
         handler: Some(handler!(sub debug::check)),
-        flags: "readonly admin",
+        flags: "admin allow-stale",
         arity: 2,
         summary: "Returns every disagreement between the index and the keyspace, and inside the index.",
         complexity: "O(N) for N keys of all databases; the server waits.",
@@ -452,7 +452,7 @@ static DEBUG_SUBCOMMANDS: &[Row] = &[
 ];
 
 const DEBUG_ROW: Row = Row { container: "expcache.debug", ..ROW };
-const DEBUG_HELP: Row = Row { arity: 2, flags: "readonly", summary: HELP, ..DEBUG_ROW };
+const DEBUG_HELP: Row = Row { arity: 2, flags: "readonly allow-stale allow-loading", summary: HELP, ..DEBUG_ROW };
 const HELP: &str = "Returns helpful text about the different subcommands.";
 
 const TYPE: Arg = with_text("TYPE", "type").optional();

@@ -8,14 +8,14 @@ use expcache_core::entry::{
 use expcache_core::index::Arrival;
 use expcache_core::lease::{Subject, Token};
 use expcache_core::policy::{Life, Moment, Policy, fresh_until_ms};
-use expcache_core::types::DEFAULT_TYPE;
+use expcache_core::types::{DEFAULT_TYPE, Definer};
 use expcache_core::{Error, Result};
 
 use super::check::Checked;
 use super::evict::make_room;
 use super::look::{Dated, Look};
 use super::options::{Condition, Options, Wish};
-use super::types::replicate_policy;
+use super::types::{replicate_displaced, replicate_policy};
 use crate::server::config::Config;
 use crate::server::context::{Arg, Ctx, EventClass, Text};
 use crate::server::held::Held;
@@ -151,11 +151,13 @@ impl Plan {
         // Of several keys of one MSET only the first defines their type.
         let is_defined = state::with(|s| s.types.get(type_id).policy.is_some());
         if let Some(policy) = defines.filter(|_| !is_defined) {
-            let type_name = state::with(|s| {
-                s.types.set_policy(type_id, policy.clone());
-                s.types.get(type_id).name.clone()
+            let displaced = state::with(|s| {
+                let displaced = s.types.make_room(s.config.max_types);
+                s.types.set_policy(type_id, policy, Definer::FirstUse);
+                displaced
             });
-            replicate_policy(ctx, &type_name, &policy);
+            replicate_displaced(ctx, displaced);
+            replicate_policy(ctx, type_id);
         }
         if has_ended(ctx, entry.created_ms(), life.expire_at_ms) {
             drop(key);

@@ -1,22 +1,40 @@
 //! `EXPCACHE.TYPE SET|GET|LIST|DEL|HELP`.
 
 use expcache_core::policy::{Codec, Policy};
-use expcache_core::types::DEFAULT_TYPE;
+use expcache_core::types::{DEFAULT_TYPE, Definer, Type};
 use expcache_core::units::{self, UnitRule, format_duration};
 use expcache_core::{Error, Result};
 
 use super::parse::{self, is};
+use crate::server::access::Right;
 use crate::server::context::{Arg, Args, Ctx, Recipients};
 use crate::server::state;
 
 const MOST_FORMATS: u64 = 64;
+/// Says that nobody defined the type but its first use.
+const FIRST_USE: &str = "FIRSTUSE";
 
 /// `EXPCACHE.TYPE SET name [TTL d|default] [GRACE d] [MAXTTL d] [JITTER percent] [EARLY percent] [SLIDING yes|no]
 /// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no]`
 pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
-    let most = if ctx.decides() { state::with(|s| s.config.max_types) } else { usize::MAX };
-    let (name, policy) = define(args, most)?;
-    replicate_policy(ctx, &name, &policy);
+    let decides = ctx.decides();
+    if decides {
+        ctx.need_all_keys(Right::Delete)?;
+    }
+    let most = if decides { state::with(|s| s.config.max_types) } else { usize::MAX };
+    let (name, policy, definer) = define(args)?;
+    if decides && definer != Definer::Command {
+        // What only a master may say.
+        return Err(Error::Syntax);
+    }
+    let (displaced, id) = state::with(|s| {
+        let id = s.types.to_define(&name, most)?;
+        let displaced = if s.types.get(id).policy.is_some() { None } else { s.types.make_room(most) };
+        s.types.set_policy(id, policy.clone(), definer);
+        Ok::<_, Error>((displaced, id))
+    })?;
+    replicate_displaced(ctx, displaced);
+    replicate_policy(ctx, id);
     ctx.reply_ok();
     Ok(())
 }
@@ -26,28 +44,33 @@ pub fn restore_policy(mut words: Args<'_>) -> Result<()> {
     if !is(words.need()?, "SET") {
         return Err(Error::Syntax);
     }
-    define(words, usize::MAX).map(drop)
+    let (name, policy, definer) = define(words)?;
+    state::with(|s| {
+        let id = s.types.to_define(&name, usize::MAX)?;
+        s.types.set_policy(id, policy, definer);
+        Ok(())
+    })
 }
 
-fn define(mut args: Args<'_>, most: usize) -> Result<(Box<[u8]>, Policy)> {
+/// What a type is going to be; nothing is changed. The last word, [`FIRST_USE`], is for replicas and files.
+fn define(mut args: Args<'_>) -> Result<(Box<[u8]>, Policy, Definer)> {
     let name = parse::type_name(&mut args)?;
-    state::with(|s| {
-        // A new type starts as `default` is.
-        let id = s.types.id(name).unwrap_or(DEFAULT_TYPE);
-        let mut policy = s.types.policy(id).clone();
-        let mut seen: Vec<Vec<u8>> = Vec::new();
-        while let Some(word) = args.next() {
-            let field = word.bytes().to_ascii_uppercase();
-            if seen.contains(&field) {
-                return Err(Error::Syntax);
-            }
-            seen.push(field);
+    // A new type starts as `default` is.
+    let mut policy = state::with(|s| s.types.policy(s.types.id(name).unwrap_or(DEFAULT_TYPE)).clone());
+    let (mut seen, mut definer): (Vec<Vec<u8>>, _) = (Vec::new(), Definer::Command);
+    while let Some(word) = args.next() {
+        let field = word.bytes().to_ascii_uppercase();
+        if seen.contains(&field) {
+            return Err(Error::Syntax);
+        }
+        seen.push(field);
+        if is(word, FIRST_USE) {
+            definer = Definer::FirstUse;
+        } else {
             change(&mut policy, word, &mut args)?;
         }
-        let id = s.types.to_define(name, most)?;
-        s.types.set_policy(id, policy.clone());
-        Ok((name.into(), policy))
-    })
+    }
+    Ok((name.into(), policy, definer))
 }
 
 fn change(policy: &mut Policy, word: Arg<'_>, args: &mut Args<'_>) -> Result<()> {
@@ -98,7 +121,8 @@ fn formats(args: &mut Args<'_>) -> Result<Vec<Box<[u8]>>> {
 }
 
 /// The words of the `TYPE SET` that makes a type what it is, whatever it was: every field, nothing left to configuration.
-pub fn policy_words(name: &[u8], policy: &Policy) -> Vec<Vec<u8>> {
+pub fn policy_words(known: &Type) -> Option<Vec<Vec<u8>>> {
+    let (name, policy) = (&known.name, known.policy.as_ref()?);
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_string();
     let fields = [
         ("TTL", policy.ttl_ms.map_or("default".into(), format_duration)),
@@ -118,12 +142,22 @@ pub fn policy_words(name: &[u8], policy: &Policy) -> Vec<Vec<u8>> {
     let mut words: Vec<Vec<u8>> = vec![b"SET".to_vec(), name.to_vec()];
     words.extend(fields.into_iter().flat_map(|(field, value)| [field.as_bytes().to_vec(), value.into_bytes()]));
     words.extend(policy.formats.iter().map(|format| format.to_vec()));
-    words
+    words.extend((known.definer == Definer::FirstUse).then(|| FIRST_USE.into()));
+    Some(words)
 }
 
 /// Sends a type's policy to replicas and the append-only file.
-pub fn replicate_policy(ctx: &Ctx, name: &[u8], policy: &Policy) {
-    ctx.replicate_words(c"EXPCACHE.TYPE", &policy_words(name, policy), Recipients::All);
+pub fn replicate_policy(ctx: &Ctx, id: u16) {
+    if let Some(words) = state::with(|s| policy_words(s.types.get(id))) {
+        ctx.replicate_words(c"EXPCACHE.TYPE", &words, Recipients::All);
+    }
+}
+
+/// Tells them of a type that made room.
+pub fn replicate_displaced(ctx: &Ctx, name: Option<Box<[u8]>>) {
+    if let Some(name) = name {
+        ctx.replicate_words(c"EXPCACHE.TYPE", &[b"DEL".to_vec(), name.into()], Recipients::All);
+    }
 }
 
 /// `EXPCACHE.TYPE GET name`
@@ -179,6 +213,9 @@ pub fn list(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
 /// `EXPCACHE.TYPE DEL name`
 pub fn del(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?.bytes();
+    if ctx.decides() {
+        ctx.need_all_keys(Right::Delete)?;
+    }
     let deleted = state::with(|s| s.types.undefine(name))?;
     if deleted {
         ctx.replicate_verbatim();

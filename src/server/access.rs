@@ -1,12 +1,19 @@
 //! What the caller may do, where the server cannot check it by itself: with tags, which are guarded as keys of their names
 //! are, and with keys that a listing shows.
+//!
+//! A user may have several selectors, each with commands and keys of its own. What counts is one that grants the command
+//! *and* the name; but the server tells of a module's question only whether any grants the one, and whether any grants the
+//! other. So where there are several, each is asked apart: a user of nobody's, a [`StandIn`], is given the rules of one of them.
 
-use std::ffi::c_int;
+use std::ffi::{CString, c_int};
+use std::sync::{Mutex, PoisonError};
 
+use expcache_core::{Error, Result};
 use redis_module::raw;
 
-use super::api::api;
+use super::api::{api, api_if_any};
 use super::context::{Arg, Ctx, Text};
+use super::rules::{self, Selector};
 
 /// What a user may do with a key, or with the entries of a tag of that name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,14 +29,25 @@ pub enum Right {
 pub enum Rights {
     /// No user stands behind the call: it is replication, loading, another module's own. All is allowed.
     Unchecked,
-    /// The user is no more.
-    None,
-    /// Those of a user.
-    Of(User),
+    /// Those of a user by his selectors that grant the command; none, if the user is no more.
+    Of(Vec<Granted>),
+}
+
+/// One selector's rights.
+pub struct Granted {
+    who: Who,
+    reads_all: bool,
+    writes_all: bool,
+}
+
+enum Who {
+    /// The user, who has no other selector.
+    User(User),
+    StandIn(Spare),
 }
 
 /// A user of the server's, whom we may ask about.
-pub struct User(*mut raw::RedisModuleUser);
+struct User(*mut raw::RedisModuleUser);
 
 impl Drop for User {
     fn drop(&mut self) {
@@ -38,55 +56,212 @@ impl Drop for User {
     }
 }
 
-impl Rights {
-    /// May the caller do this with a key of this name?
-    pub fn allow(&self, right: Right, name: &[u8]) -> bool {
-        match self {
-            Self::Unchecked => true,
-            Self::None => false,
-            // SAFETY: user and name are live.
-            Self::Of(user) => unsafe {
-                let verdict = api!(RedisModule_ACLCheckKeyPermissions)(
-                    user.0,
-                    Text::new(name).arg().raw(),
-                    right as u32 as c_int,
-                );
-                verdict == raw::REDISMODULE_OK as c_int
-            },
+/// A user of ours with the rules of one selector of another's. They are used again and never freed: the server would look at
+/// every client for each.
+struct StandIn {
+    user: *mut raw::RedisModuleUser,
+    rules: Vec<u8>,
+}
+
+// SAFETY: a plain address; only whoever holds the server's lock uses it.
+unsafe impl Send for StandIn {}
+
+/// Those that nobody uses at the moment.
+static SPARE: Mutex<Vec<StandIn>> = Mutex::new(Vec::new());
+/// How many are kept with the rules that they have; past it one is given others.
+const KEPT: usize = 64;
+
+impl StandIn {
+    /// One with these rules; `None` if the server does not take them.
+    fn with(selector: &Selector<'_>) -> Option<Spare> {
+        let rules = selector.rules.join(&b' ');
+        let found = {
+            let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = spare.iter().position(|one| one.rules == rules);
+            let at = same.or_else(|| (spare.len() >= KEPT).then_some(0));
+            at.map(|at| spare.remove(at))
+        };
+        let mut one = found.unwrap_or_else(Self::new);
+        if one.rules == rules || one.learn(&selector.rules) {
+            one.rules = rules;
+            return Some(Spare(Some(one)));
         }
+        // Half of somebody's rules is nobody's.
+        one.rules = b"?".to_vec();
+        drop(Spare(Some(one)));
+        None
     }
 
-    /// May the caller do this with every key? The server can only be asked about one: about a random name, which no pattern
-    /// matches but one of those that match nearly everything; and then about the empty name, which only who has all keys
-    /// (`~*`) may use, as the pattern of `%R~*` does not match it, or about all names of one byte.
-    pub fn allow_all(&self, right: Right, random: u64) -> bool {
-        self.allow(right, &random.to_le_bytes())
-            && (self.allow(right, b"") || (0..=u8::MAX).all(|byte| self.allow(right, &[byte])))
+    fn new() -> Self {
+        // SAFETY: the server copies the name.
+        Self { user: unsafe { api!(RedisModule_CreateModuleUser)(c"expcache".as_ptr()) }, rules: b"?".to_vec() }
+    }
+
+    fn learn(&mut self, rules: &[&[u8]]) -> bool {
+        std::iter::once(&b"reset"[..]).chain(rules.iter().copied()).all(|rule| {
+            let Ok(rule) = CString::new(rule) else { return false };
+            // SAFETY: the user is ours, the text live.
+            unsafe { api!(RedisModule_SetModuleUserACL)(self.user, rule.as_ptr()) == raw::REDISMODULE_OK as c_int }
+        })
     }
 }
 
-impl Ctx {
-    /// The rights of whoever calls.
-    pub fn rights(&self) -> Rights {
-        Self::rights_of(self.user_name())
+/// A stand-in in use, given back at last.
+struct Spare(Option<StandIn>);
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        let one = self.0.take();
+        SPARE.lock().unwrap_or_else(PoisonError::into_inner).extend(one);
+    }
+}
+
+impl Granted {
+    fn of(who: Who, selector: &Selector<'_>) -> Self {
+        Self { who, reads_all: selector.reads_all, writes_all: selector.writes_all }
     }
 
-    /// The rights of a client, by its number; those of one that went are nobody's business.
+    fn raw(&self) -> *mut raw::RedisModuleUser {
+        match &self.who {
+            Who::User(user) => user.0,
+            Who::StandIn(spare) => spare.0.as_ref().map_or(std::ptr::null_mut(), |one| one.user),
+        }
+    }
+
+    fn allows(&self, right: Right, name: &[u8]) -> bool {
+        let name = Text::new(name);
+        // SAFETY: user and name are live.
+        let verdict =
+            unsafe { api!(RedisModule_ACLCheckKeyPermissions)(self.raw(), name.arg().raw(), right as u32 as c_int) };
+        verdict == raw::REDISMODULE_OK as c_int
+    }
+
+    fn allows_all(&self, right: Right) -> bool {
+        match right {
+            Right::Read => self.reads_all,
+            Right::Delete => self.writes_all,
+        }
+    }
+}
+
+impl Rights {
+    /// May the caller do this with a key of this name, by this command?
+    pub fn allow(&self, right: Right, name: &[u8]) -> bool {
+        match self {
+            Self::Unchecked => true,
+            Self::Of(granted) => granted.iter().any(|one| one.allows(right, name)),
+        }
+    }
+
+    /// May the caller do this with every key? The server cannot be asked that; the rules say it, word for word.
+    pub fn allow_all(&self, right: Right) -> bool {
+        match self {
+            Self::Unchecked => true,
+            Self::Of(granted) => granted.iter().any(|one| one.allows_all(right)),
+        }
+    }
+
+    /// Those of a user by a command, which is none when the server has already checked it.
+    fn of(ctx: &Ctx, name: &Text, command: &[*mut raw::RedisModuleString], is_checked: bool) -> Self {
+        let Some(user) = User::named(name) else { return Self::Of(Vec::new()) };
+        let text = user.rules(ctx, name);
+        let selectors = rules::selectors(&text);
+        let granted = match selectors.as_slice() {
+            [only] if is_checked || may(user.0, command) => vec![Granted::of(Who::User(user), only)],
+            [_] => Vec::new(),
+            several => several
+                .iter()
+                .filter_map(|selector| Some(Granted::of(Who::StandIn(StandIn::with(selector)?), selector)))
+                .filter(|granted| may(granted.raw(), command))
+                .collect(),
+        };
+        Self::Of(granted)
+    }
+}
+
+impl User {
+    fn named(name: &Text) -> Option<Self> {
+        // SAFETY: the name is live; the user is freed when it is dropped.
+        let user = unsafe { api!(RedisModule_GetModuleUserFromUserName)(name.arg().raw()) };
+        (!user.is_null()).then_some(Self(user))
+    }
+
+    /// His rules, as `ACL LIST` writes them. (Redis before 7.0.6 can only be asked for everybody's.)
+    fn rules(&self, ctx: &Ctx, name: &Text) -> Vec<u8> {
+        match api_if_any!(RedisModule_GetModuleUserACLString) {
+            // SAFETY: the user is live; the string is ours to free.
+            Some(rules) => ctx.own(unsafe { rules(self.0) }).map_or_else(Vec::new, |text| text.arg().bytes().to_vec()),
+            None => {
+                let begin = [b"user ", name.arg().bytes(), b" "].concat();
+                let all = ctx.call_for_texts(c"ACL", &[c"LIST"]);
+                all.iter().find_map(|line| line.strip_prefix(begin.as_slice())).unwrap_or_default().to_vec()
+            }
+        }
+    }
+}
+
+/// May this user run this command, with the keys in it?
+fn may(user: *mut raw::RedisModuleUser, command: &[*mut raw::RedisModuleString]) -> bool {
+    // SAFETY: user and words are live; the server only reads the words.
+    let verdict = unsafe {
+        api!(RedisModule_ACLCheckCommandPermissions)(user, command.as_ptr().cast_mut(), command.len() as c_int)
+    };
+    command.is_empty() || verdict == raw::REDISMODULE_OK as c_int
+}
+
+impl Ctx {
+    /// The rights of whoever calls, by the command that is running or being answered.
+    pub fn rights(&self) -> Rights {
+        let Some(name) = self.user_name() else { return Rights::Unchecked };
+        Rights::of(self, &name, self.words(), !self.is_answering())
+    }
+
+    /// The rights of a client, by its number, to whatever command; those of one that went are nobody's business.
     pub fn client_rights(&self, client: u64) -> Rights {
-        Self::rights_of(self.client_user_name(client))
+        let Some(name) = self.client_user_name(client) else { return Rights::Unchecked };
+        Rights::of(self, &name, &[], true)
+    }
+
+    /// May the caller run this command as well?
+    pub fn may_run(&self, words: &[&[u8]]) -> bool {
+        let Some(name) = self.user_name() else { return true };
+        let texts: Vec<Text> = words.iter().map(|word| Text::new(word)).collect();
+        let words: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
+        User::named(&name).is_some_and(|user| may(user.0, &words))
+    }
+
+    /// Refuses whoever may not do this with every key.
+    pub fn need_all_keys(&self, right: Right) -> Result<()> {
+        if self.rights().allow_all(right) { Ok(()) } else { Err(self.refuse(b"*")) }
+    }
+
+    /// What to reply to who may not use a name; the server's log of refusals is told.
+    pub fn refuse(&self, name: &[u8]) -> Error {
+        self.log_refusal(&Text::new(name), raw::RedisModuleACLLogEntryReason_REDISMODULE_ACL_LOG_KEY);
+        Error::NoPermission
+    }
+
+    /// As [`Ctx::refuse`], for a form of the command that is not for everybody who may run it.
+    pub fn refuse_command(&self) -> Error {
+        if let Some(name) = self.words().first() {
+            // SAFETY: the word is live.
+            let name = Text::new(unsafe { Arg::new(*name) }.bytes());
+            self.log_refusal(&name, raw::RedisModuleACLLogEntryReason_REDISMODULE_ACL_LOG_CMD);
+        }
+        Error::NoCommandPermission
+    }
+
+    fn log_refusal(&self, what: &Text, why: raw::RedisModuleACLLogEntryReason) {
+        if let Some(user) = self.user_name().as_ref().and_then(User::named) {
+            // SAFETY: context, user and text are live; the server copies the text.
+            unsafe { api!(RedisModule_ACLAddLogEntry)(self.raw(), user.0, what.arg().raw(), why) };
+        }
     }
 
     /// The number of the client that calls.
     pub fn client(&self) -> u64 {
         // SAFETY: the context is live.
         unsafe { api!(RedisModule_GetClientId)(self.raw()) }
-    }
-
-    fn rights_of(name: Option<Text>) -> Rights {
-        let Some(name) = name else { return Rights::Unchecked };
-        // SAFETY: the name is live; the user is freed when it is dropped.
-        let user = unsafe { api!(RedisModule_GetModuleUserFromUserName)(name.arg().raw()) };
-        if user.is_null() { Rights::None } else { Rights::Of(User(user)) }
     }
 
     /// The user behind the call. Asking for the current one crashes servers when there is none, so it is only asked for

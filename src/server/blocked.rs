@@ -41,7 +41,7 @@ impl Ctx {
         !self.has_flag(NEVER) && !self.is_answering()
     }
 
-    fn is_answering(&self) -> bool {
+    pub(super) fn is_answering(&self) -> bool {
         // SAFETY: the context is live.
         unsafe {
             api!(RedisModule_IsBlockedReplyRequest)(self.raw()) != 0
@@ -90,7 +90,7 @@ unsafe extern "C" fn on_answered(
 ) -> c_int {
     // SAFETY: context and arguments are live during the callback; the private data is what `answer` gave.
     unsafe {
-        let (ctx, args) = (Ctx::new(ctx), Args::new(argv, argc, 1));
+        let (ctx, args) = (Ctx::of_command(ctx, argv, argc), Args::new(argv, argc, 1));
         let data = api!(RedisModule_GetBlockedClientPrivateData)(ctx.raw()).cast::<Option<Reply>>();
         reply(&ctx, || match data.as_mut().and_then(Option::take) {
             Some(reply) => reply(&ctx, args),
@@ -117,8 +117,10 @@ unsafe extern "C" fn on_unblocked(
     argc: c_int,
 ) -> c_int {
     // SAFETY: context and arguments are live during the callback.
-    let (client, ctx, args) =
-        unsafe { (api!(RedisModule_GetBlockedClientHandle)(ctx), Ctx::new(ctx), Args::new(argv, argc, 1)) };
+    let (client, ctx, args) = unsafe {
+        let client = api!(RedisModule_GetBlockedClientHandle)(ctx);
+        (client, Ctx::of_command(ctx, argv, argc), Args::new(argv, argc, 1))
+    };
     reply(&ctx, || match forget(client as Waiter).and_then(|kind| kind.unblocked) {
         Some(answer) => answer(&ctx, args),
         // Its answer was on its way, and now comes too late.

@@ -13,13 +13,17 @@ use super::replies::Replies;
 use super::state;
 
 /// A call in progress, on the main thread: a command, an event or a timer.
-pub struct Ctx(Replies);
+pub struct Ctx {
+    replies: Replies,
+    /// The words of the command, where there is one.
+    words: (*mut *mut raw::RedisModuleString, usize),
+}
 
 impl std::ops::Deref for Ctx {
     type Target = Replies;
 
     fn deref(&self) -> &Replies {
-        &self.0
+        &self.replies
     }
 }
 
@@ -117,7 +121,25 @@ impl Ctx {
     /// `raw` must be a live context, on the main thread, for as long as this value is used.
     pub(super) unsafe fn new(raw: *mut raw::RedisModuleCtx) -> Self {
         // SAFETY: the caller vouches for it.
-        Self(unsafe { Replies::new(raw) })
+        Self { replies: unsafe { Replies::new(raw) }, words: (std::ptr::null_mut(), 0) }
+    }
+
+    /// # Safety
+    /// As for [`Ctx::new`]; `argv` must hold `argc` strings for as long.
+    pub(super) unsafe fn of_command(
+        raw: *mut raw::RedisModuleCtx,
+        argv: *mut *mut raw::RedisModuleString,
+        argc: c_int,
+    ) -> Self {
+        // SAFETY: the caller vouches for it.
+        Self { words: (argv, usize::try_from(argc).unwrap_or(0)), ..unsafe { Self::new(raw) } }
+    }
+
+    /// The words of the command that is running or being answered, its name's included.
+    pub(super) fn words(&self) -> &[*mut raw::RedisModuleString] {
+        let (start, count) = self.words;
+        // SAFETY: `of_command`'s caller vouched for it.
+        if start.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(start, count) } }
     }
 
     // ---- where and who ----
@@ -341,6 +363,30 @@ impl Ctx {
         };
     }
 
+    /// Calls a command of the server's on our own account, for texts: that of its reply, or those in it; nothing for an error.
+    pub fn call_for_texts(&self, command: &CStr, words: &[&CStr]) -> Vec<Vec<u8>> {
+        let texts: Vec<Text> = words.iter().map(|word| Text::new(word.to_bytes())).collect();
+        let mut strings: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
+        // SAFETY: the variable arguments are what the format says: strings and how many. The reply is freed after its last use,
+        // and with it those in it.
+        unsafe {
+            let call = api!(RedisModule_Call);
+            let reply = call(self.raw(), command.as_ptr(), c"v".as_ptr(), strings.as_mut_ptr(), strings.len());
+            if reply.is_null() {
+                return Vec::new();
+            }
+            let kind = api!(RedisModule_CallReplyType)(reply) as isize;
+            let found = if kind == raw::REDISMODULE_REPLY_ARRAY {
+                let elements = 0..api!(RedisModule_CallReplyLength)(reply);
+                elements.map(|at| reply_text(api!(RedisModule_CallReplyArrayElement)(reply, at))).collect()
+            } else {
+                vec![reply_text(reply)]
+            };
+            api!(RedisModule_FreeCallReply)(reply);
+            found
+        }
+    }
+
     /// A field of a section of the server's `INFO`.
     pub fn server_info(&self, section: &CStr, field: &CStr) -> Option<String> {
         // SAFETY: the section's data is freed after its last use; the field's text is the data's.
@@ -351,6 +397,18 @@ impl Ctx {
             api!(RedisModule_FreeServerInfo)(self.raw(), data);
             found
         }
+    }
+}
+
+/// # Safety
+/// `reply` must be a live part of a reply, or null.
+unsafe fn reply_text(reply: *mut raw::RedisModuleCallReply) -> Vec<u8> {
+    let mut len = 0;
+    // SAFETY: the caller vouches for the reply; anything but a text has no bytes.
+    unsafe {
+        let start =
+            if reply.is_null() { std::ptr::null() } else { api!(RedisModule_CallReplyStringPtr)(reply, &mut len) };
+        if start.is_null() { Vec::new() } else { std::slice::from_raw_parts(start.cast(), len).to_vec() }
     }
 }
 

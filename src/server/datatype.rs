@@ -80,8 +80,24 @@ unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *m
             log(LogLevel::Warning, "an entry is truncated or malformed");
             return std::ptr::null_mut();
         };
+        if let Err(refused) = admit_type(&entry) {
+            log(LogLevel::Warning, &format!("an entry is not restored: {refused}"));
+            return std::ptr::null_mut();
+        }
         into_raw(entry)
     })
+}
+
+/// Refuses a value of one type too many that a client restores. What is loaded, or comes from a master, is taken as it is.
+fn admit_type(entry: &Entry) -> expcache_core::Result<()> {
+    // SAFETY: without a context the server tells its own state.
+    let flags = unsafe { api!(RedisModule_GetContextFlags)(std::ptr::null_mut()) } as u32;
+    let is_masters_word =
+        flags & raw::REDISMODULE_CTX_FLAGS_LOADING != 0 || flags & raw::REDISMODULE_CTX_FLAGS_MASTER == 0;
+    match entry.names() {
+        Some(names) if !is_masters_word => state::with(|s| s.types.has_room_for(&names.type_name, s.config.max_types)),
+        _ => Ok(()),
+    }
 }
 
 unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::RedisModuleString, value: *mut c_void) {

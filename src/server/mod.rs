@@ -35,6 +35,7 @@ pub mod ranking;
 pub mod reclaim;
 mod register;
 pub mod replies;
+mod rules;
 mod selection;
 pub mod settle;
 pub mod state;
@@ -71,7 +72,7 @@ pub(crate) unsafe fn run_command(
     words_of_name: usize,
 ) -> c_int {
     // SAFETY: context and arguments live during the call.
-    let (ctx, args) = unsafe { (Ctx::new(ctx), Args::new(argv, argc, words_of_name)) };
+    let (ctx, args) = unsafe { (Ctx::of_command(ctx, argv, argc), Args::new(argv, argc, words_of_name)) };
     reply(&ctx, || call(&ctx, args));
     raw::REDISMODULE_OK as c_int
 }

@@ -446,14 +446,13 @@ impl State {
 
     /// The type of an entry that does not say: the one in its key's name, if it is defined, else `default`.
     pub fn type_by_key(&self, key: &[u8]) -> u16 {
-        let (first, second) = expcache_core::key::type_in_key(&self.config.prefix, key);
-        let defined = |name: Option<&[u8]>| name.and_then(|name| self.types.defined_id(name));
-        defined(first).or_else(|| defined(second)).unwrap_or(DEFAULT_TYPE)
+        let mut names = expcache_core::key::types_in_key(&self.config.prefix, key, self.types.most_colons());
+        names.find_map(|name| self.types.defined_id(name)).unwrap_or(DEFAULT_TYPE)
     }
 
     /// The words of a `TYPE SET` for each defined type.
     pub fn policies(&self) -> Vec<Vec<Vec<u8>>> {
-        self.types.iter().filter_map(|(_, known)| Some(policy_words(&known.name, known.policy.as_ref()?))).collect()
+        self.types.iter().filter_map(|(_, known)| policy_words(known)).collect()
     }
 
     // ---- counting ----
@@ -479,6 +478,7 @@ impl State {
     pub fn beat(&mut self) {
         self.turn();
         self.fit_memory();
+        self.types.shrink(self.config.max_types);
         let now_ms = self.steady_ms();
         let since_ms = self.backlog_since_ms.unwrap_or(now_ms);
         self.backlog_since_ms = (self.marked_len() > 0).then_some(since_ms);

@@ -474,3 +474,169 @@ fn a_dry_run_says_the_same() {
         assert!(verdict.contains("no permissions"), "{command}: {verdict}");
     }
 }
+
+// ---- all keys, and one selector for both command and keys
+
+/// Patterns that match nearly every name, and so every name that one thinks of.
+#[test]
+fn nearly_all_keys_are_not_all() {
+    let (server, mut admin) = server();
+    for keys in ["~? ~????????", "~?*", "~[^x]*", "~? ~??*", "~????????*", "~*?", "%R~* %W~? %W~????????"] {
+        let mut c = user(&server, &format!("{keys} +@all"));
+        for command in ["CLEAR", "CLEAR SOFT", "PURGE MATCH *", "PURGE TYPE default SOFT", "PURGE NONE 1 a DRYRUN"] {
+            noperm(&mut c, &format!("EXPCACHE.{command}"));
+        }
+    }
+    assert_eq!(admin.map("EXPCACHE.STATS")["entries"], 4);
+    for keys in ["~*", "~**", "%RW~*", "%R~x %W~*", "~x (~* +@all)", "allkeys"] {
+        let mut c = user(&server, &format!("{keys} +@all"));
+        assert_eq!(c.cmd("EXPCACHE.PURGE MATCH nothing"), 0, "{keys}");
+    }
+    check(&mut admin);
+}
+
+/// The keys of one selector and the commands of another are nothing together.
+#[test]
+fn one_selector_must_grant_the_command_and_the_keys() {
+    let (server, mut admin) = server();
+    let ours = "+expcache.clear +expcache.purge +expcache.count +expcache.scan +expcache.tags +expcache.top \
+                +expcache.invalidate.tag +expcache.invtag +expcache.type|set +expcache.type|del +eval";
+    for rules in [format!("~app:* {ours} (~* +get +set)"), format!("~* +get (~app:* {ours})")] {
+        let mut c = user(&server, &rules);
+        for command in [
+            "CLEAR",
+            "PURGE MATCH *",
+            "PURGE ANY 1 other:1",
+            "COUNT TYPE default",
+            "COUNT ANY 1 other:1",
+            "SCAN 0 MATCH *",
+            "INVALIDATE.TAG other:1",
+            "INVTAG app:1 other:1",
+            "TYPE SET default MAXVALUE 1",
+            "TYPE DEL trips",
+        ] {
+            noperm(&mut c, &format!("EXPCACHE.{command}"));
+            let script = "return redis.call(unpack(ARGV))";
+            let command = format!("EXPCACHE.{command}");
+            let words = ["EVAL", script, "0"].into_iter().chain(command.split(' ')).collect::<Vec<_>>();
+            assert!(matches!(c.cmd(words), Value::Error(_)), "{command}");
+        }
+        assert_eq!(c.cmd("EXPCACHE.COUNT ANY 1 app:1"), 2, "{rules}");
+        assert_eq!(iterated(&mut c, "EXPCACHE.SCAN", ""), ["app:1", "app:2"], "{rules}");
+        assert_eq!(iterated(&mut c, "EXPCACHE.TAGS", ""), ["2", "app:1"], "{rules}");
+        assert_eq!(c.cmd("EXPCACHE.TOP BY size").items().len(), 2, "{rules}");
+        assert_eq!(c.cmd("EXPCACHE.PURGE ANY 1 app:1 SOFT DRYRUN"), 2, "{rules}");
+    }
+    assert_eq!(admin.map("EXPCACHE.STATS")["entries"], 4);
+    let mut c = user(&server, "~app:* +expcache.count (~* +expcache.clear)");
+    noperm(&mut c, "EXPCACHE.COUNT TYPE default");
+    assert_eq!(c.cmd("EXPCACHE.CLEAR"), 4);
+    check(&mut admin);
+}
+
+/// More users, each with selectors of his own, than are remembered; and rules that change.
+#[test]
+fn each_of_many_users_has_his_own_selectors() {
+    let (server, mut admin) = server();
+    let mut users: Vec<Conn> = (0..80)
+        .map(|n| {
+            admin.ok(&format!(
+                "ACL SETUSER u{n} on nopass ~u{n}:* +get (~t{n}:* +expcache.invtag) (~s{n} +expcache.count)"
+            ));
+            let mut c = server.conn();
+            c.ok(&format!("AUTH u{n} x"));
+            c
+        })
+        .collect();
+    for _ in 0..2 {
+        for (n, c) in users.iter_mut().enumerate() {
+            assert_eq!(c.cmd(&format!("EXPCACHE.INVTAG t{n}:1")), 0);
+            assert_eq!(c.cmd(&format!("EXPCACHE.COUNT ANY 1 s{n}")), 0);
+            for tag in [format!("u{n}:1"), format!("s{n}"), format!("t{}:1", n + 1)] {
+                noperm(c, &format!("EXPCACHE.INVTAG {tag}"));
+            }
+        }
+    }
+    admin.ok("ACL SETUSER u7 clearselectors (~z* +expcache.invtag) (~s7 +get)");
+    noperm(&mut users[7], "EXPCACHE.INVTAG t7:1");
+    noperm(&mut users[7], "EXPCACHE.COUNT ANY 1 s7");
+    assert_eq!(users[7].cmd("EXPCACHE.INVTAG z"), 0);
+}
+
+/// The server says who was refused what, if it is told.
+#[test]
+fn what_is_refused_is_in_the_servers_log_of_it() {
+    let (server, mut admin) = server();
+    let mut c = user(&server, "~app:* +@all -@admin -config");
+    for (command, object) in [
+        ("INVALIDATE.TAG app:1 other:1", "other:1"),
+        ("PURGE ALL 2 shared other:1", "shared"),
+        ("PURGE MATCH *", "*"),
+        ("COUNT ANY 1 other:1", "other:1"),
+        ("SCAN 0 TYPE default", "*"),
+        ("CLEAR", "*"),
+    ] {
+        admin.ok("ACL LOG RESET");
+        noperm(&mut c, &format!("EXPCACHE.{command}"));
+        let log = admin.cmd("ACL LOG");
+        let first = log.items().first().unwrap_or_else(|| panic!("{command} is not in the log")).fields();
+        let said = ["reason", "object", "username"].map(|name| first[name].text());
+        assert_eq!(said, ["key", object, "someone"], "{command}");
+    }
+}
+
+// ---- types, counters and checks are an administrator's
+
+#[test]
+fn a_types_policy_is_everybodys_business() {
+    let (server, mut admin) = server();
+    let before = admin.map("EXPCACHE.TYPE GET default");
+    for keys in ["~app:*", "%R~*", "~? ~????????", "~*:* ~app*"] {
+        let mut c = user(&server, &format!("{keys} +@all"));
+        for command in ["SET default MAXVALUE 1", "SET default MAXENTRIES 1", "SET new TTL 1s", "DEL trips"] {
+            noperm(&mut c, &format!("EXPCACHE.TYPE {command}"));
+            let replies = c.transaction([format!("EXPCACHE.TYPE {command}").as_str()]);
+            assert!(replies[0].text().starts_with("NOPERM"), "{replies:?}");
+        }
+        assert_eq!(c.map("EXPCACHE.TYPE GET trips")["ttl"], 3_600_000);
+    }
+    assert_eq!(admin.map("EXPCACHE.TYPE GET default"), before);
+    assert_eq!(admin.cmd("EXPCACHE.TYPE LIST").items().len(), 6);
+    let mut c = user(&server, "%W~* +@all");
+    c.ok("EXPCACHE.TYPE SET new TTL 1s");
+    assert_eq!(c.cmd("EXPCACHE.TYPE DEL new"), 1);
+    check(&mut admin);
+}
+
+#[test]
+fn a_policy_can_be_changed_when_memory_is_short() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("CONFIG SET maxmemory 1");
+    c.err("EXPCACHE.SET k v", "OOM");
+    c.ok("EXPCACHE.TYPE SET trips MAXENTRIES 10");
+    assert_eq!(c.cmd("EXPCACHE.TYPE DEL trips"), 1);
+}
+
+#[test]
+fn who_only_reads_neither_checks_nor_resets() {
+    let (server, mut admin) = server();
+    let mut c = user(&server, "~* +expcache.stats +multi +exec +@read -@dangerous");
+    c.map("EXPCACHE.STATS");
+    noperm(&mut c, "EXPCACHE.DEBUG CHECK");
+    assert!(c.err("EXPCACHE.STATS RESET", "NOPERM").contains("config|resetstat"));
+    let reply = c.transaction(["EXPCACHE.STATS RESET"]);
+    assert!(reply[0].text().starts_with("NOPERM"), "{reply:?}");
+    assert_eq!(admin.map("EXPCACHE.STATS")["sets"], 4);
+    admin.ok("ACL SETUSER someone +config|resetstat");
+    c.ok("EXPCACHE.STATS RESET");
+    assert_eq!(admin.map("EXPCACHE.STATS")["sets"], 0);
+    user(&server, "+expcache.stats +expcache.debug|check").ok("EXPCACHE.STATS RESET");
+    // Redis 7.0 knows no categories of module commands.
+    if !admin.info("server", "redis_version").starts_with("7.0.") {
+        let mut c = user(&server, "~* +@all -@admin");
+        for command in ["TYPE SET trips TTL 1h", "TYPE DEL trips", "DEBUG CHECK", "STATS RESET"] {
+            noperm(&mut c, &format!("EXPCACHE.{command}"));
+        }
+    }
+}

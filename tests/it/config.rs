@@ -1,6 +1,6 @@
 //! Configuration: CONFIG GET, SET and REWRITE, the configuration file, and the module's arguments.
 
-use crate::harness::{Server, Stop, args, check, refused};
+use crate::harness::{Server, Stop, Value, args, check, refused};
 
 #[test]
 fn every_setting_has_a_default_and_can_be_changed() {
@@ -47,7 +47,7 @@ fn a_setting_that_makes_no_sense_is_refused() {
 fn a_prefix_is_any_text() {
     let server = Server::start();
     let mut c = server.conn();
-    for prefix in ["%s%n", "a:b", "with a blank", "Préfixe"] {
+    for prefix in ["%s%n", "a:b", "#", "Préfixe"] {
         c.ok(&["CONFIG", "SET", "expcache.prefix", prefix]);
         assert_eq!(c.config("expcache.prefix"), prefix);
         let key = c.text("EXPCACHE.KEYFOR trips");
@@ -56,6 +56,22 @@ fn a_prefix_is_any_text() {
         assert_eq!(c.map(args!["EXPCACHE.META", &key])["type"], "trips");
     }
     check(&mut c);
+}
+
+/// The server writes a module's settings into its file without quotes; whatever it accepts, it must start with again.
+#[test]
+fn every_prefix_that_is_accepted_survives_rewrite_and_restart() {
+    let mut server = Server::start();
+    for prefix in ["with a blank", "tab\t", "\"quoted\"", "it's", "line\nbreak", "", "#", "a\\x", "{a}:", "Préfixe"] {
+        let mut c = server.conn();
+        let before = c.config("expcache.prefix");
+        let accepted = !matches!(c.cmd(&["CONFIG", "SET", "expcache.prefix", prefix]), Value::Error(_));
+        assert_eq!(accepted, !prefix.is_empty() && !prefix.contains([' ', '\t', '\n', '"', '\'']), "{prefix:?}");
+        c.ok("CONFIG REWRITE");
+        server.restart(Stop::NoSave);
+        let expected = if accepted { prefix } else { before.as_str() };
+        assert_eq!(server.conn().config("expcache.prefix"), expected);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::harness::{Conn, Fields, Server, Value, args, refused, wait_until, wait_until_reclaimed};
 
-const CHECKS: [&str; 12] = [
+const CHECKS: [&str; 15] = [
     "memory-bytes",
     "index-disagreements",
     "reclaim-backlog",
@@ -17,6 +17,9 @@ const CHECKS: [&str; 12] = [
     "aof-rewrite",
     "aof-write",
     "master-link",
+    "loading",
+    "cluster-state",
+    "replicas",
 ];
 
 fn check_of(c: &mut Conn, name: &str) -> Fields {
@@ -126,4 +129,69 @@ fn a_replica_without_its_master_shows() {
     }
     wait_until("the link is down", || check_of(&mut r, "master-link")["figure"] == "down");
     degraded(&mut r, Some("master-link"));
+}
+
+/// A server that refuses what clients send is not well.
+#[test]
+fn a_cluster_that_is_down_is_not_well() {
+    let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let server = Server::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+    let mut c = server.conn();
+    assert_eq!(check_of(&mut c, "cluster-state")["figure"], "fail");
+    degraded(&mut c, Some("cluster-state"));
+    c.err("EXPCACHE.GET k", "CLUSTERDOWN");
+    c.ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    wait_until("the cluster is up", || check_of(&mut c, "cluster-state")["figure"] == "ok");
+    degraded(&mut c, None);
+}
+
+#[test]
+fn writes_that_want_more_replicas_than_there_are_are_not_well() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("CONFIG SET min-replicas-to-write 1");
+    c.err("EXPCACHE.SET k v", "NOREPLICAS");
+    degraded(&mut c, Some("replicas"));
+    assert_eq!(check_of(&mut c, "replicas")["limit"], 1);
+    let replica = Server::start();
+    replica.replica_of(&server);
+    wait_until("the replica is counted", || check_of(&mut c, "replicas")["figure"] == 1);
+    degraded(&mut c, None);
+    c.ok("CONFIG SET min-replicas-max-lag 0");
+    degraded(&mut c, None);
+    c.ok("EXPCACHE.SET k v");
+}
+
+/// A replica without its master says so, where it refuses to read.
+#[test]
+fn a_stale_replica_answers_what_needs_no_data() {
+    let server = Server::with(&["--replica-serve-stale-data", "no"]);
+    let mut c = server.conn();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    c.ok(&["REPLICAOF", "127.0.0.1", &nobody.to_string()]);
+    c.err("EXPCACHE.GET k", "MASTERDOWN");
+    degraded(&mut c, Some("master-link"));
+    c.map("EXPCACHE.STATS");
+    c.text("EXPCACHE.KEYFOR trips");
+    assert_eq!(c.map("EXPCACHE.TYPE GET trips")["ttl"], 3_600_000);
+    c.cmd("EXPCACHE.TYPE LIST").items();
+    assert_eq!(c.cmd("EXPCACHE.DEBUG CHECK"), Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_server_that_loads_answers_what_needs_no_data() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.pipeline((0..2000).map(|n| args!["EXPCACHE.SET", format!("k{n}"), "v".repeat(200)]));
+    c.ok("CONFIG SET loading-process-events-interval-bytes 1024");
+    c.ok("CONFIG SET key-load-delay 3000");
+    let mut loads = server.conn();
+    loads.send("DEBUG RELOAD").unwrap();
+    wait_until("it loads", || matches!(c.cmd("EXPCACHE.GET k1"), Value::Error(text) if text.starts_with("LOADING")));
+    degraded(&mut c, Some("loading"));
+    c.map("EXPCACHE.STATS");
+    c.text("EXPCACHE.KEYFOR trips");
+    c.ok("CONFIG SET key-load-delay 0");
+    assert_eq!(loads.receive().unwrap(), Value::Simple("OK".into()));
+    degraded(&mut c, None);
 }

@@ -1,6 +1,6 @@
 //! KEYFOR: the same parameters give the same key, different ones a different key.
 
-use crate::harness::{Server, args, refused};
+use crate::harness::{Server, args, check, refused};
 use std::collections::HashMap;
 
 /// Each digest is that of the canonical JSON in the comment.
@@ -165,4 +165,48 @@ fn what_could_mean_two_things_is_refused() {
     for name in ["", &"n".repeat(513)] {
         refused(&mut c, &["EXPCACHE.KEYFOR", name], "ERR");
     }
+}
+
+/// What `KEYFOR` is given as the type is what a value stored under its key has, whichever other types there are.
+#[test]
+fn an_entry_has_the_type_that_its_key_was_derived_for() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let types: [&[u8]; 6] = [b"a", b"a:b", b"a:b:c", b"export_cache", b":", b"a:{x"];
+    for name in types {
+        c.ok(args!["EXPCACHE.TYPE", "SET", name, "TTL", "1m"]);
+    }
+    for (name, hashtag) in types[..5].iter().flat_map(|name| ["", "x", "x:y"].map(|tag| (*name, tag))) {
+        let hashtag = if hashtag.is_empty() { vec![] } else { args!["HASHTAG", hashtag] };
+        let key = c.bulk([args!["EXPCACHE.KEYFOR", name], hashtag].concat());
+        c.ok(args!["EXPCACHE.SET", key.as_slice(), "v"]);
+        assert_eq!(c.map(args!["EXPCACHE.META", key.as_slice()])["type"].as_bytes(), name, "{}", key.escape_ascii());
+    }
+    c.ok("EXPCACHE.SET a:b:1 v");
+    assert_eq!(c.map("EXPCACHE.META a:b:1")["type"], "a:b");
+    assert_eq!(c.cmd("EXPCACHE.TYPE DEL a:b"), 1);
+    c.ok("EXPCACHE.SET a:b:1 v");
+    assert_eq!(c.map("EXPCACHE.META a:b:1")["type"], "a");
+    check(&mut c);
+}
+
+/// `…993` is no double, however it is written.
+#[test]
+fn an_integer_that_no_double_holds_is_refused_with_a_fraction_too() {
+    let server = Server::start();
+    let mut c = server.conn();
+    for number in ["9007199254740993", "9007199254740993.0", "-9007199254740993.00", "9007199254740992.5"] {
+        refused(&mut c, args!["EXPCACHE.KEYFOR", "t", "FILTERS", number], "ERR FILTERS has the integer");
+    }
+    let keys = ["9007199254740992", "9007199254740992.0"].map(|n| c.text(args!["EXPCACHE.KEYFOR", "t", "FILTERS", n]));
+    assert_eq!(keys[0], keys[1]);
+}
+
+#[test]
+fn filters_nest_127_deep() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    c.text(args!["EXPCACHE.KEYFOR", "t", "FILTERS", deep(127)]);
+    refused(&mut c, args!["EXPCACHE.KEYFOR", "t", "FILTERS", deep(128)], "ERR FILTERS must be valid JSON");
 }

@@ -373,3 +373,124 @@ fn an_entry_that_makes_room_is_announced_as_evicted() {
     c.ok("EXPCACHE.SET b v TYPE t");
     assert_eq!(listener.receive().unwrap().items()[2], "a");
 }
+
+// ---- names that clients invent
+
+/// What one client invents does not use up everybody's types.
+#[test]
+fn a_name_that_was_only_used_makes_room_when_it_is_empty() {
+    let master = Server::load(&["max-types", "8"], &[]).unwrap();
+    let mut replica = Server::start();
+    replica.replica_of(&master);
+    let mut c = master.conn();
+    c.ok("EXPCACHE.SET kept v TYPE kept");
+    for n in 0..50 {
+        c.ok(&format!("EXPCACHE.SET k v TYPE x{n}"));
+        c.ok("EXPCACHE.SET k v TYPE kept");
+    }
+    let names = list(&mut c);
+    assert!(names.len() == 8 && names.contains(&"kept".to_string()), "{names:?}");
+    c.ok("EXPCACHE.SET k v TYPE y");
+    assert!(refused(&mut c, "EXPCACHE.SET k2 v TYPE z", "ERR").contains("too many types"), "both have entries");
+    replica.wait_for_sync(&master);
+    assert_eq!(list(&mut replica.conn()), list(&mut c));
+
+    // Who was promoted, or started again, knows as much.
+    replica.conn().ok("REPLICAOF NO ONE");
+    replica.restart(crate::harness::Stop::Save);
+    let mut r = replica.conn();
+    r.ok("CONFIG SET expcache.max-types 8");
+    refused(&mut r, "EXPCACHE.SET k2 v TYPE z", "ERR");
+    r.int("DEL k");
+    r.ok("EXPCACHE.SET k2 v TYPE z");
+    assert!(list(&mut r).contains(&"z".to_string()) && !list(&mut r).contains(&"y".to_string()));
+    check(&mut r);
+    check(&mut c);
+}
+
+#[test]
+fn a_type_that_somebody_defined_makes_no_room() {
+    let server = Server::load(&["max-types", "8"], &[]).unwrap();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET mine TTL 1m");
+    c.ok("EXPCACHE.SET k v TYPE used");
+    c.ok("EXPCACHE.TYPE SET used GRACE 1m");
+    c.int("DEL k");
+    refused(&mut c, "EXPCACHE.SET k v TYPE more", "ERR too many types");
+    refused(&mut c, "EXPCACHE.TYPE SET more TTL 1m", "ERR too many types");
+    assert_eq!(c.map("EXPCACHE.TYPE GET mine")["ttl"], 60_000);
+    // What replicas are told, nobody else may say.
+    refused(&mut c, "EXPCACHE.TYPE SET used FIRSTUSE", "ERR syntax error");
+}
+
+#[test]
+fn a_type_that_is_defined_on_purpose_takes_the_room_of_one_that_was_used() {
+    let server = Server::load(&["max-types", "8"], &["--appendonly", "yes", "--aof-use-rdb-preamble", "no"]).unwrap();
+    let mut c = server.conn();
+    for name in ["a", "b"] {
+        c.ok(&format!("EXPCACHE.SET k v TYPE {name}"));
+    }
+    c.int("DEL k");
+    c.ok("EXPCACHE.TYPE SET mine TTL 1m");
+    c.ok("EXPCACHE.TYPE SET other TTL 1m");
+    assert_eq!(list(&mut c), ["default", "drivers", "gps_tracks", "mine", "other", "reports", "trips", "vehicles"]);
+    let before = list(&mut c);
+    c.ok("DEBUG LOADAOF");
+    assert_eq!(list(&mut c), before);
+}
+
+/// The names of restored values are bounded by those that are in use, whichever they are.
+#[test]
+fn restored_values_bring_no_more_types_than_there_may_be() {
+    let (source, server) = (Server::start(), Server::load(&["max-types", "8"], &[]).unwrap());
+    let (mut s, mut c) = (source.conn(), server.conn());
+    let dumps: Vec<Vec<u8>> = (0..40)
+        .map(|n| {
+            s.ok(args!["EXPCACHE.SET", "k", "v", "TYPE", format!("x{n}")]);
+            s.bulk("DUMP k")
+        })
+        .collect();
+    let mut restored = 0;
+    for (n, dump) in dumps.iter().enumerate() {
+        restored += usize::from(!matches!(c.cmd(args!["RESTORE", format!("k{n}"), 0, dump]), Value::Error(_)));
+    }
+    assert_eq!(restored, 2, "beside the six");
+    assert_eq!(c.cmd("DBSIZE"), 2);
+    assert!(server.log().contains("too many types"));
+    check(&mut c);
+    // In any order, as long as they are not there at the same time.
+    for (n, dump) in dumps.iter().enumerate() {
+        c.ok("FLUSHALL");
+        c.ok(args!["RESTORE", "k", 0, dump]);
+        assert_eq!(c.map("EXPCACHE.META k")["type"], format!("x{n}").as_str());
+    }
+    c.ok("FLUSHALL");
+    c.ok("EXPCACHE.TYPE SET one TTL 1m");
+    c.ok("EXPCACHE.TYPE SET two TTL 1m");
+    refused(&mut c, args!["RESTORE", "k", 0, dumps[0].as_slice()], "ERR");
+    check(&mut c);
+}
+
+/// A replica and a file that is loaded take what there was.
+#[test]
+fn what_was_there_is_loaded_whatever_the_bound_is_now() {
+    let mut server = Server::start();
+    let mut c = server.conn();
+    for n in 0..20 {
+        c.ok(&format!("EXPCACHE.SET k{n} v TYPE x{n}"));
+    }
+    c.ok("CONFIG SET expcache.max-types 8");
+    c.ok("DEBUG RELOAD");
+    assert_eq!(c.cmd("DBSIZE"), 20);
+    let replica = Server::load(&["max-types", "8"], &[]).unwrap();
+    replica.replica_of(&server);
+    c.ok("RENAME k1 k0");
+    let dump = c.bulk("DUMP k2");
+    c.ok(args!["RESTORE", "copy", 0, dump]);
+    replica.wait_for_sync(&server);
+    assert_eq!(replica.conn().cmd("DBSIZE"), 20);
+    assert_eq!(replica.conn().map("EXPCACHE.META copy")["type"], "x2");
+    check(&mut replica.conn());
+    server.restart(crate::harness::Stop::Save);
+    assert_eq!(server.conn().cmd("DBSIZE"), 20);
+}

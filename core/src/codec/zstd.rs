@@ -7,6 +7,7 @@
 //! them, and a server should not need 128 MiB to look at a value. It concerns what `zstd --ultra` or `--long` makes of more
 //! than 8 MiB.
 
+use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::{Each, Start, Streamed, make_room, parts, reserve};
@@ -79,7 +80,7 @@ fn stream(decoder: &mut DCtx, chunk: &mut Vec<u8>, frames: &[u8], each: Each) ->
         let before = input.pos();
         chunk.clear();
         let missing = decoder.decompress_stream(&mut OutBuffer::around(chunk), &mut input);
-        let missing = missing.map_err(|_| Error::BadEncoding)?;
+        let missing = missing.map_err(refused)?;
         each(chunk)?;
         if missing == 0 && input.pos() == frames.len() {
             return Ok(());
@@ -88,6 +89,12 @@ fn stream(decoder: &mut DCtx, chunk: &mut Vec<u8>, frames: &[u8], each: Each) ->
             return Err(Error::BadEncoding.into());
         }
     }
+}
+
+fn refused(code: usize) -> Error {
+    const WINDOW_TOO_LARGE: usize = ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize;
+    // Errors are small numbers below zero.
+    if code.wrapping_neg() == WINDOW_TOO_LARGE { Error::WideWindow } else { Error::BadEncoding }
 }
 
 /// How large the payload is, if there are frames and all say so.
