@@ -3,7 +3,9 @@
 //! The same words name what to invalidate, what to count and list, and what a fence remembers of an invalidation. The index
 //! answers them by set arithmetic ([`crate::index::Index::select`]); [`Selector::matches`] says the same of one entry.
 
-use crate::glob::Glob;
+use std::collections::BTreeSet;
+
+use crate::glob::{Glob, Matching};
 use crate::key::MAX_NAME_BYTES;
 use crate::lease::{Hits, Subject};
 
@@ -33,14 +35,23 @@ pub enum Clause {
 }
 
 impl Clause {
-    fn matches(&self, key: &[u8], type_name: &[u8], tags: &[impl AsRef<[u8]>]) -> bool {
+    /// Of an entry of this type and these tags; what it demands of the key is left aside.
+    fn holds(&self, type_name: &[u8], tags: &[impl AsRef<[u8]>]) -> bool {
         let bears = |name: &[u8]| tags.iter().any(|tag| tag.as_ref() == name);
         match self {
             Self::Any(names) => names.iter().any(|name| bears(name)),
             Self::All(names) => names.iter().all(|name| bears(name)),
             Self::None(names) => !names.iter().any(|name| bears(name)),
             Self::Type(name) => **name == *type_name,
-            Self::Match(glob) => glob.matches(key),
+            Self::Match(_) => true,
+        }
+    }
+
+    /// The tags that it names.
+    pub fn tags(&self) -> &[Box<[u8]>] {
+        match self {
+            Self::Any(names) | Self::All(names) | Self::None(names) => names,
+            Self::Type(_) | Self::Match(_) => &[],
         }
     }
 }
@@ -48,7 +59,30 @@ impl Clause {
 impl Selector {
     /// Does it select an entry of this key, type and tags?
     pub fn matches(&self, key: &[u8], type_name: &[u8], tags: &[impl AsRef<[u8]>]) -> bool {
-        self.clauses.iter().all(|clause| clause.matches(key, type_name, tags))
+        self.matches_within(key, type_name, tags, &mut u64::MAX.clone()) == Some(true)
+    }
+
+    /// Does it? Takes the steps that it needs away from those that are left; `None` when they are too few. Patterns come last:
+    /// they cost most.
+    fn matches_within(&self, key: &[u8], type_name: &[u8], tags: &[impl AsRef<[u8]>], left: &mut u64) -> Option<bool> {
+        for clause in &self.clauses {
+            *left = left.checked_sub(1 + (clause.tags().len() * tags.len()) as u64)?;
+            if !clause.holds(type_name, tags) {
+                return Some(false);
+            }
+        }
+        for glob in self.patterns() {
+            if !glob.go_on(key, &mut Matching::default(), left)? {
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+
+    /// The tags that must all be borne, each once.
+    pub(crate) fn all_tags(&self) -> BTreeSet<&[u8]> {
+        let all = self.clauses.iter().filter(|clause| matches!(clause, Clause::All(_)));
+        all.flat_map(Clause::tags).map(AsRef::as_ref).collect()
     }
 
     /// The patterns that the key must match.
@@ -66,15 +100,15 @@ impl Selector {
 }
 
 impl Hits for Selector {
-    fn hits(&self, subject: &Subject<'_>) -> bool {
-        self.matches(subject.key, subject.type_name, subject.tags)
+    fn hits(&self, subject: &Subject<'_>, left: &mut u64) -> bool {
+        self.matches_within(subject.key, subject.type_name, subject.tags, left) != Some(false)
     }
 
     fn weight(&self) -> usize {
         let weight = |clause: &Clause| match clause {
             Clause::Any(names) | Clause::All(names) | Clause::None(names) => names.len(),
             Clause::Type(_) => 1,
-            Clause::Match(glob) => 1 + glob.pattern().len() / MAX_NAME_BYTES,
+            Clause::Match(glob) => 1 + glob.size_bytes() / MAX_NAME_BYTES,
         };
         self.clauses.iter().map(weight).sum()
     }
@@ -109,6 +143,18 @@ mod tests {
             let selector = Selector { clauses };
             assert_eq!(selector.matches(b"k:1", b"trips", &tags(&["a", "c"])), selected, "{selector:?}");
         }
+    }
+
+    #[test]
+    fn what_takes_too_long_to_be_ruled_out_counts_as_hit() {
+        let selector = Selector { clauses: vec![Clause::Any(tags(&["a"])), Clause::Match(Glob::new(b"*a?b*"))] };
+        let key = "a".repeat(1000);
+        let hits = |tag: &[u8], mut left: u64| {
+            selector.hits(&Subject { key: key.as_bytes(), type_name: b"trips", tags: &[tag] }, &mut left)
+        };
+        assert!(!hits(b"a", 2000));
+        assert!(hits(b"a", 500));
+        assert!(!hits(b"b", 500), "tags are looked at first");
     }
 
     #[test]

@@ -11,11 +11,16 @@ use expcache_core::selector::{Clause, Selector};
 use expcache_core::{Error, Result};
 
 use super::parse::{self, once};
-use super::selector;
+use super::selector::{self, Clauses};
 use crate::server::access::Right;
-use crate::server::context::{Args, Ctx, Recipients};
+use crate::server::context::{Arg, Args, Ctx, Recipients};
 use crate::server::walk::{self, Answer, Purpose};
 use crate::server::{reclaim, state};
+
+/// The most tags that one command invalidates: all of it is one step.
+const MOST_TAGS: usize = 8192;
+/// The most keys that it names.
+const MOST_KEYS: u64 = 10_000;
 
 /// An invalidation, as it was asked for.
 struct Invalidation {
@@ -44,6 +49,9 @@ enum How {
 
 /// `EXPCACHE.INVALIDATE.TAG tag [tag …]`
 pub fn invalidate_tag(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    if args.len() > MOST_TAGS && !ctx.is_handed_on() {
+        return Err(Error::invalid("at most 8192 tags at a time"));
+    }
     let selector = selector::any_of(&parse::all_tags(args)?);
     Invalidation { selector, wish: Wish::Hard, dry_run: false, keys: None }.run(ctx)
 }
@@ -70,16 +78,15 @@ impl Invalidation {
     /// See [`purge`]. `AT` is for replicas: since when the entries are stale. From a user it is never in the future; a master's
     /// clock may be ahead.
     fn parse(ctx: &Ctx, mut args: Args<'_>) -> Result<Self> {
-        let (mut clauses, mut soft, mut dry_run, mut keys, mut at) = (Vec::new(), None, None, None, None);
+        let (mut clauses, mut soft, mut dry_run, mut keys, mut at) = (Clauses::new(ctx), None, None, None, None);
         while let Some(word) = args.next() {
-            if let Some(clause) = selector::clause(word, &mut args)? {
-                clauses.push(clause);
+            if clauses.take(word, &mut args)? {
                 continue;
             }
             match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
                 b"SOFT" => once(&mut soft, ())?,
                 b"DRYRUN" => once(&mut dry_run, ())?,
-                b"KEYS" => once(&mut keys, parse::number(args.need()?)?)?,
+                b"KEYS" => once(&mut keys, most_keys(args.need()?)?)?,
                 b"AT" => once(&mut at, parse::number(args.need()?)?)?,
                 _ => return Err(Error::Syntax),
             }
@@ -90,8 +97,7 @@ impl Invalidation {
             (Some(()), Some(at)) if ctx.decides() => Wish::Soft(Some(at.min(now_ms()))),
             (Some(()), at) => Wish::Soft(at),
         };
-        let keys = keys.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
-        let selector = selector::of(clauses)?.unwrap_or_default();
+        let selector = clauses.selector().unwrap_or_default();
         Ok(Self { selector, wish, dry_run: dry_run.is_some(), keys })
     }
 
@@ -159,6 +165,13 @@ impl Invalidation {
             }
             _ => (c"EXPCACHE.PURGE", [selector::words(&self.selector), soft].concat()),
         }
+    }
+}
+
+fn most_keys(arg: Arg<'_>) -> Result<usize> {
+    match parse::number(arg)? {
+        most @ 0..=MOST_KEYS => Ok(most as usize),
+        _ => Err(Error::invalid("KEYS names at most 10000 keys")),
     }
 }
 

@@ -1,11 +1,11 @@
 //! `EXPCACHE.COUNT`, `EXPCACHE.SCAN` and `EXPCACHE.TAGS`: what there is, without touching it.
 
-use expcache_core::glob::Glob;
+use expcache_core::index::Effort;
 use expcache_core::{Error, Result, units};
 
 use super::look::{Dated, Look};
 use super::parse::{self, once};
-use super::selector;
+use super::selector::{self, Clauses};
 use crate::server::access::Right;
 use crate::server::context::{Arg, Args, Ctx, Text};
 use crate::server::key::Mode;
@@ -14,14 +14,19 @@ use crate::server::walk::{self, Purpose};
 
 /// How many elements a step of an iteration looks at unless it is told, as in `SCAN`.
 const STEP: usize = 10;
+/// How much work it does at most, in steps of a matcher of patterns: two milliseconds or so. It lists fewer elements rather than
+/// take longer.
+const WORK: u64 = 1 << 20;
 
 /// `EXPCACHE.COUNT selector`
 pub fn count(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
-    let mut clauses = Vec::new();
+    let mut clauses = Clauses::new(ctx);
     while let Some(word) = args.next() {
-        clauses.push(selector::clause(word, &mut args)?.ok_or(Error::Syntax)?);
+        if !clauses.take(word, &mut args)? {
+            return Err(Error::Syntax);
+        }
     }
-    let selector = selector::of(clauses)?.ok_or(Error::Syntax)?;
+    let selector = clauses.selector().ok_or(Error::Syntax)?;
     selector::guard(ctx, Right::Read, &selector)?;
     if selector.patterns().next().is_none() {
         ctx.reply_count(state::with(|s| s.selected_len(ctx.db(), &selector)));
@@ -39,20 +44,20 @@ pub fn count(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
 /// `EXPCACHE.SCAN cursor [selector] [COUNT n]`
 pub fn scan(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let cursor = cursor(args.need()?)?;
-    let (mut clauses, mut count) = (Vec::new(), None);
+    let (mut clauses, mut count) = (Clauses::new(ctx), None);
     while let Some(word) = args.next() {
-        match selector::clause(word, &mut args)? {
-            Some(clause) => clauses.push(clause),
-            None if parse::is(word, "COUNT") => once(&mut count, steps(args.need()?)?)?,
-            None => return Err(Error::Syntax),
+        match clauses.take(word, &mut args)? {
+            true => {}
+            false if parse::is(word, "COUNT") => once(&mut count, steps(args.need()?)?)?,
+            false => return Err(Error::Syntax),
         }
     }
-    let selector = selector::of(clauses)?;
+    let selector = clauses.selector();
     if let Some(selector) = &selector {
         selector::guard(ctx, Right::Read, selector)?;
     }
     let selector = selector.unwrap_or_default();
-    let (mut keys, next) = state::with(|s| s.scan(ctx.db(), &selector, cursor, count.unwrap_or(STEP)));
+    let (mut keys, next) = state::with(|s| s.scan(ctx.db(), &selector, cursor, effort(count)));
     let rights = ctx.rights();
     keys.retain(|key| rights.allow(Right::Read, key) && is_there(ctx, key));
     reply_cursor(ctx, next);
@@ -74,12 +79,12 @@ pub fn tags(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let (mut glob, mut count) = (None, None);
     while let Some(word) = args.next() {
         match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
-            b"MATCH" => once(&mut glob, Glob::new(args.need()?.bytes()))?,
+            b"MATCH" => once(&mut glob, selector::pattern(&mut args)?)?,
             b"COUNT" => once(&mut count, steps(args.need()?)?)?,
             _ => return Err(Error::Syntax),
         }
     }
-    let (mut tags, next) = state::with(|s| s.scan_tags(ctx.db(), glob.as_ref(), cursor, count.unwrap_or(STEP)));
+    let (mut tags, next) = state::with(|s| s.scan_tags(ctx.db(), glob.as_ref(), cursor, effort(count)));
     let rights = ctx.rights();
     tags.retain(|(tag, _)| rights.allow(Right::Read, tag));
     reply_cursor(ctx, next);
@@ -102,6 +107,10 @@ fn steps(arg: Arg<'_>) -> Result<usize> {
         0 => Err(Error::Syntax),
         steps => Ok(usize::try_from(steps).unwrap_or(usize::MAX)),
     }
+}
+
+fn effort(count: Option<usize>) -> Effort {
+    Effort { elements: count.unwrap_or(STEP), work: WORK }
 }
 
 fn reply_cursor(ctx: &Ctx, next: Option<u32>) {

@@ -1,5 +1,7 @@
 //! Pieces of grammar that several commands share.
 
+use std::collections::HashSet;
+
 use expcache_core::entry::{Etag, MAX_TAGS};
 use expcache_core::key::{MAX_NAME_BYTES, validate_name};
 use expcache_core::units::{self, UnitRule};
@@ -72,9 +74,13 @@ pub fn tags<'a>(args: &mut Args<'a>) -> Result<Tags<'a>> {
     Ok(tags)
 }
 
-/// Any number of tags, some of them perhaps twice.
+/// Tags and nothing else, as many as there are; one given twice counts once.
 pub fn all_tags<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>> {
-    args.map(Arg::bytes).map(|tag| validate_name("tag", tag).map(|()| tag)).collect()
+    let mut known = HashSet::with_capacity(args.len());
+    let mut tags =
+        args.map(Arg::bytes).map(|tag| validate_name("tag", tag).map(|()| tag)).collect::<Result<Vec<_>>>()?;
+    tags.retain(|tag| known.insert(*tag));
+    Ok(tags)
 }
 
 /// A type's name.

@@ -5,7 +5,6 @@
 //! ```
 
 use expcache_core::glob::Glob;
-use expcache_core::key::validate_name;
 use expcache_core::selector::{Clause, Selector, TagNames};
 use expcache_core::{Error, Result};
 
@@ -15,37 +14,86 @@ use crate::server::context::{Arg, Args, Ctx};
 
 /// The most tags of one clause, and of all clauses together.
 const MOST_TAGS: u64 = 1024;
+/// The most clauses.
+const MOST_CLAUSES: usize = 64;
+/// The most patterns among them.
+const MOST_PATTERNS: usize = 8;
+/// The most bytes of a pattern, and of all patterns together.
+const MOST_PATTERN_BYTES: usize = 1024;
 
-/// Takes one clause; `None`, and nothing taken, if the word begins none.
-pub fn clause(word: Arg<'_>, args: &mut Args<'_>) -> Result<Option<Clause>> {
-    Ok(Some(match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
-        b"ANY" => Clause::Any(tags(args)?),
-        b"ALL" => Clause::All(tags(args)?),
-        b"NONE" => Clause::None(tags(args)?),
-        b"TYPE" => Clause::Type(parse::type_name(args)?.into()),
-        b"MATCH" => Clause::Match(Glob::new(args.need()?.bytes())),
-        _ => return Ok(None),
-    }))
+/// The clauses of one command, as they are read. What was decided before is not measured again: a replica and the append-only
+/// file carry out what a master did, be it of an older version.
+pub struct Clauses {
+    read: Vec<Clause>,
+    tags: u64,
+    is_measured: bool,
 }
 
-fn tags(args: &mut Args<'_>) -> Result<TagNames> {
-    let count = parse::number(args.need()?)?;
-    if !(1..=MOST_TAGS).contains(&count) {
-        return Err(Error::invalid("a clause must have 1 to 1024 tags"));
+impl Clauses {
+    /// None yet.
+    pub fn new(ctx: &Ctx) -> Self {
+        Self { read: Vec::new(), tags: 0, is_measured: !ctx.is_handed_on() }
     }
-    args.split_off(count as usize)?.map(Arg::bytes).map(|tag| validate_name("tag", tag).map(|()| tag.into())).collect()
+
+    /// Takes one clause; `false`, and nothing taken, if the word begins none.
+    pub fn take(&mut self, word: Arg<'_>, args: &mut Args<'_>) -> Result<bool> {
+        let clause = match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
+            b"ANY" => Clause::Any(self.tags(args)?),
+            b"ALL" => Clause::All(self.tags(args)?),
+            b"NONE" => Clause::None(self.tags(args)?),
+            b"TYPE" => Clause::Type(parse::type_name(args)?.into()),
+            b"MATCH" => Clause::Match(self.pattern(args)?),
+            _ => return Ok(false),
+        };
+        if !self.read.contains(&clause) {
+            self.read.push(clause);
+        }
+        if self.is_measured && self.read.len() > MOST_CLAUSES {
+            return Err(Error::invalid("a selector has at most 64 clauses"));
+        }
+        Ok(true)
+    }
+
+    fn tags(&mut self, args: &mut Args<'_>) -> Result<TagNames> {
+        let count = parse::number(args.need()?)?;
+        if !(1..=MOST_TAGS).contains(&count) {
+            return Err(Error::invalid("a clause must have 1 to 1024 tags"));
+        }
+        let tags: Vec<&[u8]> = parse::all_tags(args.split_off(count as usize)?)?;
+        self.tags += count;
+        if self.tags > MOST_TAGS {
+            return Err(Error::invalid("a selector has at most 1024 tags"));
+        }
+        Ok(tags.into_iter().map(Into::into).collect())
+    }
+
+    fn pattern(&self, args: &mut Args<'_>) -> Result<Glob> {
+        let pattern = args.need()?.bytes();
+        let others =
+            self.read.iter().filter_map(|clause| if let Clause::Match(glob) = clause { Some(glob) } else { None });
+        let (count, bytes) = others.fold((1, pattern.len()), |(n, bytes), glob| (n + 1, bytes + glob.pattern().len()));
+        match self.is_measured {
+            true if bytes > MOST_PATTERN_BYTES => {
+                Err(Error::invalid("the patterns of a selector have at most 1024 bytes"))
+            }
+            true if count > MOST_PATTERNS => Err(Error::invalid("a selector has at most 8 patterns")),
+            _ => Ok(Glob::new(pattern)),
+        }
+    }
+
+    /// Them, as one selector; `None` if there are none.
+    pub fn selector(self) -> Option<Selector> {
+        (!self.read.is_empty()).then_some(Selector { clauses: self.read })
+    }
 }
 
-/// The clauses that were read, as one selector; `None` if there are none.
-pub fn of(clauses: Vec<Clause>) -> Result<Option<Selector>> {
-    let tags = |clause: &Clause| match clause {
-        Clause::Any(tags) | Clause::All(tags) | Clause::None(tags) => tags.len() as u64,
-        Clause::Type(_) | Clause::Match(_) => 1,
-    };
-    if clauses.iter().map(tags).sum::<u64>() > MOST_TAGS {
-        return Err(Error::invalid("a selector has at most 1024 tags"));
+/// A pattern by itself.
+pub fn pattern(args: &mut Args<'_>) -> Result<Glob> {
+    let pattern = args.need()?.bytes();
+    if pattern.len() > MOST_PATTERN_BYTES {
+        return Err(Error::invalid("a pattern has at most 1024 bytes"));
     }
-    Ok((!clauses.is_empty()).then_some(Selector { clauses }))
+    Ok(Glob::new(pattern))
 }
 
 /// A selector of these tags, any of them.

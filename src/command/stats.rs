@@ -99,8 +99,8 @@ impl Stats<'_> {
                 (s.types.get(id).name.clone(), Figures { counters, ..figures })
             });
             let types: Vec<_> = named.collect();
-            let mut formats = s.types.retired_formats.clone();
-            s.types.iter().for_each(|(_, known)| formats.add(&known.formats));
+            let of_types = s.types.iter().map(|(_, known)| &known.formats);
+            let formats = Formats::sum(std::iter::once(&s.types.retired_formats).chain(of_types));
             (all, types, s.tag_count(), s.index_bytes(), formats, s.left(None))
         });
         ctx.reply_map(5 + 1 + COUNTERS + 3);

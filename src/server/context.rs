@@ -171,6 +171,11 @@ impl Ctx {
             && flags & (raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING) == 0
     }
 
+    /// Does the command carry out what was decided before: did it come over replication, or from the append-only file?
+    pub fn is_handed_on(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING)
+    }
+
     /// Is the server loading its data, and the command part of that?
     pub fn is_loading(&self) -> bool {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_LOADING)

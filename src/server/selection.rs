@@ -1,11 +1,14 @@
 //! The state's answers to selectors: which entries they mean, and what is done to these.
 
 use expcache_core::glob::Glob;
-use expcache_core::index::{Ids, Index, WalkId};
+use expcache_core::index::{Effort, Ids, Index, WalkId};
 use expcache_core::selector::Selector;
 
 use super::leases;
 use super::state::State;
+
+/// So many bytes of names are enough for one reply.
+const MOST_NAME_BYTES: usize = 4 << 20;
 
 /// A tag, and how many entries bear it.
 pub type Counted = (Box<[u8]>, u64);
@@ -28,8 +31,8 @@ impl State {
         self.change(db, |index| index.start_walk(selector.patterns(), scope.clone())).unwrap_or_default()
     }
 
-    /// Looks at some more names. Is that all? (It is, if the index is no more.)
-    pub fn walk(&mut self, walk: WalkId, steps: usize) -> bool {
+    /// Looks at names for so many more steps. Is that all? (It is, if the index is no more.)
+    pub fn walk(&mut self, walk: WalkId, steps: u64) -> bool {
         self.change_walked(walk, |index| index.walk(walk, steps)).unwrap_or(true)
     }
 
@@ -54,23 +57,29 @@ impl State {
         self.change(db, work)
     }
 
-    /// The names of some of these entries, up to `most`.
+    /// The names of some of these entries: up to `most`, and fewer if they are very long.
     pub fn keys(&self, db: i32, ids: &Ids, most: usize) -> Vec<Box<[u8]>> {
         let Some(index) = self.index(db) else { return Vec::new() };
-        ids.iter().filter_map(|id| index.key(id)).take(most).map(Into::into).collect()
+        let mut left = MOST_NAME_BYTES;
+        let fits = |key: &&[u8]| {
+            let fitted = left > 0;
+            left = left.saturating_sub(key.len());
+            fitted
+        };
+        ids.iter().filter_map(|id| index.key(id)).take(most).take_while(fits).map(Into::into).collect()
     }
 
     /// A page of the keys of the entries that a selector means, and where the next begins.
-    pub fn scan(&self, db: i32, selector: &Selector, cursor: u32, steps: usize) -> (Vec<Box<[u8]>>, Option<u32>) {
+    pub fn scan(&self, db: i32, selector: &Selector, cursor: u32, effort: Effort) -> (Vec<Box<[u8]>>, Option<u32>) {
         let Some(index) = self.index(db) else { return (Vec::new(), None) };
-        let (ids, next) = index.scan(selector, |name| self.types.id(name), cursor, steps);
+        let (ids, next) = index.scan(selector, |name| self.types.id(name), cursor, effort);
         (ids.into_iter().filter_map(|id| index.key(id)).map(Into::into).collect(), next)
     }
 
     /// A page of the tags, each with how many entries it has, and where the next begins.
-    pub fn scan_tags(&self, db: i32, glob: Option<&Glob>, cursor: u32, steps: usize) -> (Vec<Counted>, Option<u32>) {
+    pub fn scan_tags(&self, db: i32, glob: Option<&Glob>, cursor: u32, effort: Effort) -> (Vec<Counted>, Option<u32>) {
         let Some(index) = self.index(db) else { return (Vec::new(), None) };
-        let (tags, next) = index.scan_tags(cursor, steps, glob);
+        let (tags, next) = index.scan_tags(cursor, effort, glob);
         (tags.into_iter().map(|(tag, entries)| (tag.into(), entries)).collect(), next)
     }
 

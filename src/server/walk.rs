@@ -1,6 +1,6 @@
 //! Entries found by their names, which no set tells: names are looked at in slices of bounded time, the asker waiting and
 //! nobody else. What was found is exact in the moment in which it is used, whatever came and went in between (the index sees
-//! to that).
+//! to that, at a small price for every entry that comes: so there are few walks at a time, and the other searches wait in line).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,8 +14,12 @@ use super::blocked::{self, Kind, Waiter};
 use super::context::Ctx;
 use super::{guard, state};
 
-/// How many names are looked at between two looks at the clock.
-const STEP: usize = 256;
+/// How long names are looked at between two looks at the clock, in steps of the matcher of patterns: ten microseconds or so.
+const STEPS: u64 = 8192;
+/// How long where nobody can wait, so all others do: ten milliseconds or so.
+const STEPS_IN_ONE_GO: u64 = 1 << 23;
+/// How many searches are under way at a time.
+const ABREAST: usize = 16;
 
 /// What is done with what was found, in one go; it says what to reply.
 type Then = Box<dyn FnOnce(&Ctx, &Ids) -> Answer>;
@@ -36,7 +40,8 @@ pub struct Search {
     waiter: Waiter,
     /// The database that was asked about.
     db: i32,
-    walk: WalkId,
+    /// `None`: it is not its turn yet.
+    walk: Option<WalkId>,
     selector: Selector,
     purpose: Purpose,
     then: Then,
@@ -52,6 +57,13 @@ impl Searches {
     /// How many go on.
     pub fn count(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Puts one behind those that are under way, and says how many these are.
+    fn put_back(&mut self, search: Search) -> usize {
+        let abreast = ABREAST.min(self.waiting.len() + 1);
+        self.waiting.insert(abreast - 1, search);
+        abreast
     }
 }
 
@@ -74,15 +86,26 @@ pub fn find(
     if state::with(|s| s.searches.waiting.len() >= s.config.max_waiters) {
         return Err(Error::invalid("too many clients wait, see the config expcache.max-waiters"));
     }
+    let wait = |walk, selector, then| {
+        let waiter = ctx.block(&WAITING);
+        state::with(|s| s.searches.waiting.push_back(Search { waiter, db, walk, selector, purpose, then }));
+        SEARCHING.schedule(ctx, BETWEEN_SLICES_MS);
+        Ok(())
+    };
+    let may_block = ctx.may_block();
+    if may_block && state::with(|s| s.searches.count() > 0) {
+        return wait(None, selector, Box::new(then));
+    }
     let (walk, slice) = state::with(|s| (s.start_walk(db, &selector), s.slice()));
-    let (start, may_block) = (Instant::now(), ctx.may_block());
-    while !state::with(|s| s.walk(walk, STEP)) {
+    let (start, mut left) = (Instant::now(), STEPS_IN_ONE_GO);
+    while !state::with(|s| s.walk(walk, STEPS)) {
         if may_block && start.elapsed() > slice {
-            let waiter = ctx.block(&WAITING);
-            let search = Search { waiter, db, walk, selector, purpose, then: Box::new(then) };
-            state::with(|s| s.searches.waiting.push_back(search));
-            SEARCHING.schedule(ctx, BETWEEN_SLICES_MS);
-            return Ok(());
+            return wait(Some(walk), selector, Box::new(then));
+        }
+        left = left.saturating_sub(STEPS);
+        if left == 0 && !may_block && !ctx.is_handed_on() {
+            state::with(|s| s.cancel_walk(walk));
+            return Err(Error::invalid("too many names to look at in a transaction or script"));
         }
     }
     let ids = state::with(|s| s.finish_walk(walk, &selector));
@@ -94,7 +117,7 @@ fn cancel(waiter: Waiter) {
     state::with(|s| {
         let at = s.searches.waiting.iter().position(|search| search.waiter == waiter);
         if let Some(search) = at.and_then(|at| s.searches.waiting.remove(at)) {
-            s.cancel_walk(search.walk);
+            search.walk.into_iter().for_each(|walk| s.cancel_walk(walk));
         }
     });
 }
@@ -111,50 +134,49 @@ fn go_on(ctx: &Ctx, slice: Duration, quiet: bool) -> bool {
     let start = Instant::now();
     let mut held_back = 0;
     while start.elapsed() < slice {
-        let Some((done, waits)) = state::with(|s| {
-            let (walk, writes) = {
-                let search = s.searches.waiting.front()?;
-                (search.walk, search.purpose == Purpose::Write)
-            };
-            let done = s.walk(walk, STEP);
-            Some((done, done && writes && quiet))
-        }) else {
-            return true;
-        };
+        let Some(search) = state::with(|s| s.searches.waiting.pop_front()) else { return true };
+        let (search, walk) = search.begun();
+        let done = state::with(|s| s.walk(walk, STEPS));
+        let waits = done && quiet && search.purpose == Purpose::Write;
         if done && !waits {
-            finish(ctx);
+            search.finish(ctx, walk);
             continue;
         }
         held_back = if waits { held_back + 1 } else { 0 };
-        state::with(|s| s.searches.waiting.rotate_left(1));
-        if held_back > state::with(|s| s.searches.waiting.len()) {
+        let abreast = state::with(|s| s.searches.put_back(search));
+        if held_back > abreast {
             return false;
         }
     }
     true
 }
 
-/// Uses what the first search found, and answers its client.
-fn finish(ctx: &Ctx) {
-    let Some(mut search) = state::with(|s| s.searches.waiting.pop_front()) else { return };
-    if search.purpose == Purpose::Write && !ctx.is_master() {
-        state::with(|s| s.cancel_walk(search.walk));
-        return blocked::answer(search.waiter, |_ctx, _args| Err(Error::Unblocked));
+impl Search {
+    /// It, and its walk, which begins now if it has not yet.
+    fn begun(mut self) -> (Self, WalkId) {
+        let begin = || state::with(|s| s.start_walk(self.db, &self.selector));
+        let walk = self.walk.unwrap_or_else(begin);
+        self.walk = Some(walk);
+        (self, walk)
     }
-    let Some(db) = state::with(|s| s.database_of(search.walk)) else {
-        // The database was flushed. There is little in it by now, to be looked at from the beginning.
-        state::with(|s| {
-            search.walk = s.start_walk(search.db, &search.selector);
-            s.searches.waiting.push_back(search);
-        });
-        return;
-    };
-    let ids = state::with(|s| s.finish_walk(search.walk, &search.selector));
-    ctx.select(db);
-    match guard(None, || Some((search.then)(ctx, &ids))) {
-        Some(answer) => blocked::answer(search.waiter, move |ctx, _args| answer(ctx)),
-        None => {
-            blocked::answer(search.waiter, |_ctx, _args| Err(Error::invalid("internal error, see the server's log")))
+
+    /// Uses what it found, and answers its client.
+    fn finish(self, ctx: &Ctx, walk: WalkId) {
+        if self.purpose == Purpose::Write && !ctx.is_master() {
+            state::with(|s| s.cancel_walk(walk));
+            return blocked::answer(self.waiter, |_ctx, _args| Err(Error::Unblocked));
+        }
+        let Some(db) = state::with(|s| s.database_of(walk)) else {
+            // The database was flushed. There is little in it by now, to be looked at from the beginning.
+            return state::with(|s| s.searches.waiting.push_back(Self { walk: None, ..self }));
+        };
+        let ids = state::with(|s| s.finish_walk(walk, &self.selector));
+        ctx.select(db);
+        match guard(None, || Some((self.then)(ctx, &ids))) {
+            Some(answer) => blocked::answer(self.waiter, move |ctx, _args| answer(ctx)),
+            None => {
+                blocked::answer(self.waiter, |_ctx, _args| Err(Error::invalid("internal error, see the server's log")))
+            }
         }
     }
 }

@@ -258,12 +258,13 @@ fn each_waits_for_its_own_time() {
     let (server, mut c, token) = scene();
     let start = Instant::now();
     let mut long = Waiting::new(&server, READER);
-    let mut middle = Waiting::new(&server, "EXPCACHE.FETCH k WAIT 300ms");
-    let mut short = Waiting::new(&server, "EXPCACHE.FETCH k WAIT 100ms");
+    // Long enough to be seen waiting on a slow machine.
+    let mut middle = Waiting::new(&server, "EXPCACHE.FETCH k WAIT 4s");
+    let mut short = Waiting::new(&server, "EXPCACHE.FETCH k WAIT 2s");
     held(&short.misses(), HOUR_MS);
-    assert!(start.elapsed() + SLACK >= Duration::from_millis(100));
+    assert!(start.elapsed() + SLACK >= Duration::from_secs(2));
     held(&middle.misses(), HOUR_MS);
-    assert!(start.elapsed() + SLACK >= Duration::from_millis(300));
+    assert!(start.elapsed() + SLACK >= Duration::from_secs(4));
     assert!(long.still_waits(&mut c));
     c.ok(args!["EXPCACHE.SET", "k", "v", "LEASE", token]);
     long.hits("v");
@@ -274,14 +275,14 @@ fn a_holder_that_died_is_followed_by_the_first_that_would_produce() {
     let server = Server::start();
     let mut dying = server.conn();
     let start = Instant::now();
-    let token = granted(&dying.map("EXPCACHE.FETCH k LEASE 700ms"));
+    let token = granted(&dying.map("EXPCACHE.FETCH k LEASE 4s"));
     drop(dying);
     let mut reader = Waiting::new(&server, READER);
     let mut heir = Waiting::new(&server, "EXPCACHE.FETCH k WAIT 1h LEASE 10m");
     let mut next = Waiting::new(&server, READY);
     let mut last = Waiting::new(&server, READER);
     let fetched = heir.misses();
-    assert!(start.elapsed() + SLACK >= Duration::from_millis(700), "{:?}", start.elapsed());
+    assert!(start.elapsed() + SLACK >= Duration::from_secs(4), "{:?}", start.elapsed());
     let own = granted(&fetched);
     for other in [&mut reader, &mut next, &mut last] {
         held(&other.misses(), 600_000);
@@ -304,7 +305,7 @@ fn a_holder_that_died_is_followed_by_the_first_that_would_produce() {
 fn if_nobody_would_produce_all_are_sent_away() {
     let server = Server::start();
     let mut c = server.conn();
-    let token = granted(&c.map("EXPCACHE.FETCH k LEASE 500ms"));
+    let token = granted(&c.map("EXPCACHE.FETCH k LEASE 3s"));
     let mut waiting = both(&server, READER);
     waiting.iter_mut().for_each(|waiting| free(&waiting.misses()));
     lost(&mut c, "k", &token);
@@ -693,11 +694,11 @@ fn a_pause_of_writes_does_not_hold_back_who_may_be_answered() {
     let server = Server::with(&["--appendonly", "yes"]);
     let mut c = server.conn();
     let mut holder = server.conn();
-    let token = granted(&holder.map("EXPCACHE.FETCH k LEASE 400ms"));
+    let token = granted(&holder.map("EXPCACHE.FETCH k LEASE 4s"));
     lease(&mut holder, "other");
     let mut heir = Waiting::new(&server, READY);
     let mut reader = Waiting::new(&server, READER);
-    let mut brief = Waiting::new(&server, "EXPCACHE.FETCH other WAIT 300ms");
+    let mut brief = Waiting::new(&server, "EXPCACHE.FETCH other WAIT 3s");
     c.ok("CLIENT PAUSE 100000 WRITE");
     held(&brief.misses(), HOUR_MS);
     let own = granted(&heir.misses());
@@ -824,10 +825,10 @@ fn a_failover_that_is_given_up_leaves_who_waits_alone() {
     let mut waiting = Waiting::new(&master, READY);
     // The replica stands still, so it can't catch up.
     let mut stopped = replica.conn();
-    stopped.send("DEBUG SLEEP 2").unwrap();
+    stopped.send("DEBUG SLEEP 5").unwrap();
     c.cmd("EXPCACHE.SET something v");
     c.ok("FAILOVER");
-    let mut brief = Waiting::new(&master, "EXPCACHE.FETCH k WAIT 100ms");
+    let mut brief = Waiting::new(&master, "EXPCACHE.FETCH k WAIT 2s");
     held(&brief.misses(), HOUR_MS);
     if c.cmd("FAILOVER ABORT") == Value::Simple("OK".into()) {
         assert!(waiting.still_waits(&mut c));

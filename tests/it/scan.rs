@@ -74,6 +74,26 @@ fn every_size_of_step_finds_all() {
     }
 }
 
+/// A step takes no longer because it was told a greater number: it lists fewer and is gone on from.
+#[test]
+fn a_step_ends_where_its_work_does() {
+    let server = Server::start();
+    let mut c = server.conn();
+    crowd(&mut c, 20_000);
+    let all = "all ".repeat(1024);
+    for options in ["", "ANY 1 all", &format!("ALL 1024 {all}")] {
+        let options = format!("{options} COUNT 200000");
+        let (next, keys) = step(&mut c, "EXPCACHE.SCAN", "0", &options);
+        assert!(next != "0" && (1000..20_000).contains(&keys.len()), "{} at once, on to {next}", keys.len());
+        assert_eq!(scan(&mut c, &options), names(0..20_000), "{options}");
+    }
+    let (next, tags_of_one) = step(&mut c, "EXPCACHE.TAGS", "0", "COUNT 200000");
+    assert!(tags_of_one.len() >= 1000, "{} at once, on to {next}", tags_of_one.len());
+    // More tags than an entry can bear, all of which it is to bear.
+    let too_many: String = (0..65).map(|n| format!("all:{n} ")).collect();
+    assert!(scan(&mut c, &format!("ALL 65 {too_many}")).is_empty());
+}
+
 /// However many it was told, and be it more than can be counted with.
 #[test]
 fn one_step_may_be_as_large_as_any_number() {

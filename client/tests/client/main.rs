@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use expcache_client::{Cache, Client, Config, Request};
-use harness::{PATIENCE, Server};
+use harness::{IN_VAIN, PATIENCE, Server};
 
 /// The server, without anything kept in the process: every answer is the server's.
 fn config(server: &Server) -> Config {
@@ -76,7 +76,7 @@ impl Runs {
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(start.elapsed() < IN_VAIN, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

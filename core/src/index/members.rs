@@ -107,6 +107,15 @@ impl Members {
         }
     }
 
+    /// About how many steps it takes to count those that are not in `others`.
+    pub(super) fn counting(&self, others: &RoaringBitmap) -> u64 {
+        match self {
+            _ if others.is_empty() => 1,
+            Self::Run(_) | Self::Runs(_) => 16 * self.len(),
+            Self::Bitmap(ids) => ids.len() / 4,
+        }
+    }
+
     /// How many are not in `others`.
     pub(super) fn len_without(&self, others: &RoaringBitmap) -> u64 {
         match self {

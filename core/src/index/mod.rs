@@ -44,6 +44,7 @@ use self::name::Name;
 use self::name_map::NameMap;
 use self::pending::{Pending, Since};
 use self::records::Records;
+pub use self::scan::Effort;
 pub use self::select::Ids;
 use self::slab::Slab;
 pub use self::soft::Mark;
@@ -237,7 +238,7 @@ impl Index {
         } else if let Some(soft) = arrival.soft {
             self.pending.insert(id, Since::of(soft, entry.grace_ms()));
         }
-        self.walks.linked(id, &self.records);
+        self.walks.linked(id);
         entry.set_linked(id, arrival.type_id, self.number);
     }
 

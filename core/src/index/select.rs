@@ -9,6 +9,7 @@ use std::hash::BuildHasher;
 use roaring::RoaringBitmap;
 
 use super::{Index, Members};
+use crate::entry::MAX_TAGS;
 use crate::selector::{Clause, Selector};
 
 /// So few ids are looked up one by one in each set of a union, rather than the union made.
@@ -67,6 +68,11 @@ impl<'i> Source<'i> {
             Self::Tag(members) => members.len(),
             Self::AnyOf(tags) => tags.iter().map(|members| members.len()).sum(),
         }
+    }
+
+    /// Of how many sets.
+    pub(super) fn sets(&self) -> usize {
+        if let Self::AnyOf(tags) = self { tags.len() } else { 1 }
     }
 
     pub(super) fn contains(&self, id: u32) -> bool {
@@ -165,22 +171,24 @@ impl Index {
         selector: &Selector,
         type_id: impl Fn(&[u8]) -> Option<u16>,
     ) -> Option<Vec<Source<'_>>> {
+        let all = selector.all_tags();
+        if all.len() > MAX_TAGS {
+            return None;
+        }
         let mut sources = Vec::new();
+        for name in all {
+            sources.push(Source::Tag(self.members(name)?));
+        }
         for clause in &selector.clauses {
             match clause {
                 Clause::Any(names) => {
                     let tags: Vec<&Members> = names.iter().filter_map(|name| self.members(name)).collect();
                     sources.push(if let [only] = *tags { Source::Tag(only) } else { Source::AnyOf(tags) });
                 }
-                Clause::All(names) => {
-                    for name in names {
-                        sources.push(Source::Tag(self.members(name)?));
-                    }
-                }
                 Clause::Type(name) => {
                     sources.push(Source::Type(&self.types.get(usize::from(type_id(name)?))?.ids));
                 }
-                Clause::None(_) | Clause::Match(_) => {}
+                Clause::All(_) | Clause::None(_) | Clause::Match(_) => {}
             }
         }
         Some(sources)

@@ -8,7 +8,8 @@
 //!    have the same number.
 //! 2. What was invalidated twice is one record, with the latest number: repeating costs no memory.
 //! 3. A record that no outstanding lease is older than is dropped.
-//! 4. There is a bound. Past it the oldest record is dropped, and the *floor* raised to its number: leases older than the
+//! 4. What takes too long to be looked through counts as a hit: a lease may be fenced in vain, others are not kept waiting.
+//! 5. There is a bound. Past it the oldest record is dropped, and the *floor* raised to its number: leases older than the
 //!    floor are fenced whatever they store. Correctness comes before availability.
 
 use std::borrow::Borrow;
@@ -17,6 +18,9 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+
+/// How much is looked through for one value, in steps: each is about a comparison of bytes. A millisecond or two.
+const MOST_STEPS: u64 = 1 << 20;
 
 /// What a value about to be stored can be hit by.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +35,8 @@ pub struct Subject<'a> {
 
 /// A selector of entries: the same ones select the same.
 pub trait Hits: Eq + Hash {
-    /// Would it have hit this?
-    fn hits(&self, subject: &Subject<'_>) -> bool;
+    /// Would it have hit this? Takes the steps that it needs away from those that are left; it would if these are too few.
+    fn hits(&self, subject: &Subject<'_>, left: &mut u64) -> bool;
 
     /// How many records it counts as against the bound: one for each name in it, or so.
     fn weight(&self) -> usize;
@@ -97,9 +101,10 @@ impl<S: Hits> Fences<S> {
     /// Was anything invalidated since the number `granted` that would have hit this? Looks each tag up, and at each
     /// selector noted since.
     pub(super) fn hit(&self, granted: u64, subject: &Subject<'_>) -> bool {
+        let mut left = MOST_STEPS;
         granted < self.floor
             || subject.tags.iter().any(|tag| self.tags.numbers.get(*tag).is_some_and(|number| granted < *number))
-            || self.selectors.things.range(granted..).any(|(_, selector)| selector.hits(subject))
+            || self.selectors.things.range(granted..).any(|(_, selector)| selector.hits(subject, &mut left))
     }
 
     pub(super) fn note_tag(&mut self, tag: &[u8], number: u64, bound: usize) {

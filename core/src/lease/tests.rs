@@ -18,7 +18,7 @@ pub(super) enum Selector {
 }
 
 impl Hits for Selector {
-    fn hits(&self, subject: &Subject<'_>) -> bool {
+    fn hits(&self, subject: &Subject<'_>, _: &mut u64) -> bool {
         match self {
             Self::Type(name) => subject.type_name == name,
             Self::All(tags) => tags.iter().all(|tag| subject.tags.contains(&tag.as_slice())),

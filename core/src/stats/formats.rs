@@ -1,6 +1,8 @@
 //! What was stored in each format. A type has as many formats of its own as it has room for; the values of further ones are
 //! counted together, under [`OTHER`].
 
+use hashbrown::HashMap;
+
 /// The most formats of a type that are told apart.
 pub const MOST: usize = 32;
 /// What further ones are counted under.
@@ -17,6 +19,14 @@ pub struct Format {
     pub bytes: u64,
     /// Length of the longest of them.
     pub max_bytes: u64,
+}
+
+impl Format {
+    fn add(&mut self, sets: u64, bytes: u64, max_bytes: u64) {
+        self.sets += sets;
+        self.bytes += bytes;
+        self.max_bytes = self.max_bytes.max(max_bytes);
+    }
 }
 
 /// What was stored in all of them.
@@ -43,11 +53,7 @@ impl Formats {
     }
 
     fn add_one(&mut self, name: &[u8], sets: u64, bytes: u64, max_bytes: u64) {
-        if let Some(format) = self.of(name) {
-            format.sets += sets;
-            format.bytes += bytes;
-            format.max_bytes = format.max_bytes.max(max_bytes);
-        }
+        self.of(name).into_iter().for_each(|format| format.add(sets, bytes, max_bytes));
     }
 
     /// Both together.
@@ -55,6 +61,23 @@ impl Formats {
         for format in &other.0 {
             self.add_one(&format.name, format.sets, format.bytes, format.max_bytes);
         }
+    }
+
+    /// All of these together. However many they are, each is looked up once.
+    pub fn sum<'f>(all: impl IntoIterator<Item = &'f Self>) -> Self {
+        let (mut sum, mut places) = (Self::default(), HashMap::new());
+        for format in all.into_iter().flat_map(|formats| &formats.0) {
+            let mut name: &[u8] = &format.name;
+            if sum.0.len() >= MOST && !places.contains_key(name) {
+                name = OTHER;
+            }
+            let at = *places.entry(name).or_insert_with(|| {
+                sum.0.push(Format { name: name.into(), ..Format::default() });
+                sum.0.len() - 1
+            });
+            sum.0.get_mut(at).into_iter().for_each(|of| of.add(format.sets, format.bytes, format.max_bytes));
+        }
+        sum
     }
 
     /// In the order in which they came.
@@ -86,8 +109,10 @@ mod tests {
         }
         assert_eq!(formats.iter().len(), MOST + 1);
         assert_eq!(seen(&formats, OTHER).map(|other| other.sets), Some(100 - (MOST as u64 - 2)));
-        let mut all = formats.clone();
-        all.add(&formats);
+        let all = Formats::sum([&formats, &formats]);
+        let mut added = formats.clone();
+        added.add(&formats);
+        assert_eq!(all.0, added.0);
         assert_eq!(all.iter().map(|f| f.sets).sum::<u64>(), 206);
         assert_eq!(seen(&all, b"csv").map(|csv| (csv.bytes, csv.max_bytes)), Some((80, 30)));
     }

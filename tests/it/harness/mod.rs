@@ -30,8 +30,10 @@ pub use server::{Server, Stop};
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long anything may take before a test gives up: generous, since the machine may be slow.
+/// How long anything may take that is given a time: generous, since the machine may be slow.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// When a test gives up waiting for what has no time of its own. Only a test that fails waits for so long.
+pub const IN_VAIN: Duration = Duration::from_secs(180);
 
 /// Both protocols, for tests that must hold in each.
 pub const RESP_VERSIONS: [u8; 2] = [2, 3];
@@ -47,11 +49,11 @@ macro_rules! args {
 }
 pub(crate) use args;
 
-/// Polls `holds` until it is true; panics with `what` when that does not happen within [`PATIENCE`].
+/// Polls `holds` until it is true; panics with `what` when that does not happen within [`IN_VAIN`].
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(start.elapsed() < IN_VAIN, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

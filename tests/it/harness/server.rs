@@ -1,6 +1,6 @@
 //! A server process that belongs to one test.
 
-use super::{Conn, PATIENCE, RESP_VERSIONS, wait_until};
+use super::{Conn, IN_VAIN, RESP_VERSIONS, wait_until};
 use std::fs::{self, File, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -114,7 +114,7 @@ impl Server {
                 return;
             };
             let taken = log.get(old_log..).is_some_and(port_was_taken);
-            assert!(taken && start.elapsed() < PATIENCE, "no restart:\n{log}");
+            assert!(taken && start.elapsed() < IN_VAIN, "no restart:\n{log}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -238,7 +238,7 @@ fn has_ended(child: &mut Child) -> Option<ExitStatus> {
 /// Waits until this very process answers on the port and has loaded its data; the log when it ends instead.
 fn await_start(child: &mut Child, port: u16, dir: &Path) -> Result<(), String> {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < IN_VAIN {
         if has_ended(child).is_some() {
             return Err(read_log(dir));
         }

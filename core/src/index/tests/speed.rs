@@ -69,7 +69,9 @@ fn speed_of_selecting() {
         let count = timed(&format!("count {what}"), || index.count(&selector, types));
         let ids = timed(&format!("select {what}, {count}"), || index.select(&selector, types));
         timed(&format!("by type, {what}"), || index.by_type(&ids).count());
-        timed(&format!("page of 100, {what}"), || index.scan(&selector, types, 0, 100));
+        timed(&format!("page of 100, {what}"), || {
+            index.scan(&selector, types, 0, Effort { elements: 100, work: u64::MAX })
+        });
     }
     // As if there were ten million entries, a tenth of them with a tag.
     index.types[0].ids = (0..10 * MILLION).collect();
@@ -129,7 +131,7 @@ fn speed_of_walks() {
         timed(&format!("walk over 1 M names of 51 bytes, {pattern}"), || {
             let scope = index.select(&Selector::default(), |_| None);
             let walk = index.start_walk(&globs, scope);
-            while !index.walk(walk, 1000) {}
+            while !index.walk(walk, 16_384) {}
             index.finish_walk(walk).len()
         });
     }
