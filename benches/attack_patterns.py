@@ -61,7 +61,7 @@ def sections(quick=False):
         ("… with 8 patterns", name_of_200_kb, [["EXPCACHE.SCAN", 0, *(w for n in range(8) for w in ("MATCH", b"*a?%d" % n + b"a?" * 60 + b"*"))]]),
         ("SCAN COUNT 200000", entries, [["EXPCACHE.SCAN", 0, "COUNT", 200_000], ["EXPCACHE.SCAN", 0, "COUNT", 200_000, *every]]),
         ("PURGE … KEYS", entries, [["EXPCACHE.PURGE", "ANY", 1, "all0", "DRYRUN", "KEYS", most] for most in (10_000, 1_000_000)]),
-        ("8,192 tags, 300,000 tags", tags, [invalidate(8192), invalidate(300_000)]),
+        ("4,096 tags, 300,000 tags", tags, [invalidate(4096), invalidate(300_000)]),
         ("TAGS COUNT 200000", tags, [["EXPCACHE.TAGS", 0, "COUNT", 200_000, "MATCH", mixed]]),
         ("1,000 fences with patterns", lambda _: None, fenced),
         ("STATS of 1,000 types × 32 formats", formats, [["EXPCACHE.STATS"], ["EXPCACHE.STATS", "WINDOW", "1h"]]),

@@ -15,6 +15,7 @@ class Probe:
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.py")
         command = [sys.executable, script, str(address or server.port), KEY]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process.stdout.readline()  # it is ready
 
     def __enter__(self):
         return self

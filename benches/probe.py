@@ -2,7 +2,7 @@
 
     python3 benches/probe.py ADDRESS KEY
 
-The address is a port of this machine or the path of a Unix socket. Each line on its input starts a window or, if one is
+The address is a port of this machine or the path of a Unix socket. When it is ready it says so. Then each line on its input starts a window or, if one is
 open, ends it; at its end comes one line of JSON with the window's latencies in milliseconds. Its own process, because a
 Python thread beside the loader would measure Python.
 
@@ -62,6 +62,7 @@ def main():
     for _ in range(100):
         ask(connection, request)
     gc.disable()
+    print("ready", flush=True)  # a window that ends before it was seen to begin would never end
     while sys.stdin.readline():
         print(json.dumps(summary(window(connection, request))), flush=True)
 

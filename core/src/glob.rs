@@ -308,30 +308,53 @@ impl Mixed {
         mixed
     }
 
-    fn row(&self, byte: u8) -> &[u64] {
-        let start = self.row_of.get(usize::from(byte)).map_or(0, |row| usize::from(*row) * self.words);
-        self.rows.get(start..start + self.words).unwrap_or_default()
-    }
-
     fn find(&self, name: &[u8], matching: &mut Matching, left: &mut u64) -> Found {
         let Matching { at, bits, .. } = matching;
         bits.resize(self.words, 0);
-        for byte in name.get(*at..).unwrap_or_default() {
-            if *left == 0 {
-                return Found::NotYet;
-            }
-            take(left, self.words);
-            *at += 1;
+        let rest = name.get(*at..).unwrap_or_default();
+        let affordable = usize::try_from(*left / self.words as u64).unwrap_or(usize::MAX).max(1);
+        let window = rest.get(..affordable).unwrap_or(rest);
+        let found = match bits.as_mut_slice() {
+            [bits] => self.follow_in_a_word(window, bits),
+            bits => self.follow(window, bits),
+        };
+        let passed = found.map_or(window.len(), |last| last + 1);
+        take(left, passed * self.words);
+        *at += passed;
+        match found {
+            Some(_) => Found::There,
+            None if window.len() == rest.len() => Found::Nowhere,
+            None => Found::NotYet,
+        }
+    }
+
+    /// Where does the piece end first? The bits say which of its beginnings have ended with the byte before.
+    fn follow(&self, bytes: &[u8], bits: &mut [u64]) -> Option<usize> {
+        bytes.iter().position(|byte| {
+            let start = self.row_of(*byte) * self.words;
+            let row = self.rows.get(start..start + self.words).unwrap_or_default();
             // The first part may begin anywhere; each other where the one before it ended.
             let mut carry = 1;
-            for (word, takes) in bits.iter_mut().zip(self.row(*byte)) {
+            for (word, takes) in bits.iter_mut().zip(row) {
                 (*word, carry) = ((*word << 1 | carry) & takes, *word >> 63);
             }
-            if bits.last().is_some_and(|word| word & self.last != 0) {
-                return Found::There;
-            }
-        }
-        Found::Nowhere
+            bits.last().is_some_and(|word| word & self.last != 0)
+        })
+    }
+
+    /// As [`Mixed::follow`], for nearly all pieces.
+    fn follow_in_a_word(&self, bytes: &[u8], bits: &mut u64) -> Option<usize> {
+        let mut word = *bits;
+        let found = bytes.iter().position(|byte| {
+            word = (word << 1 | 1) & self.rows.get(self.row_of(*byte)).copied().unwrap_or(0);
+            word & self.last != 0
+        });
+        *bits = word;
+        found
+    }
+
+    fn row_of(&self, byte: u8) -> usize {
+        self.row_of.get(usize::from(byte)).map_or(0, |row| usize::from(*row))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::server::walk::{self, Answer, Purpose};
 use crate::server::{reclaim, state};
 
 /// The most tags that one command invalidates: all of it is one step.
-const MOST_TAGS: usize = 8192;
+const MOST_TAGS: usize = 4096;
 /// The most keys that it names.
 const MOST_KEYS: u64 = 10_000;
 
@@ -50,7 +50,7 @@ enum How {
 /// `EXPCACHE.INVALIDATE.TAG tag [tag …]`
 pub fn invalidate_tag(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     if args.len() > MOST_TAGS && !ctx.is_handed_on() {
-        return Err(Error::invalid("at most 8192 tags at a time"));
+        return Err(Error::invalid("at most 4096 tags at a time"));
     }
     let selector = selector::any_of(&parse::all_tags(args)?);
     Invalidation { selector, wish: Wish::Hard, dry_run: false, keys: None }.run(ctx)

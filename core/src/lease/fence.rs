@@ -20,7 +20,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 /// How much is looked through for one value, in steps: each is about a comparison of bytes. A millisecond or two.
-const MOST_STEPS: u64 = 1 << 20;
+const MOST_STEPS: u64 = 1 << 19;
 
 /// What a value about to be stored can be hit by.
 #[derive(Debug, Clone, Copy)]
