@@ -181,8 +181,9 @@ impl Glob {
     /// those that it needed; `None` when they were too few. A step is about a byte, of the pattern or of the name.
     pub fn go_on(&self, name: &[u8], matching: &mut Matching, left: &mut u64) -> Option<bool> {
         if !matching.begun {
-            let Compiled { pattern, prefix, .. } = &*self.0;
-            take(left, if name.starts_with(prefix) { pattern.len() } else { 1 });
+            let Compiled { head, starred, .. } = &*self.0;
+            let ends = head.len() + starred.as_ref().map_or(0, |starred| starred.tail.len());
+            take(left, 1 + ends.min(name.len()));
             matching.begun = true;
             matching.at = match self.fits_ends(name) {
                 Ends::Fit(at) => at,
