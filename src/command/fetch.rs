@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use expcache_core::codec::Encoding;
 use expcache_core::early::is_due_early;
 use expcache_core::entry::{Etag, Form};
-use expcache_core::lease::Token;
+use expcache_core::lease::{Token, Wish};
 use expcache_core::{Error, Result};
 use smallvec::SmallVec;
 
@@ -25,10 +25,14 @@ use crate::server::replies::Replies;
 use crate::server::state::{self, State};
 use crate::server::workers::{self, Waiting};
 
-/// `EXPCACHE.FETCH key [LEASE d] [WAIT d] [ACCEPT count encoding …] [IFNONEMATCH etag] [RANGE offset length] [MAXAGE d] [VERIFY]`
+/// ```text
+/// EXPCACHE.FETCH key [LEASE d [TOKEN token]] [WAIT d] [ACCEPT count encoding …] [IFNONEMATCH etag] [RANGE offset length]
+/// [MAXAGE d] [VERIFY]
+/// ```
 #[derive(Default, Clone, Copy)]
 struct Fetch {
     lease_ms: Option<u64>,
+    token: Option<Token>,
     wait_ms: Option<u64>,
     accept: Option<Accepted>,
     /// `None` inside: the text is no etag.
@@ -107,8 +111,8 @@ impl Asking for Waiter {
         &self.key
     }
 
-    fn lease_ms(&self) -> Option<u64> {
-        self.fetch.lease_ms
+    fn wish(&self) -> Option<Wish> {
+        self.fetch.wish()
     }
 
     fn is_heavy(&self, ctx: &Ctx) -> bool {
@@ -148,6 +152,7 @@ impl Fetch {
         while let Some(word) = args.next() {
             match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
                 b"LEASE" => once(&mut fetch.lease_ms, parse::lease_duration(args.need()?)?)?,
+                b"TOKEN" => once(&mut fetch.token, parse::own_token(args.need()?)?)?,
                 b"WAIT" => once(&mut fetch.wait_ms, parse::duration(args.need()?)?)?,
                 b"ACCEPT" => once(&mut fetch.accept, Accepted::parse(&mut args)?)?,
                 b"IFNONEMATCH" => once(&mut fetch.if_none_match, parse::etag(args.need()?.bytes()))?,
@@ -157,7 +162,13 @@ impl Fetch {
                 _ => return Err(Error::Syntax),
             }
         }
-        Ok(fetch)
+        if fetch.token.is_some() && fetch.lease_ms.is_none() { Err(Error::Syntax) } else { Ok(fetch) }
+    }
+
+    /// The lease, if it is asked for.
+    fn wish(&self) -> Option<Wish> {
+        let duration_ms = self.lease_ms?;
+        Some(Wish { token: self.token.unwrap_or_else(leases::new_token), duration_ms })
     }
 
     fn run(self, ctx: &Ctx, client: &mut Client, name: Arg<'_>, turn: Turn) -> Result<()> {
@@ -225,14 +236,14 @@ impl Fetch {
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
     fn offer(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn, type_id: Option<u16>) -> Offer {
         let offer = match turn {
-            Turn::First => leases::offer(ctx, name.bytes(), self.lease_ms),
+            Turn::First => leases::offer(ctx, name.bytes(), self.wish()),
             // Unless it was lost again before it could be told.
             Turn::Last(Some(token)) if leases::production_ms(ctx, name.bytes(), token).is_ok() => {
-                Offer { lease: Some(token), held_ms: None }
+                Offer { lease: Some(token), is_new: true, held_ms: None }
             }
             Turn::Last(_) => leases::offer(ctx, name.bytes(), None),
         };
-        if offer.lease.is_some() {
+        if offer.is_new {
             state::with(|s| {
                 let type_id = type_id.unwrap_or_else(|| s.type_by_key(name.bytes()));
                 s.count(type_id, |counters| counters.leases += 1);
@@ -396,7 +407,6 @@ fn reply_miss(to: &Replies, offer: Offer) {
 }
 
 fn reply_offer(to: &Replies, offer: Offer) {
-    let token = offer.lease.map(|token| token.to_string());
-    field(to, "lease", Value::Bytes(token.as_deref().map(str::as_bytes)));
+    field(to, "lease", Value::Bytes(offer.lease.as_ref().map(Token::as_bytes)));
     field(to, "retry", Value::Count(offer.held_ms));
 }

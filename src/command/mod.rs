@@ -124,7 +124,7 @@ pub static TABLE: &[Row] = &[
         complexity: "O(1) on the main thread; large payloads are hashed, decoded and sent by a worker.",
         args: &[
             KEY,
-            with_text("LEASE", "lease-duration").optional(),
+            with_block("LEASE", "lease", &[text("lease-duration"), with_text("TOKEN", "token").optional()]).optional(),
             with_text("WAIT", "wait-duration").optional(),
             with_block("ACCEPT", "accept", &[integer("count"), text("encoding").multiple()]).optional(),
             with_text("IFNONEMATCH", "etag").optional(),

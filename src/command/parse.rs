@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use expcache_core::entry::{Etag, MAX_TAGS};
 use expcache_core::key::{MAX_NAME_BYTES, validate_name};
+use expcache_core::lease::Token;
 use expcache_core::units::{self, UnitRule};
 use expcache_core::{Error, Result};
 use smallvec::SmallVec;
@@ -56,6 +57,11 @@ pub fn lease_duration(arg: Arg<'_>) -> Result<u64> {
         0 => Err(Error::invalid("a lease must last longer than nothing")),
         duration_ms => Ok(duration_ms),
     }
+}
+
+/// A token of the caller's own making.
+pub fn own_token(arg: Arg<'_>) -> Result<Token> {
+    Token::parse(arg.bytes()).ok_or(Error::invalid("a lease's token must be 16 to 64 bytes"))
 }
 
 /// `count tag [tag …]`; a tag given twice counts once.

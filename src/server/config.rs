@@ -25,6 +25,8 @@ pub struct Config {
     pub reclaim_slice_us: u64,
     /// Up to how many entries an invalidation reclaims before it replies.
     pub reclaim_inline: u64,
+    /// The longest that a lease lasts unless it is renewed, ms.
+    pub max_lease_ms: u64,
     /// The most leases, in each database.
     pub max_leases: usize,
     /// The most clients that wait for another's production.
@@ -55,6 +57,7 @@ impl Default for Config {
             max_types: 1024,
             reclaim_slice_us: 500,
             reclaim_inline: 256,
+            max_lease_ms: 3_600_000,
             max_leases: 100_000,
             max_waiters: 100_000,
             max_fences: 100_000,
@@ -101,7 +104,7 @@ const SIZE: u32 = raw::REDISMODULE_CONFIG_MEMORY;
 const AT_START: u32 = raw::REDISMODULE_CONFIG_IMMUTABLE;
 const PLAIN: u32 = raw::REDISMODULE_CONFIG_DEFAULT;
 
-static KNOBS: [Knob; 15] = [
+static KNOBS: [Knob; 16] = [
     Knob {
         name: c"prefix",
         kind: Kind::Text { default: c"export_cache", set: set_prefix, get: |config| config.prefix.to_vec() },
@@ -145,6 +148,14 @@ static KNOBS: [Knob; 15] = [
             flags: PLAIN,
             set: |config, most| config.reclaim_inline = most,
             get: |config| config.reclaim_inline,
+        },
+    },
+    Knob {
+        name: c"max-lease",
+        kind: Kind::Text {
+            default: c"1h",
+            set: set_max_lease,
+            get: |config| units::format_duration(config.max_lease_ms).into_bytes(),
         },
     },
     Knob {
@@ -248,6 +259,14 @@ static KNOBS: [Knob; 15] = [
         },
     },
 ];
+
+fn set_max_lease(config: &mut Config, text: &[u8]) -> Result<()> {
+    config.max_lease_ms = match units::parse_duration_ms(text, UnitRule::Required)? {
+        0 => return Err(Error::invalid("leases must last longer than nothing")),
+        most_ms => most_ms,
+    };
+    Ok(())
+}
 
 fn set_prefix(config: &mut Config, prefix: &[u8]) -> Result<()> {
     if prefix.is_empty() || prefix.len() > 512 {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::c_void;
 
-use expcache_core::lease::{Asked, Leases, Subject, Token, Woken};
+use expcache_core::lease::{Asked, Leases, Subject, Token, Wish, Woken};
 use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 use redis_module::raw;
@@ -23,6 +23,8 @@ use super::workers::{self, Waiting};
 pub struct Offer {
     /// It is the reader's.
     pub lease: Option<Token>,
+    /// It is since just now.
+    pub is_new: bool,
     /// Another client holds it, for so many ms at most.
     pub held_ms: Option<u64>,
 }
@@ -38,8 +40,8 @@ pub struct Waits {
 pub trait Asking: Send {
     /// The key that it waits for.
     fn key(&self) -> &[u8];
-    /// For how long it wants the lease, if it wants it.
-    fn lease_ms(&self) -> Option<u64>;
+    /// The lease, if it wants it.
+    fn wish(&self) -> Option<Wish>;
     /// Is the answer so large that the main thread had better not make it? The key's database is selected.
     fn is_heavy(&self, ctx: &Ctx) -> bool;
     /// Answers it, from the words of its command.
@@ -157,37 +159,35 @@ impl Drop for Heir {
 }
 
 /// A new token: 128 bits from the server's generator, which is seeded by the system's and cryptographically strong.
-fn new_token() -> Token {
+pub fn new_token() -> Token {
     let mut bytes = [0; 16];
     // SAFETY: writes so many bytes; calls nobody back.
     unsafe { api!(RedisModule_GetRandomBytes)(bytes.as_mut_ptr(), bytes.len()) };
-    Token(u128::from_le_bytes(bytes))
+    u128::from_le_bytes(bytes).into()
 }
 
 // ---- readers ----
 
-/// Says who holds the lease of a key of the selected database; gives it to a reader who asks for it, for `wanted_ms`, if nobody
-/// does.
-pub fn offer(ctx: &Ctx, key: &[u8], wanted_ms: Option<u64>) -> Offer {
+/// Says who holds the lease of a key of the selected database; gives it to a reader who asks for it if nobody does.
+pub fn offer(ctx: &Ctx, key: &[u8], wish: Option<Wish>) -> Offer {
     let db = ctx.db();
-    let Some(wanted_ms) = wanted_ms.filter(|_| ctx.may_lease()) else {
+    let Some(wish) = wish.filter(|_| ctx.may_lease()) else {
         let held_ms = state::with(|s| {
             let now_ms = s.steady_ms();
             s.leases(db).and_then(|leases| leases.held_ms(key, now_ms))
         });
-        return Offer { lease: None, held_ms };
+        return Offer { held_ms, ..Offer::default() };
     };
-    let token = new_token();
     let asked = state::with(|s| {
-        let (now_ms, limit) = (s.steady_ms(), s.config.max_leases);
-        s.leases_mut(db).map_or(Asked::Full, |leases| leases.ask(key, now_ms, wanted_ms, token, limit))
+        let (now_ms, limit, wish) = (s.steady_ms(), s.config.max_leases, s.cut(wish));
+        s.leases_mut(db).map_or(Asked::Full, |leases| leases.ask(key, now_ms, wish, limit))
     });
     match asked {
-        Asked::Granted => {
+        Asked::Granted | Asked::Again => {
             set_timer(ctx);
-            Offer { lease: Some(token), held_ms: None }
+            Offer { lease: Some(wish.token), is_new: asked == Asked::Granted, held_ms: None }
         }
-        Asked::Held { left_ms } => Offer { lease: None, held_ms: Some(left_ms) },
+        Asked::Held { left_ms } => Offer { held_ms: Some(left_ms), ..Offer::default() },
         Asked::BackingOff { .. } | Asked::Full => Offer::default(),
     }
 }
@@ -201,8 +201,8 @@ pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_
     let waiter = ctx.block(kind);
     let waits = state::with(|s| {
         let until_ms = s.steady_ms().saturating_add(wait_ms);
-        let lease_ms = asking.lease_ms();
-        let waits = s.leases_mut(db).is_some_and(|leases| leases.wait(asking.key(), waiter, lease_ms));
+        let wish = asking.wish().map(|wish| s.cut(wish));
+        let waits = s.leases_mut(db).is_some_and(|leases| leases.wait(asking.key(), waiter, wish));
         s.waits.insert(waiter, Wait { until_ms, db, asking: Box::new(asking) });
         waits
     });
@@ -224,6 +224,11 @@ pub fn gone(waiter: Waiter) {
 }
 
 impl State {
+    /// No lease lasts longer than is configured.
+    fn cut(&self, wish: Wish) -> Wish {
+        Wish { duration_ms: wish.duration_ms.min(self.config.max_lease_ms), ..wish }
+    }
+
     fn leave(&mut self, waiter: Waiter, db: i32) {
         if let Some(leases) = self.leases_mut(db) {
             leases.leave(waiter);
@@ -261,8 +266,8 @@ pub fn check(ctx: &Ctx, token: Token, subject: &Subject<'_>) -> Result<()> {
 pub fn renew(ctx: &Ctx, key: &[u8], token: Token, duration_ms: u64) -> bool {
     let db = ctx.db();
     let renewed = state::with(|s| {
-        let now_ms = s.steady_ms();
-        s.leases_mut(db).is_some_and(|leases| leases.renew(key, token, now_ms, duration_ms))
+        let (now_ms, wish) = (s.steady_ms(), s.cut(Wish { token, duration_ms }));
+        s.leases_mut(db).is_some_and(|leases| leases.renew(key, token, now_ms, wish.duration_ms))
     });
     set_timer(ctx);
     renewed
@@ -273,7 +278,7 @@ pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64) -> bool {
     let db = ctx.db();
     let woken = state::with(|s| {
         let now_ms = s.steady_ms();
-        s.leases_mut(db)?.release(key, token, now_ms, backoff_ms, &mut new_token)
+        s.leases_mut(db)?.release(key, token, now_ms, backoff_ms)
     });
     let released = woken.is_some();
     Ends(woken.unwrap_or_default()).answer(ctx);
@@ -301,7 +306,7 @@ pub fn lost(ctx: &Ctx, db: i32, key: &[u8]) {
     let woken = state::with(|s| {
         let now_ms = s.steady_ms();
         let leases = s.leases_mut(db).filter(|leases| !leases.is_empty())?;
-        Some(leases.lost(key, now_ms, &mut new_token))
+        Some(leases.lost(key, now_ms))
     });
     if let Some(woken) = woken.filter(|woken| !woken.is_empty()) {
         Ends(woken).answer(ctx);
@@ -380,7 +385,7 @@ impl State {
     fn expire_leases(&mut self, now_ms: u64) -> Vec<Woken> {
         let mut over = Vec::new();
         for leases in self.all_leases_mut() {
-            while let Some(woken) = leases.expire(now_ms, &mut new_token) {
+            while let Some(woken) = leases.expire(now_ms) {
                 over.extend(woken);
             }
         }

@@ -177,6 +177,108 @@ fn keys_are_any_bytes() {
     check(&mut c);
 }
 
+// ---- tokens of the caller's own
+
+const OWN: &str = "a token of my own";
+
+#[test]
+fn who_lost_the_reply_asks_again_with_the_same_token() {
+    let server = Server::start();
+    let mut other = server.conn();
+    for (key, prepare) in [("missing", "PING"), ("stale", &*format!("EXPCACHE.SET stale v {STALE}"))] {
+        other.cmd(prepare);
+        // On one connection, which breaks, and on another.
+        let mut gone = server.conn();
+        assert_eq!(granted(&gone.map(args!["EXPCACHE.FETCH", key, "LEASE", LONG, "TOKEN", OWN])), OWN);
+        drop(gone);
+        for mut c in server.conns() {
+            held(&other.map(args!["EXPCACHE.FETCH", key, "LEASE", LONG]), HOUR_MS);
+            held(&other.map(args!["EXPCACHE.FETCH", key, "LEASE", LONG, "TOKEN", NOBODYS]), HOUR_MS);
+            // WAIT does not wait for oneself.
+            let again = c.map(args!["EXPCACHE.FETCH", key, "LEASE", "30m", "TOKEN", OWN, "WAIT", LONG]);
+            assert_eq!(granted(&again), OWN);
+            held(&other.map(args!["EXPCACHE.FETCH", key]), HOUR_MS / 2);
+        }
+        assert_eq!(other.cmd(args!["EXPCACHE.RENEW", key, OWN, LONG]), 1);
+        other.ok(args!["EXPCACHE.SET", key, "new", "LEASE", OWN]);
+        assert_eq!(other.cmd(args!["EXPCACHE.GET", key]), "new");
+        lost(&mut other, key, OWN);
+    }
+    assert_eq!(count(&mut other, "leases"), 2, "each was one lease");
+    check(&mut other);
+}
+
+#[test]
+fn a_lease_that_is_given_again_lasts_from_then_on() {
+    let server = Server::start();
+    let mut c = server.conn();
+    granted(&c.map(args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "TOKEN", OWN]));
+    granted(&c.map(args!["EXPCACHE.FETCH", "k", "LEASE", "1ms", "TOKEN", OWN]));
+    wait_until("the lease is over", || c.map("EXPCACHE.FETCH k")["retry"] == Value::Nil);
+    // Over is over; the token is as good as a new one.
+    lost(&mut c, "k", OWN);
+    granted(&c.map(args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "TOKEN", OWN]));
+    c.ok(args!["EXPCACHE.SET", "k", "v", "LEASE", OWN]);
+}
+
+#[test]
+fn what_is_given_again_is_fenced_as_it_was() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let fetch = args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "TOKEN", OWN];
+    granted(&c.map(fetch.clone()));
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    granted(&c.map(fetch.clone()));
+    c.err(args!["EXPCACHE.SET", "k", "v", "TAGS", 1, "t", "LEASE", OWN], "FENCED");
+    // That ended it, and whoever asks now asks after the invalidation.
+    granted(&c.map(fetch));
+    c.ok(args!["EXPCACHE.SET", "k", "v", "TAGS", 1, "t", "LEASE", OWN]);
+}
+
+#[test]
+fn a_token_is_any_16_to_64_bytes() {
+    let server = Server::start();
+    let mut c = server.conn();
+    for len in [0, 1, 15, 65, 100_000] {
+        let command = args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "TOKEN", vec![b'x'; len]];
+        let text = refused(&mut c, command, "ERR");
+        assert_eq!(text, "ERR a lease's token must be 16 to 64 bytes");
+    }
+    is_held(&mut c, "k", false);
+    for token in [vec![0; 16], vec![0; 17], vec![0xFF; 64], b"\r\n and the like \0\"".to_vec()] {
+        let fetched = c.map(args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "TOKEN", &token[..]]);
+        assert_eq!(fetched["lease"], Value::bulk(&token));
+        assert_eq!(c.cmd(args!["EXPCACHE.RENEW", "k", &token[1..], LONG]), 0);
+        assert_eq!(c.cmd(args!["EXPCACHE.RENEW", "k", &token[..], LONG]), 1);
+        assert_eq!(c.cmd(args!["EXPCACHE.RELEASE", "k", &token[..]]), 1);
+    }
+    for command in [
+        args!["EXPCACHE.FETCH", "k", "TOKEN", OWN],
+        args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "TOKEN"],
+        args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "TOKEN", OWN, "TOKEN", OWN],
+    ] {
+        refused(&mut c, command, "ERR syntax error");
+    }
+}
+
+#[test]
+fn no_lease_lasts_longer_than_is_configured() {
+    let server = Server::start();
+    let mut c = server.conn();
+    assert_eq!(c.config("expcache.max-lease"), "1h");
+    let token = granted(&c.map("EXPCACHE.FETCH k LEASE 10000d"));
+    held(&c.map("EXPCACHE.FETCH k"), HOUR_MS);
+    c.ok("CONFIG SET expcache.max-lease 30m");
+    // What was given stays; what is asked for now is cut.
+    assert!(c.map("EXPCACHE.FETCH k")["retry"].int() > HOUR_MS / 2);
+    assert_eq!(c.cmd(args!["EXPCACHE.RENEW", "k", token, "2d"]), 1);
+    held(&c.map("EXPCACHE.FETCH k"), HOUR_MS / 2);
+    for bad in ["0s", "5", "-1s", "long", ""] {
+        c.err(args!["CONFIG", "SET", "expcache.max-lease", bad], "ERR");
+    }
+    assert_eq!(c.config("expcache.max-lease"), "30m");
+}
+
 // ---- what it is worth
 
 #[test]
@@ -267,6 +369,7 @@ fn a_lease_is_over_at_its_time_even_while_nothing_asks_the_server() {
 fn a_lease_may_last_as_long_as_any_duration() {
     let server = Server::start();
     let mut c = server.conn();
+    c.ok("CONFIG SET expcache.max-lease 365000d");
     // The last makes the server's own count of µs wrap around to nothing.
     for duration in ["4611686018427387903", "36500d", "18446744073709552"] {
         c.ok("FLUSHALL");

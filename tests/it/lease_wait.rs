@@ -48,6 +48,21 @@ fn nothing_is_left(server: &Server) {
 // ---- with a value
 
 #[test]
+fn a_waiter_gets_the_lease_under_its_own_token_on_each_connection() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let token = lease(&mut c, "k");
+    let fetch = args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "WAIT", LONG, "TOKEN", "a token of my own"];
+    let mut waiting = [(); 2].map(|()| Waiting::new(&server, fetch.clone()));
+    assert_eq!(c.cmd(args!["EXPCACHE.RELEASE", "k", token]), 1);
+    for waiting in &mut waiting {
+        assert_eq!(granted(&waiting.misses()), "a token of my own");
+    }
+    c.ok(args!["EXPCACHE.SET", "k", "v", "LEASE", "a token of my own"]);
+    check(&mut c);
+}
+
+#[test]
 fn all_are_answered_when_the_value_is_stored() {
     let (server, mut c, token) = scene();
     let mut waiting: Vec<Waiting> = [READER, READY, READER].iter().flat_map(|command| both(&server, command)).collect();

@@ -1,6 +1,6 @@
 //! Leases: who produces a key's next value, who waits for it, and what is never stored.
 //!
-//! Of any number of clients that want a missing or stale key one gets its *lease*, under a token that the caller made up.
+//! Of any number of clients that want a missing or stale key one gets its *lease*, under a token.
 //! The others may be noted as *waiters*: they are told when the lease ends, with a value or without; in the latter case the
 //! first of them who asked for a lease gets the next one. A *fence* refuses values that were computed before an invalidation
 //! that would have hit them (see `fence.rs`). A production that failed may keep the key *backing off* for a while.
@@ -39,26 +39,62 @@ use self::fence::Fences;
 pub use self::fence::{Hits, Subject};
 use crate::{Error, Result};
 
-/// Proof of holding a lease: a number that can't be guessed. As text, 32 lower-case hex digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token(pub u128);
+/// Proof of holding a lease: bytes that can't be guessed. Whoever asks may bring their own, and is known by it again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    len: u8,
+    /// What is beyond its length is zero.
+    bytes: [u8; Token::LONGEST],
+}
 
 impl Token {
-    /// From its text; `None` when it is no token's.
+    /// No token has fewer bytes.
+    pub const SHORTEST: usize = 16;
+    /// None has more.
+    pub const LONGEST: usize = 64;
+
+    /// From its bytes; `None` when they cannot be a token's.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        if text.iter().any(u8::is_ascii_uppercase) {
+        if text.len() < Self::SHORTEST {
             return None;
         }
-        let mut bytes = [0; 16];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(u128::from_be_bytes(bytes)))
+        let mut bytes = [0; Self::LONGEST];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Self { len: u8::try_from(text.len()).ok()?, bytes })
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len.into()).unwrap_or_default()
     }
 }
 
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+/// Of a number that can't be guessed: 32 lower-case hex digits.
+impl From<u128> for Token {
+    fn from(number: u128) -> Self {
+        let mut bytes = [0; Self::LONGEST];
+        let digits = 2 * size_of::<u128>();
+        if let Some(text) = bytes.get_mut(..digits) {
+            // The digits are as many as there is room for.
+            let _ = hex::encode_to_slice(number.to_be_bytes(), text);
+        }
+        Self { len: digits as u8, bytes }
     }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.as_bytes().escape_ascii())
+    }
+}
+
+/// A lease as somebody wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// By which they will be known as its holder.
+    pub token: Token,
+    /// How long it is to last.
+    pub duration_ms: u64,
 }
 
 /// The answer to who asks for a lease.
@@ -66,6 +102,8 @@ impl fmt::Display for Token {
 pub enum Asked {
     /// It is theirs.
     Granted,
+    /// It was theirs before: it is the same lease, from now on for as long as they asked.
+    Again,
     /// Another holds it, for so long at most.
     Held {
         /// In ms.
@@ -98,9 +136,6 @@ pub struct Stored {
     pub waiters: Vec<u64>,
 }
 
-/// Where tokens come from: called when a waiter gets a lease.
-pub type Tokens<'a> = &'a mut dyn FnMut() -> Token;
-
 type Key = Arc<[u8]>;
 
 struct Record {
@@ -123,8 +158,8 @@ struct Holding {
 
 struct Waiter {
     name: u64,
-    /// For how long it wants the lease, if it wants it.
-    wants_ms: Option<u64>,
+    /// The lease, if it wants it.
+    wish: Option<Wish>,
 }
 
 /// The leases of one database; `S` is what selects entries in invalidations. See the module's head.
@@ -155,8 +190,13 @@ impl<S> Default for Leases<S> {
 impl<S: Hits> Leases<S> {
     // ---- asking and waiting ----
 
-    /// Asks for the lease of a key, for `duration_ms` from now on. `limit` is for leases and keys backing off together.
-    pub fn ask(&mut self, key: &[u8], now_ms: u64, duration_ms: u64, token: Token, limit: usize) -> Asked {
+    /// Asks for the lease of a key, from now on. Who brings the token that holds it is given it again: the reply may have been
+    /// lost. It stays the same lease, for what it is fenced from and for when it began. `limit` is for leases and keys backing
+    /// off together.
+    pub fn ask(&mut self, key: &[u8], now_ms: u64, wish: Wish, limit: usize) -> Asked {
+        if self.renew(key, wish.token, now_ms, wish.duration_ms) {
+            return Asked::Again;
+        }
         if let Some(record) = self.records.get(key) {
             let left_ms = record.until_ms.saturating_sub(now_ms);
             match &record.state {
@@ -168,7 +208,7 @@ impl<S: Hits> Leases<S> {
         if self.records.len() >= limit {
             return Asked::Full;
         }
-        self.grant(key.into(), now_ms, duration_ms, token);
+        self.grant(key.into(), now_ms, wish);
         Asked::Granted
     }
 
@@ -178,16 +218,16 @@ impl<S: Hits> Leases<S> {
         matches!(record.state, State::Held(_)).then(|| record.until_ms.saturating_sub(now_ms))
     }
 
-    /// Notes somebody who waits for what becomes of a key's lease, and for how long they want it if it becomes free.
+    /// Notes somebody who waits for what becomes of a key's lease, and how they want it if it becomes free.
     /// `false`, and nothing noted, when nobody holds it or `waiter` waits already.
     #[must_use]
-    pub fn wait(&mut self, key: &[u8], waiter: u64, wants_ms: Option<u64>) -> bool {
+    pub fn wait(&mut self, key: &[u8], waiter: u64, wish: Option<Wish>) -> bool {
         if self.waiting.contains_key(&waiter) {
             return false;
         }
         let arrival = self.next_number();
         let Some(holding) = self.holding_mut(key) else { return false };
-        holding.waiters.insert(arrival, Waiter { name: waiter, wants_ms });
+        holding.waiters.insert(arrival, Waiter { name: waiter, wish });
         if let Some((key, _)) = self.records.get_key_value(key) {
             self.waiting.insert(waiter, (Arc::clone(key), arrival));
         }
@@ -243,17 +283,10 @@ impl<S: Hits> Leases<S> {
 
     /// The holder gives up; nobody gets a lease of the key for `backoff_ms`. Says who is to be answered, `None` when the
     /// lease is not theirs.
-    pub fn release(
-        &mut self,
-        key: &[u8],
-        token: Token,
-        now_ms: u64,
-        backoff_ms: u64,
-        tokens: Tokens<'_>,
-    ) -> Option<Vec<Woken>> {
+    pub fn release(&mut self, key: &[u8], token: Token, now_ms: u64, backoff_ms: u64) -> Option<Vec<Woken>> {
         self.holder(key, token, now_ms)?;
         if backoff_ms == 0 {
-            return Some(self.lost(key, now_ms, tokens));
+            return Some(self.lost(key, now_ms));
         }
         let (key, holding) = self.end(key)?;
         let number = self.next_number();
@@ -270,8 +303,8 @@ impl<S: Hits> Leases<S> {
     }
 
     /// The key was deleted, or its value refused by a fence: the lease, if there is one, is over without a value.
-    pub fn lost(&mut self, key: &[u8], now_ms: u64, tokens: Tokens<'_>) -> Vec<Woken> {
-        self.end(key).map(|(key, holding)| self.pass_on(key, &holding, now_ms, tokens)).unwrap_or_default()
+    pub fn lost(&mut self, key: &[u8], now_ms: u64) -> Vec<Woken> {
+        self.end(key).map(|(key, holding)| self.pass_on(key, &holding, now_ms)).unwrap_or_default()
     }
 
     /// Everything is gone, and every lease and backoff with it. Returns all waiters.
@@ -315,14 +348,14 @@ impl<S: Hits> Leases<S> {
 
     /// Ends one lease or backoff whose time is over, and says who is to be answered; `None` when there is none. Called until
     /// then, in slices if need be.
-    pub fn expire(&mut self, now_ms: u64, tokens: Tokens<'_>) -> Option<Vec<Woken>> {
+    pub fn expire(&mut self, now_ms: u64) -> Option<Vec<Woken>> {
         let ((until_ms, _), key) = self.deadlines.first_key_value()?;
         if *until_ms > now_ms {
             return None;
         }
         let (key, record) = self.take(&Arc::clone(key))?;
         match record.state {
-            State::Held(holding) => Some(self.pass_on(key, &holding, now_ms, tokens)),
+            State::Held(holding) => Some(self.pass_on(key, &holding, now_ms)),
             State::BackingOff => Some(Vec::new()),
         }
     }
@@ -376,7 +409,7 @@ impl<S: Hits> Leases<S> {
         }
     }
 
-    fn grant(&mut self, key: Key, now_ms: u64, duration_ms: u64, token: Token) {
+    fn grant(&mut self, key: Key, now_ms: u64, Wish { token, duration_ms }: Wish) {
         let number = self.next_number();
         let holding = Holding { token, since_ms: now_ms, waiters: BTreeMap::new() };
         self.held.insert(number);
@@ -427,16 +460,17 @@ impl<S: Hits> Leases<S> {
         }
     }
 
-    /// A lease ended without a value: the first who wants it gets the next, and all learn what became of it.
-    fn pass_on(&mut self, key: Key, ended: &Holding, now_ms: u64, tokens: Tokens<'_>) -> Vec<Woken> {
-        let heir = ended.waiters.values().find_map(|waiter| Some((waiter.name, waiter.wants_ms?, tokens())));
-        let woken = self.dismiss(&ended.waiters).into_iter().map(|waiter| {
-            let lease = heir.filter(|(name, ..)| *name == waiter).map(|(.., token)| token);
-            Woken { waiter, lease }
-        });
-        let woken = woken.collect();
-        if let Some((_, duration_ms, token)) = heir {
-            self.grant(key, now_ms, duration_ms, token);
+    /// A lease ended without a value: the first who wants it gets the next, and all learn what became of it. Who waits more
+    /// than once, since a connection broke unnoticed, gets it on each.
+    fn pass_on(&mut self, key: Key, ended: &Holding, now_ms: u64) -> Vec<Woken> {
+        let heir = ended.waiters.values().find_map(|waiter| waiter.wish);
+        let lease_of =
+            |waiter: &Waiter| waiter.wish.map(|wish| wish.token).filter(|of| heir.is_some_and(|h| h.token == *of));
+        let woken =
+            ended.waiters.values().map(|waiter| Woken { waiter: waiter.name, lease: lease_of(waiter) }).collect();
+        self.dismiss(&ended.waiters);
+        if let Some(wish) = heir {
+            self.grant(key, now_ms, wish);
         }
         woken
     }

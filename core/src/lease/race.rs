@@ -82,7 +82,7 @@ struct ModelLease {
     granted: u64,
     since_ms: u64,
     until_ms: u64,
-    waiters: Vec<(u64, Option<u64>)>,
+    waiters: Vec<(u64, Option<Wish>)>,
 }
 
 #[derive(Default)]
@@ -101,6 +101,10 @@ impl Model {
 
     fn ask(&mut self, key: usize, limit: usize, granted: ModelLease) -> Asked {
         let now_ms = granted.since_ms;
+        if self.holds(key, granted.token, now_ms) {
+            self.held[key].as_mut().unwrap().until_ms = granted.until_ms;
+            return Asked::Again;
+        }
         if let Some(lease) = self.held[key].as_ref().filter(|l| now_ms < l.until_ms || !l.waiters.is_empty()) {
             return Asked::Held { left_ms: lease.until_ms.saturating_sub(now_ms) };
         }
@@ -115,16 +119,16 @@ impl Model {
         Asked::Granted
     }
 
-    /// The lease is over without a value; says who is woken, given the next token.
-    fn give_up(&mut self, key: usize, step: u64, now_ms: u64, token: Token) -> Vec<Woken> {
+    /// The lease is over without a value; says who is woken.
+    fn give_up(&mut self, key: usize, step: u64, now_ms: u64) -> Vec<Woken> {
         let Some(ended) = self.held[key].take() else { return Vec::new() };
-        let heir = ended.waiters.iter().find(|(_, wants_ms)| wants_ms.is_some());
-        if let Some((_, Some(wants_ms))) = heir {
-            let until_ms = now_ms + wants_ms;
+        let heir = ended.waiters.iter().find_map(|(_, wish)| *wish);
+        if let Some(Wish { token, duration_ms }) = heir {
+            let until_ms = now_ms + duration_ms;
             self.held[key] = Some(ModelLease { token, granted: step, since_ms: now_ms, until_ms, waiters: Vec::new() });
         }
-        let lease_of = |waiter| heir.filter(|(name, _)| *name == waiter).map(|_| token);
-        ended.waiters.iter().map(|(waiter, _)| Woken { waiter: *waiter, lease: lease_of(*waiter) }).collect()
+        let lease_of = |wish: Option<Wish>| wish.map(|wish| wish.token).filter(|of| *of == heir.unwrap().token);
+        ended.waiters.iter().map(|(waiter, wish)| Woken { waiter: *waiter, lease: lease_of(*wish) }).collect()
     }
 
     fn waiters(&self) -> impl Iterator<Item = u64> {
@@ -167,6 +171,7 @@ struct Happened {
     fenced_in_vain: u64,
     lost: u64,
     inherited: u64,
+    granted_again: u64,
     served: u64,
 }
 
@@ -214,15 +219,31 @@ impl World<'_> {
 
     fn ask(&mut self, key: usize) {
         let duration_ms = 1 + self.dice.roll(60);
-        self.next_token += 1;
-        let token = Token(self.next_token);
-        let asked = self.leases.ask(KEYS[key], self.now_ms, duration_ms, token, self.limit);
+        let token = self.token();
+        let asked = self.leases.ask(KEYS[key], self.now_ms, Wish { token, duration_ms }, self.limit);
         let until_ms = self.now_ms + duration_ms;
         let granted = ModelLease { token, granted: self.step, since_ms: self.now_ms, until_ms, waiters: Vec::new() };
         assert_eq!(asked, self.model.ask(key, self.limit, granted));
-        if asked == Asked::Granted {
-            self.producers.push(Producer { key, token, read: None });
+        match asked {
+            Asked::Granted => self.begin(key, token),
+            Asked::Again => self.happened.granted_again += 1,
+            _ => (),
         }
+    }
+
+    /// A production begins. If its token had another, that is given up: whoever asks again begins again.
+    fn begin(&mut self, key: usize, token: Token) {
+        self.producers.retain(|producer| producer.token != token);
+        self.producers.push(Producer { key, token, read: None });
+    }
+
+    /// A new one, or of somebody who was granted a lease, or waits for one.
+    fn token(&mut self) -> Token {
+        if self.dice.roll(4) == 0 && self.next_token > 0 {
+            return (self.next_token - u128::from(self.dice.roll(3)).min(self.next_token)).into();
+        }
+        self.next_token += 1;
+        self.next_token.into()
     }
 
     fn read_source(&mut self) {
@@ -291,13 +312,14 @@ impl World<'_> {
     }
 
     fn wait(&mut self, key: usize) {
-        let wants_ms = (self.dice.roll(2) == 0).then(|| 1 + self.dice.roll(60));
+        let wants = self.dice.roll(2) == 0;
+        let wish = wants.then(|| Wish { token: self.token(), duration_ms: 1 + self.dice.roll(60) });
         self.next_waiter += 1;
-        let waits = self.leases.wait(KEYS[key], self.next_waiter, wants_ms);
+        let waits = self.leases.wait(KEYS[key], self.next_waiter, wish);
         let lease = self.model.held[key].as_mut();
         assert_eq!(waits, lease.is_some());
         if let Some(lease) = lease {
-            lease.waiters.push((self.next_waiter, wants_ms));
+            lease.waiters.push((self.next_waiter, wish));
             assert!(!self.leases.wait(KEYS[key], self.next_waiter, None), "not twice");
         }
     }
@@ -324,13 +346,12 @@ impl World<'_> {
     fn release(&mut self) {
         let backoff_ms = self.dice.roll(2) * self.dice.roll(30);
         let Some(&mut Producer { key, token, .. }) = self.any_producer() else { return };
-        let next = Token(self.next_token + 1);
-        let woken = self.leases.release(KEYS[key], token, self.now_ms, backoff_ms, &mut || next);
+        let woken = self.leases.release(KEYS[key], token, self.now_ms, backoff_ms);
         let theirs = self.model.holds(key, token, self.now_ms);
         assert_eq!(woken.is_some(), theirs);
         let Some(woken) = woken else { return };
         if backoff_ms == 0 {
-            let expected = self.model.give_up(key, self.step, self.now_ms, next);
+            let expected = self.model.give_up(key, self.step, self.now_ms);
             return self.inherit(key, &woken, &expected);
         }
         let waiters = self.model.held[key].take().unwrap().waiters;
@@ -355,19 +376,17 @@ impl World<'_> {
     }
 
     fn lost(&mut self, key: usize) {
-        let next = Token(self.next_token + 1);
-        let woken = self.leases.lost(KEYS[key], self.now_ms, &mut || next);
-        let expected = self.model.give_up(key, self.step, self.now_ms, next);
+        let woken = self.leases.lost(KEYS[key], self.now_ms);
+        let expected = self.model.give_up(key, self.step, self.now_ms);
         self.inherit(key, &woken, &expected);
     }
 
     /// A waiter with the lease becomes a producer.
     fn inherit(&mut self, key: usize, woken: &[Woken], expected: &[Woken]) {
         assert_eq!(woken, expected);
-        for token in woken.iter().filter_map(|woken| woken.lease) {
-            self.next_token += 1;
+        if let Some(token) = woken.iter().find_map(|woken| woken.lease) {
             self.happened.inherited += 1;
-            self.producers.push(Producer { key, token, read: None });
+            self.begin(key, token);
         }
     }
 
@@ -421,14 +440,13 @@ impl World<'_> {
 
     fn expire(&mut self) {
         loop {
-            let next = Token(self.next_token + 1);
             let before = self.leases.deadlines.first_key_value().map(|(_, key)| Arc::clone(key));
-            let Some(woken) = self.leases.expire(self.now_ms, &mut || next) else { break };
+            let Some(woken) = self.leases.expire(self.now_ms) else { break };
             let key = KEYS.iter().position(|key| before.as_deref() == Some(*key)).unwrap();
             let due = self.model.held[key].as_ref().map(|lease| lease.until_ms).or(self.model.backing_off[key]);
             assert!(due.unwrap() <= self.now_ms);
             self.model.backing_off[key] = None;
-            let expected = self.model.give_up(key, self.step, self.now_ms, next);
+            let expected = self.model.give_up(key, self.step, self.now_ms);
             self.inherit(key, &woken, &expected);
         }
         assert!(self.model.next_deadline().is_none_or(|deadline| deadline > self.now_ms));
@@ -492,8 +510,12 @@ impl Drop for TellOnPanic {
 fn no_value_outlives_an_invalidation_and_none_is_refused_without_one() {
     let happened = play(given("EXPCACHE_SCHEDULES").unwrap_or(10_000), usize::MAX);
     println!("{happened:?}");
-    let Happened { stored, stored_after_invalidations, fenced, fenced_in_vain, lost, inherited, served } = happened;
-    assert!(stored.min(stored_after_invalidations).min(fenced).min(lost).min(inherited).min(served) > 1_000);
+    let Happened { stored, stored_after_invalidations, fenced, fenced_in_vain, lost, inherited, granted_again, served } =
+        happened;
+    assert!(
+        stored.min(stored_after_invalidations).min(fenced).min(lost).min(inherited).min(granted_again).min(served)
+            > 1_000
+    );
     assert_eq!(fenced_in_vain, 0);
 }
 

@@ -45,12 +45,12 @@ impl Default for Play {
 }
 
 fn token(word: &str) -> Token {
-    Token(word.as_bytes()[0].into())
+    u128::from(word.as_bytes()[0]).into()
 }
 
 fn shown(woken: &[Woken]) -> String {
     let one = |woken: &Woken| {
-        let lease = woken.lease.map(|token| char::from(token.0 as u8));
+        let lease = woken.lease.map(|token| char::from(hex::decode(token.as_bytes()).unwrap()[15]));
         format!(" {}{}", woken.waiter, lease.map_or(String::new(), String::from))
     };
     format!("woken{}", woken.iter().map(one).collect::<String>())
@@ -72,20 +72,21 @@ impl Play {
         let number = |at: usize| words[at].parse::<u64>().unwrap();
         let key = words.get(1).copied().unwrap_or_default().as_bytes();
         let Self { leases, next_token, limit, bound } = self;
-        let mut tokens = || {
+        let mut wish = |duration_ms: u64| {
             *next_token += 1;
-            Token(*next_token - 1)
+            Wish { token: (*next_token - 1).into(), duration_ms }
         };
         let tags: Vec<&[u8]> = words.iter().skip(1).map(|tag| tag.as_bytes()).collect();
         match words[0] {
-            "ask" => match leases.ask(key, now, number(3), token(words[2]), *limit) {
+            "ask" => match leases.ask(key, now, Wish { token: token(words[2]), duration_ms: number(3) }, *limit) {
                 Asked::Granted => "granted".into(),
+                Asked::Again => "again".into(),
                 Asked::Held { left_ms } => format!("held {left_ms}"),
                 Asked::BackingOff { left_ms } => format!("backing off {left_ms}"),
                 Asked::Full => "full".into(),
             },
             "held" => format!("{:?}", leases.held_ms(key, now)),
-            "wait" => leases.wait(key, number(2), words.get(3).map(|ms| ms.parse().unwrap())).to_string(),
+            "wait" => leases.wait(key, number(2), words.get(3).map(|ms| wish(ms.parse().unwrap()))).to_string(),
             "leave" => leases.leave(number(1)).to_string(),
             "store" => {
                 let subject = Subject { key, type_name: words[3].as_bytes(), tags: &tags[3..] };
@@ -94,16 +95,16 @@ impl Play {
                         let stored = leases.finish(key, token(words[2]), now).unwrap();
                         format!("stored in {}:{}", stored.production_ms, names(&stored.waiters))
                     }
-                    Err(Error::Fenced) => format!("fenced, {}", shown(&leases.lost(key, now, &mut tokens))),
+                    Err(Error::Fenced) => format!("fenced, {}", shown(&leases.lost(key, now))),
                     Err(error) => format!("{error:?}"),
                 }
             }
             "renew" => leases.renew(key, token(words[2]), now, number(3)).to_string(),
-            "release" => leases
-                .release(key, token(words[2]), now, number(3), &mut tokens)
-                .map_or("not theirs".into(), |woken| shown(&woken)),
+            "release" => {
+                leases.release(key, token(words[2]), now, number(3)).map_or("not theirs".into(), |woken| shown(&woken))
+            }
             "superseded" => format!("superseded:{}", names(&leases.superseded(key))),
-            "lost" => shown(&leases.lost(key, now, &mut tokens)),
+            "lost" => shown(&leases.lost(key, now)),
             "flush" => {
                 let mut waiters = leases.flush();
                 waiters.sort_unstable();
@@ -118,7 +119,7 @@ impl Play {
             }
             "everything" => fenced(leases, Leases::fence_all),
             "next" => format!("{:?}", leases.next_deadline()),
-            "expire" => leases.expire(now, &mut tokens).map_or("none".into(), |woken| shown(&woken)),
+            "expire" => leases.expire(now).map_or("none".into(), |woken| shown(&woken)),
             "counts" => {
                 let (held, backing_off) = (leases.len(), leases.backing_off_len());
                 assert_eq!(leases.deadlines.len(), held + backing_off);
@@ -424,16 +425,54 @@ fn past_the_bound_the_oldest_leases_are_fenced_from_everything() {
 }
 
 #[test]
-fn tokens_come_back_from_their_text() {
+fn who_asks_again_with_the_token_that_holds_the_lease_is_given_it_again() {
+    Play::default().run(&[
+        (0, "ask k a 100", "granted"),
+        (10, "tags x", "1"),
+        (50, "ask k a 100", "again"),
+        (60, "ask k b 100", "held 90"),
+        (60, "next", "Some(150)"),
+        // Nobody knows when its production began, so it is as old as it can be.
+        (70, "store k a t x", "fenced, woken"),
+        (80, "ask k a 10", "granted"),
+        (90, "ask k a 100", "granted"),
+        (95, "ask k a 1", "again"),
+        (95, "store k a t x", "stored in 5:"),
+        (96, "release k a 0", "not theirs"),
+    ]);
+}
+
+#[test]
+fn who_waits_twice_with_one_token_gets_the_lease_twice() {
+    let mut play = Play::default();
+    play.run(&[(0, "ask k a 100", "granted")]);
+    let wish = |letter, duration_ms| Some(Wish { token: token(letter), duration_ms });
+    for (waiter, wish) in [(1, None), (2, wish("b", 50)), (3, wish("c", 50)), (4, wish("b", 60))] {
+        assert!(play.leases.wait(b"k", waiter, wish));
+    }
+    play.run(&[
+        (10, "release k a 0", "woken 1 2b 3 4b"),
+        (10, "ask k b 70", "again"),
+        (20, "store k b t", "stored in 10:"),
+        (20, "counts", "0 held, 0 backing off, 0 waiting"),
+    ]);
+}
+
+#[test]
+fn tokens_come_back_from_their_bytes() {
     for (token, text) in [
-        (Token(0), "00000000000000000000000000000000"),
-        (Token(0x0123_4567_89AB_CDEF_0000_0000_0000_00FF), "0123456789abcdef00000000000000ff"),
-        (Token(u128::MAX), "ffffffffffffffffffffffffffffffff"),
+        (0, "00000000000000000000000000000000"),
+        (0x0123_4567_89AB_CDEF_0000_0000_0000_00FF, "0123456789abcdef00000000000000ff"),
+        (u128::MAX, "ffffffffffffffffffffffffffffffff"),
     ] {
-        assert_eq!(token.to_string(), text);
-        assert_eq!(Token::parse(text.as_bytes()), Some(token));
+        assert_eq!(Token::from(token).as_bytes(), text.as_bytes());
+        assert_eq!(Token::parse(text.as_bytes()), Some(Token::from(token)));
     }
-    for text in ["", "ff", "0123456789abcdef00000000000000f", "0123456789abcdef00000000000000fg"] {
-        assert_eq!(Token::parse(text.as_bytes()), None, "{text}");
+    for len in 0..100 {
+        let bytes: Vec<u8> = (0..len).map(|n| 255 - n).collect();
+        let token = Token::parse(&bytes);
+        assert_eq!(token.is_some(), (16..=64).contains(&len), "{len} bytes");
+        assert!(token.is_none_or(|token| token.as_bytes() == bytes), "{len} bytes");
     }
+    assert_ne!(Token::parse(&[0; 16]), Token::parse(&[0; 17]));
 }
