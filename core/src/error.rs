@@ -35,6 +35,8 @@ pub enum Error {
     Unblocked,
     /// The key's slot left this node while the client waited.
     SlotMoved,
+    /// The key is another node's: of this slot, at this address; or of no node's, while nobody serves the slot.
+    Moved(u16, Option<Cow<'static, str>>),
     /// An argument outside its range; the text says which and what is allowed.
     Invalid(Cow<'static, str>),
 }
@@ -72,6 +74,8 @@ impl Error {
             Self::SlotMoved => "TRYAGAIN the key's slot left this node meanwhile; nothing was stored",
             Self::NoCommandPermission => "NOPERM this needs the right to 'config|resetstat' or 'expcache.debug|check'",
             Self::NoPermission => "NOPERM No permissions to access a key",
+            Self::Moved(slot, Some(address)) => return Cow::Owned(format!("MOVED {slot} {address}")),
+            Self::Moved(_, None) => "CLUSTERDOWN Hash slot not served",
             Self::Invalid(text) => return Cow::Owned(format!("ERR {text}")),
         })
     }

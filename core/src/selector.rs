@@ -112,6 +112,14 @@ impl Hits for Selector {
         };
         self.clauses.iter().map(weight).sum()
     }
+
+    fn any_of(&self) -> Option<Vec<&[u8]>> {
+        self.clauses.iter().find_map(|clause| match clause {
+            Clause::Any(names) => Some(names.iter().map(AsRef::as_ref).collect()),
+            Clause::All(names) => names.first().map(|name| vec![name.as_ref()]),
+            Clause::None(_) | Clause::Type(_) | Clause::Match(_) => None,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use expcache_core::codec::Encoding;
 use expcache_core::early::is_due_early;
 use expcache_core::entry::{Etag, Form};
-use expcache_core::lease::{Token, Wish};
+use expcache_core::lease::{Named, Token, Wish};
 use expcache_core::{Error, Result};
 use smallvec::SmallVec;
 
@@ -16,7 +16,6 @@ use super::look::{Dated, Look, Miss, slide};
 use super::parse::{self, once};
 use super::payload::{self, Client, Outgoing, Part, Portion, Weight};
 use super::read::{Value, field};
-use crate::server::access::Right;
 use crate::server::blocked::Kind;
 use crate::server::context::{Arg, Args, Ctx, Text};
 use crate::server::key::{Found, Mode};
@@ -64,8 +63,21 @@ impl Accepted {
 #[derive(Clone, Copy)]
 enum Turn {
     First,
-    /// After waiting, perhaps with the lease that was waited for.
-    Last(Option<Token>),
+    /// This client has waited, perhaps for the lease that it has now.
+    Last {
+        client: u64,
+        lease: Option<Token>,
+    },
+}
+
+impl Turn {
+    /// There is a fresh value: a lease that the client may have got while it waited is given up.
+    fn needs_none(self, ctx: &Ctx, name: Arg<'_>) -> Offer {
+        if let Self::Last { lease: Some(token), .. } = self {
+            leases::release(ctx, name.bytes(), token, 0, Named::default());
+        }
+        Offer::default()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,8 +106,23 @@ pub fn fetch(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
 /// A client that waits for a key's value.
 struct Waiter {
     fetch: Fetch,
+    wish: Option<Wish>,
     key: Box<[u8]>,
     client: u64,
+}
+
+impl Waiter {
+    // What it may do can have changed while it waited, and where the key is; nobody checks that but us.
+    fn check(&self, ctx: &Ctx, name: Arg<'_>) -> Result<()> {
+        if !ctx.client_may_run(self.client, &[b"EXPCACHE.FETCH", name.bytes()]) {
+            return Err(Error::NoPermission);
+        }
+        ctx.check_node(name)
+    }
+
+    fn last(&self, lease: Option<Token>) -> Turn {
+        Turn::Last { client: self.client, lease }
+    }
 }
 
 static WAITING: Kind = Kind { gone: leases::gone, unblocked: Some(unblocked) };
@@ -103,7 +130,8 @@ static WAITING: Kind = Kind { gone: leases::gone, unblocked: Some(unblocked) };
 /// It need not wait any longer: it is answered as if its time were up.
 fn unblocked(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    Fetch::parse(args)?.run(ctx, &mut Client::Running, name, Turn::Last(None))
+    let turn = Turn::Last { client: ctx.client(), lease: None };
+    Fetch::parse(args)?.run(ctx, &mut Client::Running, name, turn)
 }
 
 impl Asking for Waiter {
@@ -112,7 +140,7 @@ impl Asking for Waiter {
     }
 
     fn wish(&self) -> Option<Wish> {
-        self.fetch.wish()
+        self.wish
     }
 
     fn is_heavy(&self, ctx: &Ctx) -> bool {
@@ -126,22 +154,16 @@ impl Asking for Waiter {
         }
     }
 
-    // What it may read can have changed while it waited, and nobody checks that but us.
-
     fn answer(&self, ctx: &Ctx, mut args: Args<'_>, lease: Option<Token>) -> Result<()> {
         let name = args.need()?;
-        if !ctx.rights().allow(Right::Read, name.bytes()) {
-            return Err(Error::NoPermission);
-        }
-        self.fetch.run(ctx, &mut Client::Running, name, Turn::Last(lease))
+        self.check(ctx, name)?;
+        self.fetch.run(ctx, &mut Client::Running, name, self.last(lease))
     }
 
     fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) {
         payload::answer(ctx, waiting, &self.key, |ctx, client, name| {
-            if !ctx.client_rights(self.client).allow(Right::Read, name.bytes()) {
-                return Err(Error::NoPermission);
-            }
-            self.fetch.run(ctx, client, name, Turn::Last(lease))
+            self.check(ctx, name)?;
+            self.fetch.run(ctx, client, name, self.last(lease))
         });
     }
 }
@@ -191,9 +213,9 @@ impl Fetch {
             look.count_hit(s, status != Status::Stale);
             (due, if status == Status::Stale { None } else { look.slides_to(s) })
         });
-        let mut offer = if due { self.offer(ctx, name, turn, Some(type_id)) } else { Offer::default() };
+        let mut offer = if due { self.offer(ctx, name, turn, Some(type_id)) } else { turn.needs_none(ctx, name) };
         if status != Status::Stale {
-            offer.held_ms = None;
+            offer.retry_ms = None;
         }
         let broken = self.reply_found(ctx, client, name, &look, Heading { status, etag, offer, turn });
         drop(key);
@@ -221,10 +243,9 @@ impl Fetch {
     /// There is nothing: the client is told so, unless it waits for another that produces it.
     fn miss(&self, ctx: &Ctx, client: &Client, name: Arg<'_>, turn: Turn, miss: &Miss) {
         let offer = self.offer(ctx, name, turn, None);
-        if let (Client::Running, Turn::First, Some(wait_ms @ 1..), Some(_)) =
-            (client, turn, self.wait_ms, offer.held_ms)
-        {
-            let waiter = Waiter { fetch: *self, key: name.bytes().into(), client: ctx.client() };
+        if let (Client::Running, Turn::First, Some(wait_ms @ 1..), true) = (client, turn, self.wait_ms, offer.is_held) {
+            let wish = self.wish().filter(|_| leases::may_hold(ctx, ctx.client(), name.bytes()));
+            let waiter = Waiter { fetch: *self, wish, key: name.bytes().into(), client: ctx.client() };
             if leases::wait(ctx, &WAITING, waiter, wait_ms) {
                 return state::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
             }
@@ -235,13 +256,14 @@ impl Fetch {
 
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
     fn offer(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn, type_id: Option<u16>) -> Offer {
+        let wish = self.wish().filter(|_| self.may_hold(ctx, name, turn));
         let offer = match turn {
-            Turn::First => leases::offer(ctx, name.bytes(), self.wish()),
             // Unless it was lost again before it could be told.
-            Turn::Last(Some(token)) if leases::production_ms(ctx, name.bytes(), token).is_ok() => {
-                Offer { lease: Some(token), is_new: true, held_ms: None }
+            Turn::Last { lease: Some(token), .. } if leases::production_ms(ctx, name.bytes(), token).is_ok() => {
+                self.inherit(ctx, name, token, wish.is_some())
             }
-            Turn::Last(_) => leases::offer(ctx, name.bytes(), None),
+            // What it waited for may have been stored and be gone again: then it asks as anybody does.
+            Turn::First | Turn::Last { .. } => leases::offer(ctx, name, wish),
         };
         if offer.is_new {
             state::with(|s| {
@@ -250,6 +272,26 @@ impl Fetch {
             });
         }
         offer
+    }
+
+    /// May the client be given a lease?
+    fn may_hold(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn) -> bool {
+        let client = match turn {
+            _ if self.lease_ms.is_none() => return false,
+            Turn::First if ctx.may_lease() => ctx.client(),
+            Turn::Last { client, .. } if ctx.is_master() => client,
+            Turn::First | Turn::Last { .. } => return false,
+        };
+        leases::may_hold(ctx, client, name.bytes())
+    }
+
+    /// The lease that the client got while it waited; if it may not have it any more, it is given up.
+    fn inherit(&self, ctx: &Ctx, name: Arg<'_>, token: Token, may_hold: bool) -> Offer {
+        if may_hold {
+            return Offer { lease: Some(token), is_new: true, ..Offer::default() };
+        }
+        leases::release(ctx, name.bytes(), token, 0, Named::default());
+        leases::offer(ctx, name, None)
     }
 
     fn status(&self, look: &Look<'_>, etag: Etag) -> Status {
@@ -408,5 +450,5 @@ fn reply_miss(to: &Replies, offer: Offer) {
 
 fn reply_offer(to: &Replies, offer: Offer) {
     field(to, "lease", Value::Bytes(offer.lease.as_ref().map(Token::as_bytes)));
-    field(to, "retry", Value::Count(offer.held_ms));
+    field(to, "retry", Value::Count(offer.retry_ms));
 }

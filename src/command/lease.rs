@@ -1,10 +1,12 @@
 //! `EXPCACHE.RENEW` and `EXPCACHE.RELEASE`: what else the holder of a lease may do but store.
 
-use expcache_core::lease::Token;
+use expcache_core::entry::Names;
+use expcache_core::lease::{Named, Token};
 use expcache_core::{Error, Result};
 
 use super::parse::{self, once};
-use crate::server::context::{Args, Ctx, LogLevel, log};
+use crate::server::context::{Arg, Args, Ctx, LogLevel, log};
+use crate::server::key::{Found, Mode};
 use crate::server::{leases, state};
 
 /// `EXPCACHE.RENEW key token d`
@@ -27,14 +29,34 @@ pub fn release(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
             _ => return Err(Error::Syntax),
         }
     }
-    let backoff_ms = backoff_ms.unwrap_or(0);
-    let released =
-        Token::parse(token.bytes()).is_some_and(|token| leases::release(ctx, name.bytes(), token, backoff_ms));
+    let Some(token) = Token::parse(token.bytes()) else {
+        ctx.reply_count(0);
+        return Ok(());
+    };
+    let (type_id, named) = known_as(ctx, name);
+    let released = leases::release(ctx, name.bytes(), token, backoff_ms.unwrap_or(0), named);
     if let Some(message) = failure.filter(|_| released) {
-        state::with(|s| s.count_by_key(name.bytes(), |counters| counters.failures += 1));
+        state::with(|s| s.count(type_id, |counters| counters.failures += 1));
         let [key, why] = [name.bytes(), message].map(String::from_utf8_lossy);
         log(LogLevel::Verbose, &format!("producing {key} failed: {why}"));
     }
     ctx.reply_count(released.into());
     Ok(())
+}
+
+/// The type and the tags of what is being produced, as far as known: those of the present entry, which is stale; without one, the type
+/// in the key's name.
+fn known_as(ctx: &Ctx, name: Arg<'_>) -> (u16, Named) {
+    let mut key = ctx.open(name, Mode::Peek);
+    let (db, found) = (key.db(), key.found());
+    state::with(|s| match found {
+        Found::Entry(entry) if !s.is_dead(db, entry) => {
+            let Names { type_name, tags, .. } = s.names(db, entry);
+            (entry.type_id(), Named { type_name, tags })
+        }
+        _ => {
+            let type_id = s.type_by_key(name.bytes());
+            (type_id, Named { type_name: s.types.get(type_id).name.clone(), tags: Vec::new() })
+        }
+    })
 }

@@ -162,7 +162,7 @@ pub static TABLE: &[Row] = &[
     Row {
         name: "expcache.renew",
         handler: Some(handler!(lease::renew)),
-        flags: "write fast",
+        flags: "fast",
         keys: Keys::First,
         key_flags: LEASES,
         arity: 4,
@@ -174,7 +174,7 @@ pub static TABLE: &[Row] = &[
     Row {
         name: "expcache.release",
         handler: Some(handler!(lease::release)),
-        flags: "write fast",
+        flags: "fast",
         keys: Keys::First,
         key_flags: LEASES,
         arity: -3,

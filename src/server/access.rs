@@ -209,6 +209,13 @@ fn may(user: *mut raw::RedisModuleUser, command: &[*mut raw::RedisModuleString])
     command.is_empty() || verdict == raw::REDISMODULE_OK as c_int
 }
 
+fn user_may_run(name: Option<Text>, words: &[&[u8]]) -> bool {
+    let Some(name) = name else { return true };
+    let texts: Vec<Text> = words.iter().map(|word| Text::new(word)).collect();
+    let words: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
+    User::named(&name).is_some_and(|user| may(user.0, &words))
+}
+
 impl Ctx {
     /// The rights of whoever calls, by the command that is running or being answered.
     pub fn rights(&self) -> Rights {
@@ -224,10 +231,12 @@ impl Ctx {
 
     /// May the caller run this command as well?
     pub fn may_run(&self, words: &[&[u8]]) -> bool {
-        let Some(name) = self.user_name() else { return true };
-        let texts: Vec<Text> = words.iter().map(|word| Text::new(word)).collect();
-        let words: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
-        User::named(&name).is_some_and(|user| may(user.0, &words))
+        user_may_run(self.user_name(), words)
+    }
+
+    /// As [`Ctx::may_run`], for a client by its number.
+    pub fn client_may_run(&self, client: u64, words: &[&[u8]]) -> bool {
+        user_may_run(self.client_user_name(client), words)
     }
 
     /// Refuses whoever may not do this with every key.

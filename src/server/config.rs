@@ -29,6 +29,8 @@ pub struct Config {
     pub max_lease_ms: u64,
     /// The most leases, in each database.
     pub max_leases: usize,
+    /// The most bytes that leases and keys backing off take, in each database.
+    pub lease_memory: usize,
     /// The most clients that wait for another's production.
     pub max_waiters: usize,
     /// The least share of reads that should hit, percent; 0: none.
@@ -59,6 +61,7 @@ impl Default for Config {
             reclaim_inline: 256,
             max_lease_ms: 3_600_000,
             max_leases: 100_000,
+            lease_memory: 64 << 20,
             max_waiters: 100_000,
             max_fences: 100_000,
             min_hit_rate: 0,
@@ -104,7 +107,7 @@ const SIZE: u32 = raw::REDISMODULE_CONFIG_MEMORY;
 const AT_START: u32 = raw::REDISMODULE_CONFIG_IMMUTABLE;
 const PLAIN: u32 = raw::REDISMODULE_CONFIG_DEFAULT;
 
-static KNOBS: [Knob; 16] = [
+static KNOBS: [Knob; 17] = [
     Knob {
         name: c"prefix",
         kind: Kind::Text { default: c"export_cache", set: set_prefix, get: |config| config.prefix.to_vec() },
@@ -166,6 +169,16 @@ static KNOBS: [Knob; 16] = [
             flags: PLAIN,
             set: |config, most| config.max_leases = most as usize,
             get: |config| config.max_leases as u64,
+        },
+    },
+    Knob {
+        name: c"lease-memory",
+        kind: Kind::Number {
+            default: 64 << 20,
+            range: (0, 1 << 40),
+            flags: SIZE,
+            set: |config, bytes| config.lease_memory = bytes as usize,
+            get: |config| config.lease_memory as u64,
         },
     },
     Knob {

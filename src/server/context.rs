@@ -8,6 +8,7 @@ use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
+use super::cluster::Reply;
 use super::key::{Found, Key, Mode, expire_at_ms, found};
 use super::replies::Replies;
 use super::state;
@@ -186,9 +187,14 @@ impl Ctx {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER)
     }
 
+    /// Is the server a node of a cluster?
+    pub fn is_cluster(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_CLUSTER)
+    }
+
     /// Is this node the one for a key? Where there is no cluster, it is for all.
     pub fn serves(&self, key: Arg<'_>) -> bool {
-        if !self.has_flag(raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
+        if !self.is_cluster() {
             return true;
         }
         // SAFETY: the variable argument is the string that the format says. The server refuses to ask about another node's key.
@@ -199,6 +205,26 @@ impl Ctx {
             }
             !reply.is_null()
         }
+    }
+
+    /// Would the server let a client store something now? Not on a read-only replica, nor while memory is short, too few replicas
+    /// are there or the disk fails.
+    pub fn accepts_writes(&self) -> bool {
+        const REFUSALS: [&str; 4] = ["OOM", "NOREPLICAS", "MISCONF", "READONLY"];
+        // A write that changes nothing, held to what scripts (`S`) and memory (`M`) are held to; refusals come as replies (`E`).
+        // SAFETY: the variable arguments are the three strings that the format says.
+        let reply = unsafe {
+            Reply::new(api!(RedisModule_Call)(
+                self.raw(),
+                c"SETRANGE".as_ptr(),
+                c"cccSME".as_ptr(),
+                c"".as_ptr(),
+                c"0".as_ptr(),
+                c"".as_ptr(),
+            ))
+        };
+        let text = reply.whole().text();
+        !REFUSALS.iter().any(|refusal| text.trim_start_matches('-').starts_with(refusal))
     }
 
     /// Must nothing be written on our own account now? So it is during `CLIENT PAUSE WRITE` and a failover: a write that no

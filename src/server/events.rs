@@ -251,5 +251,6 @@ unsafe extern "C" fn on_beat(
         state::with(|s| s.is_replica = !ctx.is_master());
         ranking::schedule(&ctx);
         leases::set_timer(&ctx);
+        leases::look_after(&ctx);
     });
 }

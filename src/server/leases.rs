@@ -5,16 +5,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::c_void;
+use std::ops::Bound;
+use std::time::Instant;
 
-use expcache_core::lease::{Asked, Leases, Subject, Token, Wish, Woken};
+use expcache_core::lease::{Asked, Leases, Limits, Named, Standing, Subject, Token, Wish, Woken};
 use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
 use super::blocked::{self, Kind, Waiter};
-use super::context::{Args, Ctx};
+use super::context::{Arg, Args, Ctx, Text};
 use super::guard;
+use super::key::{Found, Mode};
 use super::state::{self, State};
 use super::workers::{self, Waiting};
 
@@ -25,8 +28,20 @@ pub struct Offer {
     pub lease: Option<Token>,
     /// It is since just now.
     pub is_new: bool,
-    /// Another client holds it, for so many ms at most.
-    pub held_ms: Option<u64>,
+    /// Another client holds it.
+    pub is_held: bool,
+    /// Another holds it, or the key backs off, for so many ms at most.
+    pub retry_ms: Option<u64>,
+}
+
+impl From<Standing> for Offer {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Free => Self::default(),
+            Standing::Held(left_ms) => Self { is_held: true, retry_ms: Some(left_ms), ..Self::default() },
+            Standing::BackingOff(left_ms) => Self { retry_ms: Some(left_ms), ..Self::default() },
+        }
+    }
 }
 
 /// Clients that wait.
@@ -34,6 +49,8 @@ pub struct Offer {
 pub struct Waits {
     by_time: BTreeSet<(u64, Waiter)>,
     of: HashMap<Waiter, Wait>,
+    /// Who was looked after last.
+    seen: (u64, Waiter),
 }
 
 /// What a client asks when it begins to wait, and how it is answered in the end, perhaps with the lease.
@@ -69,6 +86,15 @@ impl Waits {
         over.filter_map(|waiter| Some((waiter, self.of.get(&waiter)?.db))).collect()
     }
 
+    /// One after the other, and then from the start again.
+    fn next(&mut self) -> Option<(Waiter, i32, Box<[u8]>)> {
+        let after = self.by_time.range((Bound::Excluded(self.seen), Bound::Unbounded)).next();
+        let next = *after.or_else(|| self.by_time.first())?;
+        self.seen = next;
+        let wait = self.of.get(&next.1)?;
+        Some((next.1, wait.db, wait.asking.key().into()))
+    }
+
     fn insert(&mut self, waiter: Waiter, wait: Wait) {
         self.by_time.insert((wait.until_ms, waiter));
         self.of.insert(waiter, wait);
@@ -91,8 +117,8 @@ pub struct Timer {
 const LONGEST_TIMER_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl Ctx {
-    /// May leases be given out here? Not on a replica, in a transaction or in a script.
-    fn may_lease(&self) -> bool {
+    /// May leases be given to the client whose command runs? Not on a replica, in a transaction or in a script.
+    pub fn may_lease(&self) -> bool {
         self.may_block() && self.is_master()
     }
 }
@@ -102,7 +128,12 @@ impl Ctx {
 struct Ends(Vec<Woken>);
 
 impl Ends {
-    fn with_value(waiters: Vec<Waiter>) -> Self {
+    /// They are answered with what is there. If nothing is any more, one of those who want the lease gets it, so they come first: then
+    /// the others can be told.
+    fn with_value(mut waiters: Vec<Waiter>) -> Self {
+        state::with(|s| {
+            waiters.sort_by_key(|waiter| s.waits.of.get(waiter).is_none_or(|wait| wait.asking.wish().is_none()))
+        });
         Self(waiters.into_iter().map(|waiter| Woken { waiter, lease: None }).collect())
     }
 
@@ -168,28 +199,37 @@ pub fn new_token() -> Token {
 
 // ---- readers ----
 
-/// Says who holds the lease of a key of the selected database; gives it to a reader who asks for it if nobody does.
-pub fn offer(ctx: &Ctx, key: &[u8], wish: Option<Wish>) -> Offer {
-    let db = ctx.db();
-    let Some(wish) = wish.filter(|_| ctx.may_lease()) else {
-        let held_ms = state::with(|s| {
-            let now_ms = s.steady_ms();
-            s.leases(db).and_then(|leases| leases.held_ms(key, now_ms))
-        });
-        return Offer { held_ms, ..Offer::default() };
-    };
+/// Says what stands in the way of the lease of a key of the selected database; gives it to a reader who wishes for it if nothing
+/// does.
+pub fn offer(ctx: &Ctx, key: Arg<'_>, wish: Option<Wish>) -> Offer {
+    let (db, name) = (ctx.db(), key.bytes());
+    let (standing, is_theirs) = state::with(|s| {
+        let now_ms = s.steady_ms();
+        let Some(leases) = s.leases(db) else { return (Standing::Free, false) };
+        let is_theirs = wish.is_some_and(|wish| leases.production_ms(name, wish.token, now_ms).is_some());
+        (leases.standing(name, now_ms), is_theirs)
+    });
+    let may_be_given = is_theirs || !matches!(standing, Standing::BackingOff(_) | Standing::Held(1..));
+    let Some(wish) = wish.filter(|_| may_be_given && ctx.accepts_writes()) else { return standing.into() };
     let asked = state::with(|s| {
-        let (now_ms, limit, wish) = (s.steady_ms(), s.config.max_leases, s.cut(wish));
-        s.leases_mut(db).map_or(Asked::Full, |leases| leases.ask(key, now_ms, wish, limit))
+        let (now_ms, wish) = (s.steady_ms(), s.cut(wish));
+        let limits = Limits { records: s.config.max_leases, bytes: s.config.lease_memory };
+        s.leases_mut(db).map_or(Asked::Full, |leases| leases.ask(name, now_ms, wish, limits))
     });
     match asked {
         Asked::Granted | Asked::Again => {
             set_timer(ctx);
-            Offer { lease: Some(wish.token), is_new: asked == Asked::Granted, held_ms: None }
+            Offer { lease: Some(wish.token), is_new: asked == Asked::Granted, ..Offer::default() }
         }
-        Asked::Held { left_ms } => Offer { held_ms: Some(left_ms), ..Offer::default() },
-        Asked::BackingOff { .. } | Asked::Full => Offer::default(),
+        Asked::Held { left_ms } => Standing::Held(left_ms).into(),
+        Asked::BackingOff { left_ms } => Standing::BackingOff(left_ms).into(),
+        Asked::Full => Offer::default(),
     }
+}
+
+/// May this client be given leases of a key? Who may not store it could only keep others from doing so.
+pub fn may_hold(ctx: &Ctx, client: u64, key: &[u8]) -> bool {
+    ctx.client_may_run(client, &[b"EXPCACHE.SET", key, b""])
 }
 
 /// Has the client wait for what becomes of a key's lease, for `wait_ms` at most. `false` if it may not.
@@ -273,12 +313,12 @@ pub fn renew(ctx: &Ctx, key: &[u8], token: Token, duration_ms: u64) -> bool {
     renewed
 }
 
-/// The holder gives up, and nobody gets a lease for `backoff_ms`. Was it the holder?
-pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64) -> bool {
+/// The holder gives up, and nobody gets a lease for `backoff_ms` or until the key, `named` so, is invalidated. Was it the holder?
+pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64, named: Named) -> bool {
     let db = ctx.db();
     let woken = state::with(|s| {
         let now_ms = s.steady_ms();
-        s.leases_mut(db)?.release(key, token, now_ms, backoff_ms)
+        s.leases_mut(db)?.release(key, token, now_ms, backoff_ms, named)
     });
     let released = woken.is_some();
     Ends(woken.unwrap_or_default()).answer(ctx);
@@ -379,6 +419,30 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
         });
         Ends(over).answer(&ctx);
     });
+}
+
+/// Nobody tells of a key that another type's value came to be stored under it, nor that its slot left the node. So those who wait
+/// are looked after: a few each time, and who waits in vain is answered, by what it then finds.
+pub fn look_after(ctx: &Ctx) {
+    let (start, slice, count) = (Instant::now(), state::with(|s| s.slice()), state::with(|s| s.waits.count()));
+    let is_cluster = count > 0 && ctx.is_cluster();
+    let mut in_vain = Vec::new();
+    for _ in 0..count {
+        let Some((waiter, db, key)) = state::with(|s| s.waits.next()) else { break };
+        if start.elapsed() > slice {
+            break;
+        }
+        ctx.select(db);
+        let name = Text::new(&key);
+        let is_foreign = matches!(ctx.open(name.arg(), Mode::Peek).found(), Found::Foreign);
+        if is_foreign || is_cluster && ctx.check_node(name.arg()).is_err() {
+            state::with(|s| s.leave(waiter, db));
+            in_vain.push(waiter);
+        }
+    }
+    if !in_vain.is_empty() {
+        Ends::with_value(in_vain).answer(ctx);
+    }
 }
 
 impl State {

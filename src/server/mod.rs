@@ -19,6 +19,7 @@ mod alloc;
 mod api;
 mod background;
 pub mod blocked;
+pub mod cluster;
 pub mod config;
 pub mod context;
 pub mod datatype;

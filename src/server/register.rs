@@ -7,7 +7,7 @@ use redis_module::raw;
 use super::Version;
 use super::api::{api, api_if_any};
 use super::context::Ctx;
-use crate::command::table::{Arg, Keys, Kind, Row};
+use crate::command::table::{Arg, Keys, Kind, LEASES, Row};
 
 /// A command, as the server calls it.
 pub type Handler = unsafe extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisModuleString, c_int) -> c_int;
@@ -113,7 +113,7 @@ fn register_row(
 fn categories(row: &Row, own: bool) -> String {
     let has = |flag| row.flags.split(' ').any(|word| word == flag);
     let mut categories = vec![if has("fast") { "fast" } else { "slow" }];
-    categories.extend(has("write").then_some("write"));
+    categories.extend((has("write") || row.key_flags == LEASES).then_some("write"));
     categories.extend(has("readonly").then_some("read"));
     categories.extend(has("admin").then_some("admin dangerous"));
     categories.extend(own.then_some("expcache"));

@@ -142,6 +142,25 @@ fn while_a_slot_moves(
     }
 }
 
+#[test]
+fn who_waits_for_a_key_whose_slot_leaves_is_sent_after_it() {
+    let (source, mut c) = only_node();
+    let (target, mut there) = another_node(&mut c);
+    let slot = c.int("CLUSTER KEYSLOT k");
+    let (from, to) = (c.text("CLUSTER MYID"), there.text("CLUSTER MYID"));
+    crate::leases::lease(&mut c, "k");
+    let mut waiting = ["LEASE 1h WAIT 1h", "WAIT 1h"]
+        .map(|how| crate::leases::Waiting::new(&source, &*format!("EXPCACHE.FETCH k {how}")));
+    there.ok(args!["CLUSTER", "SETSLOT", slot, "IMPORTING", &from]);
+    c.ok(args!["CLUSTER", "SETSLOT", slot, "MIGRATING", &to]);
+    there.ok(args!["CLUSTER", "SETSLOT", slot, "NODE", &to]);
+    c.ok(args!["CLUSTER", "SETSLOT", slot, "NODE", &to]);
+    for waiting in &mut waiting {
+        assert_eq!(waiting.reply(), Value::Error(format!("MOVED {slot} 127.0.0.1:{}", target.port())));
+    }
+    check(&mut c);
+}
+
 fn asking(c: &mut Conn, command: &str) -> Value {
     c.ok("ASKING");
     c.cmd(command)

@@ -46,6 +46,7 @@ mod race;
 mod replication;
 mod scan;
 mod selftest;
+mod stampede;
 mod stats;
 mod top;
 mod types;

@@ -7,10 +7,12 @@ use crate::harness::{Conn, Server, Value, check, refused};
 enum Access {
     Read,
     Write,
+    /// Needs the right to write, and changes no key.
+    Hold,
     /// Names no key.
     Keyless,
 }
-use Access::{Keyless, Read, Write};
+use Access::{Hold, Keyless, Read, Write};
 
 struct Row {
     name: &'static str,
@@ -46,8 +48,8 @@ const COMMANDS: &[Row] = &[
     row("expcache.count", -3, "TYPE t", &[], Keyless),
     row("expcache.scan", -2, "0 ANY 1 t COUNT 5", &[], Keyless),
     row("expcache.tags", -2, "0 MATCH t*", &[], Keyless),
-    row("expcache.renew", 4, "k t 1s", &["k"], Write),
-    row("expcache.release", -3, "k t BACKOFF 1s", &["k"], Write),
+    row("expcache.renew", 4, "k t 1s", &["k"], Hold),
+    row("expcache.release", -3, "k t BACKOFF 1s", &["k"], Hold),
     row("expcache.stats", -1, "", &[], Keyless),
     row("expcache.health", 1, "", &[], Keyless),
     row("expcache.top", -1, "TYPE t BY size COUNT 5", &[], Keyless),
@@ -97,6 +99,7 @@ fn arity_and_flags_are_known() {
         match row.access {
             Read => assert!(has("readonly"), "{}: {flags:?}", row.name),
             Write => assert!(has("write"), "{}: {flags:?}", row.name),
+            Hold => assert!(!has("write") && !has("readonly"), "{}: {flags:?}", row.name),
             Keyless => {}
         }
     }

@@ -6,18 +6,21 @@
 //!
 //! 1. Order comes from numbers given out by [`Leases`](super::Leases) one after the other, never from a clock. No two things
 //!    have the same number.
-//! 2. What was invalidated twice is one record, with the latest number: repeating costs no memory.
-//! 3. A record that no outstanding lease is older than is dropped.
+//! 2. What was invalidated twice is one record, with the latest number: repeating costs no memory. Of a tag's name no more
+//!    than a hash is kept: of two that are one by chance both fence, in vain at worst.
+//! 3. A record that no outstanding lease, and no key backing off, is older than is dropped.
 //! 4. What takes too long to be looked through counts as a hit: a lease may be fenced in vain, others are not kept waiting.
-//! 5. There is a bound. Past it the oldest record is dropped, and the *floor* raised to its number: leases older than the
-//!    floor are fenced whatever they store. Correctness comes before availability.
+//! 5. There is a bound, and correctness comes before availability. Past it the oldest tags go to a *sketch* of fixed size, where
+//!    many hashes share two places each: then now and then a value is refused in vain, and more of them the more names there
+//!    were. So who names very many, perhaps such as nobody bears, does not push out what others named. A selector goes there, too,
+//!    as tags that all it hits bear; if it has none, the *floor* is raised to its number: leases older than the floor are
+//!    fenced whatever they store. (Who may name things by anything but their tags may name them all.)
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// How much is looked through for one value, in steps: each is about a comparison of bytes. A millisecond or two.
 const MOST_STEPS: u64 = 1 << 19;
@@ -40,44 +43,72 @@ pub trait Hits: Eq + Hash {
 
     /// How many records it counts as against the bound: one for each name in it, or so.
     fn weight(&self) -> usize;
+
+    /// Tags of which everything that it hits bears one, if there are such.
+    fn any_of(&self) -> Option<Vec<&[u8]>>;
 }
 
 /// Things and the number that each had last.
-struct Latest<T: ?Sized> {
-    numbers: HashMap<Arc<T>, u64>,
-    things: BTreeMap<u64, Arc<T>>,
+struct Latest<T> {
+    numbers: HashMap<T, u64>,
+    things: BTreeMap<u64, T>,
 }
 
-impl<T: ?Sized> Default for Latest<T> {
+impl<T> Default for Latest<T> {
     fn default() -> Self {
         Self { numbers: HashMap::default(), things: BTreeMap::new() }
     }
 }
 
-impl<T: ?Sized + Hash + Eq> Latest<T> {
+impl<T: Hash + Eq + Clone> Latest<T> {
     /// Says whether the thing is a new one.
-    fn note(&mut self, thing: impl Borrow<T> + Into<Arc<T>>, number: u64) -> bool {
-        if let Some(known) = self.numbers.get_mut(thing.borrow()) {
-            if let Some(thing) = self.things.remove(known) {
-                self.things.insert(number, thing);
-            }
-            *known = number;
-            return false;
-        }
-        let thing = thing.into();
-        self.numbers.insert(Arc::clone(&thing), number);
+    fn note(&mut self, thing: T, number: u64) -> bool {
+        let before = self.numbers.insert(thing.clone(), number);
         self.things.insert(number, thing);
-        true
+        before.is_none_or(|before| self.things.remove(&before).is_none())
     }
 
     fn oldest(&self) -> Option<u64> {
         self.things.first_key_value().map(|(number, _)| *number)
     }
 
-    fn drop_oldest(&mut self) -> Option<Arc<T>> {
-        let (_, thing) = self.things.pop_first()?;
+    fn drop_oldest(&mut self) -> Option<(u64, T)> {
+        let (number, thing) = self.things.pop_first()?;
         self.numbers.remove(&thing);
-        Some(thing)
+        Some((number, thing))
+    }
+}
+
+/// The latest number of every hash that was ever noted, or a later one.
+#[derive(Default)]
+struct Sketch {
+    /// Two rows, once there is something in them.
+    numbers: Box<[u64]>,
+    latest: u64,
+}
+
+/// Half a megabyte for both rows.
+const ROW: usize = 1 << 15;
+
+impl Sketch {
+    fn places(hash: u64) -> [usize; 2] {
+        [hash as usize % ROW, ROW + (hash >> 32) as usize % ROW]
+    }
+
+    fn note(&mut self, hash: u64, number: u64) {
+        if self.numbers.is_empty() {
+            self.numbers = vec![0; 2 * ROW].into_boxed_slice();
+        }
+        self.latest = self.latest.max(number);
+        for place in Self::places(hash) {
+            if let Some(known) = self.numbers.get_mut(place) {
+                *known = number.max(*known);
+            }
+        }
+    }
+
+    fn number(&self, hash: u64) -> u64 {
+        Self::places(hash).into_iter().filter_map(|place| self.numbers.get(place).copied()).min().unwrap_or(0)
     }
 }
 
@@ -85,15 +116,31 @@ impl<T: ?Sized + Hash + Eq> Latest<T> {
 pub(super) struct Fences<S> {
     /// Leases granted before this are fenced from everything.
     floor: u64,
-    tags: Latest<[u8]>,
-    selectors: Latest<S>,
+    hasher: DefaultHashBuilder,
+    /// By the hashes of their names.
+    tags: Latest<u64>,
+    sketch: Sketch,
+    selectors: Latest<Arc<S>>,
     /// What the selectors count as, together.
     selectors_weight: usize,
 }
 
 impl<S> Default for Fences<S> {
     fn default() -> Self {
-        Self { floor: 0, tags: Latest::default(), selectors: Latest::default(), selectors_weight: 0 }
+        Self::above(0)
+    }
+}
+
+impl<S> Fences<S> {
+    fn above(floor: u64) -> Self {
+        Self {
+            floor,
+            hasher: DefaultHashBuilder::default(),
+            tags: Latest::default(),
+            sketch: Sketch::default(),
+            selectors: Latest::default(),
+            selectors_weight: 0,
+        }
     }
 }
 
@@ -103,63 +150,77 @@ impl<S: Hits> Fences<S> {
     pub(super) fn hit(&self, granted: u64, subject: &Subject<'_>) -> bool {
         let mut left = MOST_STEPS;
         granted < self.floor
-            || subject.tags.iter().any(|tag| self.tags.numbers.get(*tag).is_some_and(|number| granted < *number))
+            || subject.tags.iter().any(|tag| granted < self.latest(tag))
             || self.selectors.things.range(granted..).any(|(_, selector)| selector.hits(subject, &mut left))
     }
 
+    /// The number of a tag's last invalidation, or a later one.
+    fn latest(&self, tag: &[u8]) -> u64 {
+        let hash = self.hasher.hash_one(tag);
+        self.tags.numbers.get(&hash).copied().unwrap_or(0).max(self.sketch.number(hash))
+    }
+
     pub(super) fn note_tag(&mut self, tag: &[u8], number: u64, bound: usize) {
-        self.tags.note(tag, number);
-        self.keep_within(bound);
+        self.tags.note(self.hasher.hash_one(tag), number);
+        while self.tags.things.len() > bound
+            && let Some((number, hash)) = self.tags.drop_oldest()
+        {
+            self.sketch.note(hash, number);
+        }
     }
 
     pub(super) fn note_selector(&mut self, selector: S, number: u64, bound: usize) {
         let weight = weight_of(&selector);
-        if self.selectors.note(selector, number) {
+        if self.selectors.note(Arc::new(selector), number) {
             self.selectors_weight += weight;
         }
-        self.keep_within(bound);
+        while self.selectors_weight > bound
+            && let Some((number, selector)) = self.drop_oldest_selector()
+        {
+            self.weaken(&selector, number);
+        }
     }
 
     /// Everything was invalidated: nothing noted before says more.
     pub(super) fn note_everything(&mut self, number: u64) {
-        *self = Self { floor: number, ..Self::default() };
+        *self = Self::above(number);
     }
 
     /// Drops what is older than the oldest lease that is outstanding.
     pub(super) fn drop_before(&mut self, oldest_lease: Option<u64>) {
         let Some(oldest) = oldest_lease else {
-            *self = Self { floor: self.floor, ..Self::default() };
+            if self.len() > 0 || self.sketch.latest > 0 {
+                *self = Self::above(self.floor);
+            }
             return;
         };
-        while self.oldest().is_some_and(|number| number < oldest) {
-            self.drop_oldest();
-        }
-    }
-
-    /// What is remembered, as it counts against the bound.
-    pub(super) fn len(&self) -> usize {
-        self.tags.things.len() + self.selectors_weight
-    }
-
-    fn keep_within(&mut self, bound: usize) {
-        while self.len() > bound
-            && let Some(number) = self.oldest()
-        {
-            self.drop_oldest();
-            self.floor = number;
-        }
-    }
-
-    fn oldest(&self) -> Option<u64> {
-        self.tags.oldest().into_iter().chain(self.selectors.oldest()).min()
-    }
-
-    fn drop_oldest(&mut self) {
-        let is_tag = self.tags.oldest().is_some_and(|tag| self.selectors.oldest().is_none_or(|other| tag < other));
-        if is_tag {
+        while self.tags.oldest().is_some_and(|number| number < oldest) {
             self.tags.drop_oldest();
-        } else if let Some(selector) = self.selectors.drop_oldest() {
-            self.selectors_weight -= weight_of(&*selector);
+        }
+        while self.selectors.oldest().is_some_and(|number| number < oldest) {
+            self.drop_oldest_selector();
+        }
+        if self.sketch.latest < oldest && !self.sketch.numbers.is_empty() {
+            self.sketch = Sketch::default();
+        }
+    }
+
+    /// What is remembered, as it counts against the bound, which is for tags and for selectors.
+    pub(super) fn len(&self) -> usize {
+        self.tags.things.len().max(self.selectors_weight)
+    }
+
+    fn drop_oldest_selector(&mut self) -> Option<(u64, Arc<S>)> {
+        let (number, selector) = self.selectors.drop_oldest()?;
+        self.selectors_weight -= weight_of(&*selector);
+        Some((number, selector))
+    }
+
+    /// Remembers less exactly what a selector hits.
+    fn weaken(&mut self, selector: &S, number: u64) {
+        match selector.any_of() {
+            Some(tags) => tags.into_iter().for_each(|tag| self.sketch.note(self.hasher.hash_one(tag), number)),
+            None => self.floor = number,
         }
     }
 }

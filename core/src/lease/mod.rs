@@ -3,16 +3,17 @@
 //! Of any number of clients that want a missing or stale key one gets its *lease*, under a token.
 //! The others may be noted as *waiters*: they are told when the lease ends, with a value or without; in the latter case the
 //! first of them who asked for a lease gets the next one. A *fence* refuses values that were computed before an invalidation
-//! that would have hit them (see `fence.rs`). A production that failed may keep the key *backing off* for a while.
+//! that would have hit them (see `fence.rs`). A production that failed may keep the key *backing off* for a while,
+//! until something happens to the key that makes another try worth while: it is deleted, stored or invalidated.
 //!
 //! ```text
 //! key -> record {number, until, held: token, since, waiters | backing off}     deadlines {(until, number) -> key}
-//!                                                          ^                   held {numbers}
+//!                                                          ^                   numbers {of records}
 //! waiter -> (key, place in the line) ----------------------'
 //! ```
 //!
 //! 1. One counter numbers everything that happens: granting, arriving, invalidating. So "before" needs no clock, and the
-//!    first of the numbers held is that of the oldest lease.
+//!    first of the records' numbers is that of the oldest.
 //! 2. A lease ends once: by its value, by another's, by its holder giving up, by deletion, by a fence, or by time. What it
 //!    held goes with it: the deadline, the waiters, and the fences that only it could have needed.
 //! 3. A lease whose time is over is lost, even before [`Leases::expire`] took it away. Until then it is still held to
@@ -114,8 +115,37 @@ pub enum Asked {
         /// In ms.
         left_ms: u64,
     },
-    /// There are as many leases as there may be.
+    /// There are as many leases as there may be, or they take as much memory.
     Full,
+}
+
+/// How much may be kept of leases and keys backing off together.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// So many records.
+    pub records: usize,
+    /// So many bytes, see [`Leases::bytes`].
+    pub bytes: usize,
+}
+
+/// What stands in the way of a key's lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Free,
+    /// Somebody holds it, for so many ms at most.
+    Held(u64),
+    /// The key backs off, for so many ms.
+    BackingOff(u64),
+}
+
+/// What invalidations know a key by that backs off: its present entry, or what its name says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Its type's name.
+    pub type_name: Box<[u8]>,
+    /// Its tags.
+    pub tags: Vec<Box<[u8]>>,
 }
 
 /// A waiter to be answered, for whom there is no value.
@@ -144,9 +174,27 @@ struct Record {
     state: State,
 }
 
+/// About what a record takes besides names: itself, its places in the tables, its token.
+const RECORD_BYTES: usize = 300;
+
+fn bytes_of(key: &[u8]) -> usize {
+    RECORD_BYTES + key.len()
+}
+
+impl Record {
+    /// What it is reckoned to take.
+    fn bytes(&self, key: &[u8]) -> usize {
+        let names = match &self.state {
+            State::Held(_) => 0,
+            State::BackingOff(named) => named.type_name.len() + named.tags.iter().map(|tag| tag.len()).sum::<usize>(),
+        };
+        bytes_of(key) + names
+    }
+}
+
 enum State {
     Held(Holding),
-    BackingOff,
+    BackingOff(Named),
 }
 
 struct Holding {
@@ -168,8 +216,12 @@ pub struct Leases<S> {
     number: u64,
     records: HashMap<Key, Record>,
     deadlines: BTreeMap<(u64, u64), Key>,
-    /// The numbers of the leases that are held.
-    held: BTreeSet<u64>,
+    /// The numbers of all records.
+    numbers: BTreeSet<u64>,
+    /// How many of them are leases.
+    held: usize,
+    /// What they are reckoned to take.
+    bytes: usize,
     waiting: HashMap<u64, (Key, u64)>,
     fences: Fences<S>,
 }
@@ -180,7 +232,9 @@ impl<S> Default for Leases<S> {
             number: 0,
             records: HashMap::default(),
             deadlines: BTreeMap::new(),
-            held: BTreeSet::new(),
+            numbers: BTreeSet::new(),
+            held: 0,
+            bytes: 0,
             waiting: HashMap::default(),
             fences: Fences::default(),
         }
@@ -191,31 +245,44 @@ impl<S: Hits> Leases<S> {
     // ---- asking and waiting ----
 
     /// Asks for the lease of a key, from now on. Who brings the token that holds it is given it again: the reply may have been
-    /// lost. It stays the same lease, for what it is fenced from and for when it began. `limit` is for leases and keys backing
-    /// off together.
-    pub fn ask(&mut self, key: &[u8], now_ms: u64, wish: Wish, limit: usize) -> Asked {
+    /// lost. It stays the same lease, for what it is fenced from and for when it began.
+    pub fn ask(&mut self, key: &[u8], now_ms: u64, wish: Wish, limits: Limits) -> Asked {
         if self.renew(key, wish.token, now_ms, wish.duration_ms) {
             return Asked::Again;
         }
-        if let Some(record) = self.records.get(key) {
-            let left_ms = record.until_ms.saturating_sub(now_ms);
-            match &record.state {
-                State::Held(holding) if left_ms > 0 || !holding.waiters.is_empty() => return Asked::Held { left_ms },
-                State::BackingOff if left_ms > 0 => return Asked::BackingOff { left_ms },
-                State::Held(_) | State::BackingOff => drop(self.take(key)),
-            }
+        match self.standing(key, now_ms) {
+            Standing::Held(left_ms) if left_ms > 0 || self.is_awaited(key) => return Asked::Held { left_ms },
+            Standing::BackingOff(left_ms) => return Asked::BackingOff { left_ms },
+            Standing::Held(_) | Standing::Free => drop(self.take(key)),
         }
-        if self.records.len() >= limit {
+        if self.records.len() >= limits.records || self.bytes + bytes_of(key) > limits.bytes {
             return Asked::Full;
         }
         self.grant(key.into(), now_ms, wish);
         Asked::Granted
     }
 
-    /// How long the lease of a key can still be held by whoever holds it, in ms; `None` when nobody does.
-    pub fn held_ms(&self, key: &[u8], now_ms: u64) -> Option<u64> {
-        let record = self.records.get(key)?;
-        matches!(record.state, State::Held(_)).then(|| record.until_ms.saturating_sub(now_ms))
+    /// What stands in the way of a key's lease. What invalidated the key since it began to back off has ended that.
+    pub fn standing(&self, key: &[u8], now_ms: u64) -> Standing {
+        let Some(record) = self.records.get(key) else { return Standing::Free };
+        let left_ms = record.until_ms.saturating_sub(now_ms);
+        match &record.state {
+            State::Held(_) => Standing::Held(left_ms),
+            State::BackingOff(named) if left_ms > 0 && !self.is_hit(key, record.number, named) => {
+                Standing::BackingOff(left_ms)
+            }
+            State::BackingOff(_) => Standing::Free,
+        }
+    }
+
+    fn is_hit(&self, key: &[u8], since: u64, named: &Named) -> bool {
+        let tags: Vec<&[u8]> = named.tags.iter().map(AsRef::as_ref).collect();
+        self.fences.hit(since, &Subject { key, type_name: &named.type_name, tags: &tags })
+    }
+
+    fn is_awaited(&self, key: &[u8]) -> bool {
+        let record = self.records.get(key);
+        record.is_some_and(|record| matches!(&record.state, State::Held(holding) if !holding.waiters.is_empty()))
     }
 
     /// Notes somebody who waits for what becomes of a key's lease, and how they want it if it becomes free.
@@ -281,42 +348,54 @@ impl<S: Hits> Leases<S> {
         true
     }
 
-    /// The holder gives up; nobody gets a lease of the key for `backoff_ms`. Says who is to be answered, `None` when the
-    /// lease is not theirs.
-    pub fn release(&mut self, key: &[u8], token: Token, now_ms: u64, backoff_ms: u64) -> Option<Vec<Woken>> {
+    /// The holder gives up; nobody gets a lease of the key for `backoff_ms`, unless it is invalidated as what it is `named`. Says
+    /// who is to be answered, `None` when the lease is not theirs.
+    pub fn release(
+        &mut self,
+        key: &[u8],
+        token: Token,
+        now_ms: u64,
+        backoff_ms: u64,
+        named: Named,
+    ) -> Option<Vec<Woken>> {
         self.holder(key, token, now_ms)?;
         if backoff_ms == 0 {
             return Some(self.lost(key, now_ms));
         }
         let (key, holding) = self.end(key)?;
         let number = self.next_number();
-        self.put(key, Record { number, until_ms: now_ms.saturating_add(backoff_ms), state: State::BackingOff });
+        self.put(key, Record { number, until_ms: now_ms.saturating_add(backoff_ms), state: State::BackingOff(named) });
         Some(self.dismiss(&holding.waiters).into_iter().map(|waiter| Woken { waiter, lease: None }).collect())
     }
 
     // ---- what others do ----
 
     /// Somebody stored the key without a lease: that is lost if there is one, and its waiters, who are returned, are to be
-    /// answered with what is there. A key backing off goes on doing so.
+    /// answered with what is there. A key backing off no longer does.
     pub fn superseded(&mut self, key: &[u8]) -> Vec<u64> {
+        self.end_backing_off(key);
         self.end(key).map(|(_, holding)| self.dismiss(&holding.waiters)).unwrap_or_default()
     }
 
-    /// The key was deleted, or its value refused by a fence: the lease, if there is one, is over without a value.
+    /// The key was deleted, or its value refused by a fence: the lease, if there is one, is over without a value, and so is backing
+    /// off.
     pub fn lost(&mut self, key: &[u8], now_ms: u64) -> Vec<Woken> {
+        self.end_backing_off(key);
         self.end(key).map(|(key, holding)| self.pass_on(key, &holding, now_ms)).unwrap_or_default()
     }
 
-    /// Everything is gone, and every lease and backoff with it. Returns all waiters.
+    /// Everything is gone, and every lease and backoff with it. Returns all waiters, in the order of their arrival.
     pub fn flush(&mut self) -> Vec<u64> {
-        let waiters = self.waiting.drain().map(|(waiter, _)| waiter).collect();
+        let mut waiters: Vec<_> = self.waiting.drain().map(|(waiter, (_, arrival))| (arrival, waiter)).collect();
+        waiters.sort_unstable();
+        let waiters = waiters.into_iter().map(|(_, waiter)| waiter).collect();
         *self = Self { number: self.number, ..Self::default() };
         waiters
     }
 
     /// The entries with any of these tags were invalidated. At most `bound` records are kept.
     pub fn fence_tags<'t>(&mut self, tags: impl IntoIterator<Item = &'t [u8]>, bound: usize) {
-        if self.held.is_empty() {
+        if self.is_empty() {
             return;
         }
         for tag in tags {
@@ -327,7 +406,7 @@ impl<S: Hits> Leases<S> {
 
     /// The entries that a selector selects were invalidated.
     pub fn fence(&mut self, selector: S, bound: usize) {
-        if !self.held.is_empty() {
+        if !self.is_empty() {
             let number = self.next_number();
             self.fences.note_selector(selector, number, bound);
         }
@@ -356,7 +435,7 @@ impl<S: Hits> Leases<S> {
         let (key, record) = self.take(&Arc::clone(key))?;
         match record.state {
             State::Held(holding) => Some(self.pass_on(key, &holding, now_ms)),
-            State::BackingOff => Some(Vec::new()),
+            State::BackingOff(_) => Some(Vec::new()),
         }
     }
 
@@ -364,17 +443,22 @@ impl<S: Hits> Leases<S> {
 
     /// How many leases are held.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.held
     }
 
-    /// Is none held?
+    /// Is none held, and does no key back off?
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.records.is_empty()
+    }
+
+    /// What leases and keys backing off are reckoned to take: their keys' names, and what each needs besides.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many keys back off.
     pub fn backing_off_len(&self) -> usize {
-        self.records.len() - self.held.len()
+        self.records.len() - self.held
     }
 
     /// How many wait.
@@ -397,7 +481,7 @@ impl<S: Hits> Leases<S> {
     fn holding_mut(&mut self, key: &[u8]) -> Option<&mut Holding> {
         match &mut self.records.get_mut(key)?.state {
             State::Held(holding) => Some(holding),
-            State::BackingOff => None,
+            State::BackingOff(_) => None,
         }
     }
 
@@ -405,19 +489,21 @@ impl<S: Hits> Leases<S> {
         let record = self.records.get(key)?;
         match &record.state {
             State::Held(holding) if holding.token == token && now_ms < record.until_ms => Some((record, holding)),
-            State::Held(_) | State::BackingOff => None,
+            State::Held(_) | State::BackingOff(_) => None,
         }
     }
 
     fn grant(&mut self, key: Key, now_ms: u64, Wish { token, duration_ms }: Wish) {
         let number = self.next_number();
         let holding = Holding { token, since_ms: now_ms, waiters: BTreeMap::new() };
-        self.held.insert(number);
+        self.held += 1;
         self.put(key, Record { number, until_ms: now_ms.saturating_add(duration_ms), state: State::Held(holding) });
     }
 
     fn put(&mut self, key: Key, record: Record) {
         self.deadlines.insert((record.until_ms, record.number), Arc::clone(&key));
+        self.numbers.insert(record.number);
+        self.bytes += record.bytes(&key);
         self.records.insert(key, record);
     }
 
@@ -425,9 +511,10 @@ impl<S: Hits> Leases<S> {
     fn take(&mut self, key: &[u8]) -> Option<(Key, Record)> {
         let (key, record) = self.records.remove_entry(key)?;
         self.deadlines.remove(&(record.until_ms, record.number));
-        if self.held.remove(&record.number) {
-            self.fences.drop_before(self.held.first().copied());
-        }
+        self.numbers.remove(&record.number);
+        self.bytes -= record.bytes(&key);
+        self.held -= usize::from(matches!(record.state, State::Held(_)));
+        self.fences.drop_before(self.numbers.first().copied());
         if self.records.is_empty() {
             self.records = HashMap::default();
         }
@@ -440,7 +527,13 @@ impl<S: Hits> Leases<S> {
         let (key, record) = self.take(key)?;
         match record.state {
             State::Held(holding) => Some((key, holding)),
-            State::BackingOff => None,
+            State::BackingOff(_) => None,
+        }
+    }
+
+    fn end_backing_off(&mut self, key: &[u8]) {
+        if self.records.get(key).is_some_and(|record| matches!(record.state, State::BackingOff(_))) {
+            self.take(key);
         }
     }
 

@@ -85,10 +85,18 @@ struct ModelLease {
     waiters: Vec<(u64, Option<Wish>)>,
 }
 
+/// Until when, since which step, and what the key is then.
+#[derive(Clone, Copy)]
+struct BackingOff {
+    until_ms: u64,
+    since: u64,
+    is: Is,
+}
+
 #[derive(Default)]
 struct Model {
     held: [Option<ModelLease>; KEYS.len()],
-    backing_off: [Option<u64>; KEYS.len()],
+    backing_off: [Option<BackingOff>; KEYS.len()],
     invalidated: Invalidated,
     /// What is stored: when it was read, and what it is.
     cache: [Option<(u64, Is)>; KEYS.len()],
@@ -108,8 +116,10 @@ impl Model {
         if let Some(lease) = self.held[key].as_ref().filter(|l| now_ms < l.until_ms || !l.waiters.is_empty()) {
             return Asked::Held { left_ms: lease.until_ms.saturating_sub(now_ms) };
         }
-        if let Some(until_ms) = self.backing_off[key].filter(|until_ms| now_ms < *until_ms) {
-            return Asked::BackingOff { left_ms: until_ms - now_ms };
+        let invalidated = &self.invalidated;
+        let goes_on = |off: &BackingOff| now_ms < off.until_ms && invalidated.last(off.is) <= off.since;
+        if let Some(off) = self.backing_off[key].filter(goes_on) {
+            return Asked::BackingOff { left_ms: off.until_ms - now_ms };
         }
         (self.held[key], self.backing_off[key]) = (None, None);
         if self.records() >= limit {
@@ -144,7 +154,12 @@ impl Model {
     }
 
     fn next_deadline(&self) -> Option<u64> {
-        self.held.iter().flatten().map(|lease| lease.until_ms).chain(self.backing_off.iter().flatten().copied()).min()
+        self.held
+            .iter()
+            .flatten()
+            .map(|lease| lease.until_ms)
+            .chain(self.backing_off.iter().flatten().map(|off| off.until_ms))
+            .min()
     }
 
     /// Takes out of the cache what was invalidated in this step.
@@ -220,7 +235,15 @@ impl World<'_> {
     fn ask(&mut self, key: usize) {
         let duration_ms = 1 + self.dice.roll(60);
         let token = self.token();
-        let asked = self.leases.ask(KEYS[key], self.now_ms, Wish { token, duration_ms }, self.limit);
+        if self.bound != usize::MAX && self.leases.standing(KEYS[key], self.now_ms) == Standing::Free {
+            self.model.backing_off[key] = None;
+        }
+        let asked = self.leases.ask(
+            KEYS[key],
+            self.now_ms,
+            Wish { token, duration_ms },
+            Limits { records: self.limit, bytes: usize::MAX },
+        );
         let until_ms = self.now_ms + duration_ms;
         let granted = ModelLease { token, granted: self.step, since_ms: self.now_ms, until_ms, waiters: Vec::new() };
         assert_eq!(asked, self.model.ask(key, self.limit, granted));
@@ -346,7 +369,10 @@ impl World<'_> {
     fn release(&mut self) {
         let backoff_ms = self.dice.roll(2) * self.dice.roll(30);
         let Some(&mut Producer { key, token, .. }) = self.any_producer() else { return };
-        let woken = self.leases.release(KEYS[key], token, self.now_ms, backoff_ms);
+        let is = Is { key, type_at: self.dice.at(TYPES.len()), tags: self.dice.at(1 << TAGS.len()) };
+        let tags = (0..TAGS.len()).filter(|tag| is.bears(*tag)).map(|tag| TAGS[tag].into()).collect();
+        let named = Named { type_name: TYPES[is.type_at].into(), tags };
+        let woken = self.leases.release(KEYS[key], token, self.now_ms, backoff_ms, named);
         let theirs = self.model.holds(key, token, self.now_ms);
         assert_eq!(woken.is_some(), theirs);
         let Some(woken) = woken else { return };
@@ -355,7 +381,7 @@ impl World<'_> {
             return self.inherit(key, &woken, &expected);
         }
         let waiters = self.model.held[key].take().unwrap().waiters;
-        self.model.backing_off[key] = Some(self.now_ms + backoff_ms);
+        self.model.backing_off[key] = Some(BackingOff { until_ms: self.now_ms + backoff_ms, since: self.step, is });
         assert!(
             woken.iter().map(|woken| (woken.waiter, woken.lease)).eq(waiters.iter().map(|(name, _)| (*name, None)))
         );
@@ -364,6 +390,7 @@ impl World<'_> {
     /// Somebody stores a value that is as new as can be, without a lease.
     fn superseded(&mut self, key: usize) {
         let waiters = self.leases.superseded(KEYS[key]);
+        self.model.backing_off[key] = None;
         let lease = self.model.held[key].take();
         let expected = lease.map(|lease| lease.waiters).unwrap_or_default();
         assert!(waiters.into_iter().eq(expected.into_iter().map(|(waiter, _)| waiter)));
@@ -376,6 +403,7 @@ impl World<'_> {
     }
 
     fn lost(&mut self, key: usize) {
+        self.model.backing_off[key] = None;
         let woken = self.leases.lost(KEYS[key], self.now_ms);
         let expected = self.model.give_up(key, self.step, self.now_ms);
         self.inherit(key, &woken, &expected);
@@ -443,7 +471,8 @@ impl World<'_> {
             let before = self.leases.deadlines.first_key_value().map(|(_, key)| Arc::clone(key));
             let Some(woken) = self.leases.expire(self.now_ms) else { break };
             let key = KEYS.iter().position(|key| before.as_deref() == Some(*key)).unwrap();
-            let due = self.model.held[key].as_ref().map(|lease| lease.until_ms).or(self.model.backing_off[key]);
+            let due = self.model.held[key].as_ref().map(|lease| lease.until_ms);
+            let due = due.or(self.model.backing_off[key].map(|off| off.until_ms));
             assert!(due.unwrap() <= self.now_ms);
             self.model.backing_off[key] = None;
             let expected = self.model.give_up(key, self.step, self.now_ms);
@@ -523,5 +552,5 @@ fn no_value_outlives_an_invalidation_and_none_is_refused_without_one() {
 fn past_the_bound_values_may_be_refused_but_none_outlives_an_invalidation() {
     let happened = play(2_000, 2);
     println!("{happened:?}");
-    assert!(happened.stored.min(happened.fenced).min(happened.fenced_in_vain) > 200);
+    assert!(happened.stored.min(happened.fenced) > 1_000 && happened.fenced_in_vain > 50);
 }

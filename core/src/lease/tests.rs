@@ -29,23 +29,34 @@ impl Hits for Selector {
     fn weight(&self) -> usize {
         if let Self::All(tags) = self { tags.len() } else { 0 }
     }
+
+    fn any_of(&self) -> Option<Vec<&[u8]>> {
+        if let Self::All(tags) = self { tags.first().map(|tag| vec![tag.as_slice()]) } else { None }
+    }
 }
 
 struct Play {
     leases: Leases<Selector>,
     limit: usize,
+    bytes: usize,
     bound: usize,
     next_token: u128,
 }
 
 impl Default for Play {
     fn default() -> Self {
-        Self { leases: Leases::default(), limit: 100, bound: NO_BOUND, next_token: u128::from(b'A') }
+        Self { leases: Leases::default(), limit: 100, bytes: NO_BOUND, bound: NO_BOUND, next_token: u128::from(b'A') }
     }
 }
 
 fn token(word: &str) -> Token {
     u128::from(word.as_bytes()[0]).into()
+}
+
+/// A type, and tags.
+fn named(words: &[&str]) -> Named {
+    let mut names = words.iter().map(|word| Box::from(word.as_bytes()));
+    Named { type_name: names.next().unwrap_or_default(), tags: names.collect() }
 }
 
 fn shown(woken: &[Woken]) -> String {
@@ -71,21 +82,26 @@ impl Play {
         let words: Vec<&str> = call.split_whitespace().collect();
         let number = |at: usize| words[at].parse::<u64>().unwrap();
         let key = words.get(1).copied().unwrap_or_default().as_bytes();
-        let Self { leases, next_token, limit, bound } = self;
+        let Self { leases, next_token, limit, bytes, bound } = self;
         let mut wish = |duration_ms: u64| {
             *next_token += 1;
             Wish { token: (*next_token - 1).into(), duration_ms }
         };
         let tags: Vec<&[u8]> = words.iter().skip(1).map(|tag| tag.as_bytes()).collect();
         match words[0] {
-            "ask" => match leases.ask(key, now, Wish { token: token(words[2]), duration_ms: number(3) }, *limit) {
+            "ask" => match leases.ask(
+                key,
+                now,
+                Wish { token: token(words[2]), duration_ms: number(3) },
+                Limits { records: *limit, bytes: *bytes },
+            ) {
                 Asked::Granted => "granted".into(),
                 Asked::Again => "again".into(),
                 Asked::Held { left_ms } => format!("held {left_ms}"),
                 Asked::BackingOff { left_ms } => format!("backing off {left_ms}"),
                 Asked::Full => "full".into(),
             },
-            "held" => format!("{:?}", leases.held_ms(key, now)),
+            "held" => format!("{:?}", leases.standing(key, now)),
             "wait" => leases.wait(key, number(2), words.get(3).map(|ms| wish(ms.parse().unwrap()))).to_string(),
             "leave" => leases.leave(number(1)).to_string(),
             "store" => {
@@ -100,9 +116,9 @@ impl Play {
                 }
             }
             "renew" => leases.renew(key, token(words[2]), now, number(3)).to_string(),
-            "release" => {
-                leases.release(key, token(words[2]), now, number(3)).map_or("not theirs".into(), |woken| shown(&woken))
-            }
+            "release" => leases
+                .release(key, token(words[2]), now, number(3), named(words.get(4..).unwrap_or_default()))
+                .map_or("not theirs".into(), |woken| shown(&woken)),
             "superseded" => format!("superseded:{}", names(&leases.superseded(key))),
             "lost" => shown(&leases.lost(key, now)),
             "flush" => {
@@ -143,8 +159,8 @@ fn one_holds_a_lease_until_it_is_used() {
         (0, "ask k a 100", "granted"),
         (0, "ask other o 500", "granted"),
         (30, "ask k b 100", "held 70"),
-        (30, "held k", "Some(70)"),
-        (30, "held nobody", "None"),
+        (30, "held k", "Held(70)"),
+        (30, "held nobody", "Free"),
         (30, "next", "Some(100)"),
         (40, "store k b t", "LeaseLost"),
         (40, "store nobody a t", "LeaseLost"),
@@ -289,11 +305,11 @@ fn failing_keeps_others_from_trying_for_a_while() {
         (10, "release k a 500", "not theirs"),
         (10, "counts", "0 held, 1 backing off, 0 waiting"),
         (10, "wait k 1", "false"),
-        (10, "held k", "None"),
+        (10, "held k", "BackingOff(500)"),
         (20, "ask k b 100", "backing off 490"),
         (20, "ask other b 100", "granted"),
-        (30, "superseded k", "superseded:"),
-        (30, "lost k", "woken"),
+        (30, "superseded l", "superseded:"),
+        (30, "lost l", "woken"),
         (509, "ask k b 100", "backing off 1"),
         (510, "ask k b 100", "granted"),
         (510, "release k b 40", "woken"),
@@ -303,6 +319,47 @@ fn failing_keeps_others_from_trying_for_a_while() {
         (550, "expire", "none"),
         (550, "counts", "0 held, 0 backing off, 0 waiting"),
     ]);
+}
+
+#[test]
+fn what_happens_to_a_key_ends_its_backing_off() {
+    for (what, ends) in [
+        ("superseded k", true),
+        ("lost k", true),
+        ("tags x", true),
+        ("type t", true),
+        ("key k", true),
+        ("all-of x y", true),
+        ("everything", true),
+        ("flush", true),
+        ("superseded l", false),
+        ("lost l", false),
+        ("tags z", false),
+        ("type u", false),
+        ("key l", false),
+        ("all-of x z", false),
+    ] {
+        let mut play = Play::default();
+        play.run(&[(0, "ask k a 100", "granted")]);
+        play.run(&[(10, "release k a 500 t x y", "woken")]);
+        assert_eq!(play.call(20, "ask k b 100"), "backing off 490", "{what}");
+        play.call(20, what);
+        assert_eq!(play.call(20, "held k"), if ends { "Free" } else { "BackingOff(490)" }, "{what}");
+        assert_eq!(play.call(20, "ask k b 100"), if ends { "granted" } else { "backing off 490" }, "{what}");
+        play.call(21, "flush");
+        play.run(&[(21, "tags z", "0"), (21, "counts", "0 held, 0 backing off, 0 waiting")]);
+        assert_eq!(play.leases.bytes(), 0, "{what}");
+    }
+}
+
+#[test]
+fn there_are_no_more_than_fit_the_bytes() {
+    let mut play = Play { bytes: 1_000, ..Play::default() };
+    play.run(&[(0, "ask k1 a 100", "granted"), (0, "ask k2 b 100", "granted"), (0, "ask k3 c 100", "granted")]);
+    play.run(&[(0, "ask k4 d 100", "full"), (0, "ask k1 d 100", "held 100"), (1, "store k2 b t", "stored in 1:")]);
+    let long = format!("ask {} d 100", "k".repeat(1_000));
+    assert_eq!(play.call(1, &long), "full");
+    play.run(&[(1, "ask k4 d 100", "granted"), (2, "release k4 d 500 t x", "woken"), (3, "ask k5 e 100", "full")]);
 }
 
 #[test]
@@ -383,15 +440,15 @@ fn fences_are_kept_as_long_as_a_lease_could_need_them() {
         (0, "ask k1 a 100", "granted"),
         (0, "tags x y", "2"),
         (0, "tags y x", "2"),
-        (0, "all-of x y", "4"),
-        (0, "all-of x y", "4"),
+        (0, "all-of x y", "2"),
+        (0, "all-of x y", "2"),
         (0, "ask k2 b 50", "granted"),
-        (0, "type t", "5"),
-        (0, "type t", "5"),
-        (0, "tags x", "5"),
+        (0, "type t", "3"),
+        (0, "type t", "3"),
+        (0, "tags x", "3"),
         (0, "ask k3 c 200", "granted"),
         (50, "expire", "woken"),
-        (50, "tags z", "6"),
+        (50, "tags z", "3"),
         // The oldest goes, and with it all from before k3.
         (60, "store k1 a u v", "stored in 60:"),
         (60, "tags z", "1"),
@@ -401,26 +458,57 @@ fn fences_are_kept_as_long_as_a_lease_could_need_them() {
 }
 
 #[test]
-fn past_the_bound_the_oldest_leases_are_fenced_from_everything() {
+fn past_the_bound_tags_are_remembered_all_the_same() {
     let mut play = Play { bound: 2, ..Play::default() };
     play.run(&[
         (0, "ask k1 a 100", "granted"),
-        (0, "tags x", "1"),
         (0, "ask k2 b 100", "granted"),
+        (0, "tags x", "1"),
         (0, "tags y", "2"),
         (0, "ask k3 c 100", "granted"),
-        (0, "tags y", "2"),
-        (0, "type u", "2"),
-        // x is forgotten, which only k1 could have needed.
+        (0, "tags w v", "2"),
+        (1, "store k1 a t x", "fenced, woken"),
+        (1, "store k2 b t z", "stored in 1:"),
+        (1, "store k3 c t x y", "stored in 1:"),
+        // Counts as three: what it hits bears p.
+        (2, "ask k4 d 100", "granted"),
+        (2, "ask k5 e 100", "granted"),
+        (2, "all-of p q r", "0"),
+        (3, "store k4 d t q r", "stored in 1:"),
+        (3, "store k5 e t p", "fenced, woken"),
+    ]);
+}
+
+#[test]
+fn however_many_names_one_invalidates_others_are_not_fenced_by_them() {
+    let mut play = Play { bound: 100, ..Play::default() };
+    play.run(&[(0, "ask k1 a 100", "granted"), (0, "ask k2 b 100", "granted"), (0, "tags mine", "1")]);
+    let many: Vec<String> = (0..2_000).map(|n| format!("acme:{n}")).collect();
+    play.leases.fence_tags(many.iter().map(|tag| tag.as_bytes()), 100);
+    play.run(&[(1, "store k1 a t other", "stored in 1:"), (1, "store k2 b t mine", "fenced, woken")]);
+    for name in &many {
+        play.call(2, "ask k c 100");
+        play.leases.fence_tags(many.iter().map(|tag| tag.as_bytes()).take(200), 100);
+        let stored = play.call(2, &format!("store k c t {name}"));
+        let is_among = many[..200].contains(name);
+        assert_eq!(stored.starts_with("fenced"), is_among, "{name}: {stored}");
+        if name.ends_with("400") {
+            break;
+        }
+    }
+}
+
+#[test]
+fn past_the_bound_of_selectors_without_tags_the_oldest_leases_are_fenced_from_everything() {
+    let mut play = Play { bound: 2, ..Play::default() };
+    play.run(&[
+        (0, "ask k1 a 100", "granted"),
+        (0, "type u", "1"),
+        (0, "ask k2 b 100", "granted"),
+        (0, "type v", "2"),
+        (0, "type w", "2"),
         (1, "store k2 b t z", "stored in 1:"),
         (1, "store k1 a t z", "fenced, woken"),
-        // Counts as three: too much at once, so all leases are fenced.
-        (2, "ask k4 d 100", "granted"),
-        (2, "all-of p q r", "0"),
-        (3, "ask k5 e 100", "granted"),
-        (3, "store k3 c t z", "fenced, woken"),
-        (3, "store k4 d t z", "fenced, woken"),
-        (3, "store k5 e t z", "stored in 0:"),
     ]);
 }
 
