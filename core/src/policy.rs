@@ -152,8 +152,9 @@ impl Policy {
         };
         let fresh_until = match (fresh_until, self.max_ttl_ms) {
             (until, 0) => until,
-            (None, longest) => Some(ends(longest)?),
-            (Some(until), longest) => Some(until.min(ends(longest)?)),
+            // A longest lifetime that reaches beyond all moments cuts nothing.
+            (None, longest) => ends(longest),
+            (Some(until), longest) => Some(ends(longest).map_or(until, |latest| until.min(latest))),
         };
         let Some(until) = fresh_until else { return Some(Life { expire_at_ms: None, lifetime_ms: 0, grace_ms }) };
         let expire_at_ms = until.checked_add(i64::try_from(grace_ms).ok()?)?;
@@ -196,6 +197,12 @@ impl Policy {
             _ => Ok(()),
         }
     }
+}
+
+/// The end of what lasts so long from a moment on, unix ms. What would be later than a server can hold ends with the last moment
+/// that it can.
+pub fn end_ms(moment_ms: u64, lasts_ms: u64) -> i64 {
+    i64::try_from(moment_ms.saturating_add(lasts_ms)).unwrap_or(i64::MAX)
 }
 
 /// When a key's freshness ends, unix ms; `None`: never.
@@ -247,6 +254,7 @@ mod tests {
         let endless = Policy { ttl_ms: Some(0), ..Policy::default() };
         let graceful = Policy { ttl_ms: Some(5_000), grace_ms: 700, ..Policy::default() };
         let capped = Policy { ttl_ms: Some(0), max_ttl_ms: 2_000, ..Policy::default() };
+        let boundless = Policy { max_ttl_ms: u64::MAX, ..Policy::default() };
         let now = NOW as i64;
         use Freshness::{For, Keep, OfType, Until};
         for (policy, wish, grace, kept, expected) in [
@@ -264,6 +272,8 @@ mod tests {
             (&capped, For(9_000), None, None, life(now + 2_000, 2_000, 0)),
             (&capped, Until(now + 9_000), None, None, life(now + 2_000, 2_000, 0)),
             (&capped, Keep, None, Some(None), life(now + 2_000, 2_000, 0)),
+            (&boundless, For(9_000), None, None, life(now + 9_000, 9_000, 0)),
+            (&boundless, Keep, None, Some(None), life(None, 0, 0)),
             (&plain, For(u64::MAX), None, None, None),
             (&plain, Until(i64::MAX), Some(1), None, None),
         ] {

@@ -61,14 +61,14 @@ impl Victim {
 
 /// An expired entry of the sample, or the one that was not used for longest.
 fn choose(ctx: &Ctx, home: i32, newest: Arg<'_>, type_id: u16) -> Option<Victim> {
-    let mut oldest: Option<(u64, Victim)> = None;
+    let mut oldest: Option<((u64, u64), Victim)> = None;
     for (db, name) in sample(type_id) {
         if db == home && name.arg().bytes() == newest.bytes() {
             continue;
         }
         ctx.select(db);
         let (touched, expired) = match ctx.open(name.arg(), Mode::Peek).found() {
-            Found::Entry(entry) => ((!state::with(|s| s.is_dead(db, entry))).then(|| entry.touched_us()), false),
+            Found::Entry(entry) => ((!state::with(|s| s.is_dead(db, entry))).then(|| entry.use_order()), false),
             Found::Missing => (None, true),
             Found::Foreign => (None, false),
         };

@@ -295,7 +295,7 @@ impl Fetch {
     }
 
     fn status(&self, look: &Look<'_>, etag: Etag) -> Status {
-        let too_old = self.max_age_ms.is_some_and(|most| look.age_ms() > most);
+        let too_old = self.max_age_ms.is_some_and(|most| look.is_older_than(most));
         let same = self.if_none_match == Some(Some(etag));
         match (look.is_fresh() && !too_old, same) {
             (true, true) => Status::NotModified,

@@ -2,7 +2,8 @@
 //!
 //! What they mean takes effect at once, as marks in the index. Where few entries are marked they are dealt with before the reply
 //! (reclaimed, or given the expiry of their grace), and replicas are told of each; where they are many, replicas are told by
-//! the command itself, and the rest follows in slices (see [`reclaim`]).
+//! the command itself, and the rest follows in slices (see [`reclaim`]). What is only stale is always told by the command too: its
+//! key's expiry does not say it.
 
 use std::ffi::CStr;
 
@@ -14,8 +15,9 @@ use super::parse::{self, once};
 use super::selector::{self, Clauses};
 use crate::server::access::Right;
 use crate::server::context::{Arg, Args, Ctx, Recipients};
+use crate::server::reclaim;
+use crate::server::state::{self, now_ms};
 use crate::server::walk::{self, Answer, Purpose};
-use crate::server::{reclaim, state};
 
 /// The most tags that one command invalidates: all of it is one step.
 const MOST_TAGS: usize = 4096;
@@ -136,6 +138,11 @@ impl Invalidation {
             }
             ids.len() <= s.config.reclaim_inline
         });
+        // Replicas have to know what is stale, and since when, before they are told of the expiries that follow from it.
+        let is_soft = matches!(how, How::Soft(_)) && !ids.is_empty();
+        if is_soft {
+            self.replicate(ctx, how);
+        }
         let (mut expired, mut finished) = (0, ids.is_empty());
         if !ctx.decides() {
             finished = false;
@@ -145,11 +152,17 @@ impl Invalidation {
             expired = reclaim::reclaim_leaving(ctx, ids);
         }
         if !finished {
-            let (command, words) = self.words(how);
-            ctx.replicate_words(command, &words, Recipients::All);
+            if !is_soft {
+                self.replicate(ctx, how);
+            }
             reclaim::schedule(ctx);
         }
         ids.len().saturating_sub(expired)
+    }
+
+    fn replicate(&self, ctx: &Ctx, how: How) {
+        let (command, words) = self.words(how);
+        ctx.replicate_words(command, &words, Recipients::All);
     }
 
     /// It, as replicas and the append-only file get it.
@@ -173,10 +186,6 @@ fn most_keys(arg: Arg<'_>) -> Result<usize> {
         most @ 0..=MOST_KEYS => Ok(most as usize),
         _ => Err(Error::invalid("KEYS names at most 10000 keys")),
     }
-}
-
-fn now_ms() -> u64 {
-    state::with(state::State::now_us) / 1000
 }
 
 /// The count, and with it the keys that the caller may see, if any were to be named.

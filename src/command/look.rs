@@ -1,20 +1,20 @@
 //! A look at an entry: is it there, is it fresh, and what a hit does to it.
 
-use expcache_core::entry::{Entry, Verdict};
-use expcache_core::policy::fresh_left_ms;
+use expcache_core::entry::{End, Entry, Soft, Verdict};
+use expcache_core::policy::{end_ms, fresh_left_ms};
 use expcache_core::stats::Why;
 use expcache_core::{Error, Result};
 
 use crate::server::context::{Arg, Ctx};
 use crate::server::key::{Found, Key, Mode};
-use crate::server::state::{self, State};
+use crate::server::state::{self, State, about_now_ms, now_ms};
 
 /// An entry that a read found alive.
 pub struct Look<'k> {
     /// It.
     pub entry: &'k mut Entry,
-    /// Now, unix µs.
-    pub now_us: u64,
+    /// Now, unix ms.
+    now_ms: u64,
     /// Ms of freshness left; `None`: without end.
     pub fresh_left_ms: Option<i64>,
     /// When the server expires the key.
@@ -42,20 +42,21 @@ impl<'k> Look<'k> {
             Found::Foreign => return Err(Error::WrongType),
             Found::Entry(entry) => entry,
         };
-        let (verdict, now_us) = state::with(|s| {
-            let verdict = s.verdict(ctx.db(), entry);
-            let exact = expire_at_ms.is_some() || dated == Dated::Always || verdict != Verdict::Alive;
-            (verdict, if exact { s.now_us() } else { s.about_now_us() })
-        });
-        let now_ms = now_us / 1000;
+        let verdict = state::with(|s| s.verdict(ctx.db(), entry));
+        let exact = expire_at_ms.is_some() || dated == Dated::Always || verdict != Verdict::Alive;
+        let now_ms = if exact { now_ms() } else { about_now_ms() };
+        let own_grace_ms = entry.grace_ms();
         let (fresh_left_ms, grace_ms) = match verdict {
-            Verdict::Alive => (fresh_left_ms(expire_at_ms, entry.grace_ms(), now_ms), entry.grace_ms()),
-            Verdict::Soft(soft) if soft.end_ms() > now_ms => {
-                (Some(soft.moment_ms.cast_signed() - now_ms.cast_signed()), soft.grace_ms)
+            Verdict::Dead => return Ok(None),
+            Verdict::Soft(soft) if soft.end_ms().is_some_and(|end_ms| end_ms <= moment(now_ms)) => return Ok(None),
+            Verdict::Soft(soft) => {
+                // It is stale also where the clock was set back since, or is another's.
+                let left = moment(soft.moment_ms).saturating_sub(moment(now_ms)).min(0);
+                (Some(left), soft.grace_ms.or(stale_for(soft, expire_at_ms)).unwrap_or(own_grace_ms))
             }
-            Verdict::Soft(_) | Verdict::Dead => return Ok(None),
+            Verdict::Alive => (fresh_left_ms(expire_at_ms, own_grace_ms, now_ms), own_grace_ms),
         };
-        Ok(Some(Self { entry, now_us, fresh_left_ms, expire_at_ms, grace_ms }))
+        Ok(Some(Self { entry, now_ms, fresh_left_ms, expire_at_ms, grace_ms }))
     }
 
     /// Is it fresh?
@@ -65,12 +66,18 @@ impl<'k> Look<'k> {
 
     /// When its freshness ends, unix ms; `None`: never.
     pub fn fresh_until_ms(&self) -> Option<i64> {
-        self.fresh_left_ms.map(|left| left + (self.now_us / 1000).cast_signed())
+        self.fresh_left_ms.map(|left| left.saturating_add(moment(self.now_ms)))
     }
 
     /// How long ago it was stored, in ms.
     pub fn age_ms(&self) -> u64 {
-        (self.now_us / 1000).saturating_sub(self.entry.created_ms())
+        self.now_ms.saturating_sub(self.entry.created_ms())
+    }
+
+    /// May it have been stored longer ago than that? Of one that is dated so far into the future nobody knows: the clock was set
+    /// back since, or it was another's.
+    pub fn is_older_than(&self, most_ms: u64) -> bool {
+        self.now_ms.abs_diff(self.entry.created_ms()) > most_ms
     }
 
     /// Counts a payload handed out.
@@ -81,22 +88,32 @@ impl<'k> Look<'k> {
             counters.saved_ms = counters.saved_ms.saturating_add(saved_ms);
         });
         if !s.saving {
-            self.entry.hit(self.now_us);
+            self.entry.hit(s.use_us());
             s.rank_hit(self.entry, saved_ms);
         }
     }
 
-    /// Where a hit puts the key's expiry, if its type is sliding. It never shortens a life, and a hundredth of the lifetime
-    /// is not worth telling every replica.
+    /// Where a hit puts the key's expiry, if its type is sliding and nobody named its end. It never shortens a life, and a
+    /// hundredth of the lifetime is not worth telling every replica.
     pub fn slides_to(&self, s: &State) -> Option<i64> {
-        let lifetime = self.entry.lifetime_ms();
-        if lifetime == 0 || !s.types.policy(self.entry.type_id()).sliding {
+        let lifetime_ms = self.entry.lifetime_ms();
+        if lifetime_ms == 0 || !s.types.policy(self.entry.type_id()).sliding || self.entry.end() == End::Named {
             return None;
         }
-        let end = i64::try_from(self.now_us / 1000 + lifetime + self.entry.grace_ms()).ok()?;
-        let gain = end.checked_sub(self.expire_at_ms?)?;
-        (gain > 0 && gain >= (lifetime / 100).cast_signed()).then_some(end)
+        let end_ms = end_ms(self.now_ms, lifetime_ms.saturating_add(self.entry.grace_ms()));
+        let gain_ms = end_ms.saturating_sub(self.expire_at_ms?);
+        (gain_ms > 0 && gain_ms >= moment(lifetime_ms / 100)).then_some(end_ms)
     }
+}
+
+/// How long an entry is stale in all, in ms, if its key expires.
+fn stale_for(soft: Soft, expire_at_ms: Option<i64>) -> Option<u64> {
+    expire_at_ms.map(|end_ms| u64::try_from(end_ms).unwrap_or(0).saturating_sub(soft.moment_ms))
+}
+
+/// A moment as the server counts it.
+fn moment(ms: u64) -> i64 {
+    end_ms(ms, 0)
 }
 
 /// A read that hands out nothing.
@@ -137,10 +154,12 @@ impl Miss {
     }
 }
 
-/// Puts a key's expiry off after a hit, if anybody may now.
+/// Puts a key's expiry off after a hit, if anybody may now. In a script nobody may: whether it is one that only reads is told to no
+/// module.
 pub fn slide(ctx: &Ctx, name: Arg<'_>, to: Option<i64>) {
     if let Some(moment) = to
         && ctx.decides()
+        && !ctx.is_in_script()
         && !ctx.must_keep_quiet()
     {
         ctx.expire_at(name, moment);

@@ -1,7 +1,7 @@
 //! The options of `EXPCACHE.SET` and `EXPCACHE.MSET`.
 
 use expcache_core::codec::Encoding;
-use expcache_core::entry::Etag;
+use expcache_core::entry::{End, Etag, MAX_COST_MS};
 use expcache_core::key::validate_meta;
 use expcache_core::lease::Token;
 use expcache_core::policy::Freshness;
@@ -82,7 +82,7 @@ impl<'a> Options<'a> {
             b"TAGS" => once(&mut self.tags, parse::tags(args)?),
             b"FORMAT" => once(&mut self.format, parse::format_name(args)?),
             b"RECORDS" => once(&mut self.records, parse::number(args.need()?)?),
-            b"COST" => once(&mut self.cost_ms, parse::number(args.need()?)?),
+            b"COST" => once(&mut self.cost_ms, parse_cost(args)?),
             b"META" => once(&mut self.meta, parse_meta(args)?),
             b"ENCODING" => once(&mut self.encoding, parse_encoding(args)?),
             b"NX" => once(&mut self.condition, Condition::Nx),
@@ -112,6 +112,15 @@ impl<'a> Options<'a> {
         self.tags.as_deref().unwrap_or_default()
     }
 
+    /// What the end of the value's freshness follows from; `None`: from that of the value that it replaces.
+    pub fn end(&self) -> Option<End> {
+        match self.freshness {
+            Some(Wish::Keep) => None,
+            Some(Wish::AtSecond(_) | Wish::AtMilli(_)) => Some(End::Named),
+            Some(Wish::Seconds(_) | Wish::Millis(_)) | None => Some(End::OfLifetime),
+        }
+    }
+
     /// How long the value shall be fresh.
     pub fn freshness(&self, command: &'static str) -> Result<Freshness> {
         let invalid = Error::InvalidExpire(command);
@@ -132,6 +141,13 @@ fn parse_meta<'a>(args: &mut Args<'a>) -> Result<&'a [u8]> {
     let json = args.need()?.bytes();
     validate_meta(json)?;
     Ok(json)
+}
+
+fn parse_cost(args: &mut Args<'_>) -> Result<u64> {
+    match parse::number(args.need()?)? {
+        cost_ms if cost_ms > MAX_COST_MS => Err(Error::invalid("COST must be at most 30 days, in milliseconds")),
+        cost_ms => Ok(cost_ms),
+    }
 }
 
 fn parse_hash(args: &mut Args<'_>) -> Result<Etag> {

@@ -3,11 +3,11 @@
 
 use expcache_core::codec::Encoding;
 use expcache_core::entry::{
-    APART_FROM, Body, Content, Entry, Etag, Extras, Form, MAX_PAYLOAD, Stored, Verdict, etag_of,
+    APART_FROM, Body, Content, End, Entry, Etag, Extras, Form, MAX_PAYLOAD, Stored, Verdict, etag_of,
 };
 use expcache_core::index::Arrival;
 use expcache_core::lease::{Subject, Token};
-use expcache_core::policy::{Life, Moment, Policy, fresh_until_ms};
+use expcache_core::policy::{Life, Moment, Policy, end_ms, fresh_until_ms};
 use expcache_core::types::{DEFAULT_TYPE, Definer};
 use expcache_core::{Error, Result};
 
@@ -20,7 +20,8 @@ use crate::server::config::Config;
 use crate::server::context::{Arg, Ctx, EventClass, Text};
 use crate::server::held::Held;
 use crate::server::key::{Found, Key};
-use crate::server::{discard, leases, settle, state, workers};
+use crate::server::state::{self, now_ms};
+use crate::server::{discard, leases, settle, workers};
 
 /// What leads to storing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ struct Present {
     exists: bool,
     etag: Option<Etag>,
     fresh_until_ms: Option<Option<i64>>,
+    /// What that end follows from.
+    end: End,
 }
 
 impl Present {
@@ -56,8 +59,9 @@ impl Present {
         let dated = if keep { Dated::Always } else { Dated::IfItDecides };
         let Some(look) = Look::at(ctx, key, dated)? else { return Ok(Self::default()) };
         let fresh_until_ms = keep.then(|| look.fresh_until_ms());
+        let end = if keep { look.entry.end() } else { End::default() };
         let etag = matches!(wants.condition, Some(Condition::IfMatch(Some(_)))).then(|| look.entry.etag());
-        Ok(Self { exists: true, etag, fresh_until_ms })
+        Ok(Self { exists: true, etag, fresh_until_ms, end })
     }
 
     fn satisfies(&self, condition: Option<Condition>) -> bool {
@@ -94,8 +98,8 @@ impl Plan {
                 Some(name) => s.types.to_define(name, s.config.max_types)?,
                 None => s.type_by_key(name),
             };
-            let (now_us, random) = (s.now_us(), s.random());
-            let moment = Moment { now_ms: now_us / 1000, default_ttl_ms: s.config.default_ttl_ms, random };
+            let (random, use_us) = (s.random(), s.use_us());
+            let moment = Moment { now_ms: now_ms(), default_ttl_ms: s.config.default_ttl_ms, random };
             let policy = s.types.policy(type_id);
             if let Err(refused) = policy.admit(checked.size as u64, options.format) {
                 // A name that this would have been the first use of stays unused.
@@ -115,11 +119,12 @@ impl Plan {
                 etag,
                 format: options.format,
                 meta: options.meta,
+                end: options.end().unwrap_or(present.end),
             };
             let content = Content { created_ms: moment.now_ms, lifetime_ms: life.lifetime_ms, extras, stored };
             let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());
             let mut entry = Entry::new(content, tag_count).ok_or(Error::TooLarge)?;
-            entry.touch(now_us);
+            entry.touch(use_us);
             let is_as_it_came = entry.form().encoding == checked.encoding;
             let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
             Ok(Some(Self { entry, is_as_it_came, type_id, life, defines }))
@@ -187,7 +192,7 @@ impl Plan {
 /// Is a value's time over before it is stored? Only who decides for himself may say so: a replica keeps what its master
 /// sends until its master says otherwise.
 pub fn has_ended(ctx: &Ctx, now_ms: u64, expire_at_ms: Option<i64>) -> bool {
-    expire_at_ms.is_some_and(|at| at <= now_ms.cast_signed()) && ctx.decides()
+    expire_at_ms.is_some_and(|at| at <= end_ms(now_ms, 0)) && ctx.decides()
 }
 
 /// An entry as replicas and the append-only file get it.

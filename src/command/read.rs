@@ -202,7 +202,7 @@ fn reply_meta(ctx: &Ctx, client: &mut Client, name: Arg<'_>) -> Result<()> {
     let entry = &*look.entry;
     let (extras, form) = (entry.extras(), entry.form());
     let bytes = Bytes { payload: form.size as u64, stored: entry.stored().len() as u64 };
-    let names = state::with(|s| s.names(ctx.db(), entry));
+    let (names, last_access_ms) = state::with(|s| (s.names(ctx.db(), entry), s.last_access_ms(entry)));
     let to = client.replies(ctx);
     to.reply_map(18);
     field(to, "type", Value::Bytes(Some(&names.type_name)));
@@ -218,7 +218,7 @@ fn reply_meta(ctx: &Ctx, client: &mut Client, name: Arg<'_>) -> Result<()> {
     field(to, "grace", Value::Count(Some(look.grace_ms)));
     field(to, "state", Value::Bytes(Some(if look.is_fresh() { b"fresh" } else { b"stale" })));
     field(to, "hits", Value::Count(Some(entry.hits().into())));
-    field(to, "last-access", Value::Count(Some(entry.touched_us() / 1000)));
+    field(to, "last-access", Value::Count(Some(last_access_ms)));
     field(to, "cost", Value::Count(extras.cost_ms));
     to.reply_bytes(b"tags");
     to.reply_array(names.tags.len());

@@ -46,13 +46,13 @@ pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     if matches!(key.found(), Found::Foreign) {
         return Err(Error::WrongType);
     }
-    let is_marked = state::with(|s| s.verdict(ctx.db(), &entry)) != Verdict::Alive;
-    let now_us = state::with(|s| s.now_us());
+    let verdict = state::with(|s| s.verdict(ctx.db(), &entry));
+    let (now_ms, claimed_ms) = (state::now_ms(), entry.created_ms());
     if ctx.decides() {
-        distrust(&mut entry, now_us / 1000)?;
+        distrust(&mut entry, now_ms)?;
     }
-    entry.touch(now_us);
-    if has_ended(ctx, now_us / 1000, expire_at_ms) {
+    entry.touch(state::with(|s| s.use_us()));
+    if has_ended(ctx, now_ms, expire_at_ms) {
         drop(key);
         ctx.unlink(name);
     } else {
@@ -61,15 +61,20 @@ pub fn restore(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         let type_id = state::with(|s| s.types.know(&names.type_name)).unwrap_or(DEFAULT_TYPE);
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let arrival = Arrival { type_id, fresh_until_ms, soft: names.soft };
+        // What was not believed is not passed on either.
+        let corrected = (entry.created_ms() != claimed_ms).then(|| entry.encode(&names.type_name, &tags, verdict));
         put(ctx, &mut key, entry, arrival, &tags, expire_at_ms)?;
         drop(key);
-        if names.soft.is_some() && expire_at_ms.is_none() {
+        if names.soft.is_some_and(|soft| soft.grace_ms.is_some()) && expire_at_ms.is_none() {
             state::with(|s| s.expect_expiry(name.bytes()));
         }
-        ctx.replicate_verbatim();
+        match corrected {
+            None => ctx.replicate_verbatim(),
+            Some(metadata) => ctx.replicate_entry(name, expire_at_ms.unwrap_or(-1), &metadata, payload),
+        }
         leases::stored(ctx, ctx.db(), name.bytes(), None);
         announce(ctx, name);
-        if is_marked {
+        if verdict != Verdict::Alive {
             reclaim::schedule(ctx);
         }
     }

@@ -29,7 +29,7 @@ fn expect(holds: bool, otherwise: &'static str) -> Outcome {
 pub fn selftest(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     args.end()?;
     let (now_ms, random, counters) =
-        state::with(|s| (s.now_us() / 1000, [s.random(), s.random()], s.types.get(DEFAULT_TYPE).counters.clone()));
+        state::with(|s| (state::now_ms(), [s.random(), s.random()], s.types.get(DEFAULT_TYPE).counters.clone()));
     let name = Text::new(format!("expcache:selftest:{:016x}{:016x}", random[0], random[1]).as_bytes());
     let mut test = Test { ctx, now_ms, key: ctx.open(name.arg(), Mode::Write) };
     let mut outcomes = vec![("store", test.store())];

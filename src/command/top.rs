@@ -77,7 +77,8 @@ fn line(ctx: &Ctx, rights: &Rights, key: Name, type_name: Name) -> Option<Line> 
     let look = Look::at(ctx, &mut opened, Dated::Always).ok()??;
     let entry = &*look.entry;
     let (hits, size) = (entry.hits().into(), entry.size() as u64);
-    Some(Line { key, type_name, hits, size, cost_ms: entry.cost_ms(), touched_ms: entry.touched_us() / 1000 })
+    let touched_ms = state::with(|s| s.last_access_ms(entry));
+    Some(Line { key, type_name, hits, size, cost_ms: entry.cost_ms(), touched_ms })
 }
 
 impl Line {

@@ -1,7 +1,11 @@
 //! What is done besides the commands: a slice of bounded time after another, each in a timer of its own.
+//!
+//! The server counts a timer's time by the clock of the day. When that is set back, the timer comes so much later; so one
+//! that is late is set anew with the next beat of the server ([`catch_up`]).
 
+use std::cell::RefCell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use redis_module::raw;
 
@@ -15,26 +19,59 @@ pub const BETWEEN_SLICES_MS: i64 = 1;
 pub const WHILE_QUIET_MS: i64 = 20;
 /// How long to wait after a panic, ms.
 const AFTER_PANIC_MS: i64 = 1000;
+/// By how much a timer may be late before it is not waited for any longer, ms.
+pub const LATE_MS: u64 = 100;
 
 /// Work that comes again as long as there is some.
 pub struct Background {
     /// Does a slice of it; says in how many milliseconds the next is due, if one is.
     slice: fn(&Ctx) -> Option<i64>,
-    is_due: AtomicBool,
 }
+
+/// A timer that is set.
+struct Due {
+    work: &'static Background,
+    timer: raw::RedisModuleTimerID,
+    at: Instant,
+}
+
+struct MainThread(RefCell<Vec<Due>>);
+
+// SAFETY: only touched by the main thread, or by a thread that holds the server's lock, which excludes the former.
+unsafe impl Sync for MainThread {}
+
+/// There are as many as kinds of work at most. No call into the server is made while they are borrowed.
+static DUE: MainThread = MainThread(RefCell::new(Vec::new()));
 
 impl Background {
     pub const fn new(slice: fn(&Ctx) -> Option<i64>) -> Self {
-        Self { slice, is_due: AtomicBool::new(false) }
+        Self { slice }
     }
 
     /// Has a slice done in so many milliseconds, unless one is due already. On the main thread.
     pub fn schedule(&'static self, ctx: &Ctx, after_ms: i64) {
-        if !self.is_due.swap(true, Ordering::Relaxed) {
-            let this = std::ptr::from_ref(self).cast_mut().cast();
-            // SAFETY: the context is live; the callback and what it is given live as long as the module.
-            unsafe { api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), this) };
+        if !DUE.0.borrow().iter().any(|due| std::ptr::eq(due.work, self)) {
+            self.set_timer(ctx, after_ms);
         }
+    }
+
+    fn set_timer(&'static self, ctx: &Ctx, after_ms: i64) {
+        let this = std::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the context is live; the callback and what it is given live as long as the module.
+        let timer = unsafe { api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), this) };
+        let at = Instant::now() + Duration::from_millis(after_ms.unsigned_abs());
+        DUE.0.borrow_mut().push(Due { work: self, timer, at });
+    }
+}
+
+/// Sets timers that are late anew.
+pub fn catch_up(ctx: &Ctx) {
+    let is_late = |due: &mut Due| due.at.elapsed() > Duration::from_millis(LATE_MS);
+    let late: Vec<Due> = DUE.0.borrow_mut().extract_if(.., is_late).collect();
+    for Due { work, timer, .. } in late {
+        // SAFETY: the context is live; a timer that fired is not known any more.
+        unsafe { api!(RedisModule_StopTimer)(ctx.raw(), timer, std::ptr::null_mut()) };
+        work.set_timer(ctx, 0);
     }
 }
 
@@ -42,7 +79,7 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, this: *mut c_void) 
     guard((), || {
         // SAFETY: the context is live during the callback; the other is what `schedule` gave.
         let (ctx, this) = unsafe { (Ctx::new(ctx), &*this.cast_const().cast::<Background>()) };
-        this.is_due.store(false, Ordering::Relaxed);
+        DUE.0.borrow_mut().retain(|due| !std::ptr::eq(due.work, this));
         if let Some(after_ms) = guard(Some(AFTER_PANIC_MS), || (this.slice)(&ctx)) {
             this.schedule(&ctx, after_ms);
         }

@@ -182,6 +182,11 @@ impl Ctx {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_LOADING)
     }
 
+    /// Is the command one of a script or a function?
+    pub fn is_in_script(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_LUA)
+    }
+
     /// Is this server a master?
     pub fn is_master(&self) -> bool {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER)
@@ -385,7 +390,7 @@ impl Ctx {
         key.set_expire_at_ms(Some(moment_ms));
         let db = key.db();
         if let Found::Entry(entry) = key.found() {
-            state::with(|s| s.redate(db, entry, Some(moment_ms), Mark::Over));
+            state::with(|s| s.redate(db, entry, Some(moment_ms), Mark::CarriedOut));
         }
         drop(key);
         // SAFETY: the variable arguments are the string and the number that the format says.

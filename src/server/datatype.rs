@@ -278,7 +278,7 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
         let entry = unsafe { &*as_entry(value.cast_mut()) };
         let (names, dead) = state::with(|s| (s.names(db, entry), s.is_dead(db, entry)));
         let Some(mut copy) = entry.copy(names, dead) else { return std::ptr::null_mut() };
-        copy.touch(state::with(|s| s.now_us()));
+        copy.touch(state::with(|s| s.use_us()));
         into_raw(copy)
     })
 }

@@ -24,7 +24,7 @@ use super::api::{api, api_if_any};
 use super::context::{Arg, Ctx, LogLevel, Text, log};
 use super::key::{Found, Mode};
 use super::state::{self, Cause};
-use super::{guard, leases, migration, ranking, reclaim, settle};
+use super::{background, guard, leases, migration, ranking, reclaim, settle};
 
 /// Subscribes to all of it.
 pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
@@ -75,7 +75,11 @@ unsafe extern "C" fn on_key(
         let (ctx, event, key) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event).to_bytes(), Arg::new(key)) };
         match event {
             b"expire" | b"persist" => redate_by_name(&ctx, key),
-            b"loaded" | b"restore" | b"rename_to" | b"move_to" | b"copy_to" => link_by_name(&ctx, key),
+            b"restore" => {
+                begin_anew(&ctx, key);
+                link_by_name(&ctx, key);
+            }
+            b"loaded" | b"rename_to" | b"move_to" | b"copy_to" => link_by_name(&ctx, key),
             b"rename_from" | b"move_from" => state::with(state::State::forget_gone),
             b"del" => {
                 count_gone(key, Cause::Deleted);
@@ -89,6 +93,20 @@ unsafe extern "C" fn on_key(
         }
     });
     raw::REDISMODULE_OK as c_int
+}
+
+/// Notes the first use of an entry that a client brought, who may have named any moment as that of its storing.
+fn begin_anew(ctx: &Ctx, key: Arg<'_>) {
+    let name = Text::new(key.bytes());
+    let mut opened = ctx.open(name.arg(), Mode::Peek);
+    if let Found::Entry(entry) = opened.found()
+        && !entry.is_linked()
+    {
+        entry.touch(state::with(|s| s.use_us()));
+        if ctx.decides() {
+            entry.clamp_created_ms(state::now_ms());
+        }
+    }
 }
 
 /// Puts what the key holds into the index, if it is an entry.
@@ -126,9 +144,10 @@ fn redate_by_name(ctx: &Ctx, key: Arg<'_>) {
     let mut opened = ctx.open(name.arg(), Mode::Peek);
     let db = opened.db();
     if let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|_| true) {
-        // A rewritten append-only file gives each key its expiry, also where a soft invalidation is still to be carried out.
+        // A rewritten append-only file gives each key its expiry, also where a soft invalidation is still to be carried out. Any
+        // other says when the entry is gone; what was softly invalidated stays stale.
         state::with(|s| {
-            let mark = if s.expected_expiry(key.bytes()) { Mark::Kept } else { Mark::Over };
+            let mark = if s.expected_expiry(key.bytes()) { Mark::Kept } else { Mark::CarriedOut };
             s.redate(db, entry, expire_at_ms, mark);
         });
     }
@@ -250,7 +269,8 @@ unsafe extern "C" fn on_beat(
         let ctx = unsafe { Ctx::new(ctx) };
         state::with(|s| s.is_replica = !ctx.is_master());
         ranking::schedule(&ctx);
-        leases::set_timer(&ctx);
+        leases::catch_up(&ctx);
         leases::look_after(&ctx);
+        background::catch_up(&ctx);
     });
 }

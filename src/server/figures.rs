@@ -4,7 +4,7 @@ use expcache_core::codec::Encoding;
 use expcache_core::stats::spread::Left;
 use expcache_core::stats::{Counters, Gauges, Sizes};
 
-use super::state::State;
+use super::state::{State, now_ms};
 use super::workers;
 
 /// What is said of one type, or of all.
@@ -71,7 +71,7 @@ impl State {
 
     /// How long the entries of a type, or all, have left.
     pub fn left(&mut self, type_id: Option<u16>) -> Left {
-        let (mut left, now_ms) = (Left::default(), self.now_us() / 1000);
+        let (mut left, now_ms) = (Left::default(), now_ms());
         for (_, index) in self.indexes() {
             for (id, _) in index.types().filter(|(id, _)| type_id.is_none_or(|wanted| wanted == *id)) {
                 index.add_left(id, now_ms, &mut left);

@@ -14,6 +14,7 @@ use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
+use super::background::LATE_MS;
 use super::blocked::{self, Kind, Waiter};
 use super::context::{Arg, Args, Ctx, Text};
 use super::guard;
@@ -401,6 +402,20 @@ pub fn set_timer(ctx: &Ctx) {
         let id = api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), std::ptr::null_mut());
         state::with(|s| s.lease_timer = Some(Timer { id, due_ms }));
     }
+}
+
+/// As [`set_timer`]; a timer that is late is set anew. The server counts by the clock of the day: when that is set back, a timer
+/// comes so much later.
+pub fn catch_up(ctx: &Ctx) {
+    let late = state::with(|s| {
+        let now_ms = s.steady_ms();
+        s.lease_timer.take_if(|timer| timer.due_ms.saturating_add(LATE_MS) < now_ms)
+    });
+    if let Some(timer) = late {
+        // SAFETY: the context is live; a timer that fired is not known any more.
+        unsafe { api!(RedisModule_StopTimer)(ctx.raw(), timer.id, std::ptr::null_mut()) };
+    }
+    set_timer(ctx);
 }
 
 unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {

@@ -6,13 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use expcache_core::entry::{Soft, Verdict};
-use expcache_core::index::{Arrival, Ids};
+use expcache_core::entry::Verdict;
+use expcache_core::index::Ids;
 
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::context::{Arg, Ctx, EventClass, LogLevel, Text, log};
-use super::discard;
-use super::key::{Found, Key, Mode};
+use super::datatype::metadata;
+use super::key::{Found, Mode};
 use super::state::{self, Reason, State};
 
 /// How long an invalidation may deal with what it marked before it replies.
@@ -123,39 +123,23 @@ fn make_stale(ctx: &Ctx, name: Arg<'_>) -> bool {
     let mut key = ctx.open(name, Mode::Write);
     let Found::Entry(entry) = key.found() else { return false };
     let Verdict::Soft(soft) = state::with(|s| s.verdict(db, entry)) else { return true };
-    if entry.grace_ms() == soft.grace_ms {
-        drop(key);
-        ctx.expire_at(name, soft.end_ms().cast_signed());
-    } else {
-        give_grace(ctx, key, soft);
+    let Some(end_ms) = soft.end_ms() else { return true };
+    drop(key);
+    ctx.expire_at(name, end_ms);
+    if state::with(|s| s.leaving.has(name.bytes())) {
+        hand_over(ctx, name);
     }
     state::with(|s| s.note_invalidated(db, name.bytes()));
-    if soft.moment_ms <= state::with(|s| s.now_us()) / 1000 {
-        ctx.signal_modified(name);
-        ctx.notify(EventClass::Module, c"expcache.stale", name);
-    }
+    ctx.signal_modified(name);
+    ctx.notify(EventClass::Module, c"expcache.stale", name);
     true
 }
 
-/// As [`make_stale`], for an entry that was stored without a grace and gets its type's: that is part of its value.
-fn give_grace(ctx: &Ctx, mut key: Key<'_>, soft: Soft) {
-    let (db, name, end_ms) = (ctx.db(), key.name(), soft.end_ms().cast_signed());
-    let Found::Entry(old) = key.found() else { return };
-    let Some(mut new) = old.with_grace(soft.grace_ms) else { return };
-    let (metadata, linked) = state::with(|s| {
-        let names = s.names(db, old);
-        let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
-        let metadata = new.encode(&names.type_name, &tags, Verdict::Alive);
-        let fresh_until_ms = Some(soft.moment_ms.cast_signed());
-        let arrival = Arrival { type_id: old.type_id(), fresh_until_ms, soft: None };
-        (metadata, s.relink(db, name.bytes(), old, &mut new, arrival, &tags))
-    });
-    if linked {
-        let payload = Text::new(new.stored());
-        if let Some(old) = key.replace(new) {
-            discard::entry(old);
-        }
-        key.set_expire_at_ms(Some(end_ms));
-        ctx.replicate_entry(name, end_ms, &metadata, payload.arg());
-    }
+/// Sends an entry as it is: the node that gets its slot was told of its expiry, and not why it is stale.
+fn hand_over(ctx: &Ctx, name: Arg<'_>) {
+    let db = ctx.db();
+    let mut key = ctx.open(name, Mode::Peek);
+    let (Found::Entry(entry), expire_at_ms) = key.found_dated(|_| true) else { return };
+    let (metadata, payload) = (state::with(|s| metadata(s, db, entry)), Text::new(entry.stored()));
+    ctx.replicate_entry(name, expire_at_ms.unwrap_or(-1), &metadata, payload.arg());
 }

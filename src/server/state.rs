@@ -71,7 +71,12 @@ pub struct State {
     expiry_follows: Option<u64>,
     hasher: RandomState,
     started: Instant,
-    clock_us: u64,
+    /// When counting uses started, by the clock of the machine.
+    uses_since_us: u64,
+    /// When the last use was, by the clock that orders them.
+    last_use_us: u64,
+    /// What that clock is behind the clock of the day, as far as known.
+    uses_behind_us: i64,
     dice: u64,
 }
 
@@ -136,6 +141,24 @@ pub fn with<R>(work: impl FnOnce(&mut State) -> R) -> R {
     work(STATE.0.borrow_mut().get_or_insert_with(State::new))
 }
 
+/// Now, unix ms: the clock of the day, which may be set, also back. It dates what is stored, and decides what is over.
+pub fn now_ms() -> u64 {
+    clock_us(libc::CLOCK_REALTIME) / 1000
+}
+
+/// As [`now_ms`], exact to a few ms and cheaper.
+pub fn about_now_ms() -> u64 {
+    clock_us(libc::CLOCK_REALTIME_COARSE) / 1000
+}
+
+fn clock_us(clock: libc::clockid_t) -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the time to where it is told.
+    unsafe { libc::clock_gettime(clock, &mut now) };
+    // Before 1970 it is 1970.
+    u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000) + now.tv_nsec.unsigned_abs() / 1000
+}
+
 /// What a key with this hash is remembered under, in the index of this number.
 fn trace(name: u64, number: u16) -> u64 {
     name ^ u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -172,7 +195,9 @@ impl State {
             expiry_follows: None,
             hasher,
             started: Instant::now(),
-            clock_us: 0,
+            uses_since_us: clock_us(libc::CLOCK_MONOTONIC_COARSE),
+            last_use_us: 0,
+            uses_behind_us: clock_us(libc::CLOCK_REALTIME).cast_signed(),
             dice,
         }
     }
@@ -184,21 +209,32 @@ impl State {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// Now, unix µs; never twice the same, so uses have an order.
-    pub fn now_us(&mut self) -> u64 {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        self.clock_us = now.map_or(0, |since| since.as_micros() as u64).max(self.clock_us + 1);
-        self.clock_us
+    /// The time of a use: µs since the server started, exact to a few ms, never twice the same, whatever is done to the clock of
+    /// the day. It orders uses; what is dated, or compared with a date, is so by [`now_ms`].
+    pub fn use_us(&mut self) -> u64 {
+        let now_us = clock_us(libc::CLOCK_MONOTONIC_COARSE).saturating_sub(self.uses_since_us);
+        self.last_use_us = now_us.max(self.last_use_us + 1);
+        self.last_use_us
     }
 
-    /// As [`State::now_us`], exact to a few ms: for the times of uses, whose order is what counts.
-    pub fn about_now_us(&mut self) -> u64 {
-        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: writes the time to where it is told.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut now) };
-        let now_us = now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000;
-        self.clock_us = now_us.max(self.clock_us + 1);
-        self.clock_us
+    /// When an entry was last used, unix ms; when it was stored, if not since it was loaded.
+    pub fn last_access_ms(&mut self, entry: &Entry) -> u64 {
+        self.compare_clocks();
+        match entry.touched_us() {
+            0 => entry.created_ms(),
+            use_us => use_us.saturating_add_signed(self.uses_behind_us) / 1000,
+        }
+    }
+
+    /// Notes what the clock of the day is ahead of the one that orders uses, if it was set: not what it drifts by, or the moment
+    /// of a use would never be twice the same.
+    fn compare_clocks(&mut self) {
+        const DRIFT_US: u64 = 1_000_000;
+        let uses_us = clock_us(libc::CLOCK_MONOTONIC_COARSE).saturating_sub(self.uses_since_us).cast_signed();
+        let behind_us = clock_us(libc::CLOCK_REALTIME_COARSE).cast_signed().saturating_sub(uses_us);
+        if behind_us.abs_diff(self.uses_behind_us) > DRIFT_US {
+            self.uses_behind_us = behind_us;
+        }
     }
 
     /// Any number (xorshift64*; Vigna, 2016).
@@ -607,7 +643,7 @@ impl State {
     pub fn count_gone(&mut self, key: &[u8], cause: Cause) {
         let Some(gone) = self.gone.take().filter(|gone| gone.name == self.hasher.hash_one(key)) else { return };
         // A replica's master tells it of what has expired by deleting it.
-        let has_ended = self.is_replica && cause == Cause::Deleted && gone.expires_ms <= self.now_us() / 1000;
+        let has_ended = self.is_replica && cause == Cause::Deleted && gone.expires_ms <= now_ms();
         let cause = if has_ended { Cause::Expired } else { cause };
         // An entry that an invalidation was about to reclaim had expired before, if the server says so now.
         let had_expired = gone.was_dead && self.reason == Some(Reason::Reclaiming) && cause == Cause::Expired;

@@ -1,7 +1,7 @@
 //! How long an entry lives: fresh for its TTL, stale for its grace, then gone; by option, type, configuration and native
 //! command.
 
-use crate::harness::{Conn, Server, Value, check, now_ms, refused, wait_until};
+use crate::harness::{Conn, Server, Stop, Value, args, check, now_ms, refused, wait_until};
 
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
@@ -433,6 +433,145 @@ fn only_a_hit_of_a_sliding_type_slides() {
     let left = expiry(&mut c, "k");
     assert_fresh(&mut c, "k");
     assert_eq!(expiry(&mut c, "k"), left);
+}
+
+/// A hit half way puts off an end that follows from a lifetime, and no other, wherever the entry went meanwhile.
+#[test]
+fn no_hit_moves_an_end_that_was_named() {
+    let settings = ["--appendonly", "yes", "--appendfsync", "no", "--aof-use-rdb-preamble", "no"];
+    let (mut server, replica) = (Server::with_clock(&settings), Server::with_clock(&[]));
+    replica.replica_of(&server);
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET session TTL 1000s GRACE 50s SLIDING yes");
+    let until = now_ms() / SECOND + 1000;
+    for (key, option) in [("pxat", format!("PXAT {}", until * SECOND)), ("exat", format!("EXAT {until}"))] {
+        c.ok(&format!("EXPCACHE.SET {key} v TYPE session {option}"));
+    }
+    c.ok("EXPCACHE.SET for v TYPE session EX 1000");
+    for key in ["pxat", "for"] {
+        c.ok(&format!("EXPCACHE.SET {key}-kept v TYPE session EX 1"));
+        c.int(&format!("COPY {key} {key}-kept REPLACE"));
+        c.ok(&format!("EXPCACHE.SET {key}-kept v TYPE session KEEPTTL"));
+    }
+    c.ok("RENAME exat renamed");
+    let dump = c.bulk("DUMP pxat");
+    c.ok(args!["RESTORE", "restored", (until + 50) * SECOND, &dump[..], "ABSTTL"]);
+    let end = (until + 50) * SECOND;
+    let named = ["pxat", "renamed", "pxat-kept", "restored"];
+    let mut ahead = 0;
+    let mut no_hit_moves_them = |server: &Server| {
+        ahead += 100 * SECOND;
+        server.set_clock(ahead);
+        let mut c = server.conn();
+        for key in named {
+            assert_eq!(expiry(&mut c, key), end, "{key}");
+            for read in ["EXPCACHE.GET", "EXPCACHE.MGET", "EXPCACHE.FETCH"] {
+                c.cmd(&[read, key]);
+            }
+            assert_eq!(expiry(&mut c, key), end, "{key}");
+        }
+        let slid = ["for", "for-kept"].map(|key| {
+            let before = expiry(&mut c, key);
+            c.cmd(&["EXPCACHE.GET", key]);
+            expiry(&mut c, key) > before
+        });
+        assert_eq!(slid, [true, true]);
+        check(&mut c);
+    };
+    no_hit_moves_them(&server);
+    server.conn().ok("DEBUG RELOAD");
+    no_hit_moves_them(&server);
+    server.restart(Stop::Kill);
+    no_hit_moves_them(&server);
+    let mut c = server.conn();
+    c.cmd("BGREWRITEAOF");
+    wait_until("the append-only file is rewritten", || {
+        c.info("persistence", "aof_rewrite_in_progress") == "0" && c.info("persistence", "aof_rewrite_scheduled") == "0"
+    });
+    server.restart(Stop::Kill);
+    no_hit_moves_them(&server);
+    replica.wait_for_sync(&server);
+    replica.conn().ok("REPLICAOF NO ONE");
+    no_hit_moves_them(&replica);
+    // Stored again without one, it slides.
+    let mut c = replica.conn();
+    c.ok("EXPCACHE.SET pxat v TYPE session");
+    c.int("PEXPIRE pxat 60000");
+    c.cmd("EXPCACHE.GET pxat");
+    assert!(c.int("PTTL pxat") > 60_000);
+}
+
+/// A script that may only read must not write by reading; whether it is such a one nobody tells a module.
+#[test]
+fn a_hit_in_a_script_slides_nothing() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET session TTL 100s SLIDING yes");
+    c.ok("EXPCACHE.SET k v TYPE session");
+    c.int("PEXPIRE k 60000");
+    let before = expiry(&mut c, "k");
+    let changes = c.info("persistence", "rdb_changes_since_last_save");
+    let script = "redis.call('EXPCACHE.FETCH', KEYS[1]) return redis.call('EXPCACHE.GET', KEYS[1])";
+    for eval in ["EVAL_RO", "EVAL"] {
+        assert_eq!(c.cmd(&[eval, script, "1", "k"]), "v");
+        assert_eq!(expiry(&mut c, "k"), before, "{eval}");
+    }
+    assert_eq!(c.info("persistence", "rdb_changes_since_last_save"), changes);
+    c.cmd("EXPCACHE.GET k");
+    assert!(expiry(&mut c, "k") > before);
+}
+
+// ---- the ends of numbers
+
+/// Metadata of an entry of type `default` with that grace and cost.
+fn metadata(grace_ms: u64, cost_ms: u64) -> Vec<u8> {
+    let created = now_ms().unsigned_abs();
+    let head = [&[1, 0], &[created, 3_600_000].map(u64::to_le_bytes).concat()[..], &[7, 0], b"default", &[0]].concat();
+    [&head[..], &[3], &[grace_ms, cost_ms].map(u64::to_le_bytes).concat()].concat()
+}
+
+#[test]
+fn a_grace_beyond_all_moments_loses_no_invalidation() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let end = now_ms() + 1000 * SECOND;
+    for grace_ms in [i64::MAX as u64, i64::MAX as u64 - 1, i64::MAX as u64 / 2, 1 << 62, 1 << 48, 1 << 40] {
+        for (key, expire_at) in [("for-ever", -1), ("dated", end), ("late", i64::MAX - 1)] {
+            c.ok(args!["EXPCACHE.RESTORE", key, expire_at, &metadata(grace_ms, 5)[..], "v"]);
+        }
+        check(&mut c);
+        assert_eq!(c.map("EXPCACHE.FETCH for-ever")["status"], "hit");
+        assert!(c.int("EXPCACHE.CLEAR SOFT") >= 1);
+        for key in ["for-ever", "dated", "late"] {
+            assert_eq!(c.map(&["EXPCACHE.FETCH", key])["status"], "stale", "{key}, {grace_ms}");
+            assert_eq!(c.map(&["EXPCACHE.META", key])["state"], "stale", "{key}, {grace_ms}");
+        }
+        check(&mut c);
+        c.ok("FLUSHALL");
+    }
+    refused(&mut c, "EXPCACHE.SET k v EX 100 GRACE 9223372036854775807", "ERR invalid duration");
+    refused(&mut c, "EXPCACHE.SET k v PXAT 9223372036854775807 GRACE 1", "ERR invalid expire time");
+    c.ok("EXPCACHE.TYPE SET endless TTL 1h MAXTTL 4611686018427387903ms");
+    c.ok("EXPCACHE.SET k v TYPE endless");
+    assert_fresh(&mut c, "k");
+}
+
+#[test]
+fn a_cost_beyond_belief_spoils_nobodys_figures() {
+    let server = Server::start();
+    let mut c = server.conn();
+    for cost in ["9223372036854775807", "2592000001"] {
+        refused(&mut c, &["EXPCACHE.SET", "k", "v", "COST", cost], "ERR COST must be at most 30 days");
+        refused(&mut c, &["EXPCACHE.MSET", "1", "k", "v", "COST", cost], "ERR COST must be at most 30 days");
+    }
+    c.ok("EXPCACHE.SET k v COST 2592000000");
+    for key in ["a", "b", "c"] {
+        c.ok(args!["EXPCACHE.RESTORE", key, -1, &metadata(5, i64::MAX as u64)[..], "v"]);
+        assert_eq!(c.map(&["EXPCACHE.META", key])["cost"], 2_592_000_000);
+        assert_eq!(c.cmd(&["EXPCACHE.GET", key]), "v");
+    }
+    assert_eq!(c.map("EXPCACHE.STATS")["saved-ms"], 3 * 2_592_000_000i64);
+    check(&mut c);
 }
 
 #[test]

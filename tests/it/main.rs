@@ -16,6 +16,7 @@ mod mix;
 
 mod acl;
 mod backlog;
+mod clock;
 mod cluster;
 mod codec;
 mod config;

@@ -117,6 +117,7 @@ impl Run {
         let replies = self.player.play(steps, manner);
         let now = Span { lo: sent, hi: now_ms() + CLOCK_SLACK_MS };
         for (step, reply) in steps.iter().zip(&replies) {
+            self.model.by_script = manner == Manner::ByScript && step.can_be_scripted();
             let expected = self.model.apply(step, now);
             self.note(format!("{manner:?}: {} -> {reply}", self.player.shown(step)));
             if let Some(why) = expected.mismatch(reply) {

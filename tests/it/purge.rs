@@ -823,6 +823,75 @@ fn assert_stale(c: &mut Conn, key: &str, grace_ms: i64) {
     assert!(meta["ttl"].int() <= 0, "{key}: {}", meta["ttl"]);
 }
 
+/// Asserts that an entry has been stale since about a moment, whatever its key's expiry.
+#[track_caller]
+fn stays_stale(c: &mut Conn, key: &str, since: i64) {
+    c.nil(&["EXPCACHE.GET", key]);
+    let fetched = c.map(&["EXPCACHE.FETCH", key]);
+    assert_eq!((&fetched["status"], &fetched["value"]), (&Value::bulk("stale"), &Value::bulk("v")), "{key}");
+    let meta = c.map(&["EXPCACHE.META", key]);
+    assert_eq!(meta["state"], "stale", "{key}");
+    for ttl in [fetched["ttl"].int(), meta["ttl"].int()] {
+        let most = now_ms() - since + CLOCK_SLACK_MS;
+        assert!((-most..=0).contains(&ttl), "{key}: {ttl}");
+    }
+}
+
+/// What EXPIRE and PERSIST do not undo is not undone by any way that an entry takes either.
+#[test]
+fn what_was_softened_stays_stale_wherever_it_goes() {
+    let settings = ["--appendonly", "yes", "--appendfsync", "no", "--aof-use-rdb-preamble"];
+    for preamble in ["yes", "no"] {
+        let settings = [settings.as_slice(), &[preamble]].concat();
+        let (mut server, replica) = (Server::with(&settings), Server::start());
+        replica.replica_of(&server);
+        let mut c = server.conn();
+        c.ok("EXPCACHE.TYPE SET later TTL 10h");
+        c.ok("EXPCACHE.SET expire v GRACE 1h");
+        c.ok("EXPCACHE.SET persist v GRACE 1h");
+        c.ok("EXPCACHE.SET of-type v TYPE later");
+        c.ok("EXPCACHE.TYPE SET later GRACE 1h");
+        let since = now_ms();
+        assert_eq!(c.cmd("EXPCACHE.CLEAR SOFT"), 3);
+        for key in ["expire", "of-type"] {
+            assert_eq!(c.cmd(&["EXPIRE", key, "20000"]), 1);
+        }
+        assert_eq!(c.cmd("PERSIST persist"), 1);
+        c.ok("RENAME of-type renamed");
+        assert_eq!(c.cmd("COPY persist copied"), 1);
+        let dump = c.bulk("DUMP expire");
+        c.ok(args!["RESTORE", "restored", 0, &dump[..]]);
+        let keys = ["expire", "persist", "renamed", "copied", "restored"];
+        let all_stay_stale = |c: &mut Conn| {
+            keys.iter().for_each(|key| stays_stale(c, key, since));
+            assert_eq!(c.cmd("EXPCACHE.CLEAR SOFT"), 0, "none is fresh");
+            check(c);
+        };
+        all_stay_stale(&mut c);
+        replica.wait_for_sync(&server);
+        let mut there = replica.conn();
+        keys.iter().for_each(|key| stays_stale(&mut there, key, since));
+        check(&mut there);
+        c.ok("DEBUG RELOAD");
+        all_stay_stale(&mut c);
+        server.restart(Stop::Kill);
+        let mut c = server.conn();
+        all_stay_stale(&mut c);
+        c.cmd("BGREWRITEAOF");
+        wait_until("the append-only file is rewritten", || {
+            c.info("persistence", "aof_rewrite_in_progress") == "0"
+                && c.info("persistence", "aof_rewrite_scheduled") == "0"
+        });
+        server.restart(Stop::Kill);
+        let mut c = server.conn();
+        all_stay_stale(&mut c);
+        replica.conn().ok("REPLICAOF NO ONE");
+        all_stay_stale(&mut replica.conn());
+        c.ok("EXPCACHE.SET persist v");
+        assert_eq!(c.cmd("EXPCACHE.GET persist"), "v");
+    }
+}
+
 #[test]
 fn soft_makes_stale_and_the_grace_begins() {
     in_both_modes(|c| {
@@ -919,7 +988,7 @@ fn a_dry_run_of_soft_counts_the_fresh() {
 }
 
 #[test]
-fn soft_entries_live_again_by_what_makes_others_live() {
+fn soft_entries_live_again_only_when_they_are_stored_again() {
     in_both_modes(|c| {
         for key in ["expire", "persist", "over", "keep", "keep-none", "rename"] {
             c.ok(&format!("EXPCACHE.SET {key} v GRACE 1h TAGS 1 t"));
@@ -933,15 +1002,28 @@ fn soft_entries_live_again_by_what_makes_others_live() {
         c.ok("EXPCACHE.SET keep-none v KEEPTTL");
         c.ok("RENAME rename renamed");
         check(c);
-        for key in ["expire", "persist", "over"] {
-            assert_eq!(c.cmd(&["EXPCACHE.GET", key]), "v", "{key}");
-        }
-        assert_eq!(c.int("PTTL persist"), -1);
+        assert_eq!(c.cmd("EXPCACHE.GET over"), "v");
+        // Only its end was moved: two hours from now on.
+        stays_stale(c, "expire", since);
+        assert!(c.int("PTTL expire") > 7_190_000);
+        let grace = c.map("EXPCACHE.META expire")["grace"].int();
+        assert!((7_190_000..7_300_000).contains(&grace), "{grace}");
+        stays_stale(c, "persist", since);
+        assert_eq!((c.int("PTTL persist"), c.map("EXPCACHE.META persist")["grace"].int()), (-1, HOUR_MS));
         is_stale(c, "keep", since, 2 * HOUR_MS);
         is_stale(c, "renamed", since, HOUR_MS);
         assert_eq!(c.int("EXISTS keep-none"), 0, "what it keeps is over");
-        assert_eq!(c.cmd("EXPCACHE.PURGE ANY 1 t SOFT"), 3);
-        is_stale(c, "persist", since, HOUR_MS);
+        assert_eq!(c.cmd("EXPCACHE.PURGE ANY 1 t SOFT DRYRUN"), 1, "only `over` is fresh");
+        // What was stored with an end that had passed is stale by that end, like any other.
+        assert_eq!(c.cmd("EXPIRE keep 20000"), 1);
+        assert_eq!(c.cmd("EXPCACHE.GET keep"), "v");
+        for key in ["expire", "persist", "renamed"] {
+            c.ok(&format!("EXPCACHE.SET {key} v EX 100"));
+            assert_eq!(c.cmd(&["EXPCACHE.GET", key]), "v", "{key}");
+            assert_eq!(c.cmd(&["EXPIRE", key, "5000"]), 1);
+            assert_eq!(c.cmd(&["EXPCACHE.GET", key]), "v", "{key}");
+        }
+        check(c);
     });
 }
 
@@ -1024,15 +1106,16 @@ fn what_is_stored_over_many_stale_ones_is_fresh_and_stays_so() {
         "EXPIRE k:4 20000",
     ]);
     assert_eq!(replies[0], 5000);
-    assert_eq!((&replies[4], &replies[6]), (&Value::bulk("v"), &Value::bulk("v")));
-    assert_eq!(replies[7], 4, "softened, alive again and softened again: counted twice");
+    assert_eq!((&replies[4], &replies[6]), (&Value::Nil, &Value::Nil));
+    assert_eq!(replies[7], 2, "only what was stored over is fresh, and softened again");
     wait_until("the others expire with their grace", || {
         let expiries = c.pipeline((5..5_000).map(|n| args!["PTTL", format!("k:{n}")]));
         expiries.iter().all(|left| left.int() <= HOUR_MS)
     });
-    for key in ["k:1", "k:3", "k:4"] {
-        assert_eq!(c.cmd(&["EXPCACHE.GET", key]), "v", "{key}");
-        assert!(c.int(&["PTTL", key]) > HOUR_MS, "{key}");
+    assert_eq!(c.cmd("EXPCACHE.GET k:1"), "v");
+    for key in ["k:3", "k:4"] {
+        c.nil(&["EXPCACHE.GET", key]);
+        assert!(c.int(&["PTTL", key]) > HOUR_MS, "{key}: its end is where somebody moved it");
     }
     check(&mut c);
 }

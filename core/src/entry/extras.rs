@@ -15,6 +15,16 @@ pub struct Form {
     pub size: usize,
 }
 
+/// What the end of an entry's freshness follows from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum End {
+    /// Its lifetime, which a hit may restart.
+    #[default]
+    OfLifetime,
+    /// It was named as a moment, and no hit moves it.
+    Named,
+}
+
 /// What an entry may have besides its payload, tags and type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extras<'a> {
@@ -32,6 +42,8 @@ pub struct Extras<'a> {
     pub format: Option<&'a [u8]>,
     /// A JSON object of the user's.
     pub meta: Option<&'a [u8]>,
+    /// See [`End`].
+    pub end: End,
 }
 
 const HAS_GRACE: u8 = 1;
@@ -41,9 +53,13 @@ const HAS_ETAG: u8 = 8;
 const HAS_FORMAT: u8 = 16;
 const HAS_META: u8 = 32;
 const HAS_FORM: u8 = 64;
+/// A second byte follows, of what there is besides.
+const HAS_MORE: u8 = 128;
+/// In the second byte; nothing else belongs to it.
+const NAMED_END: u8 = 1;
 const HAS_NUMBERS: u8 = HAS_GRACE | HAS_COST | HAS_RECORDS;
 
-/// `has` byte, then in this order what it names: form (two encodings in one byte, size in 4), grace, cost and records (8 bytes
+/// `has` byte, a second one if it says so, then in this order what they name: form (two encodings in one byte, size in 4), grace, cost and records (8 bytes
 /// each), etag (16), format (length in 2), meta (length in 4). Nothing at all when there is nothing.
 impl<'a> Extras<'a> {
     fn has(&self, etag: bool) -> u8 {
@@ -55,6 +71,7 @@ impl<'a> Extras<'a> {
             | bit(self.format.is_some(), HAS_FORMAT)
             | bit(self.meta.is_some(), HAS_META)
             | bit(self.form.is_some(), HAS_FORM)
+            | bit(self.end == End::Named, HAS_MORE)
     }
 
     pub(super) fn encoded_len(&self, etag: bool) -> usize {
@@ -74,6 +91,9 @@ impl<'a> Extras<'a> {
             return;
         }
         w.u8(self.has(etag));
+        if self.end == End::Named {
+            w.u8(NAMED_END);
+        }
         if let Some(form) = self.form {
             w.0.extend_from_slice(&form.to_bytes());
         }
@@ -99,10 +119,15 @@ impl<'a> Extras<'a> {
 
     pub(super) fn decode(r: &mut Reader<'a>) -> Option<Self> {
         let has = r.u8()?;
-        if has == 0 || has >= HAS_FORM << 1 {
+        if has == 0 {
             return None;
         }
         let given = |bit: u8| has & bit != 0;
+        let end = match given(HAS_MORE).then(|| r.u8()) {
+            None => End::OfLifetime,
+            Some(Some(NAMED_END)) => End::Named,
+            Some(_) => return None,
+        };
         let form = if given(HAS_FORM) { Some(Form::from_bytes(r.bytes(FORM_LEN)?.first_chunk()?)?) } else { None };
         let grace_ms = if given(HAS_GRACE) { r.u64()? } else { 0 };
         let cost_ms = if given(HAS_COST) { Some(r.u64()?) } else { None };
@@ -111,7 +136,7 @@ impl<'a> Extras<'a> {
         let format = if given(HAS_FORMAT) { Some(read_name(r)?) } else { None };
         let meta = if given(HAS_META) { Some(r.long_bytes()?) } else { None };
         let bounded = [Some(grace_ms), cost_ms, records].into_iter().flatten().all(|n| n <= i64::MAX as u64);
-        bounded.then_some(Self { grace_ms, form, cost_ms, records, etag, format, meta })
+        bounded.then_some(Self { grace_ms, form, cost_ms, records, etag, format, meta, end })
     }
 }
 
@@ -150,16 +175,21 @@ impl Form {
     }
 }
 
+/// Length of the bytes that say what there is, the first of which this is.
+fn has_len(has: u8) -> usize {
+    if has & HAS_MORE == 0 { 1 } else { 2 }
+}
+
 /// Where the MD5 stands in extras that begin like that.
 fn etag_offset(has: u8) -> usize {
     let numbers = (has & HAS_NUMBERS).count_ones() as usize;
-    1 + numbers * 8 + if has & HAS_FORM == 0 { 0 } else { FORM_LEN }
+    has_len(has) + numbers * 8 + if has & HAS_FORM == 0 { 0 } else { FORM_LEN }
 }
 
 /// The form in encoded extras.
 pub(super) fn form_in(extras: &mut [u8]) -> Option<&mut [u8; FORM_LEN]> {
-    let (has, rest) = extras.split_first_mut()?;
-    if *has & HAS_FORM == 0 { None } else { rest.first_chunk_mut() }
+    let has = *extras.first()?;
+    if has & HAS_FORM == 0 { None } else { extras.get_mut(has_len(has)..)?.first_chunk_mut() }
 }
 
 /// The MD5 in encoded extras, or the room for it.

@@ -11,8 +11,9 @@
 //!                '-------- ids --------------'                                              '----------- tail ----------'
 //! ```
 //!
-//! `touched` counts from `created`. Extras (grace, cost, records, etag, format, meta) take room only where they are given:
-//! their length in three bytes, a byte that says which there are, and then those.
+//! `touched` is of a clock that nobody sets, which starts with the server: it orders uses and dates nothing. Its six bytes
+//! last for nine years. Extras (grace, cost, records, etag, format, meta) take room only where they are given: their length
+//! in three bytes, a byte that says which there are, and then those.
 //!
 //! **Linked or loose.** An entry in the index knows its type and its tags by the index's ids. An entry outside it (just
 //! loaded or copied, or unlinked on its way to another name or database) carries their names instead: ids mean nothing
@@ -34,7 +35,7 @@ use md5::{Digest, Md5};
 use zerocopy::{FromZeros, KnownLayout};
 
 pub use self::body::{Body, WeakBody};
-pub use self::extras::{Extras, Form};
+pub use self::extras::{End, Extras, Form};
 pub use self::verdict::{Soft, Verdict};
 use crate::codec::Encoding;
 use crate::key::{MAX_JSON_BYTES, MAX_NAME_BYTES};
@@ -46,6 +47,9 @@ pub const MAX_PAYLOAD: usize = 512 << 20;
 pub const APART_FROM: usize = 8 << 10;
 /// The most tags of one entry.
 pub const MAX_TAGS: usize = 64;
+
+/// The highest cost of one entry: a production of a month, in ms. Sums over all hits then stay far from their ends.
+pub const MAX_COST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// Version of [`Entry::encode`]'s bytes.
 const ENCODING_VERSION: u8 = 1;
@@ -228,6 +232,7 @@ impl Entry {
     /// `None` when a part is over its bound or there is no memory for it.
     pub fn new(content: Content<'_>, tag_count: usize) -> Option<Box<Self>> {
         let Content { created_ms, lifetime_ms, mut extras, stored } = content;
+        extras.cost_ms = extras.cost_ms.map(|cost_ms| cost_ms.min(MAX_COST_MS));
         let stored_len = stored.len();
         if stored_len >= APART_FROM {
             extras.form.get_or_insert(Form::wanting(Encoding::Identity, stored_len));
@@ -397,6 +402,11 @@ impl Entry {
         if self.flags() & FLAG_EXTRAS == 0 { 0 } else { self.extras().grace_ms }
     }
 
+    /// What its end follows from.
+    pub fn end(&self) -> End {
+        if self.flags() & FLAG_EXTRAS == 0 { End::default() } else { self.extras().end }
+    }
+
     /// When it was stored, unix ms.
     #[inline]
     pub fn created_ms(&self) -> u64 {
@@ -470,23 +480,27 @@ impl Entry {
         self.hits
     }
 
-    /// When it was last handed out or stored, unix µs.
+    /// When it was last handed out or stored, in µs of the clock that orders uses; 0: not since it was loaded.
     pub fn touched_us(&self) -> u64 {
-        self.created_ms() * 1000 + get_uint(&self.ids().touched_us)
+        get_uint(&self.ids().touched_us)
+    }
+
+    /// What orders entries by their last use; of those that nobody used since they were loaded, the older come first.
+    pub fn use_order(&self) -> (u64, u64) {
+        (self.touched_us(), self.created_ms())
     }
 
     /// Notes a hit.
     #[inline]
-    pub fn hit(&mut self, now_us: u64) {
+    pub fn hit(&mut self, use_us: u64) {
         self.hits = self.hits.saturating_add(1);
-        self.touch(now_us);
+        self.touch(use_us);
     }
 
-    /// Notes the time of a use (see [`Entry::touched_us`]).
+    /// Notes a use (see [`Entry::touched_us`]).
     #[inline]
-    pub fn touch(&mut self, now_us: u64) {
-        let since = now_us.saturating_sub(self.created_ms() * 1000);
-        put_uint(&mut self.ids_mut().touched_us, since);
+    pub fn touch(&mut self, use_us: u64) {
+        put_uint(&mut self.ids_mut().touched_us, use_us);
     }
 
     /// Bytes of memory it takes, its loose names aside, and how many of them are not in its own block.
@@ -544,16 +558,6 @@ impl Entry {
     /// A copy with its own names, for another key. Nobody has used it yet.
     pub fn copy(&self, names: Names, dead: bool) -> Option<Box<Self>> {
         Self::new_loose(self.content(), names, dead)
-    }
-
-    /// A copy with another grace, for the same place: its uses go on being counted.
-    pub fn with_grace(&self, grace_ms: u64) -> Option<Box<Self>> {
-        let mut content = self.content();
-        content.extras.grace_ms = grace_ms;
-        let mut copy = Self::new(content, self.tag_count())?;
-        copy.hits = self.hits;
-        copy.touch(self.touched_us());
-        Some(copy)
     }
 
     pub(crate) fn set_tag_id(&mut self, at: usize, id: u32) {

@@ -19,6 +19,7 @@ fn full(payload: &[u8]) -> Content<'_> {
         etag: None,
         format: Some(b"csv"),
         meta: Some(br#"{"from":"JFK"}"#),
+        end: End::Named,
     };
     Content { created_ms: 1_700_000_000_123, lifetime_ms: 3_600_000, extras, stored: payload.into() }
 }
@@ -37,7 +38,7 @@ fn the_layout_is_what_the_head_draws() {
 #[test]
 fn tag_ids_of_any_size_come_back() {
     let mut entry = Entry::new(full(b"payload"), 3).unwrap();
-    entry.hit(1_700_000_000_124_000);
+    entry.hit(124_000);
     for ids in [[1, 2, 3], [1, WIDE_TAG_ID - 1, 3], [1, WIDE_TAG_ID, 3], [u32::MAX, 2, 3]] {
         (0..).zip(ids).for_each(|(at, id)| entry.set_tag_id(at, id));
         entry.set_linked(7, 8, 9);
@@ -49,7 +50,7 @@ fn tag_ids_of_any_size_come_back() {
         assert_eq!(entry.take_names(), names(&["a", "b", "c"]));
         assert_eq!(entry.names(), None);
     }
-    assert_eq!((entry.hits(), entry.touched_us()), (1, 1_700_000_000_124_000), "uses are kept on the way");
+    assert_eq!((entry.hits(), entry.touched_us()), (1, 124_000), "uses are kept on the way");
     assert_eq!((entry.stored(), entry.extras()), (b"payload".as_slice(), full(b"").extras));
 }
 
@@ -83,7 +84,7 @@ fn encoding_round_trips_and_refuses_everything_else() {
             assert_eq!(short.extras(), Extras::default());
         }
     }
-    for (at, value) in [(0, 2), (1, 3), (bytes.len() - 1, b'x')] {
+    for (at, value) in [(0, 2), (1, 4), (bytes.len() - 1, b'x')] {
         let mut wrong = bytes.clone();
         wrong[at] = value;
         assert!(Entry::decode(&wrong, Stored::default()).is_none(), "byte {at}");
@@ -95,11 +96,12 @@ fn encoding_round_trips_and_refuses_everything_else() {
 #[test]
 fn a_soft_invalidation_travels_within_its_bounds() {
     let entry = Entry::new(Content::default(), 0).unwrap();
-    let encode = |moment_ms, grace_ms| entry.encode(b"t", &[], Verdict::Soft(Soft { moment_ms, grace_ms }));
+    let encode =
+        |moment_ms, grace_ms| entry.encode(b"t", &[], Verdict::Soft(Soft { moment_ms, grace_ms: Some(grace_ms) }));
     let decoded = |bytes: &[u8]| {
         Entry::decode(bytes, Stored::default()).map(|entry| (entry.names().unwrap().soft, entry.was_dead()))
     };
-    let soft = |moment_ms, grace_ms| Some((Some(Soft { moment_ms, grace_ms }), false));
+    let soft = |moment_ms, grace_ms| Some((Some(Soft { moment_ms, grace_ms: Some(grace_ms) }), false));
     assert_eq!(decoded(&encode(1_700_000_000_123, 60_000)), soft(1_700_000_000_123, 60_000));
     assert_eq!(decoded(&encode(u64::MAX, u64::MAX)), soft(MOMENTS - 1, GRACES - 1));
     assert_eq!(decoded(&encode(0, 0)), soft(0, 1));
@@ -111,6 +113,12 @@ fn a_soft_invalidation_travels_within_its_bounds() {
     let mut without_grace = encode(0, 1);
     without_grace[10] = 0;
     assert_eq!(decoded(&without_grace), None);
+    for (moment_ms, kept_ms) in [(0, 0), (1_700_000_000_123, 1_700_000_000_123), (u64::MAX, MOMENTS - 1)] {
+        let bytes = entry.encode(b"t", &[], Verdict::Soft(Soft { moment_ms, grace_ms: None }));
+        assert_eq!(decoded(&bytes), Some((Some(Soft { moment_ms: kept_ms, grace_ms: None }), false)));
+        let late = bytes.iter().enumerate().map(|(at, byte)| if at == 8 { 1 } else { *byte }).collect::<Vec<_>>();
+        assert_eq!(decoded(&late), None, "a moment beyond all bounds");
+    }
     assert_eq!(decoded(&entry.encode(b"t", &[], Verdict::Dead)), Some((None, true)));
     assert_eq!(decoded(&entry.encode(b"t", &[], Verdict::Alive)), Some((None, false)));
 }
@@ -124,11 +132,48 @@ fn a_tag_twice_or_too_many_tags_are_refused() {
 }
 
 #[test]
-fn uses_are_counted_and_timed_to_the_microsecond() {
+fn uses_are_counted_and_timed_by_a_clock_of_their_own() {
     let mut entry = Entry::new(Content { created_ms: 1_000, ..Content::default() }, 0).unwrap();
-    assert_eq!((entry.hits(), entry.touched_us()), (0, 1_000_000));
+    assert_eq!((entry.hits(), entry.touched_us()), (0, 0));
     entry.hit(1_234_567);
-    assert_eq!((entry.hits(), entry.touched_us()), (1, 1_234_567));
-    entry.hit(5);
-    assert_eq!((entry.hits(), entry.touched_us()), (2, 1_000_000), "a clock that went back");
+    assert_eq!((entry.hits(), entry.touched_us(), entry.use_order()), (1, 1_234_567, (1_234_567, 1_000)));
+    entry.touch(1 << 47);
+    assert_eq!((entry.hits(), entry.touched_us()), (1, 1 << 47));
+    entry.touch(u64::MAX);
+    assert_eq!(entry.touched_us(), (1 << 48) - 1, "nine years later they are not told apart any more");
+}
+
+#[test]
+fn a_named_end_travels_and_what_has_none_is_as_it_always_was() {
+    let encoded = |end| {
+        let extras = Extras { end, ..Extras::default() };
+        let content = Content { created_ms: 5, lifetime_ms: 7, extras, stored: [3; 9].as_slice().into() };
+        Entry::new(content, 0).unwrap().encode(b"t", &[], Verdict::Alive)
+    };
+    let end =
+        |bytes: &[u8]| Entry::decode(bytes, [3; 9].as_slice().into()).map(|entry| (entry.end(), entry.extras().etag));
+    let (plain, named) = (encoded(End::OfLifetime), encoded(End::Named));
+    assert_eq!(end(&plain), Some((End::OfLifetime, None)));
+    assert_eq!(end(&named), Some((End::Named, None)));
+    assert_eq!(named, [plain.as_slice(), &[128, 1]].concat());
+    for wrong in [[128, 0], [128, 2], [128, 3], [128, 255]] {
+        assert_eq!(end(&[plain.as_slice(), &wrong].concat()), None);
+    }
+    assert_eq!(end(&[plain.as_slice(), &[128]].concat()), None);
+    // With everything else there is, and an MD5 that comes later.
+    let mut entry = Entry::new(full(&[1; 300]), 0).unwrap();
+    let etag = entry.etag();
+    assert_eq!((entry.end(), entry.known_etag(), entry.extras().meta), (End::Named, Some(etag), full(b"").extras.meta));
+}
+
+#[test]
+fn a_cost_is_bounded() {
+    let cost = |cost_ms| {
+        let extras = Extras { cost_ms, ..Extras::default() };
+        Entry::new(Content { extras, ..Content::default() }, 0).unwrap().cost_ms()
+    };
+    assert_eq!(
+        [None, Some(0), Some(MAX_COST_MS), Some(i64::MAX as u64)].map(cost)[..],
+        [None, Some(0), Some(MAX_COST_MS), Some(MAX_COST_MS)]
+    );
 }

@@ -25,7 +25,7 @@ impl Index {
             report(format!("key '{shown}' is not a member of its type {}", entry.type_id()));
         }
         self.check_ranks(entry, report);
-        let (date, expected) = (self.date_of(entry), date_of(fresh_until_ms));
+        let (date, expected) = (self.date_by_expiry(entry), date_of(fresh_until_ms));
         // Until a soft invalidation is over the key's expiry is not what it should be, and may be moved.
         let may_differ = self.pending.mark(entry.id()).is_some();
         if date != expected && !may_differ {
@@ -64,13 +64,17 @@ impl Index {
         if self.tag_ids.len() != named {
             report(format!("{} tag names, {named} of them of a tag", self.tag_ids.len()));
         }
-        for (what, ids) in [("dead", &self.dead), ("softly invalidated", self.pending.ids())] {
+        let softened = self.softened.ids();
+        for (what, ids) in [("dead", &self.dead), ("softly invalidated", self.pending.ids()), ("softened", softened)] {
             for id in ids.iter().filter(|id| self.records.get(*id).is_none()) {
                 report(format!("{what} id {id} is nobody's"));
             }
         }
         if !self.pending.ids().is_disjoint(&self.dead) {
             report("some of the dead are softly invalidated".into());
+        }
+        if !self.pending.ids().is_disjoint(softened) {
+            report("soft invalidations are pending that were carried out".into());
         }
         if self.stray_ranks() > 0 {
             report(format!("{} places of rankings are nobody's", self.stray_ranks()));

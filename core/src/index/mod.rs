@@ -42,7 +42,7 @@ use self::dates::Dates;
 use self::members::Members;
 use self::name::Name;
 use self::name_map::NameMap;
-use self::pending::{Pending, Since};
+use self::pending::Pending;
 use self::records::Records;
 pub use self::scan::Effort;
 pub use self::select::Ids;
@@ -111,6 +111,8 @@ pub struct Index {
     dead: RoaringBitmap,
     /// None of them dead.
     pending: Pending,
+    /// Since when entries are stale whose soft invalidation was carried out. None of them pending.
+    softened: Dates,
     dates: Dates,
     /// When the freshness ends of entries without a grace whose key's expiry was moved.
     moved: Dates,
@@ -217,8 +219,8 @@ impl Index {
                 self.remove_member(tag_id, id);
             }
         }
-        self.pending.remove(id);
         let old_date = self.date_of(old);
+        self.unmark_soft(id);
         self.enter(new, id, arrival);
         if old.type_id() == arrival.type_id {
             self.replace_in_type(old, old_date, new);
@@ -236,7 +238,7 @@ impl Index {
         if entry.was_dead() {
             self.dead.insert(id);
         } else if let Some(soft) = arrival.soft {
-            self.pending.insert(id, Since::of(soft, entry.grace_ms()));
+            self.mark_soft(id, soft, entry.grace_ms());
         }
         self.walks.linked(id);
         entry.set_linked(id, arrival.type_id, self.number);
@@ -269,7 +271,7 @@ impl Index {
         self.walks.unlinked(id);
         self.dates.remove(id);
         self.moved.remove(id);
-        self.pending.remove(id);
+        self.unmark_soft(id);
         self.dead.remove(id)
     }
 

@@ -21,12 +21,8 @@ pub(super) struct Since {
 }
 
 impl Since {
-    pub(super) fn of(soft: Soft, own_grace_ms: u64) -> Self {
-        Self { moment_ms: soft.moment_ms, grace_ms: (own_grace_ms == 0).then_some(soft.grace_ms) }
-    }
-
     pub(super) fn resolve(self, own_grace_ms: u64) -> Soft {
-        Soft { moment_ms: self.moment_ms, grace_ms: self.grace_ms.unwrap_or(own_grace_ms) }
+        Soft { moment_ms: self.moment_ms, grace_ms: Some(self.grace_ms.unwrap_or(own_grace_ms)) }
     }
 }
 
@@ -71,21 +67,11 @@ impl Pending {
         }
     }
 
-    /// The key's expiry was moved: what is fresh until then by its own grace bears no mark any longer. What was given a grace
-    /// keeps it, and its freshness ends by that much before the expiry.
-    pub(super) fn redate(&mut self, id: u32, expire_at_ms: Option<i64>) {
-        let Some(Since { grace_ms, .. }) = self.mark(id) else { return };
+    /// Takes an entry's mark off.
+    pub(super) fn take(&mut self, id: u32) -> Option<Since> {
+        let mark = self.mark(id)?;
         self.remove(id);
-        if let (Some(given), Some(expire_at_ms)) = (grace_ms, expire_at_ms) {
-            let moment_ms = u64::try_from(expire_at_ms).unwrap_or(0).saturating_sub(given);
-            self.insert(id, Since { moment_ms, grace_ms });
-        }
-    }
-
-    /// Those whose freshness has ended: nearly all.
-    pub(super) fn stale(&self, now_ms: u64) -> RoaringBitmap {
-        let fresh = self.few.iter().filter(|(_, since)| since.moment_ms > now_ms).map(|(id, _)| *id);
-        &self.all - RoaringBitmap::from_sorted_iter(fresh).unwrap_or_default()
+        Some(mark)
     }
 
     pub(super) fn remove(&mut self, id: u32) {

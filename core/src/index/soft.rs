@@ -2,7 +2,8 @@
 //!
 //! An entry is fresh until its key's expiry less its grace, and only the server knows the expiry. So the index remembers
 //! when the freshness of entries with a grace ends (those without are never stale), and it marks what is softly invalidated
-//! as pending. The caller then puts the expiries where they belong, as many at a time as it likes, and the marks go.
+//! as pending. The caller then puts the expiries where they belong, as many at a time as it likes. From then on an expiry only
+//! says when the entry is gone, and may be moved; that the entry is stale, and since when, is kept beside it until it is stored again.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +11,13 @@ use roaring::RoaringBitmap;
 
 use super::pending::Since;
 use super::{Ids, Index};
-use crate::entry::{Entry, Verdict};
+use crate::entry::{Entry, Soft, Verdict};
 
 /// What becomes of a pending soft invalidation when the key's expiry is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// It is over: the expiry says it all, but for a grace that is still to be given to the entry.
-    Over,
+    /// The expiry is where it belongs, or where somebody wants it.
+    CarriedOut,
     /// It is still to be carried out.
     Kept,
 }
@@ -25,7 +26,7 @@ impl Index {
     /// Those of these entries that are neither dead nor stale at a moment. They must have been selected since the index last
     /// changed.
     pub fn fresh(&mut self, ids: &Ids, now_ms: u64) -> Ids {
-        let alive = &ids.0 - &self.dead - self.pending.stale(now_ms);
+        let alive = &ids.0 - &self.dead - self.pending.ids() - self.softened.ids();
         Ids(self.dates.without_stale(alive, now_ms))
     }
 
@@ -40,7 +41,6 @@ impl Index {
         let own = &fresh.0 & self.dates.ids();
         let mut by_grace = self.by_grace(&fresh.0 - &own, type_grace_ms);
         let dead = by_grace.remove(&0).unwrap_or_default();
-        self.pending.remove_all(&fresh.0);
         self.dead |= &dead;
         self.pending.insert_all(own, Since { moment_ms: now_ms, grace_ms: None });
         for (grace_ms, ids) in by_grace {
@@ -66,19 +66,45 @@ impl Index {
         if self.is_dead(entry) {
             return Verdict::Dead;
         }
-        // Almost always there is none at all.
-        let mark = if self.pending.is_empty() { None } else { self.pending.mark(entry.id()) };
-        mark.map_or(Verdict::Alive, |mark| Verdict::Soft(mark.resolve(entry.grace_ms())))
+        self.soft(entry).map_or(Verdict::Alive, Verdict::Soft)
     }
 
-    /// Notes that the server moved the key's expiry, and with it the end of the entry's freshness, and what that means for a
-    /// soft invalidation that is pending.
+    /// The soft invalidation of this entry, which is not dead.
+    #[inline]
+    fn soft(&self, entry: &Entry) -> Option<Soft> {
+        // Almost always there is none at all.
+        let pending = if self.pending.is_empty() { None } else { self.pending.mark(entry.id()) };
+        let carried_out = || self.softened.get(entry.id()).map(|moment_ms| Soft { moment_ms, grace_ms: None });
+        pending.map(|mark| mark.resolve(entry.grace_ms())).or_else(carried_out)
+    }
+
+    /// Notes the soft invalidation of an entry that comes.
+    pub(super) fn mark_soft(&mut self, id: u32, soft: Soft, own_grace_ms: u64) {
+        match soft.grace_ms {
+            None => self.softened.set(id, soft.moment_ms),
+            Some(grace_ms) => {
+                let grace_ms = (own_grace_ms == 0).then_some(grace_ms);
+                self.pending.insert(id, Since { moment_ms: soft.moment_ms, grace_ms });
+            }
+        }
+    }
+
+    /// An entry bears no mark of a soft invalidation any more.
+    pub(super) fn unmark_soft(&mut self, id: u32) {
+        self.pending.remove(id);
+        self.softened.remove(id);
+    }
+
+    /// Notes that the server moved the key's expiry, and what that means for a soft invalidation that is pending. With the expiry
+    /// goes the end of the entry's freshness, unless it was softly invalidated.
     pub fn redate(&mut self, entry: &Entry, fresh_until_ms: Option<i64>, mark: Mark) {
         if entry.is_linked() && entry.index() == self.number {
-            if mark == Mark::Over {
-                self.pending.redate(entry.id(), fresh_until_ms);
-            }
             let old_date = self.date_of(entry);
+            if mark == Mark::CarriedOut
+                && let Some(Since { moment_ms, .. }) = self.pending.take(entry.id())
+            {
+                self.softened.set(entry.id(), moment_ms);
+            }
             self.date(entry, entry.id(), fresh_until_ms);
             self.replace_in_type(entry, old_date, entry);
         }

@@ -23,7 +23,7 @@ fn life_ms(entry: &Entry) -> u64 {
 pub(super) fn stored_date(entry: &Entry) -> u64 {
     match entry.lifetime_ms() {
         0 => NEVER,
-        lifetime => entry.created_ms() + lifetime,
+        lifetime => entry.created_ms().saturating_add(lifetime),
     }
 }
 
@@ -54,8 +54,13 @@ impl TypeMembers {
 }
 
 impl Index {
-    /// When the freshness of a linked entry ends, by its key's expiry.
+    /// When the freshness of a linked entry ends: with the soft invalidation that was carried out, else by its key's expiry.
     pub(super) fn date_of(&self, entry: &Entry) -> u64 {
+        self.softened.get(entry.id()).unwrap_or_else(|| self.date_by_expiry(entry))
+    }
+
+    /// When the freshness of a linked entry ends by its key's expiry.
+    pub(super) fn date_by_expiry(&self, entry: &Entry) -> u64 {
         let kept = if entry.grace_ms() > 0 { &self.dates } else { &self.moved };
         if kept.ids().is_empty() {
             return stored_date(entry);
@@ -93,7 +98,7 @@ impl Index {
 
     /// When a linked entry's key expires, unix ms; a long time hence if never.
     pub fn expires_ms(&self, entry: &Entry) -> u64 {
-        self.date_of(entry).saturating_add(entry.grace_ms())
+        self.date_by_expiry(entry).saturating_add(entry.grace_ms())
     }
 
     /// Ranks an entry by its figures, which may have grown.

@@ -45,3 +45,4 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 mod glob;
+mod moments;

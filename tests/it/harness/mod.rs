@@ -22,6 +22,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod clock;
 mod resp;
 mod server;
 

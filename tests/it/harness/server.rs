@@ -39,6 +39,7 @@ pub struct Server {
     child: Child,
     port: u16,
     dir: TempDir,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Server {
@@ -52,9 +53,35 @@ impl Server {
         Server::load(&[], settings).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
     }
 
+    /// A server with further settings whose clock of the day can be [set](Server::set_clock).
+    pub fn with_clock(settings: &[&str]) -> Server {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let environment = super::clock::prepare(dir.path()).into();
+        Server::load_in(dir, environment, &[], settings)
+            .unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+    }
+
+    /// Sets the clock of the day so many ms ahead of the true one, or behind it. What runs by another clock goes on as it did.
+    pub fn set_clock(&self, ahead_ms: i64) {
+        super::clock::set(self.dir(), ahead_ms);
+        // The server keeps the time for a while.
+        wait_until("the server has noticed", || {
+            let told = self.conn().cmd("TIME").items()[0].text().parse::<i64>().unwrap() * 1000;
+            told.abs_diff(super::now_ms() + ahead_ms) < 1500
+        });
+    }
+
     /// A server with arguments for the module; when it refuses to start, its log.
     pub fn load(module_args: &[&str], settings: &[&str]) -> Result<Server, String> {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        Server::load_in(tempfile::tempdir().expect("a temporary directory"), Vec::new(), module_args, settings)
+    }
+
+    fn load_in(
+        dir: TempDir,
+        environment: Vec<(&'static str, PathBuf)>,
+        module_args: &[&str],
+        settings: &[&str],
+    ) -> Result<Server, String> {
         let mut module = vec!["--loadmodule".to_string(), module_path().display().to_string()];
         module.extend(module_args.iter().map(ToString::to_string));
         loop {
@@ -64,9 +91,9 @@ impl Server {
             all += &lines(&["--dir", &dir.path().display().to_string()]);
             all += &lines(&["--logfile", &log_path(dir.path()).display().to_string()]);
             fs::write(config_path(dir.path()), all).unwrap();
-            let mut child = spawn(dir.path());
+            let mut child = spawn(dir.path(), &environment);
             match await_start(&mut child, port, dir.path()) {
-                Ok(()) => return Ok(Server { child, port, dir }),
+                Ok(()) => return Ok(Server { child, port, dir, environment }),
                 Err(log) if port_was_taken(&log) => fs::remove_file(log_path(dir.path())).unwrap(),
                 Err(log) => return Err(log),
             }
@@ -108,7 +135,7 @@ impl Server {
         self.stop(stop);
         let start = Instant::now();
         loop {
-            self.child = spawn(self.dir.path());
+            self.child = spawn(self.dir.path(), &self.environment);
             let old_log = self.log().len();
             let Err(log) = await_start(&mut self.child, self.port, self.dir.path()) else {
                 return;
@@ -217,13 +244,14 @@ fn read_log(dir: &Path) -> String {
     fs::read(log_path(dir)).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, environment: &[(&str, PathBuf)]) -> Child {
     let server = std::env::var("EXPCACHE_SERVER").unwrap_or_else(|_| "redis-server".into());
     // Standard error goes to the log too: a panic's message is printed there.
     let log = OpenOptions::new().create(true).append(true).open(log_path(dir)).unwrap();
     let also_log: File = log.try_clone().unwrap();
     std::process::Command::new(&server)
         .arg(config_path(dir))
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(also_log)

@@ -55,9 +55,7 @@ struct Entry {
     cost: Option<i64>,
     meta: Option<&'static str>,
     grace_ms: i64,
-    /// It was stored without that: it is its type's, and will be its own when it is reclaimed.
-    is_lent: bool,
-    /// The fresh lifetime it was stored with; none: without end.
+    /// The fresh lifetime it was stored with; none: without end, or until a moment that was named.
     lifetime: Option<Span>,
     mark: Mark,
 }
@@ -68,10 +66,15 @@ enum Mark {
     None,
     /// It is gone, and its key still there.
     Dead,
-    /// It is stale since then. Pending: its key does not expire with its grace yet.
+    /// It is stale since then, for so long. Pending: its key does not expire with this grace yet.
     Soft {
         moment: Span,
+        grace_ms: i64,
         pending: bool,
+    },
+    /// Its freshness ended then, as that of the value did which it replaced.
+    Over {
+        moment: Span,
     },
 }
 
@@ -120,7 +123,7 @@ impl Slot {
     /// Since when it is stale by command.
     fn softened(&self) -> Option<Span> {
         match self.entry()?.mark {
-            Mark::Soft { moment, .. } => Some(moment),
+            Mark::Soft { moment, .. } | Mark::Over { moment } => Some(moment),
             _ => None,
         }
     }
@@ -133,6 +136,16 @@ impl Slot {
 
     fn is_fresh(&self, now: Span) -> bool {
         self.softened().is_none() && self.fresh_until().is_none_or(|until| until.is_after(now))
+    }
+
+    /// How long it is stale after being fresh.
+    fn grace(&self) -> Expect {
+        let own = self.entry().map_or(0, |entry| entry.grace_ms);
+        match (self.entry().map_or(Mark::None, |entry| entry.mark), self.expire_at) {
+            (Mark::Soft { grace_ms, pending: true, .. }, _) => Expect::number(Some(grace_ms)),
+            (Mark::Soft { moment, .. }, Some(at)) => Expect::Between(at.minus_span(moment)),
+            _ => Expect::number(Some(own)),
+        }
     }
 
     fn freshness_left(&self, now: Span) -> Expect {
@@ -148,6 +161,8 @@ pub struct Model {
     dumped: Option<Item>,
     etags: Vec<String>,
     reclaiming: Reclaiming,
+    /// Is what comes next done by scripts? A hit in one puts no expiry off.
+    pub by_script: bool,
 }
 
 /// `expcache.default-ttl` as [`super::server`] sets it.
@@ -161,7 +176,15 @@ impl Model {
     pub fn new(etags: &[String], reclaiming: Reclaiming) -> Model {
         let names: [Name; 6] = [b"default", b"vehicles", b"drivers", b"trips", b"gps_tracks", b"reports"];
         let types = names.into_iter().map(|name| (name, Policy::default())).collect();
-        Model { dbs: vec![BTreeMap::new(); 3], db: 0, types, dumped: None, etags: etags.to_vec(), reclaiming }
+        Model {
+            dbs: vec![BTreeMap::new(); 3],
+            db: 0,
+            types,
+            dumped: None,
+            etags: etags.to_vec(),
+            reclaiming,
+            by_script: false,
+        }
     }
 
     /// Does what the step does at that time and says what the reply to it must be.
@@ -272,6 +295,9 @@ impl Model {
         let kept = old.map(Slot::fresh_until);
         // Whose end of freshness is kept, is stale since the same moment.
         let softened = old.and_then(Slot::softened).filter(|_| options.life == Life::Keep);
+        let is_kept_named =
+            options.life == Life::Keep && old.and_then(Slot::entry).is_some_and(|entry| entry.lifetime.is_none());
+        let is_named = matches!(options.life, Life::UntilMs(_) | Life::UntilSecond(_)) || is_kept_named;
         let grace_ms = options.grace_ms.or(policy.grace_ms).unwrap_or(0);
         let until = fresh_until(&policy, options.life, kept, now);
         let entry = Entry {
@@ -283,9 +309,10 @@ impl Model {
             cost: options.cost,
             meta: options.meta,
             grace_ms,
-            is_lent: false,
-            lifetime: until.map(|until| until.minus_span(now)).filter(|left| left.hi > 0 && softened.is_none()),
-            mark: softened.map_or(Mark::None, |moment| Mark::Soft { moment, pending: false }),
+            lifetime: until
+                .map(|until| until.minus_span(now))
+                .filter(|left| left.hi > 0 && softened.is_none() && !is_named),
+            mark: softened.map_or(Mark::None, |moment| Mark::Over { moment }),
         };
         let expire_at = until.map(|until| until.plus(grace_ms));
         let is_over = softened.is_some() && grace_ms == 0;
@@ -366,7 +393,7 @@ impl Model {
         };
         let mut fields = self.shared_fields(entry);
         fields.extend([
-            ("grace", Expect::number(Some(entry.grace_ms))),
+            ("grace", slot.grace()),
             ("cost", Expect::number(entry.cost)),
             ("state", Expect::text(Some(if slot.is_fresh(now) { "fresh" } else { "stale" }))),
             ("ttl", slot.freshness_left(now)),
@@ -390,7 +417,7 @@ impl Model {
     /// of the lifetime may be left undone.
     fn slide(&mut self, key: Name, now: Span) {
         let Some((slot, entry)) = self.keys().get(key).and_then(|slot| Some((slot, slot.entry()?))) else { return };
-        let sliding = self.policy_of(entry.type_name).sliding.unwrap_or(false);
+        let sliding = self.policy_of(entry.type_name).sliding.unwrap_or(false) && !self.by_script;
         if let (true, Some(old), Some(lifetime)) = (sliding, slot.expire_at, entry.lifetime) {
             let mut restarted = now.plus_span(lifetime).plus(entry.grace_ms);
             restarted.lo -= lifetime.hi / 100;

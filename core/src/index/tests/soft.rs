@@ -95,33 +95,25 @@ impl World {
     fn expire(&mut self, key: &[u8]) {
         let fresh_until_ms = self.roll_date();
         let (Some(entry), Some(of)) = (self.keys.get(key), self.model.get_mut(key)) else { return };
-        self.index.redate(entry, fresh_until_ms, Mark::Over);
+        self.index.redate(entry, fresh_until_ms, Mark::CarriedOut);
         of.fresh_until_ms = fresh_until_ms;
-        of.verdict = match (of.verdict, fresh_until_ms) {
-            (Verdict::Dead, _) => Verdict::Dead,
-            // A grace that it was given is its own from then on.
-            (Verdict::Soft(Soft { grace_ms, .. }), Some(expire_at_ms)) if of.grace_ms == 0 => {
-                Verdict::Soft(Soft { moment_ms: expire_at_ms.unsigned_abs().saturating_sub(grace_ms), grace_ms })
-            }
-            _ => Verdict::Alive,
+        of.verdict = match of.verdict {
+            // It stays stale since the same moment; only its end was moved.
+            Verdict::Soft(Soft { moment_ms, .. }) => Verdict::Soft(Soft { moment_ms, grace_ms: None }),
+            other => other,
         };
     }
 
-    /// What the server does for one that is pending: the expiry goes where it belongs, and the grace into the entry.
+    /// What the server does for one that is pending: the expiry goes where it belongs.
     fn settle_next(&mut self) {
         let Some((id, key)) = self.index.next_soft().map(|(id, key)| (id, key.to_vec())) else { return };
         let entry = &self.keys[&key];
-        let Verdict::Soft(Soft { moment_ms, grace_ms }) = self.index.verdict(entry) else { panic!("not pending") };
+        let Verdict::Soft(soft) = self.index.verdict(entry) else { panic!("not pending") };
         assert_eq!(entry.id(), id);
-        let fresh_until_ms = Some(moment_ms.cast_signed());
-        if entry.grace_ms() > 0 {
-            self.index.redate(entry, fresh_until_ms, Mark::Over);
-            let of = self.model.get_mut(&key).unwrap();
-            (of.fresh_until_ms, of.verdict) = (fresh_until_ms, Verdict::Alive);
-        } else {
-            let of = self.model.remove(&key).unwrap();
-            self.store(key, Modelled { fresh_until_ms, grace_ms, verdict: Verdict::Alive, ..of });
-        }
+        let fresh_until_ms = soft.end_ms().map(|end_ms| end_ms - entry.grace_ms().cast_signed());
+        self.index.redate(entry, fresh_until_ms, Mark::CarriedOut);
+        let of = self.model.get_mut(&key).unwrap();
+        (of.fresh_until_ms, of.verdict) = (fresh_until_ms, Verdict::Soft(Soft { grace_ms: None, ..soft }));
     }
 
     fn expected(&mut self, selector: &Selector) -> Vec<&mut Modelled> {
@@ -139,12 +131,13 @@ impl World {
         let (now_ms, mut expected) = (self.now_ms, (0, 0));
         for of in self.expected(selector) {
             let is_stale = of.grace_ms > 0 && of.fresh_until_ms.is_some_and(|until| until <= now_ms.cast_signed());
-            let is_soft = matches!(of.verdict, Verdict::Soft(soft) if soft.moment_ms <= now_ms);
+            let is_soft = matches!(of.verdict, Verdict::Soft(_));
             if is_stale || is_soft || of.verdict == Verdict::Dead {
                 continue;
             }
             let grace_ms = if of.grace_ms > 0 { of.grace_ms } else { type_grace(of.type_id) };
-            of.verdict = if grace_ms > 0 { Verdict::Soft(Soft { moment_ms: now_ms, grace_ms }) } else { Verdict::Dead };
+            let soft = Soft { moment_ms: now_ms, grace_ms: Some(grace_ms) };
+            of.verdict = if grace_ms > 0 { Verdict::Soft(soft) } else { Verdict::Dead };
             expected.0 += 1;
             expected.1 += u64::from(grace_ms == 0);
         }
@@ -216,7 +209,7 @@ impl World {
         for (key, of) in &self.model {
             let verdict = self.index.verdict(&self.keys[key]);
             assert_eq!(verdict, of.verdict);
-            soft += u64::from(matches!(verdict, Verdict::Soft(_)));
+            soft += u64::from(matches!(verdict, Verdict::Soft(Soft { grace_ms: Some(_), .. })));
         }
         assert_eq!((self.index.soft_len(), self.index.next_soft().is_some()), (soft, soft > 0));
     }
@@ -243,7 +236,9 @@ fn soft_invalidations_agree_with_a_naive_model() {
         for key in world.keys.keys().cloned().collect::<Vec<_>>() {
             world.remove(&key);
         }
-        assert!(world.index.is_empty() && world.index.dates.ids().is_empty() && world.index.next_soft().is_none());
+        let Index { dates, softened, .. } = &world.index;
+        assert!(world.index.is_empty() && dates.ids().is_empty() && softened.ids().is_empty());
+        assert!(world.index.next_soft().is_none());
     }
 }
 
@@ -266,7 +261,13 @@ fn a_check_notices_a_wrong_date_and_a_lost_mark() {
     index.dead.insert(0);
     assert_eq!(complaints_given(&index, &keys, |_| None).len(), 1);
     index.dead.clear();
-    index.redate(&keys[b"k1".as_slice()], Some(99), Mark::Over);
-    assert_eq!(index.verdict(&keys[b"k1".as_slice()]), Verdict::Alive);
-    assert_eq!(soften_all(&mut index), (0, 0), "stale by its date");
+    for date in [Some(99), Some(500), None] {
+        index.redate(&keys[b"k1".as_slice()], date, Mark::CarriedOut);
+        let soft = Soft { moment_ms: 99, grace_ms: None };
+        assert_eq!(index.verdict(&keys[b"k1".as_slice()]), Verdict::Soft(soft));
+        assert_eq!(soften_all(&mut index), (0, 0), "stale, whatever its key's expiry");
+        assert_eq!(complaints_given(&index, &keys, |_| date), [""; 0]);
+    }
+    index.softened.set(7, 99);
+    assert_eq!(complaints_given(&index, &keys, |_| None).len(), 1);
 }

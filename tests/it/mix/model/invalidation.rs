@@ -51,7 +51,7 @@ impl Model {
         }
     }
 
-    /// The grace is the entry's, or else its type's, and the entry has it from now on; without any it is gone.
+    /// The grace is the entry's, or else its type's; without any it is gone.
     fn soften(&mut self, key: Name, now: Span) {
         let Some(entry) = self.keys().get(key).and_then(Slot::entry) else { return };
         let of_type = self.policy_of(entry.type_name).grace_ms.unwrap_or(0);
@@ -59,11 +59,7 @@ impl Model {
         if grace_ms == 0 {
             return self.kill(key);
         }
-        self.mark(key, Mark::Soft { moment: now, pending: true });
-        if let Some(Slot { item: Item::Entry(entry), .. }) = self.keys_mut().get_mut(key) {
-            entry.is_lent = entry.grace_ms == 0;
-            entry.grace_ms = grace_ms;
-        }
+        self.mark(key, Mark::Soft { moment: now, grace_ms, pending: true });
         if self.reclaiming == Reclaiming::BeforeTheReply {
             self.reclaim();
         }
@@ -102,12 +98,11 @@ impl Model {
 impl Slot {
     fn reclaim(&mut self) {
         let Item::Entry(entry) = &mut self.item else { return };
-        entry.is_lent = false;
-        if let Mark::Soft { moment, pending } = &mut entry.mark
+        if let Mark::Soft { moment, grace_ms, pending } = &mut entry.mark
             && *pending
         {
             *pending = false;
-            self.expire_at = Some(moment.plus(entry.grace_ms));
+            self.expire_at = Some(moment.plus(*grace_ms));
         }
     }
 }

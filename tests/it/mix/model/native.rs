@@ -1,6 +1,6 @@
 //! The native commands of the mix, as the servers document them.
 
-use super::{Item, Mark, Model, SAME_OBJECT, Slot, Span, WRONGTYPE};
+use super::{Entry, Item, Mark, Model, SAME_OBJECT, Slot, Span, WRONGTYPE};
 use crate::harness::Value;
 use crate::mix::Expect;
 use crate::mix::step::{Name, Step, value};
@@ -182,29 +182,27 @@ impl Model {
 }
 
 impl Slot {
-    /// Gives it another expiry, which is what decides from now on, unless the entry is gone.
+    /// Gives it another expiry. That decides from now on how long it is fresh, unless the entry is gone or was softly invalidated.
     fn date(&mut self, expire_at: Option<Span>) {
         self.expire_at = expire_at;
-        if let Item::Entry(entry) = &mut self.item
-            && entry.mark != Mark::Dead
-        {
-            entry.mark = Mark::None;
-            // For ever fresh, it has no use for a grace that is not its own.
-            if expire_at.is_none() && entry.is_lent {
-                (entry.grace_ms, entry.is_lent) = (0, false);
+        if let Item::Entry(Entry { mark, .. }) = &mut self.item {
+            match mark {
+                Mark::Over { .. } => *mark = Mark::None,
+                Mark::Soft { pending, .. } => *pending = false,
+                Mark::None | Mark::Dead => (),
             }
         }
     }
 }
 
 impl Item {
-    /// It, as a dump holds it: that its key expires with its grace is not part of it, so a stale one may be fresh again.
+    /// It, as a dump holds it: when its freshness ends is not part of it, only that it was invalidated is.
     fn dumped(&self) -> Item {
         let mut item = self.clone();
-        if let Item::Entry(entry) = &mut item
-            && matches!(entry.mark, Mark::Soft { pending: false, .. })
+        if let Item::Entry(Entry { mark, .. }) = &mut item
+            && matches!(mark, Mark::Over { .. })
         {
-            entry.mark = Mark::None;
+            *mark = Mark::None;
         }
         item
     }
