@@ -11,7 +11,11 @@ const AHEAD: &str = "clock-ahead";
 pub fn prepare(dir: &Path) -> [(&'static str, PathBuf); 2] {
     let (source, library) = (dir.join("clock.c"), dir.join("clock.so"));
     fs::write(&source, SOURCE).unwrap();
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).status();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-nostdlib", "-fno-stack-protector", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .status();
     assert!(
         compiled.is_ok_and(|status| status.success()),
         "a C compiler is needed: run `make test`, which installs it"
