@@ -115,7 +115,9 @@ fn speed_of_softening() {
             timed("1 M verdicts", || entries.iter().filter(|entry| index.verdict(entry) == Verdict::Alive).count());
         }
         let ids: Vec<u32> = index.pending.ids().iter().collect();
-        timed("settle all", || ids.iter().for_each(|id| index.redate(&entries[*id as usize], Some(0), Mark::Over)));
+        timed("settle all", || {
+            ids.iter().for_each(|id| index.redate(&entries[*id as usize], Some(0), Mark::CarriedOut))
+        });
         timed("1 M verdicts, nothing pending", || {
             entries.iter().filter(|entry| index.verdict(entry) == Verdict::Alive).count()
         });
