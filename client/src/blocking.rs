@@ -74,14 +74,10 @@ impl Cache {
     pub fn get_or_produce<P, T, E>(&self, request: &Request, produce: P) -> Result<Served>
     where
         P: FnOnce() -> Result<T, E> + Send + 'static,
-        T: Into<Export> + Send + 'static,
-        E: Into<BoxError> + Send + 'static,
+        T: Into<Export>,
+        E: Into<BoxError>,
     {
-        let on_a_thread = || async move {
-            let made = tokio::task::spawn_blocking(produce).await;
-            made.map_err(BoxError::from).and_then(|made| made.map_err(Into::into))
-        };
-        self.run(self.cache.get_or_produce(request, on_a_thread))
+        self.run(self.cache.get_or_produce_blocking(request, produce))
     }
 
     /// What is in the cache, if anything is.
@@ -97,6 +93,11 @@ impl Cache {
     /// Removes what a request would find.
     pub fn remove(&self, request: &Request) -> Result<bool> {
         self.run(self.cache.remove(request))
+    }
+
+    /// As [`crate::Cache::shutdown`].
+    pub fn shutdown(&self, limit: Duration) -> bool {
+        self.run(async { Ok(self.cache.shutdown(limit).await) }).unwrap_or(false)
     }
 
     /// All that belongs to a company is gone; returns how many entries there were.

@@ -13,10 +13,12 @@ use crate::command::{Client, Fetched, Purge, Purged, Selector, Set};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::Export;
-use crate::flight::Flights;
+use crate::flight::{Flights, Tasks};
+use crate::lease::Keeper;
 use crate::memory::{Kept, Memory, Ticket};
 use crate::request::{Plan, Request, RequestBuilder, tag};
 use crate::served::{Entry, How, Served, Stored};
+use crate::sliding::Sliding;
 use crate::{tracking, wire};
 
 /// A cache of exports. Cheap to clone; clones share everything.
@@ -37,6 +39,10 @@ pub(crate) struct Shared {
     /// Of those who waited too long for one of the former.
     pub(crate) impatient: Flights,
     pub(crate) failures: Failures,
+    /// What is produced, refreshed and stored.
+    pub(crate) tasks: Tasks,
+    pub(crate) keeper: Arc<Keeper>,
+    sliding: Sliding,
     tracking: Option<JoinHandle<()>>,
 }
 
@@ -57,15 +63,19 @@ impl Cache {
         let client = Client::open(config.clone())?;
         let near = Arc::new(Memory::new(config.near_bytes, false));
         let tracking = (config.near_bytes > 0).then(|| runtime.spawn(tracking::run(Arc::clone(&near), client.clone())));
+        let tasks = Tasks::default();
         Ok(Self(Arc::new(Shared {
             client,
             near,
             fallback: Memory::new(config.fallback_bytes, true),
             unread: AtomicBool::new(false),
             outage: AtomicBool::new(false),
-            flights: Flights::default(),
-            impatient: Flights::default(),
+            flights: Flights::new(&tasks),
+            impatient: Flights::new(&tasks),
             failures: Failures::new(config.backoff),
+            tasks,
+            keeper: Arc::new(Keeper::new(config)),
+            sliding: Sliding::new(),
             tracking,
         })))
     }
@@ -164,6 +174,16 @@ impl Cache {
         self.0.fallback.forget_all();
     }
 
+    /// Before the end of a program: waits for what is being produced, refreshed and stored, so long at most, gives up the rest and
+    /// gives its leases back, so that nobody has to wait for them. Has all ended by itself?
+    ///
+    /// Who is still asking meanwhile may begin anew.
+    pub async fn shutdown(&self, limit: Duration) -> bool {
+        let ended = self.0.tasks.finish(limit).await;
+        let given_back = tokio::time::timeout(self.config().timeout, self.0.keeper.finish()).await;
+        ended && given_back.is_ok()
+    }
+
     pub(crate) fn config(&self) -> &Config {
         self.0.client.config()
     }
@@ -210,7 +230,10 @@ impl Cache {
         let config = self.config();
         // The server tells of changes of keys with the prefix only.
         let told = plan.key.strip_prefix(config.prefix.as_slice()).is_some_and(|rest| rest.starts_with(b":"));
-        if !told || entry.payload.len() > config.near_value_bytes {
+        if !told
+            || entry.payload.len() > config.near_value_bytes
+            || self.0.sliding.may_be(&entry.type_name, &self.0.client)
+        {
             return;
         }
         let left = ttl_ms.map_or(Duration::MAX, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));

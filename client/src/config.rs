@@ -59,6 +59,8 @@ pub struct Config {
     pub(crate) fallback_bytes: u64,
     pub(crate) fallback_lifetime: Duration,
     pub(crate) lease: Duration,
+    pub(crate) produce_timeout: Duration,
+    pub(crate) store_wait: Duration,
     pub(crate) patience: Duration,
     pub(crate) backoff: (Duration, Duration),
     pub(crate) compression: Compression,
@@ -86,7 +88,9 @@ impl Config {
             near_lifetime: Duration::from_secs(5),
             fallback_bytes: 64 << 20,
             fallback_lifetime: Duration::from_secs(300),
-            lease: Duration::from_secs(10),
+            lease: Duration::from_secs(3),
+            produce_timeout: Duration::from_secs(600),
+            store_wait: Duration::from_millis(100),
             patience: Duration::from_secs(60),
             backoff: (Duration::from_millis(500), Duration::from_secs(60)),
             compression: Compression::default(),
@@ -167,8 +171,8 @@ impl Config {
     }
 
     /// How long the server may keep silent; a connection that brought no reply for so long is replaced. 2 s unless said. A
-    /// payload under way is given [`Config::transfer_timeout`], if there was a reply on its connection since it was asked for
-    /// and as long as the server answers others meanwhile.
+    /// payload under way is given [`Config::transfer_timeout`], as long as bytes move on its connection. Those of TLS are not seen:
+    /// there it has to have brought a reply since the payload was asked for, and the server has to answer others meanwhile.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = bounded(limit);
@@ -238,11 +242,27 @@ impl Config {
         self
     }
 
-    /// For how long a lease is asked at a time; while the producer works it is renewed. 10 s unless said: so long others wait
-    /// for a process that died, or whom the reply with the lease did not reach.
+    /// For how long a lease is asked at a time; while the producer works it is renewed, by a thread that does nothing else. 3 s
+    /// unless said: so long others wait for a process that died.
     #[must_use]
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = crate::time::lease(time);
+        self
+    }
+
+    /// How long a production may take. Then it is given up and has failed, so that others may try. 10 min unless said. A
+    /// producer that blocks its thread cannot be stopped, but its lease ends.
+    #[must_use]
+    pub fn produce_timeout(mut self, limit: Duration) -> Self {
+        self.produce_timeout = bounded(limit);
+        self
+    }
+
+    /// How long the caller who produced waits until the export is stored, too. 100 ms unless said: over a slow link large ones take
+    /// longer, and then he is answered ([`Stored::UnderWay`](crate::Stored::UnderWay)) while it goes on behind him.
+    #[must_use]
+    pub fn store_wait(mut self, limit: Duration) -> Self {
+        self.store_wait = bounded(limit);
         self
     }
 

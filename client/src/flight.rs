@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::locked;
@@ -51,7 +52,10 @@ impl GoodFor {
 pub(crate) type Flight = Shared<BoxFuture<'static, Landed>>;
 
 #[derive(Clone, Default)]
-pub(crate) struct Flights(Arc<Mutex<HashMap<Bytes, Flight>>>);
+pub(crate) struct Flights {
+    under_way: Arc<Mutex<HashMap<Bytes, Flight>>>,
+    tasks: Tasks,
+}
 
 /// Somebody's flight, or one's own.
 pub(crate) enum Boarded {
@@ -60,12 +64,16 @@ pub(crate) enum Boarded {
 }
 
 impl Flights {
+    pub(crate) fn new(tasks: &Tasks) -> Self {
+        Self { tasks: tasks.clone(), ..Self::default() }
+    }
+
     /// Joins the flight for the key, if there is one; else starts `lead`.
     pub(crate) fn board<F>(&self, key: &Bytes, lead: impl FnOnce() -> F) -> Boarded
     where
         F: Future<Output = Landed> + Send + 'static,
     {
-        let mut flights = locked(&self.0);
+        let mut flights = locked(&self.under_way);
         if let Some(flight) = flights.get(key) {
             return Boarded::Joined(flight.clone());
         }
@@ -76,7 +84,7 @@ impl Flights {
         flights.insert(key.clone(), flight.clone());
         // A runtime that is going drops the task at once, and `ending` with it: that must not find the list locked.
         drop(flights);
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let landed = leading.await;
             // Who is woken by it must not find it on the list any more.
             drop(ending);
@@ -96,10 +104,42 @@ impl Landed {
     }
 }
 
-/// Starts a task whose result many may wait for.
-pub(crate) fn start(task: impl Future<Output = Landed> + Send + 'static) -> Flight {
-    let task = tokio::spawn(task);
-    async move { task.await.unwrap_or_else(|_| Landed::given_up()) }.boxed().shared()
+/// What goes on behind the callers.
+#[derive(Clone, Default)]
+pub(crate) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl Tasks {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut running = locked(&self.0);
+        while running.try_join_next().is_some() {}
+        running.spawn(task);
+    }
+
+    /// Starts a task whose result many may wait for.
+    pub(crate) fn start(&self, task: impl Future<Output = Landed> + Send + 'static) -> Flight {
+        let (land, landing) = tokio::sync::oneshot::channel();
+        self.spawn(async move {
+            let _ = land.send(task.await);
+        });
+        async move { landing.await.unwrap_or_else(|_| Landed::given_up()) }.boxed().shared()
+    }
+
+    /// Waits for what there is, so long at most, and ends the rest. Has all ended by itself?
+    pub(crate) async fn finish(&self, limit: Duration) -> bool {
+        let mut running = std::mem::take(&mut *locked(&self.0));
+        let ended = tokio::time::timeout(limit, async { while running.join_next().await.is_some() {} }).await;
+        running.shutdown().await;
+        ended.is_ok()
+    }
+}
+
+/// A task that ends when nobody wants it any more.
+pub(crate) struct AbortOnDrop<T = ()>(pub(crate) tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Takes the flight off the list however it ends.
@@ -110,6 +150,6 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        locked(&self.flights.0).remove(&self.key);
+        locked(&self.flights.under_way).remove(&self.key);
     }
 }

@@ -71,6 +71,7 @@ mod error;
 mod export;
 mod flight;
 mod http;
+mod lease;
 mod link;
 mod memory;
 mod observe;
@@ -79,6 +80,7 @@ mod produce;
 mod reply;
 mod request;
 mod served;
+mod sliding;
 mod time;
 #[cfg(feature = "tls")]
 mod tls;

@@ -57,6 +57,11 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Did the server refuse to store it, under a lease? It would again.
+    pub(crate) fn is_refused(&self) -> bool {
+        !self.unread && !matches!(self.stored, Stored::No(crate::Error::NoLease))
+    }
+
     /// How old the entry is now.
     pub(crate) fn age_now(&self) -> Duration {
         self.age + self.since.elapsed()

@@ -5,20 +5,22 @@
 //! A miss while another has the lease: wait, on a connection of its own, one for all callers of this process. Otherwise the
 //! server cannot help (it is away, or gives no lease): produce for this process alone.
 
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use crate::Cache;
 use crate::command::{Fetched, Release};
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
-use crate::flight::{Boarded, GoodFor, Landed, start};
+use crate::flight::{AbortOnDrop, Boarded, Flight, GoodFor, Landed};
+use crate::lease::{Claim, Held};
 use crate::memory::Ticket;
 use crate::request::{Plan, Request};
 use crate::served::{Entry, How, Served, Stored};
@@ -29,17 +31,46 @@ use crate::served::{Entry, How, Served, Stored};
 const ROUND: Duration = Duration::from_secs(1);
 /// A reply to waiting that comes sooner is no waiting.
 const AT_ONCE: Duration = Duration::from_millis(20);
+/// So many of those in a row, and there is nobody to be waited for: the key backs off.
+const VAIN: u32 = 4;
 /// How long a message to the server's log may be.
 const MAX_MESSAGE_CHARS: usize = 500;
 
 type Producing = BoxFuture<'static, Result<Export, BoxError>>;
 pub(crate) type Producer = Box<dyn FnOnce() -> Producing + Send>;
+/// Where the producing caller waits for what is made, while that is still being stored.
+type Early = oneshot::Sender<Served>;
+
+tokio::task_local! {
+    /// What the task is producing.
+    static PRODUCING: Arc<Chain>;
+}
+
+/// A key that is being produced, and those for whose productions it is.
+struct Chain {
+    /// Which cache it is of, by its address.
+    cache: usize,
+    key: Bytes,
+    above: Option<Arc<Chain>>,
+}
+
+impl Chain {
+    fn contains(&self, cache: usize, key: &Bytes) -> bool {
+        let mut link = Some(self);
+        std::iter::from_fn(|| {
+            let this = link?;
+            link = this.above.as_deref();
+            Some(this)
+        })
+        .any(|link| link.cache == cache && link.key == *key)
+    }
+}
 
 /// What is left to do for a caller whom the cache could not serve.
 #[derive(Clone)]
 pub(crate) enum Task {
     /// Produce under this lease.
-    Produce(String),
+    Produce(Arc<Claim>),
     /// Wait for another's production.
     Wait,
     /// Produce without a lease, since the cache cannot help.
@@ -48,7 +79,7 @@ pub(crate) enum Task {
 
 pub(crate) enum Answer {
     /// An answer; and with it perhaps the lease to make the next.
-    Ready(Served, Option<String>),
+    Ready(Served, Option<Arc<Claim>>),
     Not(Task),
 }
 
@@ -59,14 +90,19 @@ impl Cache {
     ///   wait for it, up to [`Config::patience`](crate::Config::patience) and then produce for themselves. Those in one process wait up to
     ///   twice that or twice the [lease](crate::Config::lease), and then produce together.
     /// - A stale export is returned at once, while one caller's `produce` makes the next in the background.
-    /// - It runs in a task of its own, and goes on if the caller is dropped: others may wait for it.
+    /// - It runs in a task of its own, and goes on if the caller is dropped: others may wait for it. It must not block its thread:
+    ///   what does (a database without async, a long computation) is for [`Cache::get_or_produce_blocking`].
+    /// - It may take [`Config::produce_timeout`](crate::Config::produce_timeout); then it is dropped, and has failed.
+    /// - It must not ask for the key that it produces, nor may what it asks for: that is an error, at once.
+    /// - Its caller is answered when the export is stored, but does not wait for that longer than
+    ///   [`Config::store_wait`](crate::Config::store_wait). Those who joined him do: only then it is known that nothing was invalidated.
     /// - If it fails, its error is returned to all who waited in this process, and this process does not try again for a while
     ///   ([`Config::backoff`](crate::Config::backoff)), whether or not the server is there. Stale exports go on being served.
     /// - Other processes do not know the error. While the server gives nobody the lease, each of them tries for itself, one
     ///   caller at a time.
     /// - What cannot be stored, for want of a lease or because the server or its type refuses it, is kept in this process for
     ///   [`Config::near_lifetime`](crate::Config::near_lifetime), unless [`Config::near_bytes`](crate::Config::near_bytes) is 0.
-    ///   What others invalidated while it was produced is not known then.
+    ///   What others invalidated meanwhile is not known then. Where it was for want of a lease, it is kept only until there is one.
     /// - What was invalidated while it was produced is returned to its caller, and neither stored nor given to others.
     /// - Whatever is wrong with the cache (it is away, or refuses to be read), `produce` is reached: that is [`How::Degraded`].
     ///   What it makes is kept in this process for [`Config::fallback_lifetime`](crate::Config::fallback_lifetime), or until the key
@@ -94,11 +130,73 @@ impl Cache {
             return Ok(served);
         }
         let since = Instant::now();
-        let producer = boxed(produce);
+        let producer = self.producer(&request.0.key, produce);
         let span = tracing::debug_span!("get_or_produce", key = %request.0.key.escape_ascii());
         let served = self.obtain(request, producer).instrument(span).await?;
         self.tell_served(&request.0, &served, Some(since));
         Ok(served)
+    }
+
+    /// As [`Cache::get_or_produce`], for a `produce` that blocks its thread: it runs on one for blocking work.
+    ///
+    /// ```no_run
+    /// # struct Database;
+    /// # impl Database {
+    /// #     fn query(&self, _sql: &str) -> Result<Vec<String>, std::io::Error> { Ok(Vec::new()) }
+    /// # }
+    /// # async fn example(cache: expcache_client::Cache, database: std::sync::Arc<Database>) -> expcache_client::Result<()> {
+    /// use expcache_client::{BoxError, Export};
+    ///
+    /// let request = cache.request("trips").company(42).build()?;
+    /// let produce = move || {
+    ///     // A driver without async. In `get_or_produce` it would keep a thread of the runtime from all else.
+    ///     let trips = database.query("SELECT name FROM trips WHERE company = 42")?;
+    ///     Ok::<_, BoxError>(Export::json(&trips)?)
+    /// };
+    /// let served = cache.get_or_produce_blocking(&request, produce).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_or_produce_blocking<P, T, E>(&self, request: &Request, produce: P) -> Result<Served>
+    where
+        P: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Into<Export>,
+        E: Into<BoxError>,
+    {
+        let on_a_thread = move || async move {
+            let chain = PRODUCING.try_with(Arc::clone).ok();
+            let produce = move || produce().map(Into::into).map_err(Into::into);
+            let made = tokio::task::spawn_blocking(move || match chain {
+                Some(chain) => PRODUCING.sync_scope(chain, produce),
+                None => produce(),
+            });
+            made.await.unwrap_or_else(|ended| Err(why_it_ended(ended)))
+        };
+        self.get_or_produce::<_, _, Export, BoxError>(request, on_a_thread).await
+    }
+
+    /// With a note of what it produces, for itself and for what it asks for.
+    pub(crate) fn producer<P, F, T, E>(&self, key: &Bytes, produce: P) -> Producer
+    where
+        P: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Export>,
+        E: Into<BoxError>,
+    {
+        let (cache, key, above) = (self.identity(), key.clone(), PRODUCING.try_with(Arc::clone).ok());
+        Box::new(move || {
+            let chain = Arc::new(Chain { cache, key, above });
+            PRODUCING.scope(chain, async { produce().await.map(Into::into).map_err(Into::into) }).boxed()
+        })
+    }
+
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Is it for the production of the key that it is asked for?
+    fn is_producing(&self, key: &Bytes) -> bool {
+        PRODUCING.try_with(|chain| chain.contains(self.identity(), key)).unwrap_or(false)
     }
 
     pub(crate) async fn obtain(&self, request: &Request, producer: Producer) -> Result<Served> {
@@ -118,16 +216,26 @@ impl Cache {
         Asking::new(self, request).await
     }
 
-    async fn answer(&self, plan: &Plan, fetched: Result<Fetched>, near: Option<Ticket>) -> Answer {
-        let mut fetched = match fetched {
-            Ok(fetched) => fetched,
-            Err(error) => return Answer::Not(Task::Alone(error)),
+    /// A claim that is dropped here may have been granted, for all that is known, and is given back.
+    async fn answer(&self, plan: &Plan, fetched: Result<Fetched>, near: Option<Ticket>, claim: Arc<Claim>) -> Answer {
+        let (mut fetched, lease) = match fetched {
+            Ok(fetched) if fetched.lease.is_some() => (fetched, Some(claim)),
+            Ok(fetched) => {
+                claim.settle();
+                (fetched, None)
+            }
+            Err(error) => {
+                if !error.is_unavailable() || matches!(error, Error::CircuitOpen) {
+                    claim.settle();
+                }
+                return Answer::Not(Task::Alone(error));
+            }
         };
-        let (lease, retry) = (fetched.lease.take(), fetched.retry);
+        let retry = fetched.retry.take();
         match self.serve(plan, fetched, near).await {
             Ok(Some(served)) => Answer::Ready(served, lease),
             Ok(None) => Answer::Not(match (lease, retry) {
-                (Some(token), _) => Task::Produce(token),
+                (Some(claim), _) => Task::Produce(claim),
                 (None, Some(_)) => Task::Wait,
                 (None, None) => Task::Alone(Error::NoLease),
             }),
@@ -136,10 +244,10 @@ impl Cache {
         }
     }
 
-    pub(crate) fn refresh(&self, request: &Request, lease: String, producer: Producer) {
+    pub(crate) fn refresh(&self, request: &Request, lease: Arc<Claim>, producer: Producer) {
         let (cache, request) = (self.clone(), request.clone());
         // Nobody waits for it; the task goes on by itself.
-        drop(start(async move { cache.produce_under(&request, lease, producer).await }));
+        drop(self.0.tasks.start(async move { cache.produce_under(&request, lease, producer, None).await }));
     }
 
     /// Joins who is after the key already, or goes after it.
@@ -152,17 +260,26 @@ impl Cache {
     ) -> Result<Served> {
         // Who leads may have waited as long as that for another process, and only then begun to produce. And he is known to live: who
         // has no patience with other processes still shares what this one makes.
+        if self.is_producing(&request.0.key) {
+            let key = request.0.key.escape_ascii();
+            return Err(Error::Request(format!("the producer of {key} asks for what it is to produce")));
+        }
         let impatient = asked + self.patience_of(&request.0).max(self.lease_of(&request.0)) * 2;
         let mut producer = Some(producer);
         loop {
+            let (tell, early) = oneshot::channel();
+            let mut tell = Some(tell);
             let mut lead = || {
-                let (cache, request, task, producer) = (self.clone(), request.clone(), task.clone(), producer.take());
-                async move { cache.lead(&request, task, producer).await }
+                let (cache, request, task) = (self.clone(), request.clone(), task.clone());
+                let (producer, tell) = (producer.take(), tell.take());
+                async move { cache.lead(&request, task, producer, tell).await }
             };
             let flight = match self.0.flights.board(&request.0.key, &mut lead) {
-                Boarded::Leads(flight) => return flight.await.result,
+                Boarded::Leads(flight) => return made(flight, early).await,
                 // The lease came to this caller, so the other one waits for what this one makes.
-                Boarded::Joined(_) if matches!(task, Task::Produce(_)) => return start(lead()).await.result,
+                Boarded::Joined(_) if matches!(task, Task::Produce(_)) => {
+                    return made(self.0.tasks.start(lead()), early).await;
+                }
                 Boarded::Joined(flight) => flight,
             };
             let landed = match tokio::time::timeout_at(impatient.into(), flight).await {
@@ -171,7 +288,7 @@ impl Cache {
                 Err(_) => {
                     let alone = || {
                         let (cache, request, producer) = (self.clone(), request.clone(), producer.take());
-                        async move { cache.lead(&request, Task::Alone(Error::NoLease), producer).await }
+                        async move { cache.lead(&request, Task::Alone(Error::NoLease), producer, None).await }
                     };
                     match self.0.impatient.board(&request.0.key, alone) {
                         Boarded::Leads(flight) => return flight.await.result,
@@ -197,17 +314,24 @@ impl Cache {
         }
     }
 
-    async fn lead(&self, request: &Request, mut task: Task, producer: Option<Producer>) -> Landed {
+    async fn lead(
+        &self,
+        request: &Request,
+        mut task: Task,
+        producer: Option<Producer>,
+        early: Option<Early>,
+    ) -> Landed {
         let Some(producer) = producer else { return Landed::failed(Error::NoLease) };
         let deadline = Instant::now() + self.patience_of(&request.0);
+        let mut in_vain = 0;
         loop {
             if let Some(landed) = self.instead(&request.0, &task).await {
                 return landed;
             }
             task = match task {
-                Task::Produce(token) => return self.produce_under(request, token, producer).await,
+                Task::Produce(claim) => return self.produce_under(request, claim, producer, early).await,
                 Task::Alone(why) => return self.produce_alone(request, why, producer).await,
-                Task::Wait => match self.wait(request, deadline).await {
+                Task::Wait => match self.wait(request, deadline, &mut in_vain).await {
                     (_, Answer::Not(task)) => task,
                     (sent, Answer::Ready(served, lease)) => {
                         if let Some(lease) = lease {
@@ -220,12 +344,16 @@ impl Cache {
         }
     }
 
-    /// What was produced here a moment ago and could not be stored. It would be no better now.
+    /// What was produced here a moment ago and could not be stored. It would be no better now, unless there is a lease: then the
+    /// server can be asked to store it, and what others invalidated meanwhile is known to it.
     async fn instead(&self, plan: &Plan, task: &Task) -> Option<Landed> {
         let now = Instant::now();
         let kept = self.0.fallback.get(&plan.key).filter(|kept| plan.takes(kept.age_now()))?;
-        if let Task::Produce(token) = task {
-            self.give_up(plan, token, Release::unused()).await;
+        if let Task::Produce(claim) = task {
+            if !kept.is_refused() {
+                return None;
+            }
+            self.give_up(plan, claim, Release::unused()).await;
         }
         let age = kept.age_now();
         let served = Served { age, ..Served::made(kept.entry, How::Degraded, kept.stored, plan) };
@@ -233,42 +361,81 @@ impl Cache {
     }
 
     /// Waits a round for another's production; tells since when.
-    async fn wait(&self, request: &Request, deadline: Instant) -> (Instant, Answer) {
+    async fn wait(&self, request: &Request, deadline: Instant, in_vain: &mut u32) -> (Instant, Answer) {
         let (plan, since) = (&request.0, Instant::now());
         let left = deadline.saturating_duration_since(since);
-        if left.is_zero() {
+        if left.is_zero() || *in_vain >= VAIN {
             return (since, Answer::Not(Task::Alone(Error::NoLease)));
         }
         let ticket = self.0.near.ticket(&plan.key);
-        let fetch = plan.fetch(self.config()).lease(self.lease_of(plan)).wait(left.min(ROUND)).queue(left);
-        let answer = self.answer(plan, self.0.client.fetch(&fetch).await, ticket).await;
-        // The server lets only so many wait; then they have to come again.
-        if matches!(answer, Answer::Not(Task::Wait)) && since.elapsed() < AT_ONCE {
-            tokio::time::sleep(AT_ONCE.mul_f64(1.0 + 4.0 * fastrand::f64())).await;
+        let claim = self.claim(plan);
+        let fetch = plan.fetch(self.config()).lease(self.lease_of(plan)).token(claim.token());
+        let fetched = self.0.client.fetch(&fetch.wait(left.min(ROUND)).queue(left)).await;
+        let answer = self.answer(plan, fetched, ticket, claim).await;
+        match answer {
+            // Nobody had it any more, and it was given to nobody.
+            Answer::Not(Task::Alone(Error::NoLease))
+                if !deadline.saturating_duration_since(Instant::now()).is_zero() =>
+            {
+                (since, self.ask(request).await)
+            }
+            // The key backs off, or the server lets only so many wait; then they have to come again.
+            Answer::Not(Task::Wait) if since.elapsed() < AT_ONCE.min(left) => {
+                if self.0.failures.present(&plan.key, Instant::now()).is_some() {
+                    return (since, Answer::Not(Task::Alone(Error::NoLease)));
+                }
+                *in_vain += 1;
+                tokio::time::sleep(AT_ONCE.mul_f64(1.0 + 4.0 * fastrand::f64())).await;
+                (since, answer)
+            }
+            answer => (since, answer),
         }
-        (since, answer)
     }
 
-    async fn produce_under(&self, request: &Request, token: String, producer: Producer) -> Landed {
-        let plan = &request.0;
-        let held = self.hold(plan, token);
+    async fn produce_under(
+        &self,
+        request: &Request,
+        claim: Arc<Claim>,
+        producer: Producer,
+        early: Option<Early>,
+    ) -> Landed {
+        let (plan, limit) = (&request.0, self.produce_timeout_of(&request.0));
+        let held = claim.hold(self.0.fallback.ticket(&plan.key), Some(limit));
         match self.run(plan, producer).await {
-            Ok(export) => self.store(plan, export, held).await,
+            Ok(export) => {
+                held.note_made();
+                self.store(plan, export, held, early).await
+            }
             Err(error) => {
-                let token = held.let_go();
+                let claim = held.let_go();
                 let pause = self.0.failures.note(&plan.key, &error, Instant::now());
                 let message: String = error.to_string().chars().take(MAX_MESSAGE_CHARS).collect();
-                self.give_up(plan, &token, Release::failed(message).backoff(pause)).await;
+                self.give_up(plan, &claim, Release::failed(message).backoff(pause)).await;
                 Landed { result: Err(error), good_for: GoodFor::Everybody }
             }
         }
     }
 
-    async fn store(&self, plan: &Plan, export: Export, held: Held) -> Landed {
+    /// Stores it. If that takes longer than the caller waits for it, he is told before.
+    async fn store(&self, plan: &Plan, export: Export, held: Held, early: Option<Early>) -> Landed {
         self.0.failures.forget(&plan.key);
+        let entry = Arc::new(plan.produced(export.clone()));
+        let mut storing = std::pin::pin!(self.send(plan, &export, Arc::clone(&entry), held));
+        let wait = plan.store_wait.unwrap_or(self.config().store_wait);
+        if let Ok(landed) = tokio::time::timeout(wait, &mut storing).await {
+            return landed;
+        }
+        if let Some(early) = early {
+            // He may have gone.
+            let _ = early.send(Served::made(entry, How::Produced, Stored::UnderWay, plan));
+        }
+        storing.await
+    }
+
+    async fn send(&self, plan: &Plan, export: &Export, entry: Arc<Entry>, held: Held) -> Landed {
         let (leased, ticket) = (held.since, held.ticket);
-        let set = plan.set(&export, self.config()).await.lease(&held.token);
-        let (entry, sent) = (Arc::new(plan.produced(export)), Instant::now());
+        let set = plan.set(export, self.config()).await.lease(held.token());
+        let sent = Instant::now();
         let stored = match self.0.client.set(&set).await {
             Ok(_) => Stored::Yes,
             Err(error) => {
@@ -277,19 +444,26 @@ impl Cache {
             }
         };
         // To pack and to send it may have taken longer than the lease lasts, too.
-        let token = held.let_go();
+        let claim = held.let_go();
         let good_for = match &stored {
-            Stored::No(Error::Fenced | Error::LeaseLost) => GoodFor::Nobody,
+            // Given back if it was not stored after all.
             Stored::No(error) if error.is_unavailable() => {
                 self.keep_fallback(plan, &entry, ticket, error);
                 self.unless_invalidated(plan, ticket)
             }
+            Stored::No(Error::Fenced | Error::LeaseLost) => {
+                claim.settle();
+                GoodFor::Nobody
+            }
             Stored::No(error) => {
                 self.keep_unstored(plan, &entry, ticket, error);
-                self.give_up(plan, &token, Release::unused()).await;
+                self.give_up(plan, &claim, Release::unused()).await;
                 GoodFor::AskedBy(leased)
             }
-            _ => GoodFor::AskedBy(sent),
+            _ => {
+                claim.settle();
+                GoodFor::AskedBy(sent)
+            }
         };
         Landed { result: Ok(Served::made(entry, How::Produced, stored, plan)), good_for }
     }
@@ -323,38 +497,41 @@ impl Cache {
         Landed { result: Ok(Served::made(entry, How::Degraded, Stored::No(why), plan)), good_for }
     }
 
-    /// Runs the producer; a panic is its failure.
+    /// Runs the producer, in a task of its own: what blocks its thread does not keep others from giving it up. A panic is its
+    /// failure.
     async fn run(&self, plan: &Plan, producer: Producer) -> Result<Export> {
-        let since = Instant::now();
+        let (since, limit) = (Instant::now(), self.produce_timeout_of(plan));
         let span = tracing::debug_span!("produce", key = %plan.key.escape_ascii());
-        let made = AssertUnwindSafe(async { producer().await }).catch_unwind().instrument(span).await;
-        let made = made.unwrap_or_else(|_| Err("the producer panicked".into())).map_err(Error::producer);
+        let mut task = AbortOnDrop(tokio::spawn(async move { producer().await }.instrument(span)));
+        let made = match tokio::time::timeout(limit, &mut task.0).await {
+            Ok(Ok(made)) => made.map_err(Error::producer),
+            Ok(Err(ended)) => Err(Error::producer(why_it_ended(ended))),
+            Err(_) => Err(Error::producer(format!("it took longer than {limit:?}"))),
+        };
         if let Some(observer) = &self.config().observer {
             observer.produced(&plan.type_name, since.elapsed(), made.is_ok());
         }
         made
     }
 
-    /// Renews the lease until it is let go. In a task of its own: the producer may keep its thread busy.
-    fn hold(&self, plan: &Plan, token: String) -> Held {
-        let (ticket, since) = (self.0.fallback.ticket(&plan.key), Instant::now());
-        let (client, key, time) = (self.0.client.clone(), plan.key.clone(), self.lease_of(plan));
-        let renewed = token.clone();
-        let renewing = AbortOnDrop(tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(time / 3).await;
-                if let Ok(false) = client.renew(&key, &renewed, time).await {
-                    return;
-                }
-            }
-        }));
-        Held { token, since, ticket, renewing }
+    fn claim(&self, plan: &Plan) -> Arc<Claim> {
+        Arc::new(Claim::new(&self.0.keeper, &plan.key, self.lease_of(plan)))
     }
 
-    async fn give_up(&self, plan: &Plan, token: &str, release: Release) {
-        if let Err(error) = self.0.client.release(&plan.key, token, &release).await {
-            tracing::debug!(%error, "a lease could not be released: it ends by itself");
+    /// What is not heard of the server here is left to whoever looks after leases.
+    async fn give_up(&self, plan: &Plan, claim: &Claim, release: Release) {
+        match self.0.client.release(&plan.key, claim.token(), &release).await {
+            Err(error) if error.is_unavailable() => tracing::debug!(%error, "a lease is not released yet"),
+            Err(error) => {
+                claim.settle();
+                tracing::debug!(%error, "a lease cannot be released: it ends by itself");
+            }
+            Ok(_) => claim.settle(),
         }
+    }
+
+    fn produce_timeout_of(&self, plan: &Plan) -> Duration {
+        plan.produce_timeout.unwrap_or(self.config().produce_timeout)
     }
 
     fn patience_of(&self, plan: &Plan) -> Duration {
@@ -379,17 +556,6 @@ impl Cache {
     }
 }
 
-/// A producer of anything that an export can be made of.
-pub(crate) fn boxed<P, F, T, E>(produce: P) -> Producer
-where
-    P: FnOnce() -> F + Send + 'static,
-    F: Future<Output = Result<T, E>> + Send + 'static,
-    T: Into<Export>,
-    E: Into<BoxError>,
-{
-    Box::new(|| produce().map(|made| made.map(Into::into).map_err(Into::into)).boxed())
-}
-
 impl Served {
     fn made(entry: Arc<Entry>, how: How, stored: Stored, plan: &Plan) -> Self {
         let ttl_ms = plan.ttl.and_then(|ttl| i64::try_from(ttl.as_millis()).ok());
@@ -405,46 +571,35 @@ impl Served {
     }
 }
 
-/// A lease that is renewed as long as this is there.
-struct Held {
-    token: String,
-    since: Instant,
-    /// Of the fallback, from before the production.
-    ticket: Option<Ticket>,
-    renewing: AbortOnDrop,
-}
-
-impl Held {
-    fn let_go(self) -> String {
-        drop(self.renewing);
-        self.token
+/// What was made, for him who made it.
+async fn made(flight: Flight, early: oneshot::Receiver<Served>) -> Result<Served> {
+    tokio::select! {
+        biased;
+        landed = flight => landed.result,
+        Ok(served) = early => Ok(served),
     }
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+fn why_it_ended(ended: tokio::task::JoinError) -> BoxError {
+    let Ok(panic) = ended.try_into_panic() else { return "the task was given up".into() };
+    let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+    message.map_or("the producer panicked".into(), |message: &str| format!("the producer panicked: {message}").into())
 }
 
 /// `FETCH … LEASE`. If its caller is dropped before the reply is here (a web client that hung up), the reply may hand out a
-/// lease that nobody would use, and everybody would wait for: so it is awaited elsewhere, and the lease released.
-struct Asking {
-    reply: Option<BoxFuture<'static, Answer>>,
-    cache: Cache,
-    request: Request,
-}
+/// lease that nobody would use: so it is awaited elsewhere, and the lease given back.
+struct Asking(Option<BoxFuture<'static, Answer>>);
 
 impl Asking {
     fn new(cache: &Cache, request: &Request) -> Self {
-        let plan = &request.0;
-        let (client, fetch) = (cache.0.client.clone(), plan.fetch(cache.config()).lease(cache.lease_of(plan)));
-        let (asker, ticket) = (request.clone(), cache.0.near.ticket(&plan.key));
-        let answering = cache.clone();
-        let reply = async move { answering.answer(&asker.0, client.fetch(&fetch).await, ticket).await }.boxed();
-        Self { reply: Some(reply), cache: cache.clone(), request: request.clone() }
+        let (cache, request, claim) = (cache.clone(), request.clone(), cache.claim(&request.0));
+        let ticket = cache.0.near.ticket(&request.0.key);
+        let asking = async move {
+            let plan = &request.0;
+            let fetch = plan.fetch(cache.config()).lease(cache.lease_of(plan)).token(claim.token());
+            cache.answer(plan, cache.0.client.fetch(&fetch).await, ticket, claim).await
+        };
+        Self(Some(asking.boxed()))
     }
 }
 
@@ -452,12 +607,12 @@ impl Future for Asking {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        let Some(reply) = &mut self.reply else {
+        let Some(reply) = &mut self.0 else {
             return std::task::Poll::Ready(Answer::Not(Task::Alone(Error::NoLease)));
         };
         let polled = reply.poll_unpin(context);
         if polled.is_ready() {
-            self.reply = None;
+            self.0 = None;
         }
         polled
     }
@@ -465,12 +620,8 @@ impl Future for Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let (Some(reply), Ok(runtime)) = (self.reply.take(), tokio::runtime::Handle::try_current()) else { return };
-        let (cache, request) = (self.cache.clone(), self.request.clone());
-        runtime.spawn(async move {
-            if let Answer::Ready(_, Some(token)) | Answer::Not(Task::Produce(token)) = reply.await {
-                cache.give_up(&request.0, &token, Release::unused()).await;
-            }
-        });
+        if let (Some(reply), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move { drop(reply.await) });
+        }
     }
 }

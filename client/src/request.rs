@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     /// What of the entry is to come, if not all of it.
     #[cfg(feature = "http")]
     pub(crate) view: Option<crate::http::View>,
+    pub(crate) produce_timeout: Option<Duration>,
+    pub(crate) store_wait: Option<Duration>,
 }
 
 impl Request {
@@ -81,6 +83,8 @@ pub struct RequestBuilder {
     max_age: Option<Duration>,
     lease: Option<Duration>,
     patience: Option<Duration>,
+    produce_timeout: Option<Duration>,
+    store_wait: Option<Duration>,
 }
 
 impl RequestBuilder {
@@ -186,6 +190,18 @@ impl RequestBuilder {
         self
     }
 
+    /// How long its production may take; else [`Config::produce_timeout`](crate::Config::produce_timeout).
+    pub fn produce_timeout(mut self, limit: Duration) -> Self {
+        self.produce_timeout = Some(bounded(limit));
+        self
+    }
+
+    /// How long who produced it waits until it is stored; else [`Config::store_wait`](crate::Config::store_wait).
+    pub fn store_wait(mut self, limit: Duration) -> Self {
+        self.store_wait = Some(bounded(limit));
+        self
+    }
+
     /// Derives the key. Refused is what would make two meanings one: see [`expcache_core::key`].
     pub fn build(self) -> Result<Request> {
         let key = match &self.key {
@@ -211,6 +227,8 @@ impl RequestBuilder {
             patience: self.patience,
             #[cfg(feature = "http")]
             view: None,
+            produce_timeout: self.produce_timeout,
+            store_wait: self.store_wait,
         })))
     }
 

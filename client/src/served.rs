@@ -33,6 +33,8 @@ pub enum Stored {
     Yes,
     /// It was in the cache before.
     Before,
+    /// It is still being sent: see [`Config::store_wait`](crate::Config::store_wait).
+    UnderWay,
     /// It is not: what it was computed from was invalidated meanwhile, the lease was lost, the server is away, its type refuses
     /// it …
     No(Error),

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A century. What is longer overflows clocks and is refused by the server, and nobody will see the difference.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// A lease that could not be renewed before it is over would be none.
-const SHORTEST_LEASE: Duration = Duration::from_millis(10);
+const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 
 pub(crate) fn bounded(time: Duration) -> Duration {
     time.min(LONGEST)

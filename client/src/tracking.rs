@@ -22,7 +22,7 @@ use crate::config::Config;
 #[cfg(feature = "cluster")]
 use crate::config::Topology;
 use crate::error::{Error, Result};
-use crate::link::Connector;
+use crate::link::{Connected, Connector};
 use crate::memory::Memory;
 use crate::reply;
 
@@ -57,7 +57,7 @@ async fn listen(near: &Memory, client: &Client) -> Result<()> {
     let mut connections = Vec::new();
     for connector in connectors(config, &primaries)? {
         let mut connection = connector.connect(Some(sender.clone())).await?;
-        within(config.timeout, track(&mut connection, &config.prefix)).await?;
+        within(config.timeout, track(&mut connection.connection, &config.prefix)).await?;
         connections.push(connection);
     }
     near.open();
@@ -99,16 +99,13 @@ fn forget(near: &Memory, changed: Value) {
 }
 
 /// Looks each second whether every primary answers, and whether they are still the same.
-async fn until_it_is_lost(
-    mut connections: Vec<MultiplexedConnection>,
-    client: &Client,
-    primaries: &[String],
-) -> Result<()> {
+async fn until_it_is_lost(mut connections: Vec<Connected>, client: &Client, primaries: &[String]) -> Result<()> {
     let (limit, ping) = (client.config().timeout, redis::cmd("PING"));
     let mut look = tokio::time::interval(LOOK);
     loop {
         look.tick().await;
-        try_join_all(connections.iter_mut().map(|one| within(limit, ping.query_async::<Value>(one)))).await?;
+        try_join_all(connections.iter_mut().map(|one| within(limit, ping.query_async::<Value>(&mut one.connection))))
+            .await?;
         if client.primaries().await? != primaries {
             return Err(Error::reply("other primaries"));
         }

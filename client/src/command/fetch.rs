@@ -17,6 +17,7 @@ use expcache_core::codec::Encoding;
 pub struct Fetch {
     key: Bytes,
     lease: Option<Duration>,
+    token: Option<String>,
     wait: Option<Duration>,
     queue: Option<Duration>,
     accept: Vec<Encoding>,
@@ -36,6 +37,15 @@ impl Fetch {
     #[must_use]
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = Some(time);
+        self
+    }
+
+    /// A token for the lease, of one's own making: 16 to 64 bytes that nobody can guess. Who asks again with the token that holds
+    /// the lease is given it again, for as long as he asks: so a reply that was lost costs nothing. Without [`Fetch::lease`] it
+    /// means nothing.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
         self
     }
 
@@ -91,6 +101,7 @@ impl Fetch {
         let mut call = Call { carries: Carries::Payload, ..Call::on_key("EXPCACHE.FETCH", &self.key) };
         let cmd = &mut call.cmd;
         option(cmd, "LEASE", self.lease.map(ms));
+        option(cmd, "TOKEN", self.token.as_deref().filter(|_| self.lease.is_some()));
         option(cmd, "WAIT", self.wait.map(ms));
         if !self.accept.is_empty() {
             cmd.arg("ACCEPT").arg(self.accept.len());

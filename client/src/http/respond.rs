@@ -5,6 +5,7 @@
 //! from the end, several versions, a new version, how it is stored) a second question follows. Whatever happens between the two
 //! ends in an ordinary production.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -23,7 +24,8 @@ use super::view::View;
 use crate::Cache;
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
-use crate::produce::{Answer, Producer, Task, boxed};
+use crate::lease::Claim;
+use crate::produce::{Answer, Producer, Task};
 use crate::request::{Plan, Request};
 use crate::served::{Served, Stored};
 
@@ -73,7 +75,7 @@ impl Cache {
         T: Into<Export>,
         E: Into<BoxError>,
     {
-        Ok(self.answered(request, &ask, boxed(produce)).await?.map(Body::into_first))
+        Ok(self.answered(request, &ask, self.producer(&request.0.key, produce)).await?.map(Body::into_first))
     }
 
     /// The same with a body that is fetched in parts of so many bytes as it is sent, for what should not be held whole. Each part
@@ -102,7 +104,7 @@ impl Cache {
         T: Into<Export>,
         E: Into<BoxError>,
     {
-        self.answered(request, &ask.in_parts(part_bytes.max(1)), boxed(produce)).await
+        self.answered(request, &ask.in_parts(part_bytes.max(1)), self.producer(&request.0.key, produce)).await
     }
 
     async fn answered(&self, request: &Request, ask: &Ask, producer: Producer) -> Result<Response<Body>> {
@@ -224,7 +226,7 @@ async fn final_verdict(ask: &Ask, served: &Served) -> Result<Verdict> {
 struct Spare<'a> {
     cache: &'a Cache,
     request: &'a Request,
-    lease: Option<String>,
+    lease: Option<Arc<Claim>>,
     producer: Option<Producer>,
 }
 

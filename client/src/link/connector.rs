@@ -1,14 +1,17 @@
 //! How connections are made: to one address, or to whichever server the Sentinels say is the primary now.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisResult};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, RedisResult};
 #[cfg(feature = "cluster")]
-use redis::{ConnectionAddr, ConnectionInfo, ErrorKind};
+use redis::{ConnectionInfo, ErrorKind};
 
+use super::stream::{Counted, Socket, Traffic, connect_tcp};
 use crate::config::{Config, Topology};
 use crate::error::Result;
+use crate::flight::AbortOnDrop;
 
 pub(crate) struct Connector {
     server: Server,
@@ -68,25 +71,61 @@ impl Connector {
     }
 
     /// `pushes`: where messages go that the server sends by itself.
-    pub(crate) async fn connect(&self, pushes: Option<Pushes>) -> RedisResult<MultiplexedConnection> {
+    pub(crate) async fn connect(&self, pushes: Option<Pushes>) -> RedisResult<Connected> {
         let connection = tokio::time::timeout(self.limit, self.connect_to(pushes)).await;
         connection.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
     }
 
-    async fn connect_to(&self, pushes: Option<Pushes>) -> RedisResult<MultiplexedConnection> {
+    async fn connect_to(&self, pushes: Option<Pushes>) -> RedisResult<Connected> {
         let settings = match pushes {
             Some(pushes) => self.settings.clone().set_push_sender(pushes),
             None => self.settings.clone(),
         };
         match &self.server {
-            Server::Address(client) => client.get_multiplexed_async_connection_with_config(&settings).await,
+            Server::Address(client) => open(client, settings).await,
             #[cfg(feature = "sentinel")]
             Server::Sentinel(client) => {
                 let primary = client.lock().await.async_get_client().await?;
-                primary.get_multiplexed_async_connection_with_config(&settings).await
+                open(&primary, settings).await
             }
         }
     }
+}
+
+/// A connection, and what is known of its bytes.
+pub(crate) struct Connected {
+    pub(crate) connection: MultiplexedConnection,
+    /// `None` where the crate alone has the stream: it makes those by TLS itself.
+    pub(crate) traffic: Option<Arc<Traffic>>,
+    _serving: Option<AbortOnDrop>,
+}
+
+async fn open(client: &Client, settings: AsyncConnectionConfig) -> RedisResult<Connected> {
+    let info = client.get_connection_info();
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) => {
+            counted(client, connect_tcp(host, *port, info.tcp_settings()).await?, settings).await
+        }
+        #[cfg(unix)]
+        ConnectionAddr::Unix(path) => counted(client, tokio::net::UnixStream::connect(path).await?, settings).await,
+        _ => {
+            let connection = client.get_multiplexed_async_connection_with_config(&settings).await?;
+            Ok(Connected { connection, traffic: None, _serving: None })
+        }
+    }
+}
+
+/// The task that serves the connection ends with it, whatever it is at.
+async fn counted(client: &Client, stream: impl Socket, settings: AsyncConnectionConfig) -> RedisResult<Connected> {
+    let (traffic, info) = (Arc::new(Traffic::new()), client.get_connection_info().redis_settings());
+    let stream = Counted::new(stream, &traffic);
+    let (connection, serving) = MultiplexedConnection::new_with_config(info, stream, settings).await?;
+    let ended = Arc::clone(&traffic);
+    let serving = AbortOnDrop(tokio::spawn(async move {
+        serving.await;
+        ended.close();
+    }));
+    Ok(Connected { connection, traffic: Some(traffic), _serving: Some(serving) })
 }
 
 #[cfg(feature = "sentinel")]

@@ -12,6 +12,7 @@ mod lazy;
 mod node;
 mod pool;
 mod slot;
+mod stream;
 mod wire;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 
 #[cfg(feature = "cluster")]
 use self::cluster::Cluster;
-pub(crate) use self::connector::Connector;
+pub(crate) use self::connector::{Connected, Connector};
 use self::node::Node;
 pub(crate) use self::slot::slot;
 use self::wire::Visit;

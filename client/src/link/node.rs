@@ -2,21 +2,30 @@
 //! waits has one of his own, since nobody could use it meanwhile.
 //!
 //! Whoever gets no reply in time takes the connection out of use: the next caller connects anew. Only a payload is waited for
-//! longer, if there was a reply on the same connection since it was sent and as long as the server answers others.
+//! longer, as long as bytes move on its connection; where those cannot be counted, if there was a reply on it since the payload
+//! was sent and as long as the server answers others.
+//!
+//! What has never been sent, since the connection was closed before, is sent again on another, whatever it is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use redis::{Cmd, RedisResult, Value};
+use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
 use super::connector::Connector;
 use super::pool::Pool;
-use super::wire::{Connection, Visit, Wire, wants_another_connection};
+use super::wire::{Connection, Visit, Wire, wants_another_connection, was_never_sent};
 use super::{Call, Carries, before};
 use crate::config::Config;
 use crate::error::{Error, Result};
+
+/// How often what has never been sent is sent on another connection: that, too, may be closed before it is used.
+const ANEW: usize = 2;
+/// How much of a payload the systems on the way may take at once, about.
+const BUFFERED: usize = 4 << 20;
 
 pub(crate) struct Node {
     connector: Arc<Connector>,
@@ -47,16 +56,26 @@ impl Node {
         if !self.breaker.allows(Instant::now().into_std()) {
             return Err(Error::CircuitOpen);
         }
-        let reply = match call.carries {
-            _ if !call.wait.is_zero() => self.waiting.send(&self.connector, call, visit, self.config.timeout).await,
-            Carries::Little => self.send_little(&call.cmd, visit).await,
-            Carries::Payload => self.transfer(&call.cmd, visit).await,
-        };
+        let mut reply = self.send_once(call, visit).await;
+        for _ in 0..ANEW {
+            if !matches!(&reply, Err(Error::Unavailable(error)) if was_never_sent(error)) {
+                break;
+            }
+            reply = self.send_once(call, visit).await;
+        }
         match &reply {
             Err(error) if error.is_unavailable() && !error.is_of_a_slot() => self.note_failure(call, error),
             _ => self.breaker.succeeded(),
         }
         reply
+    }
+
+    async fn send_once(&self, call: &Call, visit: Visit) -> Result<Value> {
+        match call.carries {
+            _ if !call.wait.is_zero() => self.waiting.send(&self.connector, call, visit, self.config.timeout).await,
+            Carries::Little => self.send_little(&call.cmd, visit).await,
+            Carries::Payload => self.transfer(&call.cmd, visit).await,
+        }
     }
 
     /// Asks whatever the breaker says: to find out how things are.
@@ -75,17 +94,51 @@ impl Node {
     async fn send_little(&self, cmd: &Cmd, visit: Visit) -> Result<Value> {
         let limit = Instant::now() + self.config.timeout;
         let connection = before(limit, self.little.connection()).await?;
-        settle(&self.little, &connection, limit, connection.send(cmd, visit)).await
+        settle(&self.little, &connection, before(limit, connection.send(cmd, visit))).await
     }
 
     async fn transfer(&self, cmd: &Cmd, visit: Visit) -> Result<Value> {
         let limit = Instant::now() + self.config.timeout;
         let wire = self.payloads.iter().min_by_key(|wire| wire.under_way()).unwrap_or(&self.little);
         let connection = before(limit, wire.connection()).await?;
+        if connection.traffic().is_some() {
+            return settle(wire, &connection, self.while_it_moves(&connection, cmd, visit)).await;
+        }
+        self.transfer_unseen(wire, &connection, limit, cmd, visit).await
+    }
+
+    /// The reply, as long as bytes move.
+    async fn while_it_moves(&self, connection: &Connection, cmd: &Cmd, visit: Visit) -> Result<Value> {
+        let begun = Instant::now();
+        let last = begun + self.config.transfer_timeout.max(self.config.timeout);
+        let mut sending = std::pin::pin!(connection.send(cmd, visit));
+        let mut limit = begun + self.config.timeout;
+        loop {
+            match before(limit.min(last), &mut sending).await {
+                Err(Error::Timeout) if Instant::now() < last => {}
+                reply => return reply,
+            }
+            let moved = connection.traffic().map_or(begun, |traffic| begun.max(traffic.last().into()));
+            limit = moved + self.config.timeout + hidden(cmd);
+            if Instant::now() >= limit {
+                return Err(Error::Timeout);
+            }
+        }
+    }
+
+    /// As it is done where bytes cannot be counted.
+    async fn transfer_unseen(
+        &self,
+        wire: &Wire,
+        connection: &Arc<Connection>,
+        limit: Instant,
+        cmd: &Cmd,
+        visit: Visit,
+    ) -> Result<Value> {
         let replies = connection.replies();
-        let ping = self.ahead_on(&connection);
+        let ping = self.ahead_on(connection);
         let mut sending = std::pin::pin!(connection.send_behind(ping.as_ref(), cmd, visit));
-        let reply = settle(wire, &connection, limit, &mut sending).await;
+        let reply = settle(wire, connection, before(limit, &mut sending)).await;
         if !matches!(reply, Err(Error::Timeout)) {
             return reply;
         }
@@ -101,7 +154,7 @@ impl Node {
         connection.note_transfer();
         let limit = limit + self.config.transfer_timeout.saturating_sub(self.config.timeout);
         tokio::select! {
-            reply = settle(wire, &connection, limit, sending) => reply,
+            reply = settle(wire, connection, before(limit, sending)) => reply,
             away = self.until_it_is_away() => Err(away),
         }
     }
@@ -129,20 +182,28 @@ impl Node {
     }
 }
 
-/// The reply, if it comes in time. A connection that does not bring it is taken out of use.
+/// The reply; a connection that does not bring it is taken out of use.
 async fn settle(
     wire: &Wire,
     connection: &Arc<Connection>,
-    limit: Instant,
-    sending: impl Future<Output = RedisResult<Value>>,
+    sending: impl Future<Output = Result<Value>>,
 ) -> Result<Value> {
-    let reply = tokio::time::timeout_at(limit, sending).await;
+    let reply = sending.await;
     let is_lost = match &reply {
-        Ok(reply) => reply.as_ref().is_err_and(wants_another_connection),
-        Err(_) => true,
+        Err(Error::Timeout) => true,
+        Err(Error::Unavailable(error) | Error::Refused(error)) => wants_another_connection(error),
+        _ => false,
     };
     if is_lost {
         wire.discard(connection);
     }
-    reply.map_or(Err(Error::Timeout), |reply| reply.map_err(Error::from))
+    reply
+}
+
+/// For how long nobody may see anything move, though it does: what the systems on the way have taken of a payload they hand on
+/// unseen, a second for each MiB, if the way is slow.
+fn hidden(cmd: &Cmd) -> Duration {
+    let size: usize =
+        cmd.args_iter().map(|arg| if let redis::Arg::Simple(bytes) = arg { bytes.len() } else { 0 }).sum();
+    Duration::from_secs(1).mul_f64(size.min(BUFFERED) as f64 / f64::from(1 << 20))
 }

@@ -51,6 +51,8 @@ impl Pool {
     }
 
     fn idle(&self) -> Option<Connection> {
-        locked(&self.idle).pop()
+        let mut idle = locked(&self.idle);
+        idle.retain(|connection| !connection.is_closed());
+        idle.pop()
     }
 }

@@ -1,24 +1,29 @@
 //! A connection that callers share, and what is known of whether it lives.
 //!
 //! A connection may be dead without anybody being told: a proxy, a firewall or a server that was stopped takes what is sent and
-//! answers nothing. That others are answered proves nothing about it. What does is a reply on the connection itself, after the
-//! command was sent: replies come in the order of the commands, so either one of those before it is answered, or, where there are
-//! none, the `PING` that goes ahead of it. That costs something, so it is left out where there was a reply a moment ago; should the
-//! next one not come in time, nothing is known, and the connection is given up like a dead one.
+//! answers nothing. That others are answered proves nothing about it. What does are bytes that move on the connection itself.
+//!
+//! Where those cannot be counted (TLS), it is a reply, after the command was sent: replies come in the order of the commands, so
+//! either one of those before it is answered, or, where there are none, the `PING` that goes ahead of it. That costs something, so
+//! it is left out where there was a reply a moment ago; should the next one not come in time, nothing is known, and the connection
+//! is given up like a dead one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{OptionFuture, join};
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
-use super::connector::Connector;
+use super::connector::{Connected, Connector};
 use super::lazy::Lazy;
+use super::stream::Traffic;
 
 /// How long ago a moment ago is.
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// As the crate's error has no word for it.
+const NEVER_SENT: &str = "before anything was sent";
 
 /// How a node takes a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +50,12 @@ impl Wire {
             let connector = Arc::clone(&self.connector);
             async move { connector.connect(None).await.map(Connection::new) }
         };
+        // Whoever finds it closed connects anew. In the meantime it may have happened again: then that is an error.
+        let connection = self.connection.get(connect).await?;
+        if !connection.is_closed() {
+            return Ok(connection);
+        }
+        self.discard(&connection);
         self.connection.get(connect).await
     }
 
@@ -60,7 +71,7 @@ impl Wire {
 }
 
 pub(crate) struct Connection {
-    multiplexed: MultiplexedConnection,
+    connected: Connected,
     since: Instant,
     replies: AtomicU64,
     /// After how many milliseconds the last one came.
@@ -70,9 +81,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(multiplexed: MultiplexedConnection) -> Self {
+    pub(crate) fn new(connected: Connected) -> Self {
         Self {
-            multiplexed,
+            connected,
             since: Instant::now(),
             replies: AtomicU64::new(0),
             last_reply_ms: AtomicU64::new(0),
@@ -83,7 +94,8 @@ impl Connection {
 
     pub(crate) async fn send(&self, cmd: &Cmd, visit: Visit) -> RedisResult<Value> {
         let _counted = Counted::new(&self.under_way);
-        let mut connection = self.multiplexed.clone();
+        let written = self.traffic().map(Traffic::written);
+        let mut connection = self.connected.connection.clone();
         let reply = match visit {
             Visit::Own => connection.send_packed_command(cmd).await,
             #[cfg(feature = "cluster")]
@@ -95,11 +107,29 @@ impl Connection {
             }
         };
         let reply = reply.and_then(Value::extract_error);
+        if reply.as_ref().is_err_and(RedisError::is_io_error) && written.is_some_and(|count| self.has_written(count)) {
+            return Err(never_sent());
+        }
         if !reply.as_ref().is_err_and(RedisError::is_io_error) {
             self.last_reply_ms.store(crate::time::ms(self.since.elapsed()), Ordering::Release);
             self.replies.fetch_add(1, Ordering::AcqRel);
         }
         reply
+    }
+
+    /// What is known of its bytes, if they can be counted.
+    pub(crate) fn traffic(&self) -> Option<&Traffic> {
+        self.connected.traffic.as_deref()
+    }
+
+    /// Has either side hung up?
+    pub(crate) fn is_closed(&self) -> bool {
+        self.traffic().is_some_and(Traffic::is_closed)
+    }
+
+    /// Just so many bytes, and will it never be more?
+    fn has_written(&self, count: u64) -> bool {
+        self.traffic().is_some_and(|traffic| traffic.is_closed() && traffic.written() == count)
     }
 
     pub(crate) fn replied_a_moment_ago(&self) -> bool {
@@ -149,7 +179,19 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// Not a byte of the command has left: it may be sent again, whatever it does.
+fn never_sent() -> RedisError {
+    (ErrorKind::Io, "the connection was closed", NEVER_SENT.to_owned()).into()
+}
+
+/// Whether it is that.
+pub(crate) fn was_never_sent(error: &RedisError) -> bool {
+    error.is_io_error() && error.detail() == Some(NEVER_SENT)
+}
+
 /// The connection is lost, or leads to what is no primary any more.
 pub(crate) fn wants_another_connection(error: &RedisError) -> bool {
-    error.is_unrecoverable_error() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+    was_never_sent(error)
+        || error.is_unrecoverable_error()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }

@@ -338,7 +338,7 @@ async fn a_payload_under_way_is_waited_for_as_long_as_the_server_lives() {
 }
 
 /// Lets little through to the server, and of a payload nothing until it is told to. Tells when one is held up.
-async fn holding_payloads(server: &Server, held: Arc<Notify>, go: Arc<Notify>) -> String {
+pub async fn holding_payloads(server: &Server, held: Arc<Notify>, go: Arc<Notify>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, port) = (listener.local_addr().unwrap(), server.port());
     tokio::spawn(async move {
@@ -366,15 +366,17 @@ async fn holding_payloads(server: &Server, held: Arc<Notify>, go: Arc<Notify>) -
     format!("redis://{address}/")
 }
 
-const PAYLOAD: usize = 4 << 20;
+pub const PAYLOAD: usize = 4 << 20;
 
 /// Also if there is but one connection, which the payload fills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_is_kept_while_its_payload_is_sent() {
     let server = Server::start();
-    let (held, go, lease) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Duration::from_millis(300));
+    let (held, go, lease) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Duration::from_secs(1));
     let address = holding_payloads(&server, held.clone(), go.clone()).await;
-    let cache = Cache::open(Config::single(address).unwrap().near_bytes(0).connections(1).lease(lease)).unwrap();
+    let cache =
+        Cache::open(Config::single(address).unwrap().near_bytes(0).connections(1).lease(lease).store_wait(PATIENCE))
+            .unwrap();
     let storing = tokio::spawn({
         let cache = cache.clone();
         let produce = || async { Ok::<_, std::io::Error>(vec![b'x'; PAYLOAD]) };
@@ -382,7 +384,7 @@ async fn a_lease_is_kept_while_its_payload_is_sent() {
     });
     held.notified().await;
     let (other, since) = (client(&server), Instant::now());
-    while since.elapsed() < 4 * lease {
+    while since.elapsed() < 3 * lease {
         let fetch = expcache_client::Fetch::new(request(&cache).key()).lease(lease);
         assert_eq!(other.fetch(&fetch).await.unwrap().lease, None, "nobody else is to produce it");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -12,11 +12,13 @@
 mod harness;
 
 mod blocking;
+mod checker;
 mod cluster;
 mod commands;
 mod decorator;
 mod degraded;
 mod failover;
+mod faults;
 mod hanging;
 mod keys;
 mod near;
@@ -36,9 +38,10 @@ use std::time::{Duration, Instant};
 use expcache_client::{Cache, Client, Config, Request};
 use harness::{IN_VAIN, PATIENCE, Server};
 
-/// The server, without anything kept in the process: every answer is the server's.
+/// The server, without anything kept in the process: every answer is the server's. On a busy machine a store takes its time, and
+/// tests want to know what became of it.
 fn config(server: &Server) -> Config {
-    Config::single(address(server)).unwrap().near_bytes(0)
+    Config::single(address(server)).unwrap().near_bytes(0).store_wait(PATIENCE)
 }
 
 fn address(server: &Server) -> String {
