@@ -330,6 +330,10 @@ impl Cache {
             }
             task = match task {
                 Task::Produce(claim) => return self.produce_under(request, claim, producer, early).await,
+                // It failed here a moment ago.
+                Task::Alone(why @ Error::Producer(_)) => {
+                    return Landed { result: Err(why), good_for: GoodFor::Everybody };
+                }
                 Task::Alone(why) => return self.produce_alone(request, why, producer).await,
                 Task::Wait => match self.wait(request, deadline, &mut in_vain).await {
                     (_, Answer::Not(task)) => task,
@@ -381,8 +385,8 @@ impl Cache {
             }
             // The key backs off, or the server lets only so many wait; then they have to come again.
             Answer::Not(Task::Wait) if since.elapsed() < AT_ONCE.min(left) => {
-                if self.0.failures.present(&plan.key, Instant::now()).is_some() {
-                    return (since, Answer::Not(Task::Alone(Error::NoLease)));
+                if let Some(failed) = self.0.failures.present(&plan.key, Instant::now()) {
+                    return (since, Answer::Not(Task::Alone(failed)));
                 }
                 *in_vain += 1;
                 tokio::time::sleep(AT_ONCE.mul_f64(1.0 + 4.0 * fastrand::f64())).await;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::breaker::Breaker;
 use super::connector::Connector;
 use super::pool::Pool;
+use super::stream::Traffic;
 use super::wire::{Connection, Visit, Wire, wants_another_connection, was_never_sent};
 use super::{Call, Carries, before};
 use crate::config::Config;
@@ -111,6 +112,8 @@ impl Node {
     async fn while_it_moves(&self, connection: &Connection, cmd: &Cmd, visit: Visit) -> Result<Value> {
         let begun = Instant::now();
         let last = begun + self.config.transfer_timeout.max(self.config.timeout);
+        let bytes = || connection.traffic().map_or(0, Traffic::read);
+        let before_it = bytes();
         let mut sending = std::pin::pin!(connection.send(cmd, visit));
         let mut limit = begun + self.config.timeout;
         loop {
@@ -119,7 +122,9 @@ impl Node {
                 reply => return reply,
             }
             let moved = connection.traffic().map_or(begun, |traffic| begun.max(traffic.last().into()));
-            limit = moved + self.config.timeout + hidden(cmd);
+            // A connection that has brought something lives, and may have to rest, as this process may.
+            let rest = if bytes() > before_it { self.config.timeout } else { self.config.timeout / 4 };
+            limit = moved + self.config.timeout + rest + hidden(cmd);
             if Instant::now() >= limit {
                 return Err(Error::Timeout);
             }

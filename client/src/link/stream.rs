@@ -24,6 +24,7 @@ const SILENCE: Duration = Duration::from_millis(5);
 /// What is known of a connection's bytes.
 pub(crate) struct Traffic {
     since: Instant,
+    read: AtomicU64,
     written: AtomicU64,
     last_us: AtomicU64,
     closed: AtomicBool,
@@ -31,8 +32,13 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) fn new() -> Self {
-        let (written, last_us) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { since: Instant::now(), written, last_us, closed: AtomicBool::new(false) }
+        let [read, written, last_us] = [(); 3].map(|()| AtomicU64::new(0));
+        Self { since: Instant::now(), read, written, last_us, closed: AtomicBool::new(false) }
+    }
+
+    /// How many bytes were read.
+    pub(crate) fn read(&self) -> u64 {
+        self.read.load(Ordering::Acquire)
     }
 
     /// How many bytes were written.
@@ -113,7 +119,10 @@ impl<S: Socket> AsyncRead for Counted<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         match &polled {
-            Poll::Ready(Ok(())) if buffer.filled().len() > before => self.traffic.note(),
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                self.traffic.read.fetch_add((buffer.filled().len() - before) as u64, Ordering::AcqRel);
+                self.traffic.note();
+            }
             Poll::Ready(_) => self.traffic.close(),
             Poll::Pending => {}
         }
