@@ -61,7 +61,7 @@ impl Cache {
     pub fn run<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
         match &self.runtime.0 {
             Some(runtime) => runtime.block_on(future),
-            None => Err(Error::CircuitOpen),
+            None => Err(Error::Request("the runtime is gone".to_owned())),
         }
     }
 
@@ -123,6 +123,11 @@ impl Cache {
     /// All with any of the tags is gone; returns how many entries there were.
     pub fn invalidate_tags<T: AsRef<[u8]>>(&self, tags: impl IntoIterator<Item = T>) -> Result<u64> {
         self.run(self.cache.invalidate_tags(tags))
+    }
+
+    /// All of a type is gone; returns how many entries there were.
+    pub fn invalidate_type(&self, type_name: impl AsRef<[u8]>) -> Result<u64> {
+        self.run(self.cache.invalidate_type(type_name))
     }
 
     /// Invalidates what a selector means.

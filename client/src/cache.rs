@@ -150,6 +150,11 @@ impl Cache {
         self.forgetting(self.0.client.invalidate_tags(tags)).await
     }
 
+    /// All of a type is gone; returns how many entries there were.
+    pub async fn invalidate_type(&self, type_name: impl AsRef<[u8]>) -> Result<u64> {
+        Ok(self.purge(&Selector::new().type_name(type_name), Purge::hard()).await?.count)
+    }
+
     /// Invalidates what a selector means.
     pub async fn purge(&self, selector: &Selector, purge: Purge) -> Result<Purged> {
         self.forgetting(self.0.client.purge(selector, purge)).await
@@ -189,7 +194,7 @@ impl Cache {
     }
 
     pub(crate) fn near(&self, plan: &Plan) -> Option<Served> {
-        let kept = self.0.near.get(&plan.key)?;
+        let kept = self.0.near.get(&plan.key).filter(|_| self.may_be_near(plan))?;
         let age = kept.age_now();
         if !plan.takes(age) {
             return None;
@@ -219,6 +224,10 @@ impl Cache {
         Ok(Some(Served { entry, how, near: false, age, ttl_ms, stored: Stored::Before }))
     }
 
+    fn may_be_near(&self, plan: &Plan) -> bool {
+        plan.near && !self.config().far.contains(&plan.type_name)
+    }
+
     pub(crate) fn keep_near(
         &self,
         plan: &Plan,
@@ -231,6 +240,7 @@ impl Cache {
         // The server tells of changes of keys with the prefix only.
         let told = plan.key.strip_prefix(config.prefix.as_slice()).is_some_and(|rest| rest.starts_with(b":"));
         if !told
+            || !self.may_be_near(plan)
             || entry.payload.len() > config.near_value_bytes
             || self.0.sliding.may_be(&entry.type_name, &self.0.client)
         {
@@ -247,7 +257,7 @@ impl Cache {
     /// Keeps what was produced without a server that can be read.
     pub(crate) fn keep_fallback(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>, why: &Error) {
         if ticket.is_some() {
-            self.0.outage.fetch_or(why.is_unavailable(), Ordering::AcqRel);
+            self.0.outage.fetch_or(why.is_away(), Ordering::AcqRel);
             self.0.unread.store(true, Ordering::Release);
         }
         self.keep_produced(plan, entry, ticket, why, self.config().fallback_lifetime, true);

@@ -1,13 +1,16 @@
 //! Where the server is and how much patience, memory and caution to have with it.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use expcache_core::codec::Encoding;
 use redis::io::tcp::socket2::TcpKeepalive;
-use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
 
-use crate::error::Result;
+use crate::command::{Policy, name};
+use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::time::bounded;
 use crate::wire::Compression;
@@ -66,6 +69,12 @@ pub struct Config {
     pub(crate) compression: Compression,
     pub(crate) accept: Vec<Encoding>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) client_name: String,
+    pub(crate) policies: Arc<Vec<(Bytes, Policy)>>,
+    /// Types whose policies this user could not set.
+    pub(crate) refused_policies: Arc<Mutex<HashSet<Bytes>>>,
+    /// Types that are not kept near.
+    pub(crate) far: Arc<HashSet<Bytes>>,
     #[cfg(feature = "tls")]
     pub(crate) certificates: Option<redis::TlsCertificates>,
 }
@@ -96,6 +105,10 @@ impl Config {
             compression: Compression::default(),
             accept: vec![Encoding::Zstd, Encoding::Gzip, Encoding::Lz4],
             observer: None,
+            client_name: printable(&program()),
+            policies: Arc::default(),
+            refused_policies: Arc::default(),
+            far: Arc::default(),
             #[cfg(feature = "tls")]
             certificates: None,
         }
@@ -104,17 +117,17 @@ impl Config {
     /// One server. A user, a password and a database may stand in the address. `rediss://` (TLS) needs the feature `tls`; it
     /// trusts the authorities that the system trusts, or those in the file that the environment names in `SSL_CERT_FILE`, unless
     /// they are given: see `Config::tls_authorities`, and `Config::tls_certificate` for servers that want one of their clients.
-    pub fn single(address: impl IntoConnectionInfo) -> Result<Self> {
+    pub fn single(address: impl Address) -> Result<Self> {
         Ok(Self::new(Topology::Single(connection_info(address)?)))
     }
 
     /// The primary that Sentinels know under a name. `server` says how to speak to it (user, password, database, TLS); its
     /// host and port mean nothing.
     #[cfg(feature = "sentinel")]
-    pub fn sentinel<A: IntoConnectionInfo>(
+    pub fn sentinel<A: Address>(
         name: &str,
         sentinels: impl IntoIterator<Item = A>,
-        server: impl IntoConnectionInfo,
+        server: impl Address,
     ) -> Result<Self> {
         let (sentinels, server) = (connection_infos(sentinels)?, connection_info(server)?);
         Ok(Self::new(Topology::Sentinel { name: name.to_owned(), sentinels, server }))
@@ -122,7 +135,7 @@ impl Config {
 
     /// A Redis Cluster or Valkey Cluster, by some of its nodes.
     #[cfg(feature = "cluster")]
-    pub fn cluster<A: IntoConnectionInfo>(nodes: impl IntoIterator<Item = A>) -> Result<Self> {
+    pub fn cluster<A: Address>(nodes: impl IntoIterator<Item = A>) -> Result<Self> {
         Ok(Self::new(Topology::Cluster(connection_infos(nodes)?)))
     }
 
@@ -297,6 +310,47 @@ impl Config {
         self
     }
 
+    /// What the connections are called in the server's `CLIENT LIST`. The program's name unless said; what a name must not have
+    /// becomes `_`.
+    #[must_use]
+    pub fn client_name(mut self, name: &str) -> Self {
+        self.client_name = printable(name);
+        self
+    }
+
+    /// The policy that a type is to have; said once for each type. Each new connection to a primary looks, and sets what differs:
+    /// so it is there although the server was away at the start, or lost it because it saves nothing. A user who may not do that
+    /// (it takes an administrator) gets one warning with what differs.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use expcache_client::{Config, Policy};
+    ///
+    /// let trips = Policy { ttl: Some(Duration::from_secs(600)), grace: Some(Duration::from_secs(60)), ..Policy::default() };
+    /// let config = Config::single("redis://127.0.0.1/")?.policy("trips", trips);
+    /// # Ok::<(), expcache_client::Error>(())
+    /// ```
+    #[must_use]
+    pub fn policy(mut self, type_name: impl AsRef<[u8]>, policy: Policy) -> Self {
+        let policies = Arc::make_mut(&mut self.policies);
+        policies.retain(|(known, _)| known.as_ref() != type_name.as_ref());
+        policies.push((name(type_name), policy));
+        self
+    }
+
+    /// Whether a type's payloads are kept near. All are unless said. See also
+    /// [`RequestBuilder::near`](crate::RequestBuilder::near).
+    #[must_use]
+    pub fn near_type(mut self, type_name: impl AsRef<[u8]>, near: bool) -> Self {
+        let far = Arc::make_mut(&mut self.far);
+        if near {
+            far.remove(type_name.as_ref())
+        } else {
+            far.insert(name(type_name))
+        };
+        self
+    }
+
     /// Who is told what happens, for metrics.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
@@ -305,9 +359,95 @@ impl Config {
     }
 }
 
+/// Where a server is and how to log in: `redis://user:password@host:port/database`, `rediss://…` (TLS), `unix:///path`; a host and
+/// a port; or what the crate `redis` makes of any of them.
+pub trait Address {
+    /// For the crate `redis`.
+    fn info(self) -> Result<ConnectionInfo>;
+}
+
+impl Address for &str {
+    fn info(self) -> Result<ConnectionInfo> {
+        let wrong = |error| Error::Request(format!("the address {}: {error}", without_password(self)));
+        self.into_connection_info().map_err(wrong)
+    }
+}
+
+impl Address for String {
+    fn info(self) -> Result<ConnectionInfo> {
+        self.as_str().info()
+    }
+}
+
+impl Address for &String {
+    fn info(self) -> Result<ConnectionInfo> {
+        self.as_str().info()
+    }
+}
+
+impl<H: Into<String>> Address for (H, u16) {
+    fn info(self) -> Result<ConnectionInfo> {
+        Ok(self.into_connection_info()?)
+    }
+}
+
+impl Address for ConnectionInfo {
+    fn info(self) -> Result<ConnectionInfo> {
+        Ok(self)
+    }
+}
+
+/// An address as it was written, which may be no address: so whatever may be a password is left out.
+fn without_password(address: &str) -> String {
+    let (scheme, rest) =
+        address.split_once("://").map_or((String::new(), address), |(s, rest)| (format!("{s}://"), rest));
+    let rest = match rest.rsplit_once('@') {
+        Some((login, place)) => {
+            let user = login.split_once(':').map_or("", |(user, _)| user);
+            format!("{user}:***@{place}")
+        }
+        None => rest.to_owned(),
+    };
+    match rest.split_once('?') {
+        Some((place, _)) => format!("{scheme}{place}?***"),
+        None => scheme + &rest,
+    }
+}
+
+/// An address for people, without the password.
+pub(crate) fn shown(info: &ConnectionInfo) -> String {
+    let (scheme, settings) = match info.addr() {
+        ConnectionAddr::Tcp(..) => ("redis", info.redis_settings()),
+        ConnectionAddr::TcpTls { .. } => ("rediss", info.redis_settings()),
+        _ => ("unix", info.redis_settings()),
+    };
+    let user = settings.username().map(|user| format!("{user}@")).unwrap_or_default();
+    format!("{scheme}://{user}{}/{}", host_of(info.addr()), settings.db())
+}
+
+/// Host and port, or a path.
+pub(crate) fn host_of(addr: &ConnectionAddr) -> String {
+    match addr {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
+        ConnectionAddr::Unix(path) => path.display().to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn program() -> String {
+    let path = std::env::current_exe().ok();
+    let name = path.as_deref().and_then(std::path::Path::file_stem);
+    name.map_or_else(|| "expcache-client".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// As the server takes a client's name.
+fn printable(name: &str) -> String {
+    name.chars().map(|letter| if letter.is_ascii_graphic() { letter } else { '_' }).collect()
+}
+
 /// RESP3 unless the address asks for a protocol itself (`?protocol=resp2`), which cannot be told from not asking.
-fn connection_info(address: impl IntoConnectionInfo) -> Result<ConnectionInfo> {
-    Ok(kept_alive(with_protocol(address.into_connection_info()?, ProtocolVersion::RESP3)))
+fn connection_info(address: impl Address) -> Result<ConnectionInfo> {
+    Ok(kept_alive(with_protocol(address.info()?, ProtocolVersion::RESP3)))
 }
 
 /// So that the system, too, notices a network that is cut. What the address sets itself stands.
@@ -324,11 +464,48 @@ fn kept_alive(info: ConnectionInfo) -> ConnectionInfo {
 }
 
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
-fn connection_infos<A: IntoConnectionInfo>(addresses: impl IntoIterator<Item = A>) -> Result<Vec<ConnectionInfo>> {
+fn connection_infos<A: Address>(addresses: impl IntoIterator<Item = A>) -> Result<Vec<ConnectionInfo>> {
     addresses.into_iter().map(connection_info).collect()
 }
 
 pub(crate) fn with_protocol(info: ConnectionInfo, protocol: ProtocolVersion) -> ConnectionInfo {
     let settings = info.redis_settings().clone().set_protocol(protocol);
     info.set_redis_settings(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn errors_name_the_address_and_not_the_password() {
+        for (address, shown) in [
+            ("http://app:secret@host:1/", "http://app:***@host:1/"),
+            ("app:secret@host", "app:***@host"),
+            ("redis://app:se@cret@host:port/", "redis://app:***@host:port/"),
+            ("http://secret@host/", "http://:***@host/"),
+            ("http://host/?pass=secret", "http://host/?***"),
+            ("redis://host:99999/", "redis://host:99999/"),
+        ] {
+            let error = Config::single(address).err().unwrap().to_string();
+            assert!(error.contains(shown) && !error.contains("cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_shown_without_the_password() {
+        let of = |address: &str| shown(&address.info().unwrap());
+        assert_eq!(of("redis://app:secret@host:7/2"), "redis://app@host:7/2");
+        assert_eq!(of("redis://:secret@host"), "redis://host:6379/0");
+        assert_eq!(of("unix:///run/redis.sock?db=1&pass=secret"), "unix:///run/redis.sock/1");
+    }
+
+    #[test]
+    fn a_client_s_name_is_one_that_servers_take() {
+        let config = Config::single("redis://host/").unwrap();
+        assert!(!config.client_name.is_empty() && config.client_name.chars().all(|letter| letter.is_ascii_graphic()));
+        assert_eq!(config.client_name("my äpp\n").client_name, "my__pp_");
+    }
 }

@@ -100,7 +100,7 @@ impl Landed {
     }
 
     fn given_up() -> Self {
-        Self::failed(Error::producer("the task was given up"))
+        Self::failed(Error::of_producer("the task was given up"))
     }
 }
 

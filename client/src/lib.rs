@@ -65,9 +65,13 @@ mod backoff;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod cache;
+#[cfg(feature = "macros")]
+mod cached;
+mod check;
 mod command;
 mod config;
 mod error;
+mod exact;
 mod export;
 mod flight;
 mod http;
@@ -81,10 +85,12 @@ mod reply;
 mod request;
 mod served;
 mod sliding;
+mod table;
 mod time;
 #[cfg(feature = "tls")]
 mod tls;
 mod tracking;
+mod typed;
 mod wire;
 
 #[cfg(feature = "macros")]
@@ -95,67 +101,27 @@ pub use expcache_core;
 pub use self::http::{Ask, Body};
 pub use self::http::{ByteRange, RangeHeader};
 pub use cache::Cache;
+pub use check::Checked;
 pub use command::*;
-pub use config::Config;
-pub use error::{BoxError, Error, Result, SharedError};
+pub use config::{Address, Config};
+pub use error::{BoxError, Error, Result, SharedError, Unshared};
 pub use expcache_core::codec::Encoding;
 pub use export::Export;
 pub use observe::Observer;
 pub use parts::Parts;
 pub use request::{Request, RequestBuilder};
 pub use served::{How, Served, Stored};
+pub use typed::Typed;
 pub use wire::Compression;
 
-/// For the code that `#[cached]` writes.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use cached::{
+    argument as __argument, cached as __cached, export as __export, identity as __identity, owned as __owned,
+};
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub use serde_json::Value as __Value;
-
-/// For the code that `#[cached]` writes.
-#[cfg(feature = "macros")]
-#[doc(hidden)]
-pub fn __argument(argument: &impl serde::Serialize) -> Result<serde_json::Value> {
-    serde_json::to_value(argument).map(exact).map_err(|error| Error::Request(error.to_string()))
-}
-
-/// Keys tell integers apart as far as a double does. The others, as identities often are, stand in a key as text.
-#[cfg(feature = "macros")]
-fn exact(value: serde_json::Value) -> serde_json::Value {
-    use serde_json::Value;
-
-    const LARGEST: u64 = 1 << 53;
-    match value {
-        Value::Number(number) if number.as_i64().map_or(number.is_u64(), |n| n.unsigned_abs() > LARGEST) => {
-            Value::String(number.to_string())
-        }
-        Value::Array(values) => values.into_iter().map(exact).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, exact(value))).collect(),
-        other => other,
-    }
-}
-
-/// For the code that `#[cached]` writes. What cannot be read counts as missing, once: what was made here and cannot be read back
-/// never will be.
-#[cfg(feature = "macros")]
-#[doc(hidden)]
-pub async fn __cached<T, P, F>(cache: &Cache, request: &Request, produce: P) -> Result<T>
-where
-    T: serde::de::DeserializeOwned,
-    P: FnOnce() -> F + Clone + Send + 'static,
-    F: Future<Output = Result<Export, BoxError>> + Send + 'static,
-{
-    let served = cache.get_or_produce(request, produce.clone()).await?;
-    match served.json() {
-        Err(unread) if !matches!(served.how(), How::Produced | How::Degraded) => {
-            tracing::debug!(%unread, key = %request.key().escape_ascii(), "removed");
-            if let Err(error) = cache.remove(request).await {
-                tracing::debug!(%error, "it could not be removed");
-            }
-            cache.get_or_produce(request, produce).await?.json()
-        }
-        read => read,
-    }
-}
 
 /// What a lock guards is whole whatever happened to who held it: nothing here can fail half-way.
 fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -137,6 +137,36 @@ impl Cache {
         Ok(served)
     }
 
+    /// Makes the export anew now, whatever there is, and returns it when it is made and stored; what there is goes on being served
+    /// meanwhile. A production that is under way is waited for, as it may have begun before what this is about; for no longer than
+    /// [`Config::patience`](crate::Config::patience), then it is [`Error::NoLease`]. Without a server it is produced for this process.
+    pub async fn refresh<P, F, T, E>(&self, request: &Request, produce: P) -> Result<Served>
+    where
+        P: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Export>,
+        E: Into<BoxError>,
+    {
+        let producer = self.producer(&request.0.key, produce);
+        let anew = Request(Arc::new(Plan { max_age: Some(Duration::ZERO), near: false, ..(*request.0).clone() }));
+        let deadline = Instant::now() + self.patience_of(&request.0);
+        let (cache, request) = (self.clone(), request.clone());
+        loop {
+            match self.ask(&anew).await {
+                Answer::Ready(_, Some(lease)) | Answer::Not(Task::Produce(lease)) => {
+                    let task = async move { cache.produce_under(&request, lease, producer, None).await };
+                    return self.0.tasks.start(task).await.result;
+                }
+                Answer::Not(Task::Alone(why)) if !matches!(why, Error::NoLease) => {
+                    let task = async move { cache.produce_alone(&request, why, producer).await };
+                    return self.0.tasks.start(task).await.result;
+                }
+                _ if Instant::now() >= deadline => return Err(Error::NoLease),
+                _ => tokio::time::sleep(AT_ONCE).await,
+            }
+        }
+    }
+
     /// As [`Cache::get_or_produce`], for a `produce` that blocks its thread: it runs on one for blocking work.
     ///
     /// ```no_run
@@ -204,7 +234,7 @@ impl Cache {
         match self.ask(request).await {
             Answer::Ready(served, None) => Ok(served),
             Answer::Ready(served, Some(lease)) => {
-                self.refresh(request, lease, producer);
+                self.refresh_behind(request, lease, producer);
                 Ok(served)
             }
             Answer::Not(task) => self.fly(request, asked, task, producer).await,
@@ -225,7 +255,7 @@ impl Cache {
                 (fetched, None)
             }
             Err(error) => {
-                if !error.is_unavailable() || matches!(error, Error::CircuitOpen) {
+                if !error.is_away() || matches!(error, Error::CircuitOpen(_)) {
                     claim.settle();
                 }
                 return Answer::Not(Task::Alone(error));
@@ -244,7 +274,7 @@ impl Cache {
         }
     }
 
-    pub(crate) fn refresh(&self, request: &Request, lease: Arc<Claim>, producer: Producer) {
+    pub(crate) fn refresh_behind(&self, request: &Request, lease: Arc<Claim>, producer: Producer) {
         let (cache, request) = (self.clone(), request.clone());
         // Nobody waits for it; the task goes on by itself.
         drop(self.0.tasks.start(async move { cache.produce_under(&request, lease, producer, None).await }));
@@ -302,7 +332,7 @@ impl Cache {
             asked = Instant::now();
             task = match (self.ask(request).await, producer.take()) {
                 (Answer::Ready(served, Some(lease)), Some(made)) => {
-                    self.refresh(request, lease, made);
+                    self.refresh_behind(request, lease, made);
                     return Ok(served);
                 }
                 (Answer::Ready(served, _), _) => return Ok(served),
@@ -339,7 +369,7 @@ impl Cache {
                     (_, Answer::Not(task)) => task,
                     (sent, Answer::Ready(served, lease)) => {
                         if let Some(lease) = lease {
-                            self.refresh(request, lease, producer);
+                            self.refresh_behind(request, lease, producer);
                         }
                         return Landed { result: Ok(served.waited()), good_for: GoodFor::AskedBy(sent) };
                     }
@@ -360,7 +390,7 @@ impl Cache {
             self.give_up(plan, claim, Release::unused()).await;
         }
         let age = kept.age_now();
-        let served = Served { age, ..Served::made(kept.entry, How::Degraded, kept.stored, plan) };
+        let served = Served { age, ..Served::made(kept.entry, How::Kept, kept.stored, plan) };
         Some(Landed { result: Ok(served), good_for: GoodFor::AskedBy(now) })
     }
 
@@ -410,6 +440,11 @@ impl Cache {
                 held.note_made();
                 self.store(plan, export, held, early).await
             }
+            // It is nobody else's: they try for themselves.
+            Err(error) if error.is_unshared() => {
+                self.give_up(plan, &held.let_go(), Release::unused()).await;
+                Landed::failed(error)
+            }
             Err(error) => {
                 let claim = held.let_go();
                 let pause = self.0.failures.note(&plan.key, &error, Instant::now());
@@ -451,7 +486,7 @@ impl Cache {
         let claim = held.let_go();
         let good_for = match &stored {
             // Given back if it was not stored after all.
-            Stored::No(error) if error.is_unavailable() => {
+            Stored::No(error) if error.is_away() => {
                 self.keep_fallback(plan, &entry, ticket, error);
                 self.unless_invalidated(plan, ticket)
             }
@@ -487,6 +522,7 @@ impl Cache {
         let ticket = self.0.fallback.ticket(&plan.key);
         let entry = match self.run(plan, producer).await {
             Ok(export) => Arc::new(plan.produced(export)),
+            Err(error) if error.is_unshared() => return Landed::failed(error),
             Err(error) => {
                 self.0.failures.note(&plan.key, &error, Instant::now());
                 return Landed { result: Err(error), good_for: GoodFor::Everybody };
@@ -498,7 +534,8 @@ impl Cache {
             _ => self.keep_fallback(plan, &entry, ticket, &why),
         }
         let good_for = self.unless_invalidated(plan, ticket);
-        Landed { result: Ok(Served::made(entry, How::Degraded, Stored::No(why), plan)), good_for }
+        let how = if matches!(why, Error::NoLease) { How::Alone } else { How::Degraded };
+        Landed { result: Ok(Served::made(entry, how, Stored::No(why), plan)), good_for }
     }
 
     /// Runs the producer, in a task of its own: what blocks its thread does not keep others from giving it up. A panic is its
@@ -508,9 +545,9 @@ impl Cache {
         let span = tracing::debug_span!("produce", key = %plan.key.escape_ascii());
         let mut task = AbortOnDrop(tokio::spawn(async move { producer().await }.instrument(span)));
         let made = match tokio::time::timeout(limit, &mut task.0).await {
-            Ok(Ok(made)) => made.map_err(Error::producer),
-            Ok(Err(ended)) => Err(Error::producer(why_it_ended(ended))),
-            Err(_) => Err(Error::producer(format!("it took longer than {limit:?}"))),
+            Ok(Ok(made)) => made.map_err(Error::of_producer),
+            Ok(Err(ended)) => Err(Error::of_producer(why_it_ended(ended))),
+            Err(_) => Err(Error::of_producer(format!("it took longer than {limit:?}"))),
         };
         if let Some(observer) = &self.config().observer {
             observer.produced(&plan.type_name, since.elapsed(), made.is_ok());

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use expcache_core::key::{KeyRequest, derive_key};
+use expcache_core::entry::MAX_TAGS;
+use expcache_core::key::{KeyRequest, MAX_NAME_BYTES, derive_key};
 use serde::Serialize;
 
 use crate::command::name;
 use crate::error::{Error, Result};
+use crate::exact::{Exact, Integers};
 use crate::time::bounded;
 
 /// A request, with its key. Cheap to clone; made once, it can be asked again and again.
@@ -28,6 +30,7 @@ pub(crate) struct Plan {
     pub(crate) max_age: Option<Duration>,
     pub(crate) lease: Option<Duration>,
     pub(crate) patience: Option<Duration>,
+    pub(crate) near: bool,
     /// What of the entry is to come, if not all of it.
     #[cfg(feature = "http")]
     pub(crate) view: Option<crate::http::View>,
@@ -77,6 +80,7 @@ pub struct RequestBuilder {
     fields: Vec<(Bytes, Bytes)>,
     hashtag: Option<Bytes>,
     tags: Vec<Bytes>,
+    has_empty_object: bool,
     meta: Option<Bytes>,
     ttl: Option<Duration>,
     grace: Option<Duration>,
@@ -85,6 +89,7 @@ pub struct RequestBuilder {
     patience: Option<Duration>,
     produce_timeout: Option<Duration>,
     store_wait: Option<Duration>,
+    far: bool,
 }
 
 impl RequestBuilder {
@@ -94,10 +99,11 @@ impl RequestBuilder {
         self
     }
 
-    /// Anything that serializes to JSON.
+    /// Anything that serializes to JSON. The order of a set without an order means nothing. Refused are numbers that are not finite,
+    /// which JSON does not tell from what is absent.
     pub fn filters(mut self, filters: &(impl Serialize + ?Sized)) -> Self {
-        self.filters =
-            Some(serde_json::to_vec(filters).map(Bytes::from).map_err(|error| Error::Request(error.to_string())));
+        let json = serde_json::to_vec(&Exact::new(filters, Integers::AsTheyAre, 0));
+        self.filters = Some(json.map(Bytes::from).map_err(|error| Error::Request(format!("the filters: {error}"))));
         self
     }
 
@@ -144,7 +150,9 @@ impl RequestBuilder {
     }
 
     /// An object that it shows: it is invalidated when that changes. No part of the key.
-    pub fn object(self, id: impl ToString) -> Self {
+    pub fn object(mut self, id: impl ToString) -> Self {
+        let id = id.to_string();
+        self.has_empty_object |= id.is_empty();
         self.tag(tag("object", id))
     }
 
@@ -202,18 +210,31 @@ impl RequestBuilder {
         self
     }
 
-    /// Derives the key. Refused is what would make two meanings one: see [`expcache_core::key`].
-    pub fn build(self) -> Result<Request> {
+    /// Whether it is kept near. It is unless said, if its type is: see [`Config::near_type`](crate::Config::near_type).
+    pub fn near(mut self, near: bool) -> Self {
+        self.far = !near;
+        self
+    }
+
+    /// Derives the key. Refused is what the server would never store, and what would make two meanings one: see [`expcache_core::key`].
+    pub fn build(mut self) -> Result<Request> {
         let key = match &self.key {
             Some(key) => key.clone(),
             None => self.derived()?,
         };
         let ids = [("company", &self.company), ("user", &self.user), ("project", &self.project)];
         let ids = ids.into_iter().filter_map(|(kind, id)| Some([kind.as_bytes(), id.as_deref()?].join(&b':').into()));
-        let tags: Vec<Bytes> = ids.chain(self.tags).collect();
-        for tag in &tags {
-            expcache_core::key::validate_name("tag", tag)?;
+        let mut tags: Vec<Bytes> = Vec::new();
+        for tag in ids.chain(std::mem::take(&mut self.tags)) {
+            expcache_core::key::validate_name("tag", &tag)?;
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
         }
+        if tags.len() > MAX_TAGS {
+            return Err(Error::Request(format!("an entry has at most {MAX_TAGS} tags, not {}", tags.len())));
+        }
+        self.check()?;
         Ok(Request(Arc::new(Plan {
             key,
             type_name: self.type_name,
@@ -225,11 +246,30 @@ impl RequestBuilder {
             max_age: self.max_age,
             lease: self.lease,
             patience: self.patience,
+            near: !self.far,
             #[cfg(feature = "http")]
             view: None,
             produce_timeout: self.produce_timeout,
             store_wait: self.store_wait,
         })))
+    }
+
+    /// Refuses what could be asked for, and never be stored.
+    fn check(&self) -> Result<()> {
+        expcache_core::key::validate_name("type", &self.type_name)?;
+        let refuse = |what: &str| Err(Error::Request(what.to_owned()));
+        if [&self.company, &self.user, &self.project].into_iter().flatten().any(Bytes::is_empty)
+            || self.has_empty_object
+        {
+            return refuse("the id of a company, user, project or object must not be empty");
+        }
+        if self.format.as_ref().is_some_and(|format| format.is_empty() || format.len() > MAX_NAME_BYTES) {
+            return refuse("a format must be 1 to 512 bytes");
+        }
+        if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return refuse("a TTL of nothing: what is not to be kept needs no cache");
+        }
+        Ok(self.meta.as_deref().map_or(Ok(()), expcache_core::key::validate_meta)?)
     }
 
     fn derived(&self) -> Result<Bytes> {
@@ -288,5 +328,41 @@ mod tests {
         }
         assert!(Request::builder("p", "").build().is_err());
         assert!(Request::builder("p", "t").tag("").build().is_err());
+    }
+
+    #[test]
+    fn numbers_that_json_has_not_are_refused() {
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let request = Request::builder("p", "t").filters(&serde_json::json!({})).filters(&[Some(number)]).build();
+            assert!(matches!(request, Err(Error::Request(_))), "{number} is no null");
+        }
+        assert!(Request::builder("p", "t").filters(&[None::<f64>]).build().is_ok());
+    }
+
+    #[test]
+    fn what_would_never_be_stored_is_refused() {
+        let new = || Request::builder("p", "t");
+        let tags = |count: usize| (0..count).fold(new(), |request, n| request.tag(n.to_string()));
+        for refused in [
+            new().company(""),
+            new().user(""),
+            new().project(""),
+            new().object(""),
+            tags(65),
+            tags(64).company(1),
+            new().meta("no JSON"),
+            new().meta("[1]"),
+            new().meta(format!("{{\"a\":\"{}\"}}", "x".repeat(64 << 10))),
+            new().ttl(Duration::ZERO),
+            new().format(""),
+            new().format("f".repeat(513)),
+            Request::builder("p", "").key("k"),
+            Request::builder("p", "t".repeat(513)).key("k"),
+        ] {
+            assert!(matches!(refused.clone().build(), Err(Error::Request(_))), "{refused:?}");
+        }
+        for taken in [tags(64), tags(64).tag("0").tag("1"), new().meta(r#" {"a": 1}"#), new().grace(Duration::ZERO)] {
+            assert!(taken.clone().build().is_ok(), "{taken:?}");
+        }
     }
 }

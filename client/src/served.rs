@@ -21,9 +21,13 @@ pub enum How {
     Produced,
     /// Another produced it meanwhile.
     Waited,
-    /// The cache could not help: it is away, or production by others took too long. It was produced for this process only, or
-    /// was so a little earlier.
+    /// The cache could not be read: it is away, or refuses. It was produced for this process only.
     Degraded,
+    /// The cache is there and gave nobody here the lease: production by others took too long or failed a moment ago, or there are
+    /// too many leases. It was produced for this process only.
+    Alone,
+    /// It was produced in this process a little earlier, could not be stored, and was kept here: [`Served::stored`] says why.
+    Kept,
 }
 
 /// What became of a value after it was produced.

@@ -34,8 +34,12 @@ pub(crate) async fn run(near: Arc<Memory>, client: Client) {
     let _closing = Closing(Arc::clone(&near));
     loop {
         let lost = listen(&near, &client).await;
+        // Only if it had begun.
+        let was_open = near.is_open();
         near.close();
-        tell(&client, false);
+        if was_open {
+            tell(&client, false);
+        }
         tracing::debug!(?lost, "the near cache is off");
         tokio::time::sleep(LOOK.mul_f64(0.2 + fastrand::f64())).await;
     }
@@ -58,6 +62,7 @@ async fn listen(near: &Memory, client: &Client) -> Result<()> {
     for connector in connectors(config, &primaries)? {
         let mut connection = connector.connect(Some(sender.clone())).await?;
         within(config.timeout, track(&mut connection.connection, &config.prefix)).await?;
+        within(config.timeout, has_module(&mut connection.connection)).await?;
         connections.push(connection);
     }
     near.open();
@@ -76,6 +81,15 @@ async fn track(connection: &mut MultiplexedConnection, prefix: &[u8]) -> RedisRe
     let mut cmd = redis::cmd("CLIENT");
     cmd.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg([prefix, b":"].concat());
     cmd.query_async(connection).await
+}
+
+/// A server without the module tells of no entry. One that does not let this user ask has it.
+async fn has_module(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let asked = redis::cmd("EXPCACHE.COUNT").arg("TYPE").arg("default").query_async::<Value>(connection).await;
+    match asked {
+        Err(error) if matches!(Error::from(error.clone()), Error::NoModule) || error.is_io_error() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn note(near: &Memory, message: Option<PushInfo>) -> Result<()> {

@@ -3,54 +3,79 @@
 //! It is little more than a way of writing: the function's arguments become the filters of a request, its body the producer.
 
 use proc_macro::TokenStream;
-use proc_macro2::{Span, TokenStream as Tokens};
-use quote::quote_spanned;
+use proc_macro2::{Group, Ident, Span, TokenStream as Tokens, TokenTree};
+use quote::{ToTokens, quote_spanned};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Error, Expr, FnArg, Ident, ItemFn, Pat, Token};
+use syn::{Error, Expr, FnArg, ItemFn, Pat, PatIdent, ReturnType, Token, Type};
 
-/// Caches what an async function returns.
+/// Caches what an async function or method returns.
 ///
 /// ```text
-/// #[cached(type = "trips", company = &company, grace = Duration::from_secs(300))]
-/// async fn trips(cache: &Cache, company: String, month: u8) -> Result<Vec<Trip>, MyError> { … }
+/// #[cached(type = "trips", company = company, skip(db), grace = Duration::from_secs(300))]
+/// async fn trips(cache: &Cache, db: &Pool, company: &str, month: u8) -> Result<Vec<Trip>, MyError> { … }
+///
+/// impl Reports {
+///     #[cached(type = "reports", cache = self.cache, skip(self))]
+///     async fn yearly(&self, year: u16) -> Result<Report, MyError> { … }
+/// }
 /// ```
 ///
-/// - The first parameter is the cache, by reference. The body does not see it.
-/// - All others make the key, under their names: `Serialize + Clone + Send + 'static`. They stand there as JSON: a float that is
-///   not finite is the same as `None`.
-/// - So does the function, as the field `function`: its module's path and its name (`my_app::reports::trips`), or what
-///   `function = "…"` says. Say it where the value is to outlive a renaming, be shared by several functions or programs, or
-///   where two functions have the same path, as those within other functions may.
+/// - The cache is the first parameter, by reference, which the body does not see; or what `cache = …` says, such as `self.cache`.
+/// - All other parameters make the key, under their names, `self` too: they are `Serialize`. What `skip(…)` names does not; that is
+///   for what makes no difference to the result, as a pool of connections. With `key = …` that alone is the key.
+/// - They are cloned for the production, which may outlive the call: `Clone + Send + Sync + 'static`. What is lent (`&str`, `&[T]`,
+///   `&T`, `&self`) is owned meanwhile.
+/// - They stand in the key as JSON. Numbers that are not finite, and what is nested deeper than 127, are errors; sets without an order
+///   are the same in any.
+/// - So does the function stand in the key, as the field `function`: its package and crate, the path with the types for which it was
+///   made (those of its `impl`, and its generic arguments), and the type of its result. Or what `function = "…"` says, with
+///   the types: say it where the value is to outlive a renaming, or be shared by several functions or programs. Two functions of
+///   one path, as those within blocks of one function may be, are refused when the second is called. Programs of one name
+///   that share a server need a prefix of their own (`Config::prefix`).
 /// - `type` is required; every other word is a method of `RequestBuilder` with its argument (`company = id`, `tag = "x"`,
-///   `ttl = Duration::…`), which may speak of the parameters, and have them: it is given clones. With `key = …` that alone is
-///   the key.
-/// - It returns a `Result` whose value is `Serialize + DeserializeOwned` (it is kept as JSON), and whose error is
-///   `From<expcache_client::Error>` and may be sent to other threads. Of a failed production that is `Error::Producer`.
+///   `ttl = Duration::…`), which may speak of the parameters, and have them: it is given clones.
+/// - `unshared = |error| …`: of which errors to say that they concern the caller alone, such as "not found": the key does not
+///   back off then.
+/// - It returns a `Result` whose value is `Serialize + DeserializeOwned` (it is kept as JSON; what JSON would change is an error), and
+///   whose error is `From<expcache_client::Error>` and may be sent to other threads. Of a failed production that is
+///   `Error::Producer`: see `Error::producer`.
 /// - What is in the cache and cannot be read as the value, as another version of the program stored it, is removed, and counts
 ///   as missing.
 #[proc_macro_attribute]
 pub fn cached(options: TokenStream, function: TokenStream) -> TokenStream {
     let options = syn::parse_macro_input!(options as Options);
     let function = syn::parse_macro_input!(function as ItemFn);
-    expand(&options, function).unwrap_or_else(|error| error.to_compile_error()).into()
+    expand(&options, &function).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
 struct Options {
     type_name: Expr,
     function: Option<Expr>,
+    cache: Option<Expr>,
+    unshared: Option<Expr>,
+    has_key: bool,
+    skipped: Vec<Ident>,
     others: Vec<(Ident, Expr)>,
 }
 
 impl Parse for Options {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let given = Punctuated::<Setting, Token![,]>::parse_terminated(input)?;
-        let mut others: Vec<(Ident, Expr)> = given.into_iter().map(|setting| (setting.0, setting.1)).collect();
-        let type_name = take(&mut others, "type")?;
-        let function = take(&mut others, "function")?;
-        let type_name = type_name.ok_or_else(|| input.error("say `type = \"…\"`"))?;
-        Ok(Self { type_name, function, others })
+        let (mut others, mut skipped) = (Vec::new(), Vec::new());
+        for setting in given {
+            match setting {
+                Setting::Is(name, value) => others.push((name, *value)),
+                Setting::Skip(names) => skipped.extend(names),
+            }
+        }
+        let [type_name, function, cache, unshared] =
+            ["type", "function", "cache", "unshared"].map(|name| take(&mut others, name));
+        let type_name = type_name?.ok_or_else(|| input.error("say `type = \"…\"`"))?;
+        let has_key = others.iter().any(|(name, _)| name == "key");
+        let (function, cache, unshared) = (function?, cache?, unshared?);
+        Ok(Self { type_name, function, cache, unshared, has_key, skipped, others })
     }
 }
 
@@ -66,87 +91,242 @@ fn take(settings: &mut Vec<(Ident, Expr)>, name: &str) -> syn::Result<Option<Exp
     }
 }
 
-/// `name = expression`.
-struct Setting(Ident, Expr);
+/// `name = expression`, or `skip(name, …)`.
+enum Setting {
+    Is(Ident, Box<Expr>),
+    Skip(Punctuated<Ident, Token![,]>),
+}
 
 impl Parse for Setting {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let name = Ident::parse_any(input)?;
-        input.parse::<Token![=]>()?;
-        Ok(Self(name, input.parse()?))
+        if name == "skip" {
+            let names;
+            syn::parenthesized!(names in input);
+            return Punctuated::parse_terminated_with(&names, Ident::parse_any).map(Self::Skip);
+        }
+        input.parse::<Token![=]>().map_err(|error| {
+            Error::new(error.span(), format!("say `{name} = …`, or `skip({name})` if it is no part of the key"))
+        })?;
+        Ok(Self::Is(name, Box::new(input.parse()?)))
     }
 }
 
-fn expand(options: &Options, mut function: ItemFn) -> syn::Result<Tokens> {
-    if function.sig.asyncness.is_none() {
-        return Err(Error::new_spanned(&function.sig, "only async functions are cached"));
-    }
-    let names = parameters(&function)?;
-    let Some((cache, arguments)) = names.split_first() else {
-        return Err(Error::new_spanned(&function.sig, "the first parameter is the cache"));
-    };
-    let texts = arguments.iter().map(|argument| argument.unraw().to_string());
-    let settings = options.others.iter().map(|(name, value)| quote_spanned!(name.span()=> .#name(#value)));
-    let type_name = &options.type_name;
+/// A parameter, or `self`.
+struct Argument {
+    /// As it is called without the body.
+    name: Ident,
+    /// As it is called within.
+    inner: Ident,
+    is_mut: bool,
+    /// What it lends, if it does.
+    lends: Option<Tokens>,
+}
 
-    let (attributes, visibility, mut signature) = (&function.attrs, &function.vis, function.sig.clone());
-    signature.inputs.iter_mut().for_each(forget_mut);
-    let name = signature.ident.unraw().to_string();
-    let in_key = match &options.function {
-        Some(said) => quote_spanned!(Span::call_site()=> #said),
-        // The call's site is where the function is; `module_path!` tells that.
-        None => quote_spanned!(Span::call_site()=> ::core::concat!(::core::module_path!(), "::", #name)),
+impl Argument {
+    fn of(input: &FnArg) -> syn::Result<Self> {
+        match input {
+            FnArg::Receiver(receiver) => {
+                let inner = Ident::new("__expcache_self", Span::mixed_site());
+                let name = Ident::new("self", receiver.self_token.span);
+                let is_mut = receiver.reference.is_none() && receiver.mutability.is_some();
+                Ok(Self { name, inner, is_mut, lends: lent(&receiver.ty)? })
+            }
+            FnArg::Typed(typed) => match typed.pat.as_ref() {
+                Pat::Ident(PatIdent { ident, mutability, by_ref: None, subpat: None, .. }) => Ok(Self {
+                    name: ident.clone(),
+                    inner: ident.clone(),
+                    is_mut: mutability.is_some(),
+                    lends: lent(&typed.ty)?,
+                }),
+                pattern => Err(Error::new_spanned(pattern, "a parameter of a cached function needs a name")),
+            },
+        }
+    }
+
+    fn text(&self) -> String {
+        self.name.unraw().to_string()
+    }
+
+    /// A copy of one's own, under the inner name.
+    fn owned(&self) -> Tokens {
+        let Self { name, inner, lends, .. } = self;
+        match lends {
+            Some(_) => quote_spanned!(name.span()=> let #inner = ::expcache_client::__owned(#name);),
+            None => quote_spanned!(name.span()=> let #inner = ::core::clone::Clone::clone(&#name);),
+        }
+    }
+
+    /// As the body has it, made of that copy.
+    fn handed_in(&self) -> Tokens {
+        let Self { inner, is_mut, lends, .. } = self;
+        let mutability = is_mut.then(|| Token![mut](inner.span()));
+        match lends {
+            Some(lends) => quote_spanned!(inner.span()=> let #mutability #inner: &#lends = &#inner;),
+            None => quote_spanned!(inner.span()=> let #mutability #inner = #inner;),
+        }
+    }
+}
+
+/// What a type lends; a production, which may outlive the call, can be lent nothing within other types.
+fn lent(of: &Type) -> syn::Result<Option<Tokens>> {
+    let (lends, rest) = match of {
+        Type::Reference(reference) if reference.mutability.is_some() => {
+            return Err(Error::new_spanned(of, "a cached function cannot change what it is lent"));
+        }
+        Type::Reference(reference) => (Some(reference.elem.to_token_stream()), reference.elem.to_token_stream()),
+        other => (None, other.to_token_stream()),
     };
-    function.sig.ident = Ident::new("__expcache_produce", Span::mixed_site());
-    function.sig.inputs = function.sig.inputs.into_iter().skip(1).collect();
-    let (produce, inner, body) = (&function.sig.ident, &function.sig, &function.block);
+    let text = rest.to_string().replace("& 'static ", "").replace("&'static ", "").replace("'static", "");
+    if text.contains(['&', '\'']) {
+        return Err(Error::new_spanned(
+            of,
+            "the production may outlive the call: take it owned, as in `Option<String>`",
+        ));
+    }
+    Ok(lends)
+}
+
+fn expand(options: &Options, function: &ItemFn) -> syn::Result<Tokens> {
+    let signature = &function.sig;
+    if signature.asyncness.is_none() {
+        return Err(Error::new_spanned(signature, "only async functions are cached"));
+    }
+    let ReturnType::Type(_, result) = &signature.output else {
+        return Err(Error::new_spanned(signature, "a cached function returns a `Result`"));
+    };
+    let mut arguments = signature.inputs.iter().map(Argument::of).collect::<syn::Result<Vec<_>>>()?;
+    let cache = cache(options, signature, &mut arguments)?;
+    let keyed = keyed(options, &arguments)?;
+    let request = request(options, function, &arguments, &keyed);
+
+    let mut outer = signature.clone();
+    outer.inputs.iter_mut().for_each(forget_mut);
+    let (attributes, visibility) = (&function.attrs, &function.vis);
+    let owned: Tokens = arguments.iter().map(Argument::owned).collect();
+    let handed_in: Tokens = arguments.iter().map(Argument::handed_in).collect();
+    let body = without_self(function.block.to_token_stream());
+    let unshared = options.unshared.iter();
 
     // Names of our own must not be taken for the parameters of the function, nor these for them.
     Ok(quote_spanned! {Span::mixed_site()=>
-        #(#attributes)* #visibility #signature {
-            #inner #body
-            let request = {
-                #(let #arguments = ::core::clone::Clone::clone(&#arguments);)*
-                let filters = ::std::collections::BTreeMap::from([
-                    #((#texts, ::expcache_client::__argument(&#arguments)?)),*
-                ] as [(&str, ::expcache_client::__Value); _]);
-                ::expcache_client::RequestBuilder::filters(#cache.request(#type_name), &filters)
-                    .field("function", #in_key)
-                    #(#settings)*
-                    .format("json")
-                    .build()?
-            };
-            let produced = move || async move {
-                match #produce(#(#arguments),*).await {
-                    ::core::result::Result::Ok(value) => {
-                        ::expcache_client::Export::json(&value).map_err(::expcache_client::BoxError::from)
-                    }
-                    ::core::result::Result::Err(error) => {
-                        ::core::result::Result::Err(::expcache_client::BoxError::from(error))
+        #(#attributes)* #visibility #outer {
+            let cache: &::expcache_client::Cache = &#cache;
+            let request = #request;
+            let produced = {
+                #owned
+                move || async move {
+                    let made: #result = async move {
+                        #handed_in
+                        let made: #result = (async move || -> #result #body)().await;
+                        made
+                    }.await;
+                    match made {
+                        ::core::result::Result::Ok(value) => {
+                            ::expcache_client::__export(&value).map_err(::expcache_client::BoxError::from)
+                        }
+                        ::core::result::Result::Err(error) => {
+                            #(
+                                let is_unshared: bool = (#unshared)(&error);
+                                if is_unshared {
+                                    let error = ::expcache_client::Unshared::new(error);
+                                    return ::core::result::Result::Err(::expcache_client::BoxError::from(error));
+                                }
+                            )*
+                            ::core::result::Result::Err(::expcache_client::BoxError::from(error))
+                        }
                     }
                 }
             };
-            ::core::result::Result::Ok(::expcache_client::__cached(#cache, &request, produced).await?)
+            ::core::result::Result::Ok(::expcache_client::__cached(cache, &request, produced).await?)
         }
     })
 }
 
-/// Of a `mut` parameter it is the body's copy that is changed.
-fn forget_mut(input: &mut FnArg) {
-    if let FnArg::Typed(typed) = input
-        && let Pat::Ident(pattern) = typed.pat.as_mut()
-    {
-        pattern.mutability = None;
+/// Where the cache is. If it is the first parameter, that is taken off the arguments.
+fn cache(options: &Options, signature: &syn::Signature, arguments: &mut Vec<Argument>) -> syn::Result<Tokens> {
+    if let Some(said) = &options.cache {
+        return Ok(said.to_token_stream());
+    }
+    let Some(place) = arguments.iter().position(|argument| argument.name != "self") else {
+        let wanted = "the first parameter is the cache, by reference; or say `cache = self.cache`";
+        return Err(Error::new_spanned(signature, wanted));
+    };
+    Ok(arguments.remove(place).name.into_token_stream())
+}
+
+/// Those that make the key.
+fn keyed<'a>(options: &Options, arguments: &'a [Argument]) -> syn::Result<Vec<&'a Argument>> {
+    for skipped in &options.skipped {
+        if arguments.iter().all(|argument| argument.name != *skipped) {
+            return Err(Error::new(skipped.span(), format!("there is no parameter `{skipped}`")));
+        }
+    }
+    let is_keyed = |argument: &&Argument| !options.has_key && !options.skipped.contains(&argument.name);
+    Ok(arguments.iter().filter(is_keyed).collect())
+}
+
+fn request(options: &Options, function: &ItemFn, arguments: &[Argument], keyed: &[&Argument]) -> Tokens {
+    let type_name = &options.type_name;
+    let settings = options.others.iter().map(|(name, value)| quote_spanned!(name.span()=> .#name(#value)));
+    let copies = arguments.iter().filter(|argument| argument.name != "self").map(|Argument { name, .. }| {
+        quote_spanned!(name.span()=> #[allow(unused_variables)] let #name = ::core::clone::Clone::clone(&#name);)
+    });
+    let values = keyed.iter().map(|argument| {
+        let (text, name) = (argument.text(), &argument.name);
+        quote_spanned!(name.span()=> (#text, ::expcache_client::__argument(&#name)?))
+    });
+    let key = if options.has_key { Tokens::new() } else { identity(options, function) };
+    quote_spanned! {Span::mixed_site()=> {
+        let filters = ::std::collections::BTreeMap::from([#(#values),*] as [(&str, ::expcache_client::__Value); _]);
+        #(#copies)*
+        ::expcache_client::RequestBuilder::filters(cache.request(#type_name), &filters)
+            #key
+            #(#settings)*
+            .format("json")
+            .build()?
+    }}
+}
+
+/// A closure is named by the path of what it is in, and by the types for which that was made.
+fn identity(options: &Options, function: &ItemFn) -> Tokens {
+    let result: String = function.sig.output.to_token_stream().to_string().split_whitespace().collect();
+    let said = match &options.function {
+        Some(said) => quote_spanned!(Span::call_site()=> ::core::option::Option::Some(#said)),
+        None => quote_spanned!(Span::call_site()=> ::core::option::Option::None),
+    };
+    // The variable is that of the crate which is compiled.
+    let package = quote_spanned!(Span::call_site()=> ::core::option_env!("CARGO_PKG_NAME").unwrap_or_default());
+    quote_spanned! {Span::mixed_site()=>
+        .field("function", ::expcache_client::__identity(&|| (), #package, #result, #said)?)
     }
 }
 
-fn parameters(function: &ItemFn) -> syn::Result<Vec<Ident>> {
-    let name = |input: &FnArg| match input {
-        FnArg::Typed(typed) => match typed.pat.as_ref() {
-            Pat::Ident(pattern) => Ok(pattern.ident.clone()),
-            pattern => Err(Error::new_spanned(pattern, "a parameter of a cached function needs a name")),
-        },
-        FnArg::Receiver(receiver) => Err(Error::new_spanned(receiver, "methods cannot be cached; wrap a function")),
+/// Within the production `self` is another.
+fn without_self(tokens: Tokens) -> Tokens {
+    let renamed = |token: TokenTree| match token {
+        TokenTree::Ident(ident) if ident == "self" => {
+            TokenTree::Ident(Ident::new("__expcache_self", Span::mixed_site()))
+        }
+        TokenTree::Group(group) => {
+            let mut inner = Group::new(group.delimiter(), without_self(group.stream()));
+            inner.set_span(group.span());
+            TokenTree::Group(inner)
+        }
+        other => other,
     };
-    function.sig.inputs.iter().map(name).collect()
+    tokens.into_iter().map(renamed).collect()
+}
+
+/// Of a `mut` parameter it is the body's copy that is changed.
+fn forget_mut(input: &mut FnArg) {
+    match input {
+        FnArg::Receiver(receiver) if receiver.reference.is_none() => receiver.mutability = None,
+        FnArg::Typed(typed) => {
+            if let Pat::Ident(pattern) = typed.pat.as_mut() {
+                pattern.mutability = None;
+            }
+        }
+        FnArg::Receiver(_) => {}
+    }
 }

@@ -56,9 +56,12 @@ pub struct Purged {
 }
 
 impl Client {
-    /// Every entry with any of the tags is gone; returns how many there were.
+    /// Every entry with any of the tags is gone; returns how many there were. Of no tags: none.
     pub async fn invalidate_tags<T: AsRef<[u8]>>(&self, tags: impl IntoIterator<Item = T>) -> Result<u64> {
         let tags: Vec<T> = tags.into_iter().collect();
+        if tags.is_empty() {
+            return Ok(0);
+        }
         self.twice(|| {
             // The alias: its name is of two parts, which every proxy and client understands.
             let mut call = Call::new("EXPCACHE.INVTAG", Route::Primaries);

@@ -5,20 +5,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use redis::Value;
+use serde::Serialize;
 
 use super::fetch::encoding;
-use super::{Client, Selector, name, option, unexpected};
+use super::{Client, Selector, name, option, shown, unexpected};
 use crate::error::Result;
 use crate::link::{Call, Route};
 use crate::reply::{self, Fields};
 use expcache_core::codec::Encoding;
 
 /// Everything known of an entry but its payload.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Meta {
     /// Its type.
+    #[serde(rename = "type", serialize_with = "shown::text")]
     pub type_name: Bytes,
     /// What the payload is, if it was said.
+    #[serde(serialize_with = "shown::optional_text")]
     pub format: Option<Bytes>,
     /// How many records it has, if that is known.
     pub records: Option<u64>,
@@ -27,28 +31,37 @@ pub struct Meta {
     /// The length of the bytes that it is kept in.
     pub stored: u64,
     /// How it is kept.
+    #[serde(serialize_with = "shown::encoding")]
     pub encoding: Encoding,
     /// The payload's MD5.
     pub etag: String,
     /// When it was stored.
+    #[serde(serialize_with = "shown::unix_millis")]
     pub created: SystemTime,
     /// How long ago that is.
+    #[serde(serialize_with = "shown::millis")]
     pub age: Duration,
     /// Milliseconds of freshness left: negative when stale, none when it never expires.
+    #[serde(rename = "ttl")]
     pub ttl_ms: Option<i64>,
     /// For how long it is stale after that.
+    #[serde(serialize_with = "shown::millis")]
     pub grace: Duration,
     /// Whether it is fresh.
     pub fresh: bool,
     /// How often it was handed out.
     pub hits: u64,
     /// When it was last handed out or stored.
+    #[serde(serialize_with = "shown::unix_millis")]
     pub last_access: SystemTime,
     /// What producing it took, if that is known.
+    #[serde(serialize_with = "shown::optional_millis")]
     pub cost: Option<Duration>,
     /// Its tags.
+    #[serde(serialize_with = "shown::texts")]
     pub tags: Vec<Bytes>,
     /// The JSON kept beside it.
+    #[serde(serialize_with = "shown::json")]
     pub meta: Option<Bytes>,
 }
 

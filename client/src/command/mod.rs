@@ -9,6 +9,7 @@ mod look;
 mod operation;
 mod selector;
 mod set;
+mod shown;
 mod statistics;
 mod types;
 
@@ -26,6 +27,7 @@ pub use self::selector::Selector;
 pub use self::set::{Condition, Expiry, Set};
 pub use self::statistics::{Formats, Rank, Stats, Top, TopEntry, TypeStats};
 pub use self::types::Policy;
+pub(crate) use self::types::{type_get, type_set};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -72,7 +74,13 @@ impl Client {
 
     /// The replies of all primaries.
     async fn everywhere(&self, call: Call) -> Result<Vec<Value>> {
-        reply::array(self.call(call).await?)
+        Ok(self.by_node(call).await?.into_iter().map(|(_, reply)| reply).collect())
+    }
+
+    /// The replies of all primaries, with their addresses.
+    async fn by_node(&self, call: Call) -> Result<Vec<(String, Value)>> {
+        let replies = reply::pairs(self.call(call).await?)?;
+        replies.into_iter().map(|(node, reply)| Ok((reply::text(node)?, reply))).collect()
     }
 
     async fn sum(&self, call: Call) -> Result<u64> {

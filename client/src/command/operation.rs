@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::Value;
+use serde::Serialize;
 
 use super::Client;
 use crate::error::Result;
@@ -10,8 +11,10 @@ use crate::link::{Call, Route};
 use crate::reply::{self, Fields};
 
 /// Whether all is well, of one primary.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Health {
+    /// The primary's address.
+    pub node: String,
     /// None of the checks is degraded.
     pub ok: bool,
     /// Each check by its name.
@@ -19,7 +22,7 @@ pub struct Health {
 }
 
 /// A figure, and what it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// As it is: a number or a word.
     pub figure: String,
@@ -30,11 +33,11 @@ pub struct Check {
 }
 
 impl Health {
-    fn parse(value: Value) -> Result<Self> {
+    fn parse(node: String, value: Value) -> Result<Self> {
         let mut fields = Fields::new(value)?;
         let ok = fields.text("status")? == "ok";
         let checks = fields.rest().map(|(name, value)| Ok((name, Check::parse(value)?)));
-        Ok(Self { ok, checks: checks.collect::<Result<_>>()? })
+        Ok(Self { node, ok, checks: checks.collect::<Result<_>>()? })
     }
 }
 
@@ -58,20 +61,29 @@ fn shown(value: Value) -> Result<Option<String>> {
     })
 }
 
-/// What the steps of a self-test came to, of one primary, by their names.
-pub type SelfTest = BTreeMap<String, String>;
+/// What a self-test came to, of one primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SelfTest {
+    /// The primary's address.
+    pub node: String,
+    /// What each step came to, by its name: `pass`, or what went wrong.
+    pub steps: BTreeMap<String, String>,
+}
 
 impl Client {
-    /// Whether all is well, of each primary.
+    /// Whether all is well, of each primary. They are asked however often they have failed before.
     pub async fn health(&self) -> Result<Vec<Health>> {
-        let replies = self.everywhere(Call::new("EXPCACHE.HEALTH", Route::Primaries)).await?;
-        replies.into_iter().map(Health::parse).collect()
+        let replies = self.by_node(Call { anyway: true, ..Call::new("EXPCACHE.HEALTH", Route::Primaries) }).await?;
+        replies.into_iter().map(|(node, reply)| Health::parse(node, reply)).collect()
     }
 
     /// Has each primary store, read, expire, invalidate and delete an entry of its own.
     pub async fn self_test(&self) -> Result<Vec<SelfTest>> {
-        let replies = self.everywhere(Call::new("EXPCACHE.SELFTEST", Route::Primaries)).await?;
-        let read = |reply| Fields::new(reply)?.rest().map(|(step, value)| Ok((step, reply::text(value)?))).collect();
+        let replies = self.by_node(Call { anyway: true, ..Call::new("EXPCACHE.SELFTEST", Route::Primaries) }).await?;
+        let read = |(node, reply)| {
+            let steps = Fields::new(reply)?.rest().map(|(step, value)| Ok((step, reply::text(value)?)));
+            Ok(SelfTest { node, steps: steps.collect::<Result<_>>()? })
+        };
         replies.into_iter().map(read).collect()
     }
 

@@ -5,16 +5,18 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use redis::Value;
+use serde::Serialize;
 
 use super::look::moment;
-use super::{Client, name, option};
+use super::{Client, name, option, shown};
 use crate::error::{Error, Result};
 use crate::link::{Call, Route};
 use crate::reply::{self, Fields};
 use crate::time::ms;
 
 /// What was counted, overall or of one type. What a server does not count yet is 0.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Stats {
     /// Entries that there are.
     pub entries: u64,
@@ -61,19 +63,24 @@ pub struct Stats {
     /// Productions that failed.
     pub failures: u64,
     /// What producing a value took on average. In a cluster weighed by the nodes' stores.
+    #[serde(rename = "produce-ms", serialize_with = "shown::millis")]
     pub produce: Duration,
     /// What producing again all that was handed out would have taken.
+    #[serde(rename = "saved-ms", serialize_with = "shown::millis")]
     pub saved: Duration,
     /// Stores by format.
+    #[serde(serialize_with = "shown::by_name")]
     pub formats: BTreeMap<Bytes, Formats>,
     /// How many entries stay fresh for how long: upper bound in seconds, entries. The last bound is `u64::MAX`.
     pub ttl: BTreeMap<u64, u64>,
     /// Each type; overall only.
+    #[serde(serialize_with = "shown::by_name")]
     pub types: BTreeMap<Bytes, TypeStats>,
 }
 
 /// The stores of one format.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Formats {
     /// How many.
     pub sets: u64,
@@ -84,7 +91,8 @@ pub struct Formats {
 }
 
 /// A type among the others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct TypeStats {
     /// Its entries.
     pub entries: u64,
@@ -197,6 +205,12 @@ impl Formats {
 }
 
 impl TypeStats {
+    /// Hits among reads, 0 to 1; 0 before the first. Those that were handed out stale are not among them:
+    /// [`Client::type_stats`] has these too.
+    pub fn hit_rate(&self) -> f64 {
+        share(self.hits, self.hits + self.misses)
+    }
+
     fn add(&mut self, other: Self) {
         self.entries += other.entries;
         self.payload_bytes += other.payload_bytes;
@@ -305,19 +319,24 @@ impl Top {
 }
 
 /// An entry that stands out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct TopEntry {
     /// Its key.
+    #[serde(serialize_with = "shown::text")]
     pub key: Bytes,
     /// Its type.
+    #[serde(rename = "type", serialize_with = "shown::text")]
     pub type_name: Bytes,
     /// How often it was handed out.
     pub hits: u64,
     /// Its payload's length.
     pub size: u64,
     /// What producing it took, if that is known.
+    #[serde(serialize_with = "shown::optional_millis")]
     pub cost: Option<Duration>,
     /// When it was last handed out or stored.
+    #[serde(serialize_with = "shown::unix_millis")]
     pub last_access: SystemTime,
 }
 

@@ -72,6 +72,48 @@ impl Policy {
         }
     }
 
+    /// What of it another policy, as a server has it, does not say: each as `name 1h, not 2h`.
+    pub(crate) fn differing(&self, there: &Self) -> Vec<String> {
+        /// No limit is a limit of nothing.
+        fn limit<T: Default>(limit: Option<T>) -> T {
+            limit.unwrap_or_default()
+        }
+        let time = |time: Option<Duration>| format!("{:?}", Duration::from_millis(ms(limit(time))));
+        let number = |number: Option<u64>| limit(number).to_string();
+        let percent = |percent: Option<u8>| limit(percent).to_string();
+        let flag = |flag: Option<bool>| yes_or_no(limit(flag)).to_owned();
+        let formats = |formats: &Option<Vec<Bytes>>| {
+            let mut names: Vec<String> = formats.iter().flatten().map(|name| name.escape_ascii().to_string()).collect();
+            names.sort_unstable();
+            names.join(" ")
+        };
+        let codec = |codec: &Option<String>| codec.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let fields = [
+            ("ttl", self.ttl.map(|_| (time(self.ttl), time(there.ttl)))),
+            ("grace", self.grace.map(|_| (time(self.grace), time(there.grace)))),
+            ("maxttl", self.max_ttl.map(|_| (time(self.max_ttl), time(there.max_ttl)))),
+            ("jitter", self.jitter.map(|_| (percent(self.jitter), percent(there.jitter)))),
+            ("early", self.early.map(|_| (percent(self.early), percent(there.early)))),
+            ("sliding", self.sliding.map(|_| (flag(self.sliding), flag(there.sliding)))),
+            ("codec", self.codec.as_ref().map(|_| (codec(&self.codec), codec(&there.codec)))),
+            ("threshold", self.threshold.map(|_| (number(self.threshold), number(there.threshold)))),
+            ("maxvalue", self.max_value.map(|_| (number(self.max_value), number(there.max_value)))),
+            ("maxentries", self.max_entries.map(|_| (number(self.max_entries), number(there.max_entries)))),
+            ("maxbytes", self.max_bytes.map(|_| (number(self.max_bytes), number(there.max_bytes)))),
+            ("formats", self.formats.as_ref().map(|_| (formats(&self.formats), formats(&there.formats)))),
+            ("validate", self.validate.map(|_| (flag(self.validate), flag(there.validate)))),
+        ];
+        let differs = |(name, values): (&str, Option<(String, String)>)| {
+            let (wanted, found) = values.filter(|(wanted, found)| wanted != found)?;
+            Some(format!("{name} {wanted:?}, not {found:?}"))
+        };
+        fields.into_iter().filter_map(differs).collect()
+    }
+
+    pub(crate) fn of_reply(reply: Value) -> Result<Option<Self>> {
+        Fields::optional(reply)?.map(Self::parse).transpose()
+    }
+
     fn parse(mut fields: Fields) -> Result<Self> {
         Ok(Self {
             ttl: duration(&mut fields, "ttl")?,
@@ -89,6 +131,18 @@ impl Policy {
             validate: flag(fields.take("validate"))?,
         })
     }
+}
+
+/// `TYPE GET`.
+pub(crate) fn type_get(type_name: &[u8]) -> Cmd {
+    type_call("EXPCACHE.TYPE GET", Route::Any, type_name).cmd
+}
+
+/// `TYPE SET`.
+pub(crate) fn type_set(type_name: &[u8], policy: &Policy) -> Cmd {
+    let mut cmd = type_call("EXPCACHE.TYPE SET", Route::Primaries, type_name).cmd;
+    policy.write(&mut cmd);
+    cmd
 }
 
 fn with_unit(time: Duration) -> String {
@@ -118,15 +172,14 @@ fn duration(fields: &mut Fields, name: &str) -> Result<Option<Duration>> {
 impl Client {
     /// Defines a type, or changes fields of its policy, on every primary.
     pub async fn set_type(&self, type_name: impl AsRef<[u8]>, policy: &Policy) -> Result<()> {
-        let mut call = type_call("EXPCACHE.TYPE SET", Route::Primaries, type_name.as_ref());
-        policy.write(&mut call.cmd);
-        self.everywhere(call).await.map(drop)
+        let cmd = type_set(type_name.as_ref(), policy);
+        self.everywhere(Call { cmd, ..Call::new("EXPCACHE.TYPE SET", Route::Primaries) }).await.map(drop)
     }
 
     /// A type's policy, as one of the primaries has it.
     pub async fn get_type(&self, type_name: impl AsRef<[u8]>) -> Result<Option<Policy>> {
         let call = type_call("EXPCACHE.TYPE GET", Route::Any, type_name.as_ref());
-        Fields::optional(self.call(call).await?)?.map(Policy::parse).transpose()
+        Policy::of_reply(self.call(call).await?)
     }
 
     /// The names of all types that any primary knows, in order.

@@ -38,8 +38,8 @@ impl Served {
     pub fn cache_status_header(&self) -> String {
         let mut status = String::from("expcache");
         status += match self.how() {
-            How::Hit | How::Stale => "; hit",
-            How::Produced => "; fwd=miss",
+            How::Hit | How::Stale | How::Kept => "; hit",
+            How::Produced | How::Alone => "; fwd=miss",
             How::Waited => "; fwd=miss; collapsed",
             How::Degraded => "; fwd=bypass",
         };
@@ -50,10 +50,20 @@ impl Served {
             // RFC 9211: negative when stale.
             let _ = write!(status, "; ttl={}", ttl_ms.div_euclid(1000));
         }
-        if self.is_near() {
-            status += "; detail=near";
+        if let Some(detail) = self.detail() {
+            let _ = write!(status, "; detail={detail}");
         }
         status
+    }
+
+    /// What is special about it, as a token: where it was kept, or why the cache could not help or does not have it.
+    fn detail(&self) -> Option<&'static str> {
+        match (self.how(), self.stored()) {
+            _ if self.is_near() => Some("near"),
+            (How::Kept, _) => Some("kept"),
+            (_, Stored::No(why)) => Some(why.token()),
+            _ => None,
+        }
     }
 
     /// Whether `If-None-Match` names this version, so that `304 Not Modified` is the answer: weak comparison, lists and `*`
@@ -164,9 +174,15 @@ mod tests {
             (served(How::Hit, Stored::Before, None), "expcache; hit"),
             (served(How::Stale, Stored::Before, Some(-1)), "expcache; hit; ttl=-1"),
             (served(How::Produced, Stored::Yes, None), "expcache; fwd=miss; stored"),
-            (served(How::Produced, Stored::No(crate::Error::Fenced), None), "expcache; fwd=miss"),
+            (served(How::Produced, Stored::No(crate::Error::Fenced), None), "expcache; fwd=miss; detail=fenced"),
             (served(How::Waited, Stored::Before, Some(5)), "expcache; fwd=miss; collapsed"),
-            (served(How::Degraded, Stored::No(crate::Error::Timeout), None), "expcache; fwd=bypass"),
+            (
+                served(How::Degraded, Stored::No(crate::Error::Timeout), None),
+                "expcache; fwd=bypass; detail=unavailable",
+            ),
+            (served(How::Degraded, Stored::No(crate::Error::NoModule), None), "expcache; fwd=bypass; detail=no-module"),
+            (served(How::Alone, Stored::No(crate::Error::NoLease), None), "expcache; fwd=miss; detail=no-lease"),
+            (served(How::Kept, Stored::No(crate::Error::Timeout), None), "expcache; hit; detail=kept"),
         ] {
             assert_eq!(served.cache_status_header(), expected);
         }

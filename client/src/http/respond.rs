@@ -247,7 +247,7 @@ impl Drop for Spare<'_> {
         if let (Some(lease), Some(producer)) = (self.lease.take(), self.producer.take())
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            self.cache.refresh(self.request, lease, producer);
+            self.cache.refresh_behind(self.request, lease, producer);
         }
     }
 }

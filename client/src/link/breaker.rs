@@ -1,9 +1,10 @@
 //! The circuit breaker: a server that failed several times in a row is left alone for a moment, and then tried by one command
 //! while the others go on without it. So a dead server costs callers nothing but the first few timeouts.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::error::Error;
 use crate::locked;
 
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub(crate) struct Breaker {
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
-    /// Until when nobody is let through; `None` while the circuit is closed.
-    open_until: Option<Instant>,
+    /// Until when nobody is let through, and why; `None` while the circuit is closed.
+    open: Option<(Instant, Arc<Error>)>,
 }
 
 impl Breaker {
@@ -25,29 +26,32 @@ impl Breaker {
         Self { limit, pause, state: Mutex::default() }
     }
 
-    /// Whether a command may be sent now. Whoever comes first after the pause is the one to try, and the next pause begins.
-    pub(crate) fn allows(&self, now: Instant) -> bool {
-        let mut state = locked(&self.state);
-        match state.open_until {
-            None => true,
-            Some(until) if now < until => false,
-            Some(_) => {
-                state.open_until = Some(now + self.jittered());
-                true
+    /// Whether a command may be sent now; if not, how the last one failed. Whoever comes first after the pause is the one to try,
+    /// and the next pause begins.
+    pub(crate) fn allows(&self, now: Instant) -> Result<(), Arc<Error>> {
+        match &mut locked(&self.state).open {
+            Some((until, why)) if now < *until => Err(Arc::clone(why)),
+            Some((until, _)) => {
+                *until = now + self.jittered();
+                Ok(())
             }
+            None => Ok(()),
         }
     }
 
-    pub(crate) fn succeeded(&self) {
-        *locked(&self.state) = State::default();
+    /// Whether that has closed the circuit.
+    pub(crate) fn succeeded(&self) -> bool {
+        std::mem::take(&mut *locked(&self.state)).open.is_some()
     }
 
-    pub(crate) fn failed(&self, now: Instant) {
+    /// Whether that has opened the circuit.
+    pub(crate) fn failed(&self, now: Instant, why: &Error) -> bool {
         let mut state = locked(&self.state);
         state.failures = state.failures.saturating_add(1);
-        if self.limit > 0 && state.failures >= self.limit {
-            state.open_until = Some(now + self.jittered());
+        if self.limit == 0 || state.failures < self.limit {
+            return false;
         }
+        state.open.replace((now + self.jittered(), Arc::new(why.clone()))).is_none()
     }
 
     /// So that many processes do not all try at the same moment.
@@ -58,6 +62,8 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     const PAUSE: Duration = Duration::from_secs(10);
@@ -65,25 +71,26 @@ mod tests {
     #[test]
     fn it_opens_after_failures_in_a_row_and_closes_with_a_success() {
         let (breaker, start) = (Breaker::new(2, PAUSE), Instant::now());
-        breaker.failed(start);
-        breaker.succeeded();
-        breaker.failed(start);
-        assert!(breaker.allows(start), "failures were not in a row");
-        breaker.failed(start);
-        assert!(!breaker.allows(start));
-        assert!(!breaker.allows(start + PAUSE / 2));
+        assert!(!breaker.failed(start, &Error::Timeout));
+        assert!(!breaker.succeeded());
+        assert!(!breaker.failed(start, &Error::Timeout));
+        assert!(breaker.allows(start).is_ok(), "failures were not in a row");
+        assert!(breaker.failed(start, &Error::Timeout), "it opens");
+        assert!(!breaker.failed(start, &Error::NoModule), "it is open");
+        assert!(matches!(*breaker.allows(start).unwrap_err(), Error::NoModule));
+        assert!(breaker.allows(start + PAUSE / 2).is_err());
 
         let later = start + PAUSE * 2;
-        assert!(breaker.allows(later), "one may try");
-        assert!(!breaker.allows(later), "and only one");
-        breaker.succeeded();
-        assert!(breaker.allows(later));
+        assert!(breaker.allows(later).is_ok(), "one may try");
+        assert!(breaker.allows(later).is_err(), "and only one");
+        assert!(breaker.succeeded(), "it closes");
+        assert!(breaker.allows(later).is_ok());
     }
 
     #[test]
     fn without_a_limit_it_never_opens() {
         let (breaker, start) = (Breaker::new(0, PAUSE), Instant::now());
-        (0..100).for_each(|_| breaker.failed(start));
-        assert!(breaker.allows(start));
+        assert!((0..100).all(|_| !breaker.failed(start, &Error::Timeout)));
+        assert!(breaker.allows(start).is_ok());
     }
 }

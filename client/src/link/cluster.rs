@@ -59,7 +59,7 @@ impl Cluster {
             Route::Any => self.visit(map.any(), call).await,
             Route::Primaries => self.everywhere(&map, call).await,
         };
-        if reply.as_ref().is_err_and(Error::is_unavailable) {
+        if reply.as_ref().is_err_and(Error::is_away) {
             self.read_soon();
         }
         reply
@@ -100,8 +100,8 @@ impl Cluster {
             let error = (ErrorKind::ClusterConnectionNotFound, "there are other primaries now");
             return Err(Error::from(RedisError::from(error)));
         }
-        let replies: Result<Vec<Value>> = replies.into_iter().collect();
-        Ok(Value::Array(replies?))
+        let named = nodes.iter().zip(replies).map(|(node, reply)| Ok((node.name(), reply?)));
+        named.collect::<Result<_>>().map(Value::Map)
     }
 
     fn node(&self, address: &str) -> Result<Arc<Node>> {

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, RedisResult};
 #[cfg(feature = "cluster")]
-use redis::{ConnectionInfo, ErrorKind};
+use redis::ConnectionInfo;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError, RedisResult};
 
+use super::setup::Setup;
 use super::stream::{Counted, Socket, Traffic, connect_tcp};
-use crate::config::{Config, Topology};
+use crate::config::{Config, Topology, host_of, shown};
 use crate::error::Result;
 use crate::flight::AbortOnDrop;
 
 pub(crate) struct Connector {
     server: Server,
+    /// As people write it.
+    address: String,
+    setup: Setup,
     settings: AsyncConnectionConfig,
     /// How long all of it may take.
     limit: Duration,
@@ -33,7 +37,7 @@ impl Connector {
     /// To the only server; in a cluster, to the first node that was named.
     pub(crate) fn new(config: &Config) -> Result<Self> {
         match &config.topology {
-            Topology::Single(info) => Ok(Self::to(Server::Address(Box::new(Client::open(info.clone())?)), config, 1)),
+            Topology::Single(info) => Self::to_address(info, config),
             #[cfg(feature = "sentinel")]
             Topology::Sentinel { name, sentinels, server } => {
                 #[cfg(feature = "tls")]
@@ -45,11 +49,11 @@ impl Connector {
                 let client = sentinel_client(name, sentinels, server)?;
                 let asked = u32::try_from(sentinels.len()).unwrap_or(u32::MAX);
                 let server = Server::Sentinel(Box::new(tokio::sync::Mutex::new(client)));
-                Ok(Self::to(server, config, asked.saturating_add(1)))
+                Ok(Self::to(server, name.clone(), config, asked.saturating_add(1)))
             }
             #[cfg(feature = "cluster")]
             Topology::Cluster(nodes) => match nodes.first() {
-                Some(info) => Ok(Self::to(Server::Address(Box::new(Client::open(info.clone())?)), config, 1)),
+                Some(info) => Self::to_address(info, config),
                 None => Err(crate::Error::Refused((ErrorKind::InvalidClientConfig, "a cluster of no nodes").into())),
             },
         }
@@ -58,22 +62,56 @@ impl Connector {
     /// To one node of a cluster, by an address as the others tell it.
     #[cfg(feature = "cluster")]
     pub(crate) fn to_node(like: &ConnectionInfo, address: &str, config: &Config) -> Result<Self> {
-        let info = at(like, address)?;
-        Ok(Self::to(Server::Address(Box::new(Client::open(info)?)), config, 1))
+        Self::to_address(&at(like, address)?, config)
+    }
+
+    fn to_address(info: &ConnectionInfo, config: &Config) -> Result<Self> {
+        let client = Client::open(info.clone())?;
+        Ok(Self::to(Server::Address(Box::new(client)), host_of(info.addr()), config, 1))
+    }
+
+    /// The server's, without who one is there.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Commands have their own timeouts, which depend on what they carry.
-    fn to(server: Server, config: &Config, hops: u32) -> Self {
+    fn to(server: Server, address: String, config: &Config, hops: u32) -> Self {
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(None);
-        Self { server, settings, limit: config.connect_timeout.saturating_mul(hops) }
+        let limit = config.connect_timeout.saturating_mul(hops);
+        Self { server, address, setup: Setup::new(config), settings, limit }
     }
 
     /// `pushes`: where messages go that the server sends by itself.
     pub(crate) async fn connect(&self, pushes: Option<Pushes>) -> RedisResult<Connected> {
         let connection = tokio::time::timeout(self.limit, self.connect_to(pushes)).await;
-        connection.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+        let mut connection = match connection {
+            Ok(connection) => connection.map_err(|error| self.of_whom(error))?,
+            Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        };
+        self.setup.apply(&mut connection.connection, &self.address, self.limit).await?;
+        Ok(connection)
+    }
+
+    /// The error, with the address and without the password.
+    fn of_whom(&self, error: RedisError) -> RedisError {
+        let url = match &self.server {
+            Server::Address(client) => shown(client.get_connection_info()),
+            #[cfg(feature = "sentinel")]
+            Server::Sentinel(_) => format!("the primary {} of the Sentinels", self.address),
+        };
+        let source = std::error::Error::source(&error);
+        let shared = source.and_then(|error| error.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>());
+        let io = shared.and_then(|error| error.downcast_ref::<std::io::Error>());
+        match io.map(std::io::Error::kind) {
+            Some(kind) => std::io::Error::new(kind, format!("{url}: {error}")).into(),
+            None if error.kind() == ErrorKind::AuthenticationFailed => {
+                (ErrorKind::AuthenticationFailed, "no entry", format!("{url}: {error}")).into()
+            }
+            None => error,
+        }
     }
 
     async fn connect_to(&self, pushes: Option<Pushes>) -> RedisResult<Connected> {

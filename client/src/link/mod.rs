@@ -11,6 +11,7 @@ mod connector;
 mod lazy;
 mod node;
 mod pool;
+mod setup;
 mod slot;
 mod stream;
 mod wire;
@@ -40,7 +41,7 @@ pub(crate) enum Route {
     Key(Vec<u8>),
     /// To any primary.
     Any,
-    /// To every primary; the reply is an array of replies.
+    /// To every primary; the reply is a map of their names and replies.
     Primaries,
     /// To the node of this address, as [`Link::primaries`] tells it.
     Node(String),
@@ -57,6 +58,8 @@ pub(crate) struct Call {
     pub(crate) wait: Duration,
     /// How long it may queue until it can wait; `None`: as long as the configuration has patience.
     pub(crate) queue: Option<Duration>,
+    /// Is it sent whatever the breaker says?
+    pub(crate) anyway: bool,
 }
 
 /// What sending a command twice would do.
@@ -81,7 +84,8 @@ impl Call {
             cmd.arg(word);
             cmd
         });
-        Self { name, cmd, route, repeat: Repeat::Harmless, carries: Carries::Little, wait: Duration::ZERO, queue: None }
+        let (repeat, carries, wait, queue) = (Repeat::Harmless, Carries::Little, Duration::ZERO, None);
+        Self { name, cmd, route, repeat, carries, wait, queue, anyway: false }
     }
 
     pub(crate) fn on_key(name: &'static str, key: &[u8]) -> Self {
@@ -106,7 +110,7 @@ enum Servers {
 
 impl Link {
     pub(crate) fn new(config: Config) -> Result<Self> {
-        let config = Arc::new(config);
+        let config = Arc::new(Config { refused_policies: Arc::default(), ..config });
         // What can never work fails here, in a cluster too.
         let connector = Connector::new(&config)?;
         let servers = match &config.topology {
@@ -150,7 +154,7 @@ impl Link {
         match &self.servers {
             Servers::One(node) => {
                 let reply = node.send(call, Visit::Own).await?;
-                Ok(if call.route == Route::Primaries { Value::Array(vec![reply]) } else { reply })
+                Ok(if call.route == Route::Primaries { Value::Map(vec![(node.name(), reply)]) } else { reply })
             }
             #[cfg(feature = "cluster")]
             Servers::Cluster(cluster) => cluster.send(call).await,

@@ -36,6 +36,8 @@ pub(crate) struct Node {
     breaker: Breaker,
     /// A payload was not there in time once.
     is_slow: AtomicBool,
+    /// It has not loaded the module, as far as is known.
+    lacks_module: AtomicBool,
     config: Arc<Config>,
 }
 
@@ -48,14 +50,15 @@ impl Node {
             waiting: Pool::default(),
             breaker: Breaker::new(config.breaker_failures, config.breaker_pause),
             is_slow: AtomicBool::new(false),
+            lacks_module: AtomicBool::new(false),
             config: Arc::clone(config),
             connector,
         }
     }
 
     pub(crate) async fn send(&self, call: &Call, visit: Visit) -> Result<Value> {
-        if !self.breaker.allows(Instant::now().into_std()) {
-            return Err(Error::CircuitOpen);
+        if !call.anyway {
+            self.breaker.allows(Instant::now().into_std()).map_err(Error::CircuitOpen)?;
         }
         let mut reply = self.send_once(call, visit).await;
         for _ in 0..ANEW {
@@ -65,8 +68,8 @@ impl Node {
             reply = self.send_once(call, visit).await;
         }
         match &reply {
-            Err(error) if error.is_unavailable() && !error.is_of_a_slot() => self.note_failure(call, error),
-            _ => self.breaker.succeeded(),
+            Err(error) if error.is_away() && !error.is_of_a_slot() => self.note_failure(call, error),
+            _ => self.note_reply(&reply),
         }
         reply
     }
@@ -79,17 +82,40 @@ impl Node {
         }
     }
 
+    /// What it is called, as a reply would have it.
+    pub(crate) fn name(&self) -> Value {
+        Value::BulkString(self.connector.address().into())
+    }
+
     /// Asks whatever the breaker says: to find out how things are.
     pub(crate) async fn ask(&self, cmd: &Cmd) -> Result<Value> {
         self.send_little(cmd, Visit::Own).await
     }
 
     fn note_failure(&self, call: &Call, error: &Error) {
-        self.breaker.failed(Instant::now().into_std());
-        tracing::debug!(command = call.name, %error, "the server is not available");
+        let server = self.connector.address();
+        if self.breaker.failed(Instant::now().into_std(), error) {
+            tracing::warn!(server, command = call.name, %error, "the circuit is open: the server is left alone");
+        } else {
+            tracing::debug!(server, command = call.name, %error, "the server is not available");
+        }
         if let Some(observer) = &self.config.observer {
             observer.unavailable(call.name, error);
         }
+    }
+
+    fn note_reply(&self, reply: &Result<Value>) {
+        let server = self.connector.address();
+        if self.breaker.succeeded() {
+            tracing::info!(server, "the circuit is closed: the server answers again");
+        }
+        let lacks = matches!(reply, Err(Error::NoModule));
+        match (self.lacks_module.load(Ordering::Acquire), lacks) {
+            (false, true) => tracing::warn!(server, "{}", Error::NoModule),
+            (true, false) => tracing::info!(server, "the server has loaded the module"),
+            _ => return,
+        }
+        self.lacks_module.store(lacks, Ordering::Release);
     }
 
     async fn send_little(&self, cmd: &Cmd, visit: Visit) -> Result<Value> {
@@ -176,8 +202,8 @@ impl Node {
         let mut was_silent = false;
         loop {
             match self.ask(&ping).await {
-                Err(error) if error.is_unavailable() && was_silent => return error,
-                Err(error) if error.is_unavailable() => was_silent = true,
+                Err(error) if error.is_away() && was_silent => return error,
+                Err(error) if error.is_away() => was_silent = true,
                 _ => {
                     was_silent = false;
                     tokio::time::sleep(self.config.timeout).await;

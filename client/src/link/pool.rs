@@ -31,7 +31,7 @@ impl Pool {
         let connection = self.living(connector, timeout).await?;
         let limit = Instant::now() + call.wait + timeout;
         let reply = before(limit, connection.send(&call.cmd, visit)).await;
-        if !reply.as_ref().is_err_and(Error::is_unavailable) {
+        if !reply.as_ref().is_err_and(Error::is_away) {
             locked(&self.idle).push(connection);
         }
         reply
@@ -42,7 +42,7 @@ impl Pool {
         let (limit, ping) = (Instant::now() + timeout, redis::cmd("PING"));
         while let Some(idle) = self.idle() {
             let pong = before(limit, idle.send(&ping, Visit::Own)).await;
-            if !pong.is_err_and(|error| error.is_unavailable()) {
+            if !pong.is_err_and(|error| error.is_away()) {
                 return Ok(idle);
             }
         }

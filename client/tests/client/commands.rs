@@ -241,7 +241,8 @@ async fn rankings_windows_and_the_self_test() {
         }
         let hour = Some(Duration::from_secs(3600));
         assert_eq!(client.type_stats("trips", hour).await.unwrap().unwrap().sets, 2);
-        for steps in client.self_test().await.unwrap() {
+        for test in client.self_test().await.unwrap() {
+            let steps = test.steps;
             assert!(steps.len() >= 5 && steps.values().all(|outcome| outcome == "pass"), "{steps:?}");
         }
     })

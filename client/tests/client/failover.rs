@@ -11,7 +11,7 @@ async fn a_replica_gives_no_leases_and_the_producer_is_reached() {
     let cache = cache(&replica);
     let produce = || async { Ok::<_, std::io::Error>("v") };
     let served = cache.get_or_produce(&request(&cache), produce).await.unwrap();
-    assert_eq!(served.how(), How::Degraded);
+    assert_eq!(served.how(), How::Alone);
     let writer = super::cache(&primary);
     writer.put(&request(&writer), "from the primary").await.unwrap();
     replica.wait_for_sync(&primary);

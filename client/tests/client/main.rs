@@ -28,8 +28,10 @@ mod processes;
 mod produce;
 mod proxy;
 mod respond;
+mod silence;
 mod snippets;
 mod tls;
+mod values;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -146,6 +146,24 @@ async fn it_lives_no_longer_than_the_entry() {
 }
 
 #[tokio::test]
+async fn not_what_was_said_not_to_be() {
+    let server = Server::start();
+    let config = Config::single(address(&server)).unwrap().near_type("sessions", false);
+    let cache = Cache::open(config).unwrap();
+    until("it hears the server", async || cache.is_near()).await;
+    let [near, far] = [true, false].map(|near| cache.request("trips").near(near).build().unwrap());
+    assert_eq!(near.key(), far.key());
+    let session = cache.request("sessions").build().unwrap();
+    for request in [&near, &session] {
+        cache.put(request, "v").await.unwrap();
+    }
+    until("it is kept", async || cache.get(&near).await.unwrap().unwrap().is_near()).await;
+    for request in [&far, &session, &far, &session] {
+        assert!(!cache.get(request).await.unwrap().unwrap().is_near());
+    }
+}
+
+#[tokio::test]
 async fn not_what_is_large_or_of_other_names_or_in_resp2() {
     let server = Server::start();
     let cache = near(&server).await;
