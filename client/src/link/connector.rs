@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "cluster")]
-use redis::ConnectionInfo;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult};
+use tokio::io::AsyncReadExt as _;
 
 use super::setup::Setup;
 use super::stream::{Counted, Socket, Traffic, connect_tcp};
 use crate::config::{Config, Topology, host_of, shown};
 use crate::error::Result;
 use crate::flight::AbortOnDrop;
+
+/// A server that has no place says so at once.
+const AT_ONCE: Duration = Duration::from_millis(500);
+/// How many bytes of that are read.
+const LONGEST_WORD_OF_GOODBYE: u64 = 1024;
 
 pub(crate) struct Connector {
     server: Server,
@@ -88,11 +92,30 @@ impl Connector {
     pub(crate) async fn connect(&self, pushes: Option<Pushes>) -> RedisResult<Connected> {
         let connection = tokio::time::timeout(self.limit, self.connect_to(pushes)).await;
         let mut connection = match connection {
-            Ok(connection) => connection.map_err(|error| self.of_whom(error))?,
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(self.said_instead(&error).await.unwrap_or_else(|| self.of_whom(error))),
             Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
         };
         self.setup.apply(&mut connection.connection, &self.address, self.limit).await?;
         Ok(connection)
+    }
+
+    /// What the server said before it hung up: that it has no place (`maxclients`), or takes nobody from outside (protected mode).
+    /// It does so at once, and whoever has sent something by then does not get to read it; so it is asked for again, in silence.
+    async fn said_instead(&self, error: &RedisError) -> Option<RedisError> {
+        let Server::Address(client) = &self.server else { return None };
+        let ConnectionAddr::Tcp(host, port) = client.get_connection_info().addr() else { return None };
+        if !error.is_connection_dropped() {
+            return None;
+        }
+        let listening = async {
+            let mut said = String::new();
+            let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.ok()?;
+            stream.take(LONGEST_WORD_OF_GOODBYE).read_to_string(&mut said).await.ok()?;
+            Some(said)
+        };
+        let said = tokio::time::timeout(self.limit.min(AT_ONCE), listening).await.ok()??;
+        redis::parse_redis_value(said.as_bytes()).and_then(redis::Value::extract_error).err()
     }
 
     /// The error, with the address and without the password.
