@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisError, RedisResult};
 use tokio::io::AsyncReadExt as _;
 
 use super::setup::Setup;
@@ -58,7 +58,9 @@ impl Connector {
             #[cfg(feature = "cluster")]
             Topology::Cluster(nodes) => match nodes.first() {
                 Some(info) => Self::to_address(info, config),
-                None => Err(crate::Error::Refused((ErrorKind::InvalidClientConfig, "a cluster of no nodes").into())),
+                None => {
+                    Err(crate::Error::Refused((redis::ErrorKind::InvalidClientConfig, "a cluster of no nodes").into()))
+                }
             },
         }
     }
@@ -130,9 +132,6 @@ impl Connector {
         let io = shared.and_then(|error| error.downcast_ref::<std::io::Error>());
         match io.map(std::io::Error::kind) {
             Some(kind) => std::io::Error::new(kind, format!("{url}: {error}")).into(),
-            None if error.kind() == ErrorKind::AuthenticationFailed => {
-                (ErrorKind::AuthenticationFailed, "no entry", format!("{url}: {error}")).into()
-            }
             None => error,
         }
     }
