@@ -1,6 +1,7 @@
 """CPU: what an operation costs the server's main thread, beside the native command it stands for.
 
-Three comparisons. With our own pipelining client, whose tags are spread as tags are. With redis-benchmark, as anybody
+Three comparisons. With our own pipelining client, whose tags are spread as tags are; the same with values of 1 and 4 KiB of rows, and such a type that
+compresses them. With redis-benchmark, as anybody
 would try it. And without pipelining, where a command's own cost drowns in the network's and must not stick out.
 
 The contenders take turns, each in its own database of one server, on the same keys; a ratio is that of two runs of the
@@ -23,6 +24,7 @@ ROUNDS = 5
 BENCHMARK_ROUNDS = 3
 DISTINCT = 2  # commands prepared for each key, taking turns until there are enough operations
 
+LARGER = [1 << 10, 4 << 10]  # bytes of values beside the usual
 GET_BOUND = 1.15
 SET_BOUND = 1.7
 SET_AIM = 1.5
@@ -38,6 +40,9 @@ def run(bench):
     lone = QUICK_LONE_OPERATIONS if bench.quick else LONE_OPERATIONS
     with bench.server() as server:
         own_client(bench, server, keys, operations)
+    for size in LARGER:
+        with bench.server() as server:
+            larger_values(bench, server, size, keys // 10, operations // 10)
     program = benchmark_program(bench.binary)
     if not program:
         bench.report.text("No redis-benchmark (or valkey-benchmark) here: the other comparisons are left out.")
@@ -124,6 +129,14 @@ def own_client(bench, server, keys, operations):
         " Tags: " + ", ".join(f"{name} of {size:,}" for name, size in lab.TAGS) + ".",
     )
     contenders = own_contenders()
+    measure(server, contenders, keys, operations, rounds)
+    head = ["command", "main thread", "all threads", "server busy", "to native", "bound", "to native with TTL"]
+    bench.report.table(head, [own_row(bench.report, contender) for contender in contenders])
+    bench.report.text(f"The aim for `EXPCACHE.SET` with 4 tags is {SET_AIM} ×.")
+
+
+def measure(server, contenders, keys, operations, rounds):
+    """Has the contenders take turns."""
     meter = Meter(server)
     prepared = [prepare(server, contender, keys) for contender in contenders]
     for contender, (batches, expected) in zip(contenders, prepared):
@@ -136,9 +149,30 @@ def own_client(bench, server, keys, operations):
             one = meter.around(count, contender.reads, work)
             one["busy"] = min(100, one["main"] * count / one["result"] / 1e4)
             contender.rounds.append(one)
-    head = ["command", "main thread", "all threads", "server busy", "to native", "bound", "to native with TTL"]
-    bench.report.table(head, [own_row(bench.report, contender) for contender in contenders])
-    bench.report.text(f"The aim for `EXPCACHE.SET` with 4 tags is {SET_AIM} ×.")
+
+
+def larger_values(bench, server, size, keys, operations):
+    """Values as exports are, which are compressed only where their type asks for it."""
+    rounds = bench.rounds(BENCHMARK_ROUNDS)
+    value = b"".join(b"%d,vehicle-%d,%d.%06d,2026-05-01,true\n" % (n, n % 97, n % 90, n * 7919 % 999983) for n in range(size))[:size]
+    with server.connect() as connection:
+        connection.call("EXPCACHE.TYPE", "SET", "compressed", "THRESHOLD", "1kb")
+    write = Contender("SET", 0, lambda _: lab.resp_template("SET", lab.KEY, value))
+    read = Contender("GET", 0, lambda _: lab.resp_template("GET", lab.KEY))
+    contenders = [
+        write,
+        Contender("EXPCACHE.SET", 1, lambda _: lab.resp_template("EXPCACHE.SET", lab.KEY, value), write),
+        Contender("EXPCACHE.SET, compressed", 2, lambda _: lab.resp_template("EXPCACHE.SET", lab.KEY, value, "TYPE", "compressed"), write),
+        read,
+        Contender("EXPCACHE.GET", 1, lambda _: lab.resp_template("EXPCACHE.GET", lab.KEY), read),
+        Contender("EXPCACHE.GET, compressed", 2, lambda _: lab.resp_template("EXPCACHE.GET", lab.KEY), read),
+    ]
+    for contender in contenders:
+        contender.reply = b"$%d\r\n%b\r\n" % (size, value) if contender.reads else b"+OK\r\n"
+    measure(server, contenders, keys, operations, rounds)
+    bench.report.text(f"The same with values of {size // 1024} KiB, rows of a CSV; medians of {rounds} rounds.")
+    rows = [[f"`{one.name}`", f"{one.median('main'):.2f}", f"{one.median('all'):.2f}", one.ratio_cell(one.base)] for one in contenders]
+    bench.report.table(["command", "main thread", "all threads", "to native"], rows)
 
 
 def own_row(report, contender):

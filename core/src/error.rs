@@ -21,6 +21,12 @@ pub enum Error {
     HashMismatch,
     /// The payload is larger than its type, or the server, allows.
     TooLarge,
+    /// It decodes to more than the configuration allows, by its own or together with what else was asked for.
+    Expands,
+    /// Decoding it would hold everybody up, as its client cannot be made to wait.
+    TooMuchAtOnce,
+    /// There is no memory for what is large.
+    NoMemory,
     /// The type does not allow this format, or the payload is not of it; the text says what is wrong.
     BadFormat(Cow<'static, str>),
     /// The bytes are not what they are said to be encoded as: of another format, cut off, damaged, or with something after them.
@@ -65,6 +71,11 @@ impl Error {
             Self::Fenced => "FENCED the value was invalidated while it was produced",
             Self::HashMismatch => "HASHMISMATCH the payload does not have the given MD5",
             Self::TooLarge => "TOOLARGE the payload is over the type's MAXVALUE or 512 MB",
+            Self::Expands => "TOOLARGE it decodes to more than expcache.max-decoded or expcache.max-ratio allow",
+            Self::TooMuchAtOnce => {
+                "TOOLARGE a transaction or script decodes no more than 64 MiB; send the command by itself"
+            }
+            Self::NoMemory => "OOM there is not enough memory for the payload",
             Self::BadFormat(text) => return Cow::Owned(format!("BADFORMAT {text}")),
             Self::BadEncoding => "BADENCODING the bytes are not of the given encoding",
             Self::WideWindow => {

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod early;
 pub mod entry;
 pub mod error;
+pub mod fair;
 pub mod glob;
 pub mod index;
 pub mod key;

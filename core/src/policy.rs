@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::codec::Encoding;
+use crate::entry::APART_FROM;
 use crate::{Error, Result};
 
 /// How stored bytes are chosen to be encoded.
@@ -84,7 +85,7 @@ impl Default for Policy {
             early_percent: 0,
             sliding: false,
             codec: Codec::Auto,
-            threshold: 1024,
+            threshold: APART_FROM as u64,
             max_value: 0,
             max_entries: 0,
             max_bytes: 0,
@@ -173,10 +174,12 @@ impl Policy {
     }
 
     /// How a payload is to be kept. `auto` takes gzip for what has a format, because it is likely to be handed to HTTP clients as it
-    /// is kept, and zstd, which costs less, for everything else.
+    /// is kept, and zstd, which costs less, for everything else. What is so small that the main thread encodes and decodes it gets lz4
+    /// instead, where a type asks for it to be compressed at all: nothing is decoded in less time.
     pub fn encoding(&self, payload_bytes: u64, format: Option<&[u8]>) -> Encoding {
         match self.codec {
             _ if payload_bytes < self.threshold.max(1) => Encoding::Identity,
+            Codec::Auto if payload_bytes < APART_FROM as u64 => Encoding::Lz4,
             Codec::Auto if format.is_some() => Encoding::Gzip,
             Codec::Auto | Codec::Zstd => Encoding::Zstd,
             Codec::None => Encoding::Identity,

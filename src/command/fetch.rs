@@ -207,6 +207,11 @@ impl Fetch {
         }
         let etag = look.entry.etag();
         let status = self.status(&look, etag);
+        if status != Status::NotModified {
+            let form = look.entry.form();
+            let decoded = Part { portion: self.portion(form), verify: None }.decoded(form);
+            payload::admit(ctx, decoded, decoded)?;
+        }
         let type_id = look.entry.type_id();
         let (due, slides_to) = state::with(|s| {
             let due = status == Status::Stale || self.lease_ms.is_some() && is_due(s, &look);
@@ -217,7 +222,7 @@ impl Fetch {
         if status != Status::Stale {
             offer.retry_ms = None;
         }
-        let broken = self.reply_found(ctx, client, name, &look, Heading { status, etag, offer, turn });
+        let broken = self.reply_found(ctx, client, name, &look, Heading { status, etag, offer, turn })?;
         drop(key);
         match broken {
             Some(broken) => self.broken(ctx, client, name, &broken, Heading { status, etag, offer, turn }),
@@ -321,35 +326,45 @@ impl Fetch {
         name: Arg<'_>,
         look: &Look<'_>,
         heading: Heading,
-    ) -> Option<Outgoing> {
+    ) -> Result<Option<Outgoing>> {
         let form = look.entry.form();
         let sends = heading.status != Status::NotModified;
         let part = Part { portion: self.portion(form), verify: self.verify.map(|()| heading.etag) };
         let about = state::with(|s| About::new(s, look, heading, part.encoding(form)));
         if sends || part.verify.is_some() {
-            let heavy = if part.weight(look.entry) == Weight::Heavy { client.take(ctx) } else { None };
-            if let Some(waiting) = heavy {
+            let (weight, cost) = (part.weight(look.entry), part.cost(look.entry));
+            if let Some(waiting) = if weight == Weight::Heavy { client.take_for(ctx, cost)? } else { None } {
                 let outgoing = Outgoing::new(look.entry, part);
-                self.reply_aside(ctx, waiting, name, about.into_owned(), outgoing);
-                return None;
+                self.reply_aside(ctx, waiting, name, about.into_owned(), outgoing, cost);
+                return Ok(None);
             }
         }
         let replies = client.replies(ctx);
         if !sends && part.verify.is_none() {
             about.reply(replies, None);
-            return None;
+            return Ok(None);
         }
         match workers::here(|coder| part.of(coder, look.entry.stored(), form)) {
             Ok(value) => about.reply(replies, sends.then_some(&value)),
-            Err(_) => return Some(Outgoing::new(look.entry, part)),
+            Err(Error::NoMemory) => return Err(Error::NoMemory),
+            Err(_) => return Ok(Some(Outgoing::new(look.entry, part))),
         }
-        None
+        Ok(None)
     }
 
-    fn reply_aside(self, ctx: &Ctx, waiting: Waiting, name: Arg<'_>, about: About<'static>, outgoing: Outgoing) {
+    fn reply_aside(
+        self,
+        ctx: &Ctx,
+        waiting: Waiting,
+        name: Arg<'_>,
+        about: About<'static>,
+        outgoing: Outgoing,
+        cost: u64,
+    ) {
         let (db, key) = (ctx.db(), name.bytes().to_vec());
-        waiting.work(move |coder, waiting| match outgoing.bytes(coder) {
+        waiting.work(cost, move |coder, waiting| match outgoing.bytes(coder) {
             Ok(value) => about.reply(waiting.replies(), about.sends().then_some(&value)),
+            Err(Error::NoMemory) => waiting.replies().reply_error(&Error::NoMemory.reply()),
             Err(_) => workers::post_writing(move |ctx| {
                 ctx.select(db);
                 payload::answer(ctx, waiting, &key, |ctx, client, name| {

@@ -9,8 +9,8 @@ use expcache_core::{Error, Result};
 use crate::server::context::{Arg, Ctx, Text};
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
-use crate::server::workers::Waiting;
-use crate::server::{settle, state};
+use crate::server::workers::{self, Waiting};
+use crate::server::{alloc, settle, state};
 
 /// What is wanted of a payload.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,38 @@ impl Client {
         *self = Self::Served;
         Some(waiting)
     }
+
+    /// As [`Client::take`], for what takes as long as copying so many bytes. Who cannot be made to wait is served at once, if that is
+    /// not too much.
+    pub fn take_for(&mut self, ctx: &Ctx, cost: u64) -> Result<Option<Waiting>> {
+        let taken = self.take(ctx);
+        if taken.is_none() && cost > AT_ONCE as u64 * COPYING && workers::are_there() {
+            return Err(Error::TooMuchAtOnce);
+        }
+        Ok(taken)
+    }
+}
+
+/// No command decodes more than this on the main thread, for a client that cannot wait.
+pub const AT_ONCE: usize = 64 << 20;
+
+/// From this size on it is asked whether there is memory to decode something.
+const MUCH: usize = 1 << 20;
+/// A command may decode to no more than this part of `maxmemory`: there is a buffer beside the reply, and what both take is taken from
+/// other entries, which are evicted for it.
+const PART_OF_MEMORY: u64 = 4;
+
+/// Refuses to decode what is too large altogether, of which one is of that size. What one payload decodes to was looked at when
+/// it was stored.
+pub fn admit(ctx: &Ctx, decoded: usize, largest: usize) -> Result<()> {
+    if decoded < MUCH {
+        return Ok(());
+    }
+    if decoded > state::with(|s| s.config.max_decoded).max(largest) {
+        return Err(Error::Expands);
+    }
+    let fits = ctx.max_memory().is_none_or(|most| decoded as u64 <= most / PART_OF_MEMORY);
+    if fits { Ok(()) } else { Err(Error::NoMemory) }
 }
 
 /// Would the main thread feel it?
@@ -64,7 +96,7 @@ pub enum Weight {
 }
 
 /// By how much copying is quicker than decoding.
-const COPYING: u64 = 8;
+pub const COPYING: u64 = 8;
 
 impl Weight {
     /// Of what takes as long as copying so many bytes.
@@ -95,21 +127,44 @@ impl Part {
     pub fn cost(self, entry: &Entry) -> u64 {
         let (form, kept) = (entry.form(), entry.stored().len() as u64);
         match self.portion {
-            _ if self.verify.is_some() => form.size as u64 * COPYING,
-            Portion::AsKept => kept,
-            _ if form.encoding != Encoding::Identity => form.size as u64 * COPYING,
-            Portion::Whole => kept,
+            _ if self.looks_inside(form) => kept.max(form.size as u64) * COPYING,
             Portion::Range(_, length) => length.min(kept),
+            Portion::AsKept | Portion::Whole => kept,
         }
     }
 
-    /// What making it weighs.
-    pub fn weight(self, entry: &Entry) -> Weight {
-        if entry.body().is_none() { Weight::Light } else { Weight::of(self.cost(entry)) }
+    /// Is it more than bytes that are copied?
+    fn looks_inside(self, form: Form) -> bool {
+        self.verify.is_some() || self.decodes(form)
     }
 
-    /// It, of what is kept. An error says that this is not what was stored.
+    fn decodes(self, form: Form) -> bool {
+        form.encoding != Encoding::Identity && self.portion != Portion::AsKept
+    }
+
+    /// How many bytes decoding brings, of what is kept like that.
+    pub fn decoded(self, form: Form) -> usize {
+        let (start, end) = self.bounds(form);
+        if self.decodes(form) { end - start } else { 0 }
+    }
+
+    /// What making it weighs. That is not a matter of how few bytes it is kept in.
+    pub fn weight(self, entry: &Entry) -> Weight {
+        match self.looks_inside(entry.form()) {
+            false if entry.body().is_none() => Weight::Light,
+            true if !workers::has_time() => Weight::Heavy,
+            _ => Weight::of(self.cost(entry)),
+        }
+    }
+
+    /// It, of what is kept, to be replied at once. An error but [`Error::NoMemory`] says that this is not what was stored.
     pub fn of<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
+        let made = self.make(coder, stored, form)?;
+        // The server would not take no for an answer.
+        if alloc::has_room(made.len()) { Ok(made) } else { Err(Error::NoMemory) }
+    }
+
+    fn make<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
         let (start, end) = self.bounds(form);
         if self.portion == Portion::AsKept || form.encoding == Encoding::Identity {
             self.check(coder, stored, form, |_piece| ())?;
@@ -120,6 +175,7 @@ impl Part {
             (Portion::Range(..), Some(_)) => {
                 // Cut out of what is looked at: to find it by itself might lead elsewhere.
                 let (mut at, mut range) = (0, Vec::new());
+                range.try_reserve_exact(end - start).map_err(|_| Error::NoMemory)?;
                 self.check(coder, stored, form, |piece| {
                     let [from, to] = [start, end].map(|place| place.saturating_sub(at).min(piece.len()));
                     range.extend_from_slice(piece.get(from..to).unwrap_or_default());
@@ -184,7 +240,7 @@ impl Outgoing {
     /// Of an entry: its bytes are shared, unless they are few.
     pub fn new(entry: &Entry, part: Part) -> Self {
         let stored = match entry.share() {
-            Stored::Lent(bytes) => Body::copy_of(bytes),
+            Stored::Lent(bytes) => Body::new(Box::<[u8]>::from(bytes)),
             Stored::Shared(bytes) => bytes,
         };
         Self { stored, form: entry.form(), part }

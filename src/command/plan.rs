@@ -226,6 +226,13 @@ impl<'p> Kept<'p> {
     /// does the rest.
     fn new(config: &Config, payload: Arg<'p>, checked: &Checked, wanted: Encoding) -> Self {
         let Checked { encoding, size, etag, .. } = *checked;
+        match checked.tried.as_ref().filter(|(tried, _)| *tried == wanted) {
+            Some((_, Some(encoded))) => {
+                return Self { stored: encoded.clone().into(), form: Some(Form::encoded(wanted, size)), etag };
+            }
+            Some((_, None)) => return Self { stored: hold(payload), form: None, etag },
+            None => (),
+        }
         let form = match encoding {
             Encoding::Identity if wanted == Encoding::Identity => None,
             Encoding::Identity if (size as u64) < config.offload_write_size => {

@@ -1,7 +1,7 @@
 //! `EXPCACHE.GET`, `EXPCACHE.MGET`, `EXPCACHE.META`.
 
 use expcache_core::codec::{Coder, Encoding};
-use expcache_core::entry::Entry;
+use expcache_core::entry::{Entry, Form};
 use expcache_core::index::Bytes;
 use expcache_core::{Error, Result};
 
@@ -23,8 +23,12 @@ fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {
             return Ok(());
         }
         Some(mut look) => {
+            let is_plain = is_plain(look.entry);
+            if !is_plain {
+                admit(ctx, &[look.entry.form()])?;
+            }
             let slides_to = hit(&mut look);
-            if is_plain(look.entry) {
+            if is_plain {
                 ctx.reply_bytes(look.entry.stored());
                 (None, slides_to)
             } else {
@@ -35,7 +39,7 @@ fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {
     drop(key);
     slide(ctx, name, slides_to);
     if let Some((payload, cost)) = payload {
-        hand_out(ctx, Shape::Single, vec![(name.bytes().into(), Some(payload))], cost);
+        hand_out(ctx, Shape::Single, vec![(name.bytes().into(), Some(payload))], cost)?;
     }
     Ok(())
 }
@@ -64,12 +68,19 @@ enum Shape {
 /// A key and its payload, if that is fresh.
 type Payload = (Box<[u8]>, Option<Outgoing>);
 
+/// Refuses what is too much to be decoded by one command, of payloads that are kept like that.
+fn admit(ctx: &Ctx, forms: &[Form]) -> Result<()> {
+    let sizes = || forms.iter().map(|form| Part::WHOLE.decoded(*form));
+    payload::admit(ctx, sizes().fold(0, usize::saturating_add), sizes().max().unwrap_or(0))
+}
+
 /// Replies with payloads that take as long as copying so many bytes.
-fn hand_out(ctx: &Ctx, shape: Shape, payloads: Vec<Payload>, cost: u64) {
+fn hand_out(ctx: &Ctx, shape: Shape, payloads: Vec<Payload>, cost: u64) -> Result<()> {
     let mut client = Client::Running;
     let db = ctx.db();
-    match if Weight::of(cost) == Weight::Heavy { client.take(ctx) } else { None } {
-        Some(waiting) => waiting.work(move |coder, waiting| {
+    let is_heavy = Weight::of(cost) == Weight::Heavy || !workers::has_time();
+    match if is_heavy { client.take_for(ctx, cost)? } else { None } {
+        Some(waiting) => waiting.work(cost, move |coder, waiting| {
             let broken = reply_payloads(waiting.replies(), coder, shape, payloads);
             if !broken.is_empty() {
                 workers::post_writing(move |ctx| {
@@ -83,6 +94,7 @@ fn hand_out(ctx: &Ctx, shape: Shape, payloads: Vec<Payload>, cost: u64) {
             remove(ctx, broken);
         }
     }
+    Ok(())
 }
 
 /// Replies, and returns what turned out to be broken, for which null was replied.
@@ -94,6 +106,7 @@ fn reply_payloads(to: &Replies, coder: &mut Coder, shape: Shape, payloads: Vec<P
     for (key, payload) in payloads {
         match payload.as_ref().map(|payload| payload.bytes(coder)) {
             Some(Ok(bytes)) => to.reply_bytes(&bytes),
+            Some(Err(Error::NoMemory)) => to.reply_error(&Error::NoMemory.reply()),
             None | Some(Err(_)) => {
                 to.reply_null();
                 broken.extend(payload.map(|payload| (key, payload)));
@@ -120,13 +133,14 @@ pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
 /// `EXPCACHE.MGET key [key …]`
 pub fn mget(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     // Errors come before the first element.
-    let (mut all_plain, mut cost) = (true, 0);
+    let (mut all_plain, mut cost, mut encoded) = (true, 0, Vec::new());
     for name in args {
         match ctx.open(name, Mode::Peek).found() {
             Found::Missing => (),
             Found::Foreign => return Err(Error::WrongType),
             Found::Entry(entry) => {
                 all_plain &= is_plain(entry);
+                encoded.extend(Some(entry.form()).filter(|form| form.encoding != Encoding::Identity));
                 cost += Part::WHOLE.cost(entry);
             }
         }
@@ -138,9 +152,9 @@ pub fn mget(ctx: &Ctx, args: Args<'_>) -> Result<()> {
         }
         return Ok(());
     }
+    admit(ctx, &encoded)?;
     let payloads = args.map(|name| Ok((name.bytes().into(), take(ctx, name)?))).collect::<Result<_>>()?;
-    hand_out(ctx, Shape::Array, payloads, cost);
-    Ok(())
+    hand_out(ctx, Shape::Array, payloads, cost)
 }
 
 /// The payload of a key when fresh.

@@ -4,6 +4,7 @@
 //! Then everything is stored in one go, on the main thread, and only then is it decided whether it may be: by the conditions,
 //! lease and fences of that moment.
 
+use expcache_core::codec::Coder;
 use expcache_core::lease::Token;
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result};
@@ -12,7 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use super::check::{Checked, Claims};
 use super::options::{Condition, Form, Options};
 use super::parse;
-use super::payload::{self, Client};
+use super::payload::{self, COPYING, Client};
 use super::plan::{Origin, Plan};
 use crate::server::context::{Arg, Args, Ctx};
 use crate::server::held::HeldArgs;
@@ -75,9 +76,14 @@ impl<'a> Request<'a> {
         if self.waits_for_etag(ctx, args) {
             return Ok(());
         }
+        let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
+        let is_much = bytes as u64 >= state::with(|s| s.config.offload_write_size);
+        // Of one payload what is much is encoded later, of several each may be little.
+        let are_many = is_much && self.pairs.len() > 1;
         // Mostly nothing is said of the payload, and no policy need be asked what that means.
-        let claims = if self.options.say_nothing_of_payloads() { Each::new() } else { self.claims() };
-        if claims.iter().all(Claims::are_plain) {
+        let claims = if !are_many && self.options.say_nothing_of_payloads() { Each::new() } else { self.claims() };
+        let encodes = are_many && claims.iter().any(Claims::are_to_encode) && ctx.may_block();
+        if !encodes && claims.iter().all(Claims::are_plain) {
             let checked: Each<Checked> =
                 self.pairs.iter().map(|(_, payload)| Checked::plain(payload.bytes())).collect();
             return reply(ctx, self.store(ctx, &checked, Origin::Command));
@@ -85,11 +91,17 @@ impl<'a> Request<'a> {
         // Who will be refused anyway is refused before the work is done.
         self.refuse_foreign(ctx)?;
         self.claim_lease(ctx)?;
-        let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
-        let heavy = bytes as u64 >= state::with(|s| s.config.offload_write_size);
-        if let Some(waiting) = if heavy { Waiting::new(ctx) } else { None } {
+        let light = state::with(|s| s.config.offload_read_size as usize);
+        let is_heavy = is_much
+            || !self.says_it_is_within(&claims, light)
+            || !workers::has_time()
+            || !self.is_within(&claims, light);
+        if let Some(waiting) = if is_heavy { Waiting::new(ctx) } else { None } {
             self.check_aside(ctx, claims, HeldArgs::new(args), waiting);
             return Ok(());
+        }
+        if is_heavy && workers::are_there() && !self.is_within(&claims, payload::AT_ONCE) {
+            return Err(self.refuse(Error::TooMuchAtOnce));
         }
         let checked = workers::here(|coder| {
             let both = claims.iter().zip(&self.pairs);
@@ -121,16 +133,25 @@ impl<'a> Request<'a> {
         })
     }
 
+    /// Does it say that it decodes to no more than so many bytes? What says nothing is not tried.
+    fn says_it_is_within(&self, claims: &[Claims], most: usize) -> bool {
+        let mut both = claims.iter().zip(&self.pairs).map(|(claims, (_, payload))| claims.said_size(payload.bytes()));
+        both.try_fold(0, |sum: usize, said| sum.checked_add(said?)).is_some_and(|sum| sum <= most)
+    }
+
+    /// Does all of it decode to no more than so many bytes? Found out on the main thread.
+    fn is_within(&self, claims: &[Claims], mut most: usize) -> bool {
+        workers::here(|coder| {
+            let mut both = claims.iter().zip(&self.pairs);
+            both.all(|(claims, (_, payload))| claims.are_within(coder, payload.bytes(), &mut most))
+        })
+    }
+
     /// Has a worker check it; it is stored after that.
     fn check_aside(&self, ctx: &Ctx, claims: Each<Claims>, held: HeldArgs, waiting: Waiting) {
-        let (form, home) = (self.form, Home { db: ctx.db(), is_master: ctx.is_master() });
-        waiting.work(move |coder, waiting| {
-            let checked = pairs(&mut held.args(), form).and_then(|pairs| {
-                let both = claims.iter().zip(&pairs);
-                both.map(|(claims, (_, payload))| claims.check(coder, payload.bytes())).collect()
-            });
-            workers::post_writing(move |ctx| finish(ctx, home, form, held, checked, waiting));
-        });
+        let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
+        let home = Home { db: ctx.db(), is_master: ctx.is_master() };
+        Errand { home, form: self.form, claims, held }.send(bytes, waiting);
     }
 
     fn claims(&self) -> Each<Claims> {
@@ -139,13 +160,16 @@ impl<'a> Request<'a> {
                 Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),
                 None => s.type_by_key(name.bytes()),
             };
-            self.pairs.iter().map(|(name, _)| Claims::new(&self.options, s.types.policy(of(*name)))).collect()
+            let new = |(name, payload): &(Arg<'_>, Arg<'_>)| {
+                Claims::new(&self.options, s.types.policy(of(*name)), &s.config, payload.bytes().len())
+            };
+            self.pairs.iter().map(new).collect()
         })
     }
 
     /// Counts what a policy refuses.
     fn refuse(&self, refused: Error) -> Error {
-        if matches!(refused, Error::TooLarge | Error::BadFormat(_)) {
+        if matches!(refused, Error::TooLarge | Error::Expands | Error::TooMuchAtOnce | Error::BadFormat(_)) {
             state::with(|s| {
                 let by_key =
                     |s: &mut state::State| self.pairs.first().map_or(0, |(name, _)| s.type_by_key(name.bytes()));
@@ -217,6 +241,50 @@ impl<'a> Request<'a> {
             plan.commit(ctx, ctx.open(*name, Mode::Write), *payload, &self.options, origin)?;
         }
         Ok(Some(()))
+    }
+}
+
+/// What a worker is asked to check, for a client that waits.
+struct Errand {
+    home: Home,
+    form: Form,
+    claims: Each<Claims>,
+    held: HeldArgs,
+}
+
+/// What decodes to no more than this is no large piece of work. Which it is cannot be told from how many bytes came: so it is found
+/// out, and what is more is put off until its turn comes.
+const SMALL: usize = 1 << 20;
+
+impl Errand {
+    /// So many bytes came.
+    fn send(self, bytes: usize, waiting: Waiting) {
+        if bytes > SMALL {
+            return self.send_as_large(waiting);
+        }
+        waiting.work(bytes as u64 * COPYING, move |coder, waiting| {
+            if self.is_within(coder, SMALL) { self.run(coder, waiting) } else { self.send_as_large(waiting) }
+        });
+    }
+
+    fn send_as_large(self, waiting: Waiting) {
+        let bound: usize = self.claims.iter().map(Claims::bound).sum();
+        waiting.work(bound as u64 * COPYING, move |coder, waiting| self.run(coder, waiting));
+    }
+
+    fn is_within(&self, coder: &mut Coder, mut most: usize) -> bool {
+        let Ok(pairs) = pairs(&mut self.held.args(), self.form) else { return true };
+        let mut both = self.claims.iter().zip(&pairs);
+        both.all(|(claims, (_, payload))| claims.are_within(coder, payload.bytes(), &mut most))
+    }
+
+    fn run(self, coder: &mut Coder, waiting: Waiting) {
+        let Self { home, form, claims, held } = self;
+        let checked = pairs(&mut held.args(), form).and_then(|pairs| {
+            let both = claims.iter().zip(&pairs);
+            both.map(|(claims, (_, payload))| claims.check_and_encode(coder, payload.bytes())).collect()
+        });
+        workers::post_writing(move |ctx| finish(ctx, home, form, held, checked, waiting));
     }
 }
 

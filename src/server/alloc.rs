@@ -2,6 +2,9 @@
 //!
 //! Besides, whatever a piece of code allocates on its thread can be weighed ([`weighed`]): that is how the index knows its
 //! size to the byte without any structure keeping count.
+//!
+//! The server ends itself when it gets no memory. So what is large is asked for in another way ([`LARGE`]), and its lack is an
+//! error to whoever asked; whoever asks for much, by what others send, has to be able to take no for an answer.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
@@ -9,8 +12,13 @@ use std::ffi::c_void;
 
 use redis_module::raw;
 
+use super::api::api_if_any;
+
 /// Alignment that the server's allocator gives to every block.
 const ALIGN: usize = 16;
+
+/// From this size on memory may be refused.
+const LARGE: usize = 1 << 20;
 
 thread_local! {
     /// Bytes that this thread allocated, less those that it freed.
@@ -22,6 +30,13 @@ pub fn weighed<R>(work: impl FnOnce() -> R) -> (R, isize) {
     let before = BALANCE.get();
     let result = work();
     (result, BALANCE.get() - before)
+}
+
+fn noted(block: *mut u8, bytes: usize) -> *mut u8 {
+    if !block.is_null() {
+        note(bytes as isize);
+    }
+    block
 }
 
 fn note(bytes: isize) {
@@ -46,6 +61,45 @@ fn around(layout: Layout) -> usize {
     layout.size() + layout.align()
 }
 
+/// Is there memory for so many bytes more? It is asked for and given back: what the server itself takes next, it will get.
+pub fn has_room(bytes: usize) -> bool {
+    if bytes < LARGE {
+        return true;
+    }
+    let block = server_alloc(bytes);
+    // SAFETY: the block came from the same allocator; null is none.
+    unsafe { raw::RedisModule_Free.map(|free| free(block)) };
+    !block.is_null()
+}
+
+/// A block of the server's, or null.
+fn server_alloc(bytes: usize) -> *mut c_void {
+    // SAFETY: the pointers are written once, while loading; any size is allowed.
+    unsafe {
+        let alloc =
+            if bytes < LARGE { raw::RedisModule_Alloc } else { raw::RedisModule_TryAlloc.or(raw::RedisModule_Alloc) };
+        alloc.map_or(std::ptr::null_mut(), |alloc| alloc(bytes))
+    }
+}
+
+/// As [`server_alloc`], all zero.
+fn server_calloc(bytes: usize) -> *mut c_void {
+    // SAFETY: as above; a block that is not null has room for so many zeros.
+    unsafe {
+        match raw::RedisModule_TryCalloc.filter(|_| bytes >= LARGE) {
+            Some(calloc) => calloc(1, bytes),
+            None if bytes < LARGE => raw::RedisModule_Calloc.map_or(std::ptr::null_mut(), |calloc| calloc(1, bytes)),
+            None => {
+                let block = server_alloc(bytes);
+                if !block.is_null() {
+                    block.cast::<u8>().write_bytes(0, bytes);
+                }
+                block
+            }
+        }
+    }
+}
+
 /// # Safety
 /// `block` must be null, or aligned to 16 bytes and of so many bytes as [`around`] says.
 unsafe fn align(block: *mut u8, layout: Layout) -> *mut u8 {
@@ -66,15 +120,13 @@ unsafe fn align(block: *mut u8, layout: Layout) -> *mut u8 {
 // above. They are there before anything in this module can allocate: loading fetches them first.
 unsafe impl GlobalAlloc for ServerAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size() as isize);
-        // SAFETY: see above; reading the pointer races with nothing, it is written once while loading.
-        match unsafe { raw::RedisModule_Alloc } {
-            // SAFETY: any size is allowed.
-            Some(alloc) if is_plain(layout) => unsafe { alloc(layout.size()).cast() },
+        let block = if is_plain(layout) {
+            server_alloc(layout.size()).cast()
+        } else {
             // SAFETY: the block is of that size.
-            Some(alloc) => unsafe { align(alloc(around(layout)).cast(), layout) },
-            None => std::ptr::null_mut(),
-        }
+            unsafe { align(server_alloc(around(layout)).cast(), layout) }
+        };
+        noted(block, layout.size())
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -89,36 +141,39 @@ unsafe impl GlobalAlloc for ServerAlloc {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(layout.size() as isize);
-        // SAFETY: as for `alloc`.
-        match unsafe { raw::RedisModule_Calloc } {
-            // SAFETY: any size is allowed.
-            Some(calloc) if is_plain(layout) => unsafe { calloc(1, layout.size()).cast() },
+        let block = if is_plain(layout) {
+            server_calloc(layout.size()).cast()
+        } else {
             // SAFETY: the block is of that size.
-            Some(calloc) => unsafe { align(calloc(1, around(layout)).cast(), layout) },
-            None => std::ptr::null_mut(),
-        }
+            unsafe { align(server_calloc(around(layout)).cast(), layout) }
+        };
+        noted(block, layout.size())
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if !is_plain(layout) {
+        let may_be_refused = new_size >= LARGE && api_if_any!(RedisModule_TryRealloc).is_none();
+        if !is_plain(layout) || may_be_refused && api_if_any!(RedisModule_TryAlloc).is_some() {
             // SAFETY: the caller vouches for block and layout; the new size is not zero.
-            return unsafe { self.move_aligned(block, layout, new_size) };
+            return unsafe { self.move_to_another(block, layout, new_size) };
         }
-        note(new_size as isize - layout.size() as isize);
-        // SAFETY: as for `alloc`.
-        match unsafe { raw::RedisModule_Realloc } {
-            // SAFETY: the block came from the same allocator.
+        let realloc = api_if_any!(RedisModule_TryRealloc).filter(|_| new_size >= LARGE);
+        // SAFETY: the pointer is written once, while loading; the block came from the same allocator.
+        let new: *mut u8 = match realloc.or(unsafe { raw::RedisModule_Realloc }) {
+            // SAFETY: as above.
             Some(realloc) => unsafe { realloc(block.cast::<c_void>(), new_size).cast() },
             None => std::ptr::null_mut(),
+        };
+        if !new.is_null() {
+            note(new_size as isize - layout.size() as isize);
         }
+        new
     }
 }
 
 impl ServerAlloc {
     /// # Safety
     /// As for [`GlobalAlloc::realloc`].
-    unsafe fn move_aligned(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+    unsafe fn move_to_another(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller vouches for the sizes; the blocks do not overlap.
         unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()));

@@ -37,12 +37,16 @@ pub struct Config {
     pub min_hit_rate: u64,
     /// Threads for what is large; 0: none.
     pub workers: usize,
-    /// The most pieces of work that wait for one, and are waited for.
+    /// How many pieces of work may wait for one, and be waited for, while all is well.
     pub worker_queue: usize,
     /// From which size on payloads are encoded and checked by a worker, bytes.
     pub offload_write_size: u64,
     /// From which size on payloads are decoded by a worker, bytes.
     pub offload_read_size: u64,
+    /// The most bytes that what is encoded may decode to, alone or in one command.
+    pub max_decoded: usize,
+    /// The most bytes that each encoded byte may decode to, of what decodes to more than [`Config::ANY_RATIO`] allows; 0: any number.
+    pub max_ratio: usize,
     /// What encoding must save for its result to be kept, percent.
     pub min_saving: u64,
     /// How many keys are remembered of which it is known why they went; 0: none.
@@ -65,8 +69,10 @@ impl Default for Config {
             max_waiters: 100_000,
             max_fences: 100_000,
             min_hit_rate: 0,
-            workers: 2,
+            workers: 3,
             worker_queue: 1024,
+            max_decoded: MAX_DECODED,
+            max_ratio: MAX_RATIO,
             offload_write_size: APART_FROM as u64,
             offload_read_size: 32 << 10,
             min_saving: 10,
@@ -75,12 +81,28 @@ impl Default for Config {
     }
 }
 
-/// How many payloads may wait to be compressed for each piece of work that may wait and is waited for. They are not held
-/// for it: what waits is a place of some hundred bytes.
+/// How many payloads may wait to be compressed while all is well, for each piece of work that may wait and is waited for. They are
+/// not held for it: what waits is a place of some hundred bytes.
 const ASIDE_FACTOR: usize = 64;
 
+const MAX_DECODED: usize = 256 << 20;
+/// Exports compress to a twentieth, some to a sixtieth; what repeats a few lines all the time, to a two-hundredth.
+const MAX_RATIO: usize = 250;
+
 impl Config {
-    /// The most payloads that wait to be compressed.
+    /// What decodes to no more than this may do so from as few bytes as it likes.
+    const ANY_RATIO: usize = 1 << 20;
+
+    /// The most bytes that so many encoded bytes may decode to.
+    pub fn may_decode_to(&self, encoded_bytes: usize) -> usize {
+        let by_ratio = match self.max_ratio {
+            0 => usize::MAX,
+            ratio => encoded_bytes.saturating_mul(ratio).max(Self::ANY_RATIO),
+        };
+        self.max_decoded.min(by_ratio)
+    }
+
+    /// How many payloads may wait to be compressed while all is well.
     pub fn aside_queue(&self) -> usize {
         self.worker_queue.saturating_mul(ASIDE_FACTOR)
     }
@@ -107,7 +129,7 @@ const SIZE: u32 = raw::REDISMODULE_CONFIG_MEMORY;
 const AT_START: u32 = raw::REDISMODULE_CONFIG_IMMUTABLE;
 const PLAIN: u32 = raw::REDISMODULE_CONFIG_DEFAULT;
 
-static KNOBS: [Knob; 17] = [
+static KNOBS: [Knob; 19] = [
     Knob {
         name: c"prefix",
         kind: Kind::Text { default: c"export_cache", set: set_prefix, get: |config| config.prefix.to_vec() },
@@ -214,7 +236,7 @@ static KNOBS: [Knob; 17] = [
     Knob {
         name: c"workers",
         kind: Kind::Number {
-            default: 2,
+            default: 3,
             range: (0, 64),
             flags: AT_START,
             set: |config, threads| config.workers = threads as usize,
@@ -249,6 +271,26 @@ static KNOBS: [Knob; 17] = [
             flags: SIZE,
             set: |config, bytes| config.offload_read_size = bytes,
             get: |config| config.offload_read_size,
+        },
+    },
+    Knob {
+        name: c"max-decoded",
+        kind: Kind::Number {
+            default: MAX_DECODED as i64,
+            range: (1 << 20, MAX_PAYLOAD as i64),
+            flags: SIZE,
+            set: |config, bytes| config.max_decoded = bytes as usize,
+            get: |config| config.max_decoded as u64,
+        },
+    },
+    Knob {
+        name: c"max-ratio",
+        kind: Kind::Number {
+            default: MAX_RATIO as i64,
+            range: (0, 1_000_000),
+            flags: PLAIN,
+            set: |config, ratio| config.max_ratio = ratio as usize,
+            get: |config| config.max_ratio as u64,
         },
     },
     Knob {

@@ -399,6 +399,17 @@ impl Ctx {
         };
     }
 
+    /// The server's bound for all memory, if there is one.
+    pub fn max_memory(&self) -> Option<u64> {
+        // SAFETY: asks a question. Without a bound nothing is used of it.
+        let used = api_if_any!(RedisModule_GetUsedMemoryRatio).map(|ratio| unsafe { ratio() });
+        if used.is_some_and(|used| used <= 0.0) {
+            return None;
+        }
+        let value = self.call_for_texts(c"CONFIG", &[c"GET", c"maxmemory"]).pop()?;
+        String::from_utf8(value).ok()?.parse().ok().filter(|most| *most > 0)
+    }
+
     /// Calls a command of the server's on our own account, for texts: that of its reply, or those in it; nothing for an error.
     pub fn call_for_texts(&self, command: &CStr, words: &[&CStr]) -> Vec<Vec<u8>> {
         let texts: Vec<Text> = words.iter().map(|word| Text::new(word.to_bytes())).collect();

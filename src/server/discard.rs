@@ -103,7 +103,7 @@ pub fn next_turn(thing: impl Send + 'static, bytes: usize) {
 
 fn send() {
     if !IS_SENT.swap(true, Ordering::AcqRel) {
-        workers::soon(|_coder| {
+        workers::soon(0, |_coder| {
             IS_SENT.store(false, Ordering::Release);
             drop(LEFT.take());
         });

@@ -15,7 +15,7 @@
 //! Every way in from the server goes through [`guard`]: a panic ends there, in an error, and the server goes on.
 
 pub mod access;
-mod alloc;
+pub mod alloc;
 mod api;
 mod background;
 pub mod blocked;

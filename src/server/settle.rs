@@ -20,6 +20,9 @@ use super::{discard, state, workers};
 /// the work.
 const AT_REST: Duration = Duration::from_millis(50);
 
+/// By how much copying is quicker than computing the MD5.
+const HASHING: u64 = 8;
+
 /// What waits for the MD5 of a payload.
 pub type Then = Box<dyn FnOnce(&Ctx)>;
 
@@ -48,8 +51,9 @@ fn settle_here(db: i32, entry: &mut Entry) {
     let Some(body) = entry.body().cloned() else { return };
     let (form, etag) = (entry.form(), entry.known_etag().unwrap_or_else(|| etag_of(&body)));
     let most = state::with(|s| s.config.worth_keeping(body.len()));
-    let (encoding, new) = workers::here(|coder| encoded(coder, &body, form, most));
-    put(db, entry, etag, encoding, new);
+    if let Some((encoding, new)) = workers::here(|coder| encoded(coder, &body, form, most)) {
+        put(db, entry, etag, encoding, new);
+    }
 }
 
 /// Puts the payload's final form into its entry.
@@ -96,7 +100,7 @@ impl Place {
 fn digest(place: Place, body: &Body) {
     let address = body.address();
     state::with(|s| _ = s.digesting.entry(address).or_default());
-    workers::soon(move |_coder| {
+    workers::soon(body.len() as u64 * HASHING, move |_coder| {
         let etag = place.body.upgrade().map(|body| etag_of(&body));
         workers::post(move |ctx| {
             if let Some(etag) = etag {
@@ -121,7 +125,8 @@ fn encode(place: Place, etag: Option<Etag>, form: Form, body: &Body) {
     workers::aside(AT_REST, move |coder| {
         let Some(body) = place.body.upgrade() else { return };
         let etag = etag.unwrap_or_else(|| etag_of(&body));
-        let (encoding, new) = encoded(coder, &body, form, most);
+        // If there is no memory for it now, it stays as it came.
+        let Some((encoding, new)) = encoded(coder, &body, form, most) else { return };
         workers::post(move |ctx| {
             if let Some(body) = place.body.upgrade() {
                 place.with_entry(ctx, &body, |db, entry| put(db, entry, etag, encoding, new.clone()));
@@ -132,9 +137,9 @@ fn encode(place: Place, etag: Option<Etag>, form: Form, body: &Body) {
 }
 
 /// The form that is wanted, if it is worth keeping; else a copy.
-fn encoded(coder: &mut Coder, body: &Body, form: Form, most: usize) -> (Encoding, Body) {
+fn encoded(coder: &mut Coder, body: &Body, form: Form, most: usize) -> Option<(Encoding, Body)> {
     match coder.encode(form.wanted, body, most) {
-        Some(encoded) => (form.wanted, Body::new(encoded.into_boxed_slice())),
-        None => (form.encoding, Body::copy_of(body)),
+        Some(encoded) => Some((form.wanted, Body::new(encoded.into_boxed_slice()))),
+        None => Some((form.encoding, Body::copy_of(body)?)),
     }
 }

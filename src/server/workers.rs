@@ -2,28 +2,32 @@
 //!
 //! ```text
 //!  main thread ── Waiting::work ──▶ a worker ──▶ the client        who waits is answered by the thread
-//!              ── soon ───────────▶ a worker                       what is quick, or is waited for
-//!              ── aside ──────────▶ a worker but the first         what takes its time, when it is due: one worker is always
-//!                                                                   there for the rest
+//!              ── soon ───────────▶ a worker                       what is waited for
+//!              ── aside ──────────▶ a worker                       what takes its time, when it is due
 //!              ◀──────────── post ── a worker                      what only the main thread may do, in a timer of its own
 //! ```
+//!
+//! What is waited for is small or large, and each kind is begun in a fair order, see [`Fair`]. One thread does what is small only, so
+//! that this waits for nothing that takes its time; the next one all that is waited for; the others everything, what is aside in turns with
+//! the rest.
 //!
 //! A worker touches nothing of the server's but its allocator and the reply of a client that waits for it. What it works on is
 //! shared and never changes, so whatever happens to the key meanwhile (overwritten, flushed, saved by a child) does no harm: what
 //! comes of the work is used if it still fits, see [`super::settle`].
 //!
-//! The queues are bounded, each by itself: what nobody waits for never takes the room of what somebody waits for. What does not
-//! fit, and what cannot wait (in a transaction, a script, on the replication link), is done at once by the main thread, and counted.
+//! The queues need no bound of their own: a client waits for one thing at a time, and an entry for one too. What cannot wait (in a
+//! transaction, a script, on the replication link) is done at once by the main thread, and counted. So is what takes it less than a
+//! moment, but no more of it than it [has time](has_time) for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, never, select_biased, unbounded};
 use expcache_core::codec::Coder;
+use expcache_core::fair::Fair;
 use expcache_core::stats::Work;
 use redis_module::raw;
 
@@ -41,47 +45,100 @@ type Finish = Box<dyn FnOnce(&Ctx) + Send>;
 /// How much less a worker matters to the scheduler than the main thread.
 const NICENESS: libc::c_int = 5;
 
+/// What takes a thread longer than copying so many bytes is large: a few milliseconds.
+const LARGE: u64 = 8 << 20;
+
 /// What is not to be done before its time.
 struct Aside {
     due: Instant,
     job: Job,
 }
 
-/// A queue.
-struct Lane<T> {
-    sender: Sender<T>,
-    /// How much of it no thread has begun.
-    waiting: AtomicUsize,
+/// What waits for a thread.
+#[derive(Default)]
+struct Queues {
+    small: Fair<Job>,
+    large: Fair<Job>,
+    /// In the order in which it is due.
+    aside: VecDeque<Aside>,
 }
 
-impl<T> Lane<T> {
-    fn new() -> (Self, Receiver<T>) {
-        let (sender, receiver) = unbounded();
-        (Self { sender, waiting: AtomicUsize::new(0) }, receiver)
-    }
+/// What a thread does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    /// What is small, so that this never waits for anything large.
+    Small,
+    /// What somebody waits for.
+    Urgent,
+    /// Everything.
+    Any,
+}
 
-    fn send(&self, work: T) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        _ = self.sender.send(work);
-    }
-
-    fn len(&self) -> usize {
-        self.waiting.load(Ordering::Acquire)
+impl Role {
+    /// Of the thread of that number, from 1 on, of so many.
+    fn of(number: usize, threads: usize) -> Self {
+        match (number, threads) {
+            (1, 2..) => Self::Small,
+            (2, 3..) => Self::Urgent,
+            _ => Self::Any,
+        }
     }
 }
 
-/// The threads' queues.
+impl Queues {
+    fn next(&mut self, role: Role, is_asides_turn: bool) -> Option<Job> {
+        let is_due = role == Role::Any && self.aside.front().is_some_and(|first| first.due <= Instant::now());
+        if is_due && is_asides_turn {
+            return self.aside.pop_front().map(|first| first.job);
+        }
+        let urgent = self.small.pop().or_else(|| if role >= Role::Urgent { self.large.pop() } else { None });
+        urgent.or_else(|| if is_due { self.aside.pop_front().map(|first| first.job) } else { None })
+    }
+}
+
+/// The threads and their queues.
+#[derive(Default)]
 struct Pool {
-    soon: Lane<Job>,
-    aside: Lane<Aside>,
+    queues: Mutex<Queues>,
+    has_come: Condvar,
+    /// Threads at work. Changed with the queues locked where work begins: what is begun is in one of them.
     busy: AtomicUsize,
 }
 
 impl Pool {
-    /// Does work that waited in a lane, on the thread that calls.
-    fn run<T>(&self, lane: &Lane<T>, work: Job, coder: &mut Coder) {
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        lane.waiting.fetch_sub(1, Ordering::Release);
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, cost: u64, job: Job) {
+        let mut queues = self.queues();
+        let lane = if cost < LARGE { &mut queues.small } else { &mut queues.large };
+        lane.push(cost, job);
+        drop(queues);
+        self.has_come.notify_all();
+    }
+
+    fn push_aside(&self, aside: Aside) {
+        self.queues().aside.push_back(aside);
+        self.has_come.notify_all();
+    }
+
+    /// Waits for work. What is aside has its turn after what was urgent, or it would never be done.
+    fn next(&self, role: Role, is_asides_turn: bool) -> Job {
+        let mut queues = self.queues();
+        loop {
+            if let Some(job) = queues.next(role, is_asides_turn) {
+                self.busy.fetch_add(1, Ordering::Relaxed);
+                return job;
+            }
+            let due = queues.aside.front().filter(|_| role == Role::Any).map(|first| first.due);
+            let left = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+            queues = self.has_come.wait_timeout(queues, left).map_or_else(|e| e.into_inner().0, |(queues, _)| queues);
+        }
+    }
+
+    /// Does a piece of work, on the thread that calls.
+    fn run(&self, work: Job, coder: &mut Coder) {
         let done = guard(false, || {
             work(coder);
             true
@@ -94,6 +151,9 @@ impl Pool {
     }
 }
 
+/// How long a thread waits for nothing in particular.
+const IDLE: Duration = Duration::from_secs(3600);
+
 static POOL: OnceLock<Option<Pool>> = OnceLock::new();
 static DONE_HERE: AtomicU64 = AtomicU64::new(0);
 static DONE_ASIDE: AtomicU64 = AtomicU64::new(0);
@@ -104,6 +164,7 @@ thread_local! {
     static IS_MAIN: Cell<bool> = const { Cell::new(false) };
     /// The main thread's own.
     static CODER: RefCell<Option<Coder>> = const { RefCell::new(None) };
+    static SPENT: Cell<Spent> = Cell::new(Spent { time: Duration::ZERO, at: Instant::now() });
 }
 
 /// To be called when the module is loaded: notes which thread is the main one.
@@ -124,12 +185,10 @@ pub fn is_main_thread() -> bool {
 /// They are started by the first work that there is: a server that never sees a large payload has none.
 fn pool() -> Option<&'static Pool> {
     POOL.get_or_init(|| {
-        let ((soon, urgent), (aside, rest)) = (Lane::new(), Lane::new());
         let threads = state::with(|s| s.config.workers);
         let start = |n: usize| {
-            let urgent = urgent.clone();
-            let rest = if n > 1 || threads == 1 { rest.clone() } else { never() };
-            std::thread::Builder::new().name(format!("expcache-{n}")).spawn(move || run(&urgent, &rest))
+            let role = Role::of(n, threads);
+            std::thread::Builder::new().name(format!("expcache-{n}")).spawn(move || run(role))
         };
         let started = (1..=threads).filter(|n| start(*n).is_ok()).count();
         if started < threads {
@@ -138,55 +197,58 @@ fn pool() -> Option<&'static Pool> {
                 &format!("only {started} of {threads} worker threads could be started; none is used"),
             );
         }
-        (started == threads && threads > 0).then(|| Pool { soon, aside, busy: AtomicUsize::new(0) })
+        (started == threads && threads > 0).then(Pool::default)
     })
     .as_ref()
 }
 
-fn run(urgent: &Receiver<Job>, rest: &Receiver<Aside>) {
-    // SAFETY: changes this thread's own priority, which it may always lower.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+fn run(role: Role) {
+    if role != Role::Small {
+        // SAFETY: changes this thread's own priority, which it may always lower.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    }
     let mut coder = Coder::new();
     let Some(pool) = POOL.wait() else { return };
-    // What it does when its time has come and nothing is urgent; and in turns with what is, or it would never be done.
-    let (mut next, mut is_its_turn): (Option<Aside>, bool) = (None, false);
+    let mut is_asides_turn = false;
     loop {
-        next = next.or_else(|| rest.try_recv().ok());
-        let work = match &next {
-            Some(next) if is_its_turn && next.due <= Instant::now() => None,
-            Some(next) => urgent.recv_deadline(next.due).ok(),
-            None => select_biased! {
-                recv(urgent) -> work => work.ok(),
-                recv(rest) -> work => {
-                    next = work.ok();
-                    continue;
-                }
-            },
-        };
-        is_its_turn = work.is_some();
-        match (work, next.take_if(|_| !is_its_turn)) {
-            (Some(work), _) => pool.run(&pool.soon, work, &mut coder),
-            (None, Some(next)) => pool.run(&pool.aside, next.job, &mut coder),
-            (None, None) => return,
-        }
+        let work = pool.next(role, is_asides_turn);
+        pool.run(work, &mut coder);
+        is_asides_turn = !is_asides_turn;
     }
 }
 
-/// The threads, if so much that is waited for may wait for them.
-fn pool_with_room() -> Option<&'static Pool> {
-    let room = state::with(|s| s.config.worker_queue);
-    pool().filter(|pool| pool.soon.len() < room)
+/// Are there threads at all?
+pub fn are_there() -> bool {
+    pool().is_some()
 }
 
-/// The threads, if so much that nobody waits for may wait for them.
-fn pool_with_room_aside() -> Option<&'static Pool> {
-    let room = state::with(|s| s.config.aside_queue());
-    pool().filter(|pool| pool.aside.len() < room)
-}
-
-/// Does work on the main thread.
+/// Does work on the main thread. The time that it takes is taken from its [allowance](has_time).
 pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
-    CODER.with_borrow_mut(|coder| work(coder.get_or_insert_with(Coder::new)))
+    let start = Instant::now();
+    let done = CODER.with_borrow_mut(|coder| work(coder.get_or_insert_with(Coder::new)));
+    let took = start.elapsed();
+    SPENT.set(Spent { time: left_of(SPENT.get(), start) + took, at: start + took });
+    done
+}
+
+/// What the main thread has spent on payloads lately.
+#[derive(Clone, Copy)]
+struct Spent {
+    time: Duration,
+    at: Instant,
+}
+
+/// So much it may spend in one go; and half of all time in the long run.
+const ALLOWANCE: Duration = Duration::from_millis(1);
+
+fn left_of(spent: Spent, now: Instant) -> Duration {
+    spent.time.saturating_sub(now.saturating_duration_since(spent.at) / 2)
+}
+
+/// Has the main thread time for what takes it less than a moment? A moment for each of many commands that one client sends at a time
+/// is more than others should wait.
+pub fn has_time() -> bool {
+    left_of(SPENT.get(), Instant::now()) < ALLOWANCE
 }
 
 /// What the workers do and did.
@@ -205,30 +267,33 @@ pub struct Figures {
 
 /// See [`Figures`].
 pub fn figures() -> Figures {
-    let of = |count: fn(&Pool) -> usize| POOL.get().and_then(Option::as_ref).map_or(0, count);
+    let pool = POOL.get().and_then(Option::as_ref);
     // In the order in which work goes on: what does so meanwhile is told of twice rather than not at all.
-    let (queued, aside) = (of(|pool| pool.soon.len()), of(|pool| pool.aside.len()));
+    let (queued, aside) = pool.map_or((0, 0), |pool| {
+        let queues = pool.queues();
+        (queues.small.len() + queues.large.len(), queues.aside.len())
+    });
     Figures {
         queued,
         aside,
-        busy: of(|pool| pool.busy.load(Ordering::Acquire)),
+        busy: pool.map_or(0, |pool| pool.busy.load(Ordering::Acquire)),
         posted: posted(),
         done: Work { aside: DONE_ASIDE.load(Ordering::Relaxed), here: DONE_HERE.load(Ordering::Relaxed) },
     }
 }
 
-/// Has a thread do what is quick, or is waited for; if there is no room, it is done at once. On the main thread.
-pub fn soon(work: impl FnOnce(&mut Coder) + Send + 'static) {
-    match pool_with_room() {
-        Some(pool) => pool.soon.send(Box::new(work)),
+/// Has a thread do what takes it as long as copying so many bytes, and is waited for. On the main thread.
+pub fn soon(cost: u64, work: impl FnOnce(&mut Coder) + Send + 'static) {
+    match pool() {
+        Some(pool) => pool.push(cost, Box::new(work)),
         None => at_once(work),
     }
 }
 
 /// As [`soon`], for what takes its time, and need not be done before some time has passed.
 pub fn aside(after: Duration, work: impl FnOnce(&mut Coder) + Send + 'static) {
-    match pool_with_room_aside() {
-        Some(pool) => pool.aside.send(Aside { due: Instant::now() + after, job: Box::new(work) }),
+    match pool() {
+        Some(pool) => pool.push_aside(Aside { due: Instant::now() + after, job: Box::new(work) }),
         None => at_once(work),
     }
 }
@@ -252,9 +317,9 @@ pub struct Waiting {
 unsafe impl Send for Waiting {}
 
 impl Waiting {
-    /// Has the client wait, if it may be made to and a worker has room. Else it must be served at once, which is counted.
+    /// Has the client wait, if it may be made to and there are threads. Else it must be served at once, which is counted.
     pub fn new(ctx: &Ctx) -> Option<Self> {
-        if !ctx.may_block() || pool_with_room().is_none() {
+        if !ctx.may_block() || !are_there() {
             DONE_HERE.fetch_add(1, Ordering::Relaxed);
             return None;
         }
@@ -277,14 +342,14 @@ impl Waiting {
         &self.replies
     }
 
-    /// Has a thread work for it. The time that it takes is the command's, in statistics and `SLOWLOG`.
-    pub fn work(self, work: impl FnOnce(&mut Coder, Self) + Send + 'static) {
+    /// Has a thread work for it, for as long as copying so many bytes takes. The time is the command's, in statistics and `SLOWLOG`.
+    pub fn work(self, cost: u64, work: impl FnOnce(&mut Coder, Self) + Send + 'static) {
         let timed = move |coder: &mut Coder| {
             let start = self.measure(api_if_any!(RedisModule_BlockedClientMeasureTimeStart));
             work(coder, start);
         };
         match pool() {
-            Some(pool) => pool.soon.send(Box::new(timed)),
+            Some(pool) => pool.push(cost, Box::new(timed)),
             None => here(timed),
         }
     }

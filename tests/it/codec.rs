@@ -35,13 +35,20 @@ fn round_trip(c: &mut Conn, payload: &[u8], encoding: &str) {
 fn every_size_comes_back() {
     for codec in ["gzip", "zstd", "lz4", "auto", "none"] {
         let (_server, mut c) = server_with_codec(codec);
-        let compressed = match codec {
-            "auto" => "zstd",
+        let compressed = |size: usize| match codec {
             "none" => "identity",
+            _ if size < THRESHOLD => "identity",
+            "auto" => {
+                if size < APART {
+                    "lz4"
+                } else {
+                    "zstd"
+                }
+            }
             codec => codec,
         };
         for size in sizes() {
-            round_trip(&mut c, &rows(size), if size < THRESHOLD { "identity" } else { compressed });
+            round_trip(&mut c, &rows(size), compressed(size));
             round_trip(&mut c, &noise(size), "identity");
         }
         check(&mut c);
@@ -113,7 +120,7 @@ fn exports_become_much_smaller() {
 #[test]
 fn what_has_a_format_is_kept_for_browsers() {
     let (_server, mut c) = server_with_codec("auto");
-    for size in [2 * KB, 100 * KB] {
+    for size in [APART, 100 * KB] {
         c.ok(args!["EXPCACHE.SET", "k", rows(size), "FORMAT", "csv"]);
         becomes(&mut c, "k", "gzip");
         c.ok(args!["EXPCACHE.SET", "k", rows(size)]);
@@ -136,7 +143,7 @@ fn what_a_client_accepts_it_gets_as_it_is_kept() {
     for kept in ["gzip", "zstd", "lz4", "none"] {
         let server = Server::start();
         for (mut c, size) in server.conns().flat_map(|c| [(c, 2 * KB)]).chain([(server.conn(), 3 * MB + 7)]) {
-            c.ok(args!["EXPCACHE.TYPE", "SET", "default", "CODEC", kept]);
+            c.ok(args!["EXPCACHE.TYPE", "SET", "default", "CODEC", kept, "THRESHOLD", "1kb"]);
             let payload = rows(size);
             c.ok(args!["EXPCACHE.SET", "k", &payload]);
             wait_until_settled(&mut c);

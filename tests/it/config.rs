@@ -11,6 +11,8 @@ fn every_setting_has_a_default_and_can_be_changed() {
         ("expcache.max-types", "1024", "2000"),
         ("expcache.reclaim-slice-us", "500", "1000"),
         ("expcache.reclaim-inline", "256", "100"),
+        ("expcache.max-decoded", "268435456", "1048576"),
+        ("expcache.max-ratio", "250", "0"),
     ] {
         let mut c = server.conn();
         assert_eq!(c.config(name), default);
@@ -35,6 +37,9 @@ fn a_setting_that_makes_no_sense_is_refused() {
         ("expcache.reclaim-slice-us", "-1"),
         ("expcache.reclaim-slice-us", "long"),
         ("expcache.reclaim-inline", "-1"),
+        ("expcache.max-decoded", "1000"),
+        ("expcache.max-decoded", "1gb"),
+        ("expcache.max-ratio", "-1"),
         ("expcache.nonsense", "1"),
     ] {
         let before = c.map(&["CONFIG", "GET", "expcache.*"]);

@@ -94,6 +94,7 @@ fn a_promotion_in_the_middle() {
     let (master, replica) = (Server::start(), Server::load(&["workers", "1"], &[]).unwrap());
     let (mut m, mut r) = (master.conn(), replica.conn());
     replica.replica_of(&master);
+    allow_bombs(&mut m);
     m.ok(args!["EXPCACHE.SET", "much", gzip(&vec![0; 256 * MB]), "ENCODING", "gzip"]);
     replica.wait_for_sync(&master);
     // Each takes the worker half a second, and comes before what it is to compress.

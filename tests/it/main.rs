@@ -16,6 +16,7 @@ mod mix;
 
 mod acl;
 mod backlog;
+mod bombs;
 mod clock;
 mod cluster;
 mod codec;

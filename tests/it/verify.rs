@@ -40,7 +40,7 @@ impl Dumped {
 
 /// An entry of this size, kept in this encoding under `k`.
 fn store(c: &mut Conn, codec: &str, size: usize) -> (Vec<u8>, Dumped) {
-    c.ok(args!["EXPCACHE.TYPE", "SET", "default", "CODEC", codec]);
+    c.ok(args!["EXPCACHE.TYPE", "SET", "default", "CODEC", codec, "THRESHOLD", "1kb"]);
     let payload = rows(size);
     c.ok(args!["EXPCACHE.SET", "k", &payload, "TAGS", 1, "t"]);
     wait_until_settled(c);

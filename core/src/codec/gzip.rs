@@ -15,7 +15,7 @@
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::probe::looks_incompressible;
-use super::{Each, Start, Stop, Streamed, USUAL_RATIO, make_room, parts};
+use super::{Each, Start, Stop, Streamed, USUAL_RATIO, make_room, parts, reserve};
 use crate::{Error, Result};
 
 pub(super) const PART_BYTES: usize = 256 << 10;
@@ -74,7 +74,8 @@ impl Gzip {
         if size > stored.len().saturating_mul(USUAL_RATIO) {
             return Err(Error::BadEncoding.into());
         }
-        *payload = vec![0; size];
+        reserve(payload, size)?;
+        payload.resize(size, 0);
         let mut whole = Whole { payload, at: 0, beyond: [0] };
         members(decoder(&mut self.decoder), stored, &mut whole)?;
         if whole.at == whole.payload.len() { Ok(()) } else { Err(Error::BadEncoding.into()) }
@@ -196,7 +197,7 @@ fn deflate(
     most: usize,
 ) -> Option<()> {
     loop {
-        make_room(stored, CHUNK_BYTES.min(part.len() + 64));
+        make_room(stored, CHUNK_BYTES.min(part.len() + 64))?;
         let before = encoder.total_in();
         let status = encoder.compress_vec(part, stored, flush).ok()?;
         part = part.get(usize::try_from(encoder.total_in() - before).ok()?..)?;
@@ -208,6 +209,11 @@ fn deflate(
             return Some(());
         }
     }
+}
+
+/// The size of the last member's content.
+pub(super) fn said_size(stored: &[u8]) -> Option<usize> {
+    Some(u32::from_le_bytes(*stored.last_chunk()?) as usize)
 }
 
 /// The place in `stored` at which the part with this offset begins, if that is not the first and there is an index.

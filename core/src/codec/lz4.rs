@@ -15,7 +15,7 @@ use lz4_flex::block::{self, CompressTable};
 use std::hash::Hasher;
 use twox_hash::XxHash32;
 
-use super::{Each, Start, Streamed, make_room};
+use super::{Each, Start, Streamed, make_room, reserve};
 use crate::{Error, Result};
 
 pub(super) const PART_BYTES: usize = 256 << 10;
@@ -37,6 +37,8 @@ const DICTIONARY: u8 = 0x01;
 const BLOCK_BYTES: [(u8, usize); 4] = [(0x40, 64 << 10), (0x50, 256 << 10), (0x60, 1 << 20), (0x70, 4 << 20)];
 /// In the length of a block: it is not compressed.
 const STORED: u32 = 1 << 31;
+/// No byte of a block makes more.
+const MOST_RATIO: usize = 255;
 /// How far back a linked block can refer.
 const WINDOW_BYTES: usize = 64 << 10;
 
@@ -80,12 +82,12 @@ impl Lz4 {
 
     fn append_block(&mut self, part: &[u8], stored: &mut Vec<u8>) -> Option<()> {
         let room = block::get_maximum_output_size(part.len());
-        let space = space(&mut self.block, room);
+        let space = space(&mut self.block, room).ok()?;
         let written = block::compress_into_with_table(part, space, &mut self.table).ok()?;
         let compressed = space.get(..written).filter(|compressed| compressed.len() < part.len());
         let mark = if compressed.is_some() { 0 } else { STORED };
         let bytes = compressed.unwrap_or(part);
-        make_room(stored, 4 + bytes.len());
+        make_room(stored, 4 + bytes.len())?;
         stored.extend_from_slice(&(u32::try_from(bytes.len()).ok()? | mark).to_le_bytes());
         stored.extend_from_slice(bytes);
         Some(())
@@ -153,7 +155,9 @@ impl Lz4 {
         if block.stored {
             return Ok(block.bytes);
         }
-        let space = space(&mut self.block, frame.block_bytes);
+        // What a block says that it may be costs nothing; what it can be at most is in its bytes.
+        let most = block.bytes.len().saturating_mul(MOST_RATIO) + MOST_RATIO;
+        let space = space(&mut self.block, frame.block_bytes.min(most))?;
         let size = block::decompress_into_with_dict(block.bytes, space, last(history, WINDOW_BYTES));
         size.ok().and_then(|size| space.get(..size)).ok_or(Error::BadEncoding)
     }
@@ -177,6 +181,11 @@ impl Lz4 {
             && self.decoded(&frame, &last?, &[]).is_ok_and(|last| last.len() == left_over);
         at.filter(|_| proven).map(|at| Start { at, position: number * frame.block_bytes })
     }
+}
+
+/// The size of the first frame's content.
+pub(super) fn said_size(stored: &[u8]) -> Option<usize> {
+    read_header(stored)?.0.content_size?.try_into().ok()
 }
 
 /// The header of the frame for a payload of that size.
@@ -267,9 +276,10 @@ fn last(bytes: &[u8], most: usize) -> &[u8] {
 }
 
 /// The first `bytes` of the buffer, which grows to that.
-fn space(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+fn space(buffer: &mut Vec<u8>, bytes: usize) -> Result<&mut [u8]> {
     if buffer.len() < bytes {
+        reserve(buffer, bytes - buffer.len())?;
         buffer.resize(bytes, 0);
     }
-    buffer.get_mut(..bytes).unwrap_or_default()
+    Ok(buffer.get_mut(..bytes).unwrap_or_default())
 }

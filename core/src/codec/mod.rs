@@ -14,7 +14,8 @@
 //!
 //! Decoding trusts nothing but the `size` that it is given, and takes no more memory than that and a constant: 64 KiB for
 //! gzip, the window of at most 8 MiB for zstd, a block of at most 4 MiB for lz4. All of it, zstd's too, comes from Rust's
-//! allocator.
+//! allocator, and a lack of it is [`Error::NoMemory`]. Nor does it take more time than what comes out and what goes in are good for:
+//! no byte of a stream is read more than a fixed number of times, whatever the stream says.
 
 mod gzip;
 mod lz4;
@@ -81,6 +82,17 @@ impl Encoding {
             Self::Zstd => zstd::PART_BYTES,
             Self::Lz4 => lz4::PART_BYTES,
         }
+    }
+}
+
+/// What a stream says that it decodes to, if it says so. Nobody need believe it; but it costs nothing, and what is said to be large is not
+/// worth a try.
+pub fn said_size(encoding: Encoding, stored: &[u8]) -> Option<usize> {
+    match encoding {
+        Encoding::Identity => Some(stored.len()),
+        Encoding::Gzip => gzip::said_size(stored),
+        Encoding::Zstd => zstd::content_size(stored),
+        Encoding::Lz4 => lz4::said_size(stored),
     }
 }
 
@@ -193,9 +205,15 @@ impl Coder {
         if starts.iter().all(Option::is_none) {
             return Ok(false);
         }
-        for (offset, start) in offsets.zip([Some(Start::default())].into_iter().chain(starts)) {
+        // No part may read on into the next: else an index that leads to one long place again and again would make it read anew
+        // for each part.
+        let ends: Vec<usize> =
+            starts.iter().map(|start| start.map_or(0, |start| start.at)).chain([stored.len()]).collect();
+        let starts = [Some(Start::default())].into_iter().chain(starts);
+        for ((offset, start), end) in offsets.zip(starts).zip(ends) {
             let (start, wanted) = (start.ok_or(Error::BadEncoding)?, gzip::PART_BYTES.min(size - offset));
-            each(&self.decode_from(start, encoding, stored, offset, wanted)?);
+            let part = stored.get(..end).unwrap_or_default();
+            each(&self.decode_from(start, encoding, part, offset, wanted)?);
         }
         Ok(true)
     }
@@ -294,14 +312,16 @@ fn append(bytes: &mut Vec<u8>, piece: &[u8], whole: usize, stored_bytes: usize) 
 
 /// Takes memory for so many more bytes, if there is so much.
 fn reserve(bytes: &mut Vec<u8>, more: usize) -> Result<()> {
-    bytes.try_reserve_exact(more).map_err(|_| Error::TooLarge)
+    bytes.try_reserve_exact(more).map_err(|_| Error::NoMemory)
 }
 
 /// Makes room for so many more encoded bytes; an eighth more than there are, where a vector by itself would take twice the memory.
-fn make_room(stored: &mut Vec<u8>, more: usize) {
+/// `None` when there is no memory for it.
+fn make_room(stored: &mut Vec<u8>, more: usize) -> Option<()> {
     if stored.capacity() - stored.len() < more {
-        stored.reserve_exact(more.max(stored.len() / 8));
+        reserve(stored, more.max(stored.len() / 8)).ok()?;
     }
+    Some(())
 }
 
 /// The payload in pieces of that many bytes; an empty payload is one empty piece.

@@ -38,7 +38,7 @@ impl Zstd {
         for part in parts(payload, PART_BYTES) {
             let at = stored.len();
             let room = zstd_safe::compress_bound(part.len()).min((most - at).saturating_add(SLACK_BYTES));
-            make_room(&mut stored, room);
+            make_room(&mut stored, room)?;
             stored.resize(at + room, 0);
             let written = encoder.compress2(stored.get_mut(at..)?, part).ok()?;
             stored.truncate(at + written);
@@ -56,7 +56,7 @@ impl Zstd {
             return Err(Error::BadEncoding.into());
         }
         reserve(payload, size)?;
-        decoder(&mut self.decoder)?.decompress(payload, stored).map_err(|_| Error::BadEncoding)?;
+        decoder(&mut self.decoder)?.decompress(payload, stored).map_err(refused)?;
         Ok(())
     }
 
@@ -74,7 +74,7 @@ impl Zstd {
 }
 
 fn stream(decoder: &mut DCtx, chunk: &mut Vec<u8>, frames: &[u8], each: Each) -> Streamed {
-    chunk.reserve_exact(CHUNK_BYTES);
+    reserve(chunk, CHUNK_BYTES)?;
     let mut input = InBuffer::around(frames);
     loop {
         let before = input.pos();
@@ -91,10 +91,16 @@ fn stream(decoder: &mut DCtx, chunk: &mut Vec<u8>, frames: &[u8], each: Each) ->
     }
 }
 
+/// Why the decoder gave up: its window would be too large, or is more than there is memory for, or the stream is at fault.
 fn refused(code: usize) -> Error {
     const WINDOW_TOO_LARGE: usize = ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize;
+    const NO_MEMORY: usize = ZSTD_ErrorCode::ZSTD_error_memory_allocation as usize;
     // Errors are small numbers below zero.
-    if code.wrapping_neg() == WINDOW_TOO_LARGE { Error::WideWindow } else { Error::BadEncoding }
+    match code.wrapping_neg() {
+        WINDOW_TOO_LARGE => Error::WideWindow,
+        NO_MEMORY => Error::NoMemory,
+        _ => Error::BadEncoding,
+    }
 }
 
 /// How large the payload is, if there are frames and all say so.
@@ -140,11 +146,11 @@ fn encoder<'a>(kept: &'a mut Option<CCtx<'static>>) -> Option<&'a mut CCtx<'stat
 
 fn decoder<'a>(kept: &'a mut Option<DCtx<'static>>) -> Result<&'a mut DCtx<'static>> {
     if kept.is_none() {
-        let mut decoder = DCtx::try_create().ok_or(Error::TooLarge)?;
+        let mut decoder = DCtx::try_create().ok_or(Error::NoMemory)?;
         decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG)).map_err(|_| Error::BadEncoding)?;
         *kept = Some(decoder);
     }
-    let decoder = kept.as_mut().ok_or(Error::TooLarge)?;
+    let decoder = kept.as_mut().ok_or(Error::NoMemory)?;
     decoder.reset(ResetDirective::SessionOnly).map_err(|_| Error::BadEncoding)?;
     Ok(decoder)
 }

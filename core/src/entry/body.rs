@@ -20,9 +20,12 @@ impl Body {
         Self(Arc::new(holder))
     }
 
-    /// A copy of its own.
-    pub fn copy_of(bytes: &[u8]) -> Self {
-        Self::new(Box::<[u8]>::from(bytes))
+    /// A copy of its own, if there is memory for it.
+    pub fn copy_of(bytes: &[u8]) -> Option<Self> {
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(bytes.len()).ok()?;
+        copy.extend_from_slice(bytes);
+        Some(Self::new(copy.into_boxed_slice()))
     }
 
     /// The same, without keeping it.

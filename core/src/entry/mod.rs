@@ -204,11 +204,10 @@ impl std::ops::Deref for Stored<'_> {
 }
 
 impl Stored<'_> {
-    /// The bytes that are to stand apart, if these are.
+    /// The bytes, to stand apart; `None` if there is no memory for them.
     fn into_body(self) -> Option<Body> {
         match self {
-            bytes if bytes.len() < APART_FROM => None,
-            Self::Lent(bytes) => Some(Body::copy_of(bytes)),
+            Self::Lent(bytes) => Body::copy_of(bytes),
             Self::Shared(bytes) => Some(bytes),
         }
     }
@@ -265,7 +264,8 @@ impl Entry {
         *entry.flags_mut() |= flag(extras_len > 0, FLAG_EXTRAS)
             | flag(extras.etag.is_some(), FLAG_ETAG_KNOWN)
             | flag(extras.form.is_some(), FLAG_FORM);
-        if let Some(body) = stored.into_body() {
+        if stored_len >= APART_FROM {
+            let body = stored.into_body()?;
             entry.put_apart(|apart| apart.body = Some(body));
         }
         Some(entry)

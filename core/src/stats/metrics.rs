@@ -206,7 +206,7 @@ figures! {
     Work, Counter {
         /// Pieces of work that worker threads did, since the start.
         aside: "worker_jobs_total", Count;
-        /// Pieces of work on large payloads that the main thread did itself, for want of room or in a transaction, since the start.
+        /// Pieces of work on large payloads that the main thread did itself, in a transaction or for want of workers, since the start.
         here: "worker_inline_total", Count;
     }
 }

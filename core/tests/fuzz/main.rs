@@ -44,5 +44,6 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|why| panic!("{variable}: {why}")))
 }
 
+mod decode;
 mod glob;
 mod moments;

@@ -95,11 +95,11 @@ pub fn unpack(encoding: &str, stored: &[u8], size: usize) -> Vec<u8> {
 
 // ---- a server and what it has
 
-/// A server on which payloads of the default type are kept in this encoding, or whatever else a `CODEC` may be.
+/// A server on which payloads of the default type are kept in this encoding, from a KiB on, or whatever else a `CODEC` may be.
 pub fn server_with_codec(codec: &str) -> (Server, Conn) {
     let server = Server::start();
     let mut c = server.conn();
-    c.ok(args!["EXPCACHE.TYPE", "SET", "default", "CODEC", codec]);
+    c.ok(args!["EXPCACHE.TYPE", "SET", "default", "CODEC", codec, "THRESHOLD", "1kb"]);
     (server, c)
 }
 
@@ -169,6 +169,12 @@ pub fn one_worker(settings: &[&str]) -> (Server, Conn) {
     (server, c)
 }
 
+/// Lets anything be decoded.
+pub fn allow_bombs(c: &mut Conn) {
+    c.cmd("CONFIG SET expcache.max-ratio 0");
+    c.cmd("CONFIG SET expcache.max-decoded 512mb");
+}
+
 /// Gives the worker this many pieces to check for clients, each of which takes half a second, so that whatever comes next has to wait;
 /// returns when it works on the first. The clients are gone then.
 pub fn occupy(c: &mut Conn, pieces: usize) {
@@ -178,7 +184,8 @@ pub fn occupy(c: &mut Conn, pieces: usize) {
 /// As [`occupy`], for so many workers.
 pub fn keep_busy(c: &mut Conn, workers: usize, pieces: usize) {
     static ZEROS: OnceLock<Vec<u8>> = OnceLock::new();
-    let zeros = ZEROS.get_or_init(|| gzip(&vec![0; 256 * MB]));
+    let zeros = ZEROS.get_or_init(|| gzip(&vec![0; 64 * MB]).repeat(4));
+    allow_bombs(c);
     for n in 0..workers * pieces {
         let mut client = c.another();
         let id = client.int("CLIENT ID");
