@@ -61,15 +61,18 @@ fn around(layout: Layout) -> usize {
     layout.size() + layout.align()
 }
 
-/// Is there memory for so many bytes more? It is asked for and given back: what the server itself takes next, it will get.
+/// Is there memory for so many bytes more? They are mapped and unmapped: what the server itself takes next, it will get. Not by its
+/// allocator, or what it uses would seem to jump, and it might evict for it.
 pub fn has_room(bytes: usize) -> bool {
     if bytes < LARGE {
         return true;
     }
-    let block = server_alloc(bytes);
-    // SAFETY: the block came from the same allocator; null is none.
-    unsafe { raw::RedisModule_Free.map(|free| free(block)) };
-    !block.is_null()
+    let (how, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping, which nobody else knows of and which is unmapped as it was mapped.
+    unsafe {
+        let block = libc::mmap(std::ptr::null_mut(), bytes, how, kind, -1, 0);
+        block != libc::MAP_FAILED && libc::munmap(block, bytes) == 0
+    }
 }
 
 /// A block of the server's, or null.
@@ -151,12 +154,15 @@ unsafe impl GlobalAlloc for ServerAlloc {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let may_be_refused = new_size >= LARGE && api_if_any!(RedisModule_TryRealloc).is_none();
-        if !is_plain(layout) || may_be_refused && api_if_any!(RedisModule_TryAlloc).is_some() {
+        if !is_plain(layout) {
             // SAFETY: the caller vouches for block and layout; the new size is not zero.
             return unsafe { self.move_to_another(block, layout, new_size) };
         }
         let realloc = api_if_any!(RedisModule_TryRealloc).filter(|_| new_size >= LARGE);
+        // A server that cannot say no to this is asked by another way first.
+        if new_size > layout.size() && new_size >= LARGE && realloc.is_none() && !has_room(new_size) {
+            return std::ptr::null_mut();
+        }
         // SAFETY: the pointer is written once, while loading; the block came from the same allocator.
         let new: *mut u8 = match realloc.or(unsafe { raw::RedisModule_Realloc }) {
             // SAFETY: as above.

@@ -169,6 +169,16 @@ pub fn one_worker(settings: &[&str]) -> (Server, Conn) {
     (server, c)
 }
 
+/// The size of a [`bomb`]'s payload.
+pub const BOMB: usize = 504 * MB;
+
+/// A store whose payload keeps a worker busy for a second or so.
+pub fn bomb(key: &str) -> Vec<Vec<u8>> {
+    static ZEROS: OnceLock<Vec<u8>> = OnceLock::new();
+    let zeros = ZEROS.get_or_init(|| gzip(&vec![0; BOMB / 8]).repeat(8));
+    args!["EXPCACHE.SET", key, zeros, "ENCODING", "gzip"]
+}
+
 /// Lets anything be decoded.
 pub fn allow_bombs(c: &mut Conn) {
     c.cmd("CONFIG SET expcache.max-ratio 0");
@@ -183,13 +193,11 @@ pub fn occupy(c: &mut Conn, pieces: usize) {
 
 /// As [`occupy`], for so many workers.
 pub fn keep_busy(c: &mut Conn, workers: usize, pieces: usize) {
-    static ZEROS: OnceLock<Vec<u8>> = OnceLock::new();
-    let zeros = ZEROS.get_or_init(|| gzip(&vec![0; 64 * MB]).repeat(4));
     allow_bombs(c);
     for n in 0..workers * pieces {
         let mut client = c.another();
         let id = client.int("CLIENT ID");
-        client.send(args!["EXPCACHE.SET", format!("checked:{n}"), zeros, "ENCODING", "gzip"]).unwrap();
+        client.send(bomb(&format!("checked:{n}"))).unwrap();
         wait_until_blocked(c, id);
     }
     wait_until("the workers have begun", || figure(c, "workers-busy") == workers as i64);
