@@ -292,7 +292,7 @@ impl Fetch {
 
     /// The lease that the client got while it waited; if it may not have it any more, it is given up.
     fn inherit(&self, ctx: &Ctx, name: Arg<'_>, token: Token, may_hold: bool) -> Offer {
-        if may_hold {
+        if may_hold && ctx.accepts_writes() {
             return Offer { lease: Some(token), is_new: true, ..Offer::default() };
         }
         leases::release(ctx, name.bytes(), token, 0, Named::default());

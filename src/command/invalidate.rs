@@ -13,7 +13,7 @@ use expcache_core::{Error, Result};
 
 use super::parse::{self, once};
 use super::selector::{self, Clauses};
-use crate::server::access::Right;
+use crate::server::access::{Right, Rights};
 use crate::server::context::{Arg, Args, Ctx, Recipients};
 use crate::server::reclaim;
 use crate::server::state::{self, now_ms};
@@ -106,7 +106,8 @@ impl Invalidation {
     fn run(self, ctx: &Ctx) -> Result<()> {
         selector::guard(ctx, Right::Delete, &self.selector)?;
         let purpose = if self.dry_run { Purpose::Read } else { Purpose::Write };
-        walk::find(ctx, self.selector.clone(), purpose, move |ctx, ids| self.apply(ctx, ids))
+        let may = |rights: &Rights, selector: &Selector| selector::owns(rights, Right::Delete, selector);
+        walk::find(ctx, self.selector.clone(), purpose, may, move |ctx, ids| self.apply(ctx, ids))
     }
 
     /// Invalidates what was found, and says what to reply.

@@ -1,12 +1,13 @@
 //! `EXPCACHE.COUNT`, `EXPCACHE.SCAN` and `EXPCACHE.TAGS`: what there is, without touching it.
 
 use expcache_core::index::Effort;
+use expcache_core::selector::Selector;
 use expcache_core::{Error, Result, units};
 
 use super::look::{Dated, Look};
 use super::parse::{self, once};
 use super::selector::{self, Clauses};
-use crate::server::access::Right;
+use crate::server::access::{Right, Rights};
 use crate::server::context::{Arg, Args, Ctx, Text};
 use crate::server::key::Mode;
 use crate::server::state;
@@ -32,7 +33,8 @@ pub fn count(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         ctx.reply_count(state::with(|s| s.selected_len(ctx.db(), &selector)));
         return Ok(());
     }
-    walk::find(ctx, selector, Purpose::Read, |_ctx, ids| {
+    let may = |rights: &Rights, selector: &Selector| selector::owns(rights, Right::Read, selector);
+    walk::find(ctx, selector, Purpose::Read, may, |_ctx, ids| {
         let count = ids.len();
         Box::new(move |ctx| {
             ctx.reply_count(count);

@@ -82,8 +82,12 @@ pub fn admit(ctx: &Ctx, decoded: usize, largest: usize) -> Result<()> {
     if decoded > state::with(|s| s.config.max_decoded).max(largest) {
         return Err(Error::Expands);
     }
-    let fits = ctx.max_memory().is_none_or(|most| decoded as u64 <= most / PART_OF_MEMORY);
-    if fits { Ok(()) } else { Err(Error::NoMemory) }
+    if fits(ctx, decoded) { Ok(()) } else { Err(Error::NoMemory) }
+}
+
+/// May so many bytes be decoded, as far as `maxmemory` goes? What may not is kept as it came, or not at all.
+pub fn fits(ctx: &Ctx, decoded: usize) -> bool {
+    decoded < MUCH || ctx.max_memory().is_none_or(|most| decoded as u64 <= most / PART_OF_MEMORY)
 }
 
 /// Would the main thread feel it?

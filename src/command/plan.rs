@@ -15,6 +15,7 @@ use super::check::Checked;
 use super::evict::make_room;
 use super::look::{Dated, Look};
 use super::options::{Condition, Options, Wish};
+use super::payload::fits;
 use super::types::{replicate_displaced, replicate_policy};
 use crate::server::config::Config;
 use crate::server::context::{Arg, Ctx, EventClass, Text};
@@ -88,6 +89,11 @@ impl Plan {
             return Err(Error::TooLarge);
         }
         let freshness = options.freshness(command)?;
+        // What a master decided is done.
+        let decodes = !ctx.decides() || fits(ctx, checked.size);
+        if !decodes && options.encoding.is_some_and(|encoding| encoding != Encoding::Identity) {
+            return Err(Error::Expands);
+        }
         let present = Present::look(ctx, key, options)?;
         if !present.satisfies(options.condition) {
             return Ok(None);
@@ -109,7 +115,8 @@ impl Plan {
             }
             let life = policy.life(freshness, options.grace_ms, present.fresh_until_ms, moment);
             let life = life.ok_or(Error::InvalidExpire(command))?;
-            let wanted = policy.encoding(checked.size as u64, options.format);
+            let wanted =
+                if decodes { policy.encoding(checked.size as u64, options.format) } else { Encoding::Identity };
             let Kept { stored, form, etag } = Kept::new(&s.config, payload, checked, wanted);
             let extras = Extras {
                 grace_ms: life.grace_ms,

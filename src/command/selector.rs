@@ -105,7 +105,7 @@ pub fn any_of(tags: &[&[u8]]) -> Selector {
 /// `ANY`, or one of an `ALL`) is his; any other needs the right to all keys.
 pub fn guard(ctx: &Ctx, right: Right, selector: &Selector) -> Result<()> {
     let rights = ctx.rights();
-    if rights.allow_all(right) || confines(&rights, right, selector) {
+    if owns(&rights, right, selector) {
         return Ok(());
     }
     let mut tags = selector.clauses.iter().flat_map(|clause| match clause {
@@ -114,6 +114,11 @@ pub fn guard(ctx: &Ctx, right: Right, selector: &Selector) -> Result<()> {
     });
     let refused = tags.find(|tag| !rights.allow(right, tag));
     Err(ctx.refuse(refused.map_or(b"*", AsRef::as_ref)))
+}
+
+/// Does all that a selector can mean belong to whoever has these rights?
+pub fn owns(rights: &Rights, right: Right, selector: &Selector) -> bool {
+    rights.allow_all(right) || confines(rights, right, selector)
 }
 
 fn confines(rights: &Rights, right: Right, selector: &Selector) -> bool {

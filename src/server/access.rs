@@ -172,7 +172,7 @@ impl Rights {
             several => several
                 .iter()
                 .filter_map(|selector| Some(Granted::of(Who::StandIn(StandIn::with(selector)?), selector)))
-                .filter(|granted| may(granted.raw(), command))
+                .filter(|granted| command.is_empty() || may(granted.raw(), command))
                 .collect(),
         };
         Self::Of(granted)
@@ -202,11 +202,11 @@ impl User {
 
 /// May this user run this command, with the keys in it?
 fn may(user: *mut raw::RedisModuleUser, command: &[*mut raw::RedisModuleString]) -> bool {
-    // SAFETY: user and words are live; the server only reads the words.
+    // SAFETY: user and words are live, and there is a word; the server only reads them.
     let verdict = unsafe {
         api!(RedisModule_ACLCheckCommandPermissions)(user, command.as_ptr().cast_mut(), command.len() as c_int)
     };
-    command.is_empty() || verdict == raw::REDISMODULE_OK as c_int
+    verdict == raw::REDISMODULE_OK as c_int
 }
 
 fn user_may_run(name: Option<Text>, words: &[&[u8]]) -> bool {
@@ -223,10 +223,18 @@ impl Ctx {
         Rights::of(self, &name, self.words(), !self.is_answering())
     }
 
-    /// The rights of a client, by its number, to whatever command; those of one that went are nobody's business.
-    pub fn client_rights(&self, client: u64) -> Rights {
+    /// The rights that a client, by its number, has now by a command of these words; those of one that went are nobody's business.
+    pub fn client_rights(&self, client: u64, words: &[Box<[u8]>]) -> Rights {
         let Some(name) = self.client_user_name(client) else { return Rights::Unchecked };
-        Rights::of(self, &name, &[], true)
+        let texts: Vec<Text> = words.iter().map(|word| Text::new(word)).collect();
+        let words: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
+        Rights::of(self, &name, &words, words.is_empty())
+    }
+
+    /// The words of the command that is running.
+    pub fn copied_words(&self) -> Vec<Box<[u8]>> {
+        // SAFETY: the words live as long as the command runs.
+        self.words().iter().map(|word| unsafe { Arg::new(*word) }.bytes().into()).collect()
     }
 
     /// May the caller run this command as well?

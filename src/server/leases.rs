@@ -319,6 +319,8 @@ pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64, named: Name
     let db = ctx.db();
     let woken = state::with(|s| {
         let now_ms = s.steady_ms();
+        // A key that backs off takes a lease's place, and for no longer than a lease would.
+        let backoff_ms = backoff_ms.min(s.config.max_lease_ms);
         s.leases_mut(db)?.release(key, token, now_ms, backoff_ms, named)
     });
     let released = woken.is_some();

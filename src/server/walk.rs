@@ -9,6 +9,7 @@ use expcache_core::index::{Ids, WalkId};
 use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
+use super::access::Rights;
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::blocked::{self, Kind, Waiter};
 use super::context::Ctx;
@@ -23,6 +24,8 @@ const ABREAST: usize = 16;
 
 /// What is done with what was found, in one go; it says what to reply.
 type Then = Box<dyn FnOnce(&Ctx, &Ids) -> Answer>;
+/// May whoever has these rights still be told of what this means, or have it changed?
+type May = fn(&Rights, &Selector) -> bool;
 /// Replies, to the client that asked.
 pub type Answer = Box<dyn FnOnce(&Ctx) -> Result<()>>;
 
@@ -44,6 +47,10 @@ pub struct Search {
     walk: Option<WalkId>,
     selector: Selector,
     purpose: Purpose,
+    /// Who asks, in which words.
+    client: u64,
+    words: Vec<Box<[u8]>>,
+    may: May,
     then: Then,
 }
 
@@ -56,6 +63,12 @@ pub struct Searches {
 impl Searches {
     /// How many go on.
     pub fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Puts one behind all, and says how many there are.
+    fn put_last(&mut self, search: Search) -> usize {
+        self.waiting.push_back(search);
         self.waiting.len()
     }
 
@@ -76,6 +89,7 @@ pub fn find(
     ctx: &Ctx,
     selector: Selector,
     purpose: Purpose,
+    may: May,
     then: impl FnOnce(&Ctx, &Ids) -> Answer + 'static,
 ) -> Result<()> {
     let db = ctx.db();
@@ -88,7 +102,9 @@ pub fn find(
     }
     let wait = |walk, selector, then| {
         let waiter = ctx.block(&WAITING);
-        state::with(|s| s.searches.waiting.push_back(Search { waiter, db, walk, selector, purpose, then }));
+        let (client, words) = (ctx.client(), ctx.copied_words());
+        let search = Search { waiter, db, walk, selector, purpose, client, words, may, then };
+        state::with(|s| s.searches.waiting.push_back(search));
         SEARCHING.schedule(ctx, BETWEEN_SLICES_MS);
         Ok(())
     };
@@ -143,8 +159,9 @@ fn go_on(ctx: &Ctx, slice: Duration, quiet: bool) -> bool {
             continue;
         }
         held_back = if waits { held_back + 1 } else { 0 };
-        let abreast = state::with(|s| s.searches.put_back(search));
-        if held_back > abreast {
+        // What waits for the end of a pause keeps no other from its turn.
+        let others = state::with(|s| if waits { s.searches.put_last(search) } else { s.searches.put_back(search) });
+        if held_back > others {
             return false;
         }
     }
@@ -170,8 +187,13 @@ impl Search {
             // The database was flushed. There is little in it by now, to be looked at from the beginning.
             return state::with(|s| s.searches.waiting.push_back(Self { walk: None, ..self }));
         };
-        let ids = state::with(|s| s.finish_walk(walk, &self.selector));
         ctx.select(db);
+        // What the client may do can have changed while it waited, and nobody looks at that but us.
+        if !(self.may)(&ctx.client_rights(self.client, &self.words), &self.selector) {
+            state::with(|s| s.cancel_walk(walk));
+            return blocked::answer(self.waiter, |_ctx, _args| Err(Error::NoPermission));
+        }
+        let ids = state::with(|s| s.finish_walk(walk, &self.selector));
         match guard(None, || Some((self.then)(ctx, &ids))) {
             Some(answer) => blocked::answer(self.waiter, move |ctx, _args| answer(ctx)),
             None => {

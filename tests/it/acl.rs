@@ -346,6 +346,26 @@ fn the_rights_are_those_of_the_moment() {
 }
 
 #[test]
+fn what_may_no_longer_be_searched_for_is_not_changed() {
+    let (server, mut admin) = server();
+    admin.ok("CONFIG SET expcache.reclaim-slice-us 1");
+    // Names that take a thousand slices and more.
+    let name = "a".repeat(100_000);
+    admin.pipeline((0..100).map(|n| args!["EXPCACHE.SET", format!("{n}:{name}"), "v"]));
+    let keys = admin.int("DBSIZE");
+    let mut c = user(&server, "~* +@all");
+    let id = c.int("CLIENT ID");
+    c.send("EXPCACHE.PURGE MATCH *x*y*").unwrap();
+    crate::harness::wait_until("the search goes on", || {
+        admin.text("CLIENT LIST").lines().any(|line| line.contains(&format!("id={id} ")) && line.contains(" flags=b "))
+    });
+    admin.ok("ACL SETUSER someone resetkeys -@all");
+    assert!(matches!(c.receive().unwrap(), Value::Error(why) if why.starts_with("NOPERM")));
+    assert_eq!(admin.int("DBSIZE"), keys);
+    check(&mut admin);
+}
+
+#[test]
 fn background_removal_asks_nobody() {
     let (server, mut admin) = server();
     let sets = (0..1_000).map(|n| args!["EXPCACHE.SET", format!("k:{n}"), "v", "TAGS", 1, "app:crowd"]);

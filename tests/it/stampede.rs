@@ -119,7 +119,8 @@ fn no_lease_is_given_while_nothing_can_be_stored() {
     c.ok("CONFIG SET min-replicas-to-write 1");
     let mut waiting = Waiting::new(&server, "EXPCACHE.FETCH b LEASE 1h WAIT 1h");
     assert_eq!(c.cmd(args!["EXPCACHE.RELEASE", "b", &tokens[1]]), 1);
-    assert_eq!(waiting.misses()["value"], Value::Nil);
+    // Who waited inherits nothing that could not be stored either.
+    free(&waiting.misses());
     check(&mut c);
 }
 
