@@ -148,7 +148,7 @@ async fn a_part_alone_is_moved() {
 #[tokio::test]
 async fn the_stored_bytes_are_handed_out() {
     let server = Server::start();
-    let text = Bytes::from(b"id,km,from,to\n1,12,A,B\n".repeat(100_000));
+    let text = Bytes::from((0..100_000).map(|n| format!("{n},12,A,B\n")).collect::<String>());
     for encoding in [Encoding::Zstd, Encoding::Gzip] {
         let config = config(&server).compression(Compression::from_bytes(0, encoding));
         let cache = Cache::open(config).unwrap();
@@ -280,6 +280,8 @@ async fn a_stale_export_is_answered_and_made_anew_behind_it() {
             .purge(&expcache_client::Selector::new().any(["company:42"]), expcache_client::Purge::soft())
             .await
             .unwrap();
+        let marked = async || cache.client().meta(csv(&cache).key()).await.unwrap().unwrap();
+        until("the mark is of the past", async || marked().await.ttl_ms.is_some_and(|left| left < 0)).await;
         let runs = Runs::default();
         let counted = runs.clone();
         let produce = move || async move {
