@@ -56,7 +56,7 @@
 //!
 //! # Features
 //!
-//! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` ([`blocking`]), `http` ([`Cache::respond`]), `macros` ([`cached`]).
+//! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` (`blocking::Cache`), `http` (`Cache::respond`), `macros` (`#[cached]`).
 //!
 //! The least supported Rust is 1.88.
 #![forbid(unsafe_code)]

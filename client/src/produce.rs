@@ -288,12 +288,12 @@ impl Cache {
         mut task: Task,
         producer: Producer,
     ) -> Result<Served> {
-        // Who leads may have waited as long as that for another process, and only then begun to produce. And he is known to live: who
-        // has no patience with other processes still shares what this one makes.
         if self.is_producing(&request.0.key) {
             let key = request.0.key.escape_ascii();
             return Err(Error::Request(format!("the producer of {key} asks for what it is to produce")));
         }
+        // Who leads may have waited as long as that for another process, and only then begun to produce. And he is known to live: who
+        // has no patience with other processes still shares what this one makes.
         let impatient = asked + self.patience_of(&request.0).max(self.lease_of(&request.0)) * 2;
         let mut producer = Some(producer);
         loop {
