@@ -42,7 +42,7 @@ async fn what_was_made_without_a_lease_never_wins_over_one() {
     let (cache, runs, other) = (Cache::open(near).unwrap(), Runs::default(), client(&server));
     let token = lease(&other, &cache, LONG).await.unwrap();
     let made = obtain(&cache, &runs).await;
-    assert_eq!((made.how(), made.payload().as_ref()), (How::Degraded, b"run 1".as_slice()));
+    assert_eq!((made.how(), made.payload().as_ref()), (How::Alone, b"run 1".as_slice()));
     other.invalidate_tags(["company:42"]).await.unwrap();
     other.release(request(&cache).key(), &token, &Release::unused()).await.unwrap();
     let made = obtain(&cache, &runs).await;
@@ -65,7 +65,7 @@ async fn a_wait_that_ends_with_nothing_is_asked_again() {
     assert!(matches!((served.how(), served.stored()), (How::Produced, Stored::Yes)), "{served:?}");
 }
 
-/// With one thread, which the producer keeps busy for three times the lease, and with two.
+/// With one thread, which the producer keeps busy for twice the lease, and with two.
 #[test]
 fn a_producer_that_blocks_its_thread_keeps_its_lease() {
     let server = Server::start();
@@ -75,10 +75,10 @@ fn a_producer_that_blocks_its_thread_keeps_its_lease() {
             _ => tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build(),
         };
         runtime.unwrap().block_on(async {
-            let cache = Cache::open(config(&server).lease(ms(800)).store_wait(PATIENCE)).unwrap();
+            let cache = Cache::open(config(&server).lease(ms(1500)).store_wait(PATIENCE)).unwrap();
             let plan = cache.request("trips").field("workers", workers).build().unwrap();
             let produce = || async {
-                std::thread::sleep(ms(2400));
+                std::thread::sleep(ms(3000));
                 Ok::<_, io::Error>("v")
             };
             let served = cache.get_or_produce(&plan, produce).await.unwrap();
@@ -129,7 +129,7 @@ fn a_runtime_that_goes_takes_its_leases_with_it() {
 #[tokio::test]
 async fn a_lease_whose_reply_was_lost_is_given_back() {
     let server = Server::start();
-    let (cache, runs) = (Cache::open(config(&server).lease(LONG).timeout(ms(200))).unwrap(), Runs::default());
+    let (cache, runs) = (Cache::open(config(&server).lease(LONG).timeout(ms(600))).unwrap(), Runs::default());
     cache.client().get("k").await.unwrap();
     let frozen = Frozen::new(&server);
     assert_eq!(obtain(&cache, &runs).await.how(), How::Degraded);
@@ -157,12 +157,14 @@ async fn a_production_that_takes_too_long_has_failed() {
 #[tokio::test]
 async fn a_blocked_production_loses_its_lease_when_it_takes_too_long() {
     let server = Server::start();
-    let cache = Cache::open(config(&server).produce_timeout(ms(50)).lease(ms(100))).unwrap();
-    let blocks = || async {
-        std::thread::sleep(ms(1000));
+    let cache = Cache::open(config(&server).produce_timeout(ms(50)).lease(ms(1500))).unwrap();
+    let (plan, mut other) = (request(&cache), server.conn());
+    let ask = format!("EXPCACHE.FETCH {} LEASE 10m", String::from_utf8_lossy(plan.key()));
+    let blocks = move || async move {
+        harness::wait_until("another is given the lease", || other.map(&ask)["lease"] != harness::Value::Nil);
         Ok::<_, io::Error>("too late")
     };
-    let _ = cache.get_or_produce(&request(&cache), blocks).await;
+    let _ = cache.get_or_produce(&plan, blocks).await;
     assert_eq!(client(&server).stats().await.unwrap().failures, 1);
 }
 
@@ -244,15 +246,15 @@ async fn nothing_that_slides_is_near() {
 async fn a_slow_link_is_no_dead_one() {
     let server = Server::start();
     let setting = client(&server);
-    setting.set(&Set::new("large", vec![b'x'; 16 << 20])).await.unwrap();
+    setting.set(&Set::new("large", vec![b'x'; 32 << 20])).await.unwrap();
     setting.set(&Set::new("small", "v")).await.unwrap();
     let proxy = Proxy::slow(&server).await;
-    let config = Config::single(proxy.address()).unwrap().connections(1).timeout(ms(300)).retries(0);
+    let config = Config::single(proxy.address()).unwrap().connections(1).timeout(ms(1000)).retries(0);
     let slow = Client::open(config).unwrap();
     slow.get("small").await.unwrap();
     let since = Instant::now();
-    assert_eq!(slow.get("large").await.unwrap().unwrap().len(), 16 << 20);
-    assert!(since.elapsed() > ms(400), "it was too quick to show anything");
+    assert_eq!(slow.get("large").await.unwrap().unwrap().len(), 32 << 20);
+    assert!(since.elapsed() > ms(1000), "it was too quick to show anything");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

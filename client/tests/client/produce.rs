@@ -22,7 +22,8 @@ fn failure() -> Made {
 #[tokio::test]
 async fn the_impatient_of_a_process_produce_once_together() {
     let (server, runs) = (Server::start(), Runs::default());
-    let config = config(&server).patience(Duration::ZERO).lease(Duration::from_millis(500));
+    let lease = Duration::from_millis(1500);
+    let config = config(&server).patience(Duration::ZERO).lease(lease);
     let cache = Cache::open(config).unwrap();
     let hung = tokio::spawn({
         let cache = cache.clone();
@@ -33,18 +34,24 @@ async fn the_impatient_of_a_process_produce_once_together() {
     });
     let c = client(&server);
     until("one produces, and hangs", async || c.stats().await.unwrap().leases == 1).await;
+    let go = Arc::new(Notify::new());
     let asking = (0..30).map(|_| {
-        let (cache, runs) = (cache.clone(), runs.clone());
+        let (cache, runs, go) = (cache.clone(), runs.clone(), go.clone());
         tokio::spawn(async move {
             let produce = move || async move {
                 runs.next();
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                go.notified().await;
                 Ok::<_, std::io::Error>("v")
             };
             cache.get_or_produce(&request(&cache), produce).await
         })
     });
-    for task in asking.collect::<Vec<_>>() {
+    let asking: Vec<_> = asking.collect();
+    until("all have asked", async || c.stats().await.unwrap().misses == 31).await;
+    // Their patience ends after twice the lease, one after the other; what they make together is not ready before.
+    tokio::time::sleep(3 * lease).await;
+    go.notify_one();
+    for task in asking {
         assert_eq!(task.await.unwrap().unwrap().payload(), "v");
     }
     assert_eq!(runs.count(), 1);
@@ -355,7 +362,7 @@ async fn a_panic_is_a_failure() {
 #[tokio::test]
 async fn a_slow_producer_keeps_its_lease() {
     let server = Server::start();
-    let cache = Cache::open(config(&server).lease(Duration::from_millis(600))).unwrap();
+    let cache = Cache::open(config(&server).lease(Duration::from_secs(2))).unwrap();
     let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (telling, held) = (begun.clone(), go.clone());
     let produce = move || async move {
@@ -369,10 +376,11 @@ async fn a_slow_producer_keeps_its_lease() {
     });
     begun.notified().await;
     let since = Instant::now();
-    // Three times the lease: somebody else never gets it.
-    while since.elapsed() < Duration::from_millis(1800) {
+    // Twice the lease: somebody else never gets it.
+    while since.elapsed() < Duration::from_secs(4) {
         let fetch = expcache_client::Fetch::new(request(&cache).key()).lease(Duration::from_secs(1));
         assert_eq!(cache.client().fetch(&fetch).await.unwrap().lease, None);
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     go.notify_one();
     assert!(matches!(asking.await.unwrap().stored(), Stored::Yes));
@@ -515,6 +523,21 @@ async fn large_ones_travel_compressed() {
         let raw = expcache_client::Fetch::new(plan.key()).accept(&[encoding]).verify();
         let raw = cache.client().fetch(&raw).await.unwrap();
         assert_eq!((raw.encoding, raw.value.unwrap().len() as u64), (encoding, meta.stored));
+    }
+}
+
+/// A server refuses what decodes to a multiple out of all proportion.
+#[tokio::test]
+async fn what_repeats_itself_is_stored_too() {
+    let server = Server::start();
+    let rows = bytes::Bytes::from("id,km\n".repeat(400_000));
+    for encoding in [Encoding::Gzip, Encoding::Zstd, Encoding::Lz4] {
+        let cache = Cache::open(config(&server).compression(Compression::from_bytes(1000, encoding))).unwrap();
+        let plan = cache.request("trips").format("csv").field("encoding", encoding.name()).build().unwrap();
+        let made = rows.clone();
+        let served = cache.get_or_produce(&plan, move || async move { Ok::<_, io::Error>(made) }).await.unwrap();
+        assert!(matches!(served.stored(), Stored::Yes), "{served:?}");
+        assert_eq!(cache.get(&plan).await.unwrap().unwrap().payload(), &rows);
     }
 }
 
