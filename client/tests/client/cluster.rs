@@ -177,7 +177,7 @@ async fn the_near_cache_hears_every_primary() {
 async fn a_dead_primary_concerns_its_own_slots_only() {
     let mut cluster = Cluster::start();
     let ms = Duration::from_millis;
-    let config = cluster.config().timeout(ms(500)).connect_timeout(ms(300)).retries(0).breaker(0, ms(1));
+    let config = cluster.config().timeout(ms(1500)).connect_timeout(ms(1500)).retries(0).breaker(0, ms(1));
     let cache = Cache::open(config).unwrap();
     for node in &cluster.0 {
         // The others go on serving their slots.
@@ -221,7 +221,7 @@ async fn obtain(cache: &Cache, request: &Request) -> How {
 async fn a_hanging_primary_concerns_its_own_slots_only() {
     let cluster = Cluster::start();
     let ms = Duration::from_millis;
-    let config = cluster.config().timeout(ms(500)).connect_timeout(ms(500)).breaker(3, ms(3000));
+    let config = cluster.config().timeout(ms(1000)).connect_timeout(ms(1000)).breaker(3, ms(3000));
     let cache = Cache::open(config.fallback_bytes(0)).unwrap();
     let (of_last, others) = requests(&cluster, &cache);
     for request in of_last.iter().chain(&others) {
@@ -253,7 +253,7 @@ async fn a_hanging_primary_concerns_its_own_slots_only() {
 async fn a_hanging_primary_that_was_replaced_is_given_up() {
     let mut cluster = Cluster::start();
     let replica = cluster.add_replica_of_last();
-    let cache = Cache::open(cluster.config().timeout(Duration::from_millis(500))).unwrap();
+    let cache = Cache::open(cluster.config().timeout(Duration::from_secs(1))).unwrap();
     let (of_last, others) = requests(&cluster, &cache);
     for request in of_last.iter().chain(&others) {
         assert_eq!(obtain(&cache, request).await, How::Produced);
