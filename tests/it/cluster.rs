@@ -384,8 +384,9 @@ fn both_nodes_may_be_told_while_a_slot_moves() {
         return;
     }
     assert_eq!(m.from.cmd("EXPCACHE.INVALIDATE.TAG 0"), CROWD as i64 / 2);
-    // What it has by now; the rest comes from the source, which knows.
-    assert!(m.to.int("EXPCACHE.INVALIDATE.TAG 0") > 0);
+    // What it has by now: none, if what the source said of its keys was quicker. The rest comes from the source, which knows.
+    let known = m.to.int("EXPCACHE.INVALIDATE.TAG 0");
+    assert!((0..=CROWD as i64 / 2).contains(&known), "{known}");
     assert_eq!(m.from.cmd("EXPCACHE.GET {x}1"), Value::bulk([b'v'; 1000]), "all of it while the slot moved");
     m.only_odd_ones_live();
 }
