@@ -154,6 +154,25 @@ fn one_read_does_not_evict_everybody() {
     check(&mut c);
 }
 
+/// What a read might not decode is not brought into a form that has to be decoded.
+#[test]
+fn what_is_stored_can_be_read() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET default CODEC gzip");
+    c.ok("CONFIG SET maxmemory 200mb");
+    let payload = rows(60 * MB);
+    c.ok(args!["EXPCACHE.SET", "k", &payload]);
+    wait_until_settled(&mut c);
+    same(&c.bulk("EXPCACHE.GET k"), &payload, "as it came");
+    assert_eq!(c.map("EXPCACHE.META k")["encoding"], "identity");
+    c.err(args!["EXPCACHE.SET", "packed", gzip(&payload), "ENCODING", "gzip"], "TOOLARGE");
+    c.ok("CONFIG SET maxmemory 0");
+    c.ok(args!["EXPCACHE.SET", "k", &payload]);
+    becomes(&mut c, "k", "gzip");
+    check(&mut c);
+}
+
 /// A server that cannot have more memory says so, and goes on.
 #[test]
 fn a_lack_of_memory_is_an_error() {
