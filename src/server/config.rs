@@ -327,9 +327,10 @@ fn set_prefix(config: &mut Config, prefix: &[u8]) -> Result<()> {
     if prefix.is_empty() || prefix.len() > 512 {
         return Err(Error::invalid("the prefix must be 1 to 512 bytes"));
     }
-    // CONFIG REWRITE writes a module's settings as they are: with one of these the server would not read its file again.
-    if prefix.iter().any(|byte| b" \t\n\x0b\x0c\r\0\"'".contains(byte)) {
-        return Err(Error::invalid("the prefix must have no blank, quote or NUL in it"));
+    // CONFIG REWRITE writes a module's settings as they are: with one of these the server would not read its file again,
+    // or read something else (Valkey 8.1 leaves backslashes out).
+    if prefix.iter().any(|byte| b" \t\n\x0b\x0c\r\0\"'\\".contains(byte)) {
+        return Err(Error::invalid("the prefix must have no blank, quote, backslash or NUL in it"));
     }
     config.prefix = prefix.into();
     Ok(())

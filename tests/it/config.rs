@@ -71,7 +71,7 @@ fn every_prefix_that_is_accepted_survives_rewrite_and_restart() {
         let mut c = server.conn();
         let before = c.config("expcache.prefix");
         let accepted = !matches!(c.cmd(&["CONFIG", "SET", "expcache.prefix", prefix]), Value::Error(_));
-        assert_eq!(accepted, !prefix.is_empty() && !prefix.contains([' ', '\t', '\n', '"', '\'']), "{prefix:?}");
+        assert_eq!(accepted, !prefix.is_empty() && !prefix.contains([' ', '\t', '\n', '"', '\'', '\\']), "{prefix:?}");
         c.ok("CONFIG REWRITE");
         server.restart(Stop::NoSave);
         let expected = if accepted { prefix } else { before.as_str() };
