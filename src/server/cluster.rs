@@ -1,11 +1,16 @@
 //! Where a key is, if not on this node: for clients that wait for it, whom nobody but us sends elsewhere.
+//!
+//! Valkey before 9.0.1 must not be asked which node is where: outside a client's command, `CLUSTER SLOTS` and its kind look for a
+//! connection that is not there, and the server dies (valkey #2912). There the client is told to try again, and the server itself
+//! sends it on.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_longlong};
 
 use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
+use super::Version;
 use super::context::{Arg, Ctx};
 
 impl Ctx {
@@ -15,6 +20,9 @@ impl Ctx {
             return Ok(());
         }
         let slot = self.slot(key).unwrap_or_default();
+        if matches!(self.server_version(), Version::Valkey(version) if version < [9, 0, 1]) {
+            return if self.has_slot(slot) { Ok(()) } else { Err(Error::SlotMoved) };
+        }
         match self.owner(slot) {
             // It is on its way, and not away.
             Some(Owner { is_this_node: true, .. }) => Ok(()),
@@ -35,6 +43,23 @@ impl Ctx {
             ))
         };
         u16::try_from(reply.integer()?).ok()
+    }
+
+    /// Is the slot this node's? Valkey alone has statistics of slots, and those of its own only.
+    fn has_slot(&self, slot: u16) -> bool {
+        // SAFETY: the variable arguments are the strings and numbers that the format says.
+        let reply = unsafe {
+            Reply::new(api!(RedisModule_Call)(
+                self.raw(),
+                c"CLUSTER".as_ptr(),
+                c"ccll".as_ptr(),
+                c"SLOT-STATS".as_ptr(),
+                c"SLOTSRANGE".as_ptr(),
+                c_longlong::from(slot),
+                c_longlong::from(slot),
+            ))
+        };
+        reply.len() > 0
     }
 
     /// Who serves a slot, as far as this node knows.
