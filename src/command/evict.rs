@@ -3,7 +3,8 @@
 //! As the server does for `maxmemory`: among a few entries exactly, among many by looking at a sample and taking the one
 //! that was not used for longest.
 
-use crate::server::context::{Arg, Ctx, Text};
+use crate::server::args::{Arg, Text};
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
 use crate::server::state::{self, Reason};
 

@@ -15,14 +15,15 @@ use smallvec::SmallVec;
 use super::look::{Dated, Look, Miss, slide};
 use super::parse::{self, once};
 use super::payload::{self, Client, Outgoing, Part, Portion, Weight};
-use super::read::{Value, field};
+use crate::server::args::{Arg, Args, Text};
 use crate::server::blocked::Kind;
-use crate::server::context::{Arg, Args, Ctx, Text};
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
 use crate::server::key::{Found, Mode};
 use crate::server::leases::{self, Asking, Offer};
-use crate::server::replies::Replies;
+use crate::server::replies::{Replies, Value, field};
 use crate::server::state::{self, State};
-use crate::server::workers::{self, Waiting};
+use crate::server::workers;
 
 /// ```text
 /// EXPCACHE.FETCH key [LEASE d [TOKEN token]] [WAIT d] [ACCEPT count encoding …] [IFNONEMATCH etag] [RANGE offset length]

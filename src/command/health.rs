@@ -2,8 +2,9 @@
 
 use expcache_core::Result;
 
-use super::read::{Value, field};
-use crate::server::context::{Args, Ctx};
+use crate::server::args::Args;
+use crate::server::context::Ctx;
+use crate::server::replies::{Value, field};
 use crate::server::state::{self, State};
 use crate::server::workers;
 

@@ -4,7 +4,8 @@ use expcache_core::key::{KeyRequest, derive_key};
 use expcache_core::{Error, Result};
 
 use super::parse::{self, once};
-use crate::server::context::{Args, Ctx};
+use crate::server::args::Args;
+use crate::server::context::Ctx;
 use crate::server::state;
 
 /// `EXPCACHE.KEYFOR type [FORMAT f] [FILTERS json] [COMPANY id] [USER id] [PROJECT id] [FIELD name value …] [HASHTAG text]`

@@ -5,8 +5,10 @@ use expcache_core::lease::{Named, Token};
 use expcache_core::{Error, Result};
 
 use super::parse::{self, once};
-use crate::server::context::{Arg, Args, Ctx, LogLevel, log};
+use crate::server::args::{Arg, Args};
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
+use crate::server::log::{LogLevel, log};
 use crate::server::{leases, state};
 
 /// `EXPCACHE.RENEW key token d`

@@ -5,7 +5,8 @@ use expcache_core::policy::{end_ms, fresh_left_ms};
 use expcache_core::stats::Why;
 use expcache_core::{Error, Result};
 
-use crate::server::context::{Arg, Ctx};
+use crate::server::args::Arg;
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Key, Mode};
 use crate::server::state::{self, State, about_now_ms, now_ms};
 

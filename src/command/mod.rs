@@ -21,24 +21,23 @@ mod selector;
 mod selftest;
 mod set;
 mod stats;
-pub mod table;
 mod top;
 pub mod types;
 
 use expcache_core::Result;
 
-use self::table::{
-    Arg, KEY, Keys, LEASES, OVERWRITES, READS, REMOVES, ROW, Row, block, integer, one_of, text, with_block,
-    with_integer, with_one_of, with_text, word,
+use crate::server::args::Args;
+use crate::server::command::{Keys, LEASES, OVERWRITES, READS, REMOVES, ROW, Row, command, subcommand};
+use crate::server::context::Ctx;
+use crate::server::syntax::{
+    Arg, KEY, block, integer, one_of, syntax, text, with_block, with_integer, with_one_of, with_text, word,
 };
-use crate::server::context::{Args, Ctx};
-use crate::server::handler;
 
 /// The only list of commands there is: everything a server or a page of documentation knows of them comes from here.
 pub static TABLE: &[Row] = &[
     Row {
         name: "expcache.set",
-        handler: Some(handler!(set::set)),
+        handler: command(set::set),
         flags: "write deny-oom fast",
         keys: Keys::First,
         key_flags: OVERWRITES,
@@ -65,7 +64,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.mset",
-        handler: Some(handler!(set::mset)),
+        handler: command(set::mset),
         flags: "write deny-oom",
         keys: Keys::CountedPairs,
         key_flags: OVERWRITES,
@@ -91,7 +90,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.get",
-        handler: Some(handler!(read::get)),
+        handler: command(read::get),
         flags: "readonly fast",
         keys: Keys::First,
         key_flags: READS,
@@ -102,7 +101,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.mget",
-        handler: Some(handler!(read::mget)),
+        handler: command(read::mget),
         flags: "readonly fast",
         keys: Keys::All,
         key_flags: READS,
@@ -115,7 +114,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.fetch",
-        handler: Some(handler!(fetch::fetch)),
+        handler: command(fetch::fetch),
         flags: "readonly",
         keys: Keys::First,
         key_flags: READS,
@@ -136,7 +135,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.meta",
-        handler: Some(handler!(read::meta)),
+        handler: command(read::meta),
         flags: "readonly",
         keys: Keys::First,
         key_flags: READS,
@@ -148,7 +147,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.del",
-        handler: Some(handler!(del::del)),
+        handler: command(del::del),
         flags: "write",
         keys: Keys::All,
         key_flags: REMOVES,
@@ -161,7 +160,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.renew",
-        handler: Some(handler!(lease::renew)),
+        handler: command(lease::renew),
         flags: "fast",
         keys: Keys::First,
         key_flags: LEASES,
@@ -173,7 +172,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.release",
-        handler: Some(handler!(lease::release)),
+        handler: command(lease::release),
         flags: "fast",
         keys: Keys::First,
         key_flags: LEASES,
@@ -190,7 +189,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.restore",
-        handler: Some(handler!(restore::restore)),
+        handler: command(restore::restore),
         flags: "write deny-oom",
         keys: Keys::First,
         key_flags: OVERWRITES,
@@ -202,7 +201,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.keyfor",
-        handler: Some(handler!(keyfor::keyfor)),
+        handler: command(keyfor::keyfor),
         flags: "readonly fast allow-stale allow-loading",
         arity: -2,
         summary: "Returns the key for a request: the same parameters in any order give the same key.",
@@ -224,7 +223,7 @@ pub static TABLE: &[Row] = &[
     Row { name: "expcache.invtag", ..INVALIDATE_TAG },
     Row {
         name: "expcache.purge",
-        handler: Some(handler!(invalidate::purge)),
+        handler: command(invalidate::purge),
         flags: "write",
         arity: -3,
         summary: "Invalidates the entries that a selector means; returns how many there were.",
@@ -241,7 +240,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.clear",
-        handler: Some(handler!(invalidate::clear)),
+        handler: command(invalidate::clear),
         flags: "write",
         arity: -1,
         summary: "Invalidates every entry of the database; returns how many there were. Other keys stay.",
@@ -252,7 +251,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.count",
-        handler: Some(handler!(list::count)),
+        handler: command(list::count),
         flags: "readonly",
         arity: -3,
         summary: "Returns how many entries a selector means.",
@@ -263,7 +262,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.scan",
-        handler: Some(handler!(list::scan)),
+        handler: command(list::scan),
         flags: "readonly",
         arity: -2,
         summary: "Iterates over the keys of the entries that a selector means.",
@@ -274,7 +273,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.tags",
-        handler: Some(handler!(list::tags)),
+        handler: command(list::tags),
         flags: "readonly",
         arity: -2,
         summary: "Iterates over the tags, each with the number of its entries.",
@@ -293,7 +292,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.stats",
-        handler: Some(handler!(stats::stats)),
+        handler: command(stats::stats),
         flags: "readonly allow-stale allow-loading",
         arity: -1,
         summary: "Returns what there is and what was counted, overall or of one type, lately or at all; or starts counting anew.",
@@ -304,7 +303,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.top",
-        handler: Some(handler!(top::top)),
+        handler: command(top::top),
         flags: "readonly",
         arity: -1,
         summary: "Returns the first entries of the database by hits, size, cost or time saved.",
@@ -315,7 +314,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.health",
-        handler: Some(handler!(health::health)),
+        handler: command(health::health),
         flags: "readonly allow-stale allow-loading",
         arity: 1,
         summary: "Returns whether all is well, and what was checked: each figure, its limit and the verdict.",
@@ -325,7 +324,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.selftest",
-        handler: Some(handler!(selftest::selftest)),
+        handler: command(selftest::selftest),
         flags: "write deny-oom",
         arity: 1,
         summary: "Stores, reads, expires, invalidates and deletes an entry of its own; returns how each step went.",
@@ -343,7 +342,7 @@ pub static TABLE: &[Row] = &[
 ];
 
 const INVALIDATE_TAG: Row = Row {
-    handler: Some(handler!(invalidate::invalidate_tag)),
+    handler: command(invalidate::invalidate_tag),
     flags: "write",
     arity: -2,
     summary: "Makes every entry go that bears any of the tags; returns how many there were.",
@@ -377,7 +376,7 @@ const FIGURES: &[Arg] = &[word("hits", "hits"), word("size", "size"), word("cost
 static TYPE_SUBCOMMANDS: &[Row] = &[
     Row {
         name: "set",
-        handler: Some(handler!(sub types::set)),
+        handler: subcommand(types::set),
         flags: "write admin",
         arity: -3,
         summary: "Defines a type, or changes the named fields of its policy.",
@@ -402,7 +401,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     },
     Row {
         name: "get",
-        handler: Some(handler!(sub types::get)),
+        handler: subcommand(types::get),
         flags: "readonly fast allow-stale",
         arity: 3,
         summary: "Returns a type's policy.",
@@ -411,7 +410,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     },
     Row {
         name: "list",
-        handler: Some(handler!(sub types::list)),
+        handler: subcommand(types::list),
         flags: "readonly allow-stale",
         arity: 2,
         summary: "Returns the names of the defined types.",
@@ -420,7 +419,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     },
     Row {
         name: "del",
-        handler: Some(handler!(sub types::del)),
+        handler: subcommand(types::del),
         flags: "write admin",
         arity: 3,
         summary: "Takes a type's policy away; its entries live on under that of the type default.",
@@ -428,7 +427,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
         args: &[text("name")],
         ..TYPE_ROW
     },
-    Row { name: "help", handler: Some(handler!(sub type_help)), ..TYPE_HELP },
+    Row { name: "help", handler: subcommand(type_help), ..TYPE_HELP },
 ];
 
 const YES_OR_NO: &[Arg] = &[word("yes", "yes"), word("no", "no")];
@@ -441,14 +440,14 @@ const TYPE_HELP: Row = Row { arity: 2, flags: "readonly allow-stale allow-loadin
 static DEBUG_SUBCOMMANDS: &[Row] = &[
     Row {
         name: "check",
-        handler: Some(handler!(sub debug::check)),
+        handler: subcommand(debug::check),
         flags: "admin allow-stale",
         arity: 2,
         summary: "Returns every disagreement between the index and the keyspace, and inside the index.",
         complexity: "O(N) for N keys of all databases; the server waits.",
         ..DEBUG_ROW
     },
-    Row { name: "help", handler: Some(handler!(sub debug_help)), ..DEBUG_HELP },
+    Row { name: "help", handler: subcommand(debug_help), ..DEBUG_HELP },
 ];
 
 const DEBUG_ROW: Row = Row { container: "expcache.debug", ..ROW };
@@ -494,7 +493,7 @@ fn help(ctx: &Ctx, container: &str, subcommands: &[Row]) {
     ctx.reply_array(1 + 2 * subcommands.len());
     ctx.reply_line(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
     for row in subcommands {
-        ctx.reply_line(&table::syntax(&row.name.to_ascii_uppercase(), row.args));
+        ctx.reply_line(&syntax(&row.name.to_ascii_uppercase(), row.args));
         ctx.reply_line(&format!("    {}", row.summary));
     }
 }

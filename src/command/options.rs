@@ -8,7 +8,7 @@ use expcache_core::policy::Freshness;
 use expcache_core::{Error, Result, units};
 
 use super::parse::{self, Tags, once};
-use crate::server::context::{Arg, Args};
+use crate::server::args::{Arg, Args};
 
 /// `[options]` of `SET` and `MSET`.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use expcache_core::units::{self, UnitRule};
 use expcache_core::{Error, Result};
 use smallvec::SmallVec;
 
-use crate::server::context::{Arg, Args};
+use crate::server::args::{Arg, Args};
 
 /// Some tags; few entries have more than eight.
 pub type Tags<'a> = SmallVec<[&'a [u8]; 8]>;

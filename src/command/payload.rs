@@ -6,10 +6,12 @@ use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Body, Entry, Etag, Form, Hasher, Stored, etag_of};
 use expcache_core::{Error, Result};
 
-use crate::server::context::{Arg, Ctx, Text};
+use crate::server::args::{Arg, Text};
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
-use crate::server::workers::{self, Waiting};
+use crate::server::workers;
 use crate::server::{alloc, settle, state};
 
 /// What is wanted of a payload.

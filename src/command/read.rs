@@ -8,9 +8,10 @@ use expcache_core::{Error, Result};
 use super::look::{Dated, Look, Miss, slide};
 use super::parse;
 use super::payload::{self, Client, Outgoing, Part, Weight};
-use crate::server::context::{Arg, Args, Ctx, Text};
+use crate::server::args::{Arg, Args, Text};
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
-use crate::server::replies::Replies;
+use crate::server::replies::{Replies, Value, field};
 use crate::server::{state, workers};
 
 /// Replies with a key's payload when fresh, else null.
@@ -171,30 +172,6 @@ fn take(ctx: &Ctx, name: Arg<'_>) -> Result<Option<Outgoing>> {
     drop(key);
     slide(ctx, name, slides_to);
     Ok(Some(payload))
-}
-
-/// A value of a map: something, or null.
-pub enum Value<'v> {
-    /// Any bytes.
-    Bytes(Option<&'v [u8]>),
-    /// A number of something.
-    Count(Option<u64>),
-    /// A number that may be negative.
-    Signed(Option<i64>),
-    /// A quotient.
-    Ratio(f64),
-}
-
-/// One field of a map.
-pub fn field(to: &Replies, name: &str, value: Value<'_>) {
-    to.reply_bytes(name.as_bytes());
-    match value {
-        Value::Bytes(Some(bytes)) => to.reply_bytes(bytes),
-        Value::Count(Some(count)) => to.reply_count(count),
-        Value::Signed(Some(number)) => to.reply_integer(number),
-        Value::Ratio(ratio) => to.reply_double(ratio),
-        Value::Bytes(None) | Value::Count(None) | Value::Signed(None) => to.reply_null(),
-    }
 }
 
 /// `EXPCACHE.META key`

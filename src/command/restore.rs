@@ -11,10 +11,12 @@ use expcache_core::{Error, Result, units};
 
 use super::payload::{COPYING, Client, Weight, digest};
 use super::plan::{Origin, announce, has_ended, hold, put};
-use crate::server::context::{Arg, Args, Ctx};
+use crate::server::args::{Arg, Args};
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
 use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
-use crate::server::workers::{self, Waiting};
+use crate::server::workers;
 use crate::server::{leases, reclaim, state};
 
 /// What `RESTORE` was given, and comes to.

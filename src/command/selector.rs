@@ -10,7 +10,8 @@ use expcache_core::{Error, Result};
 
 use super::parse;
 use crate::server::access::{Right, Rights};
-use crate::server::context::{Arg, Args, Ctx};
+use crate::server::args::{Arg, Args};
+use crate::server::context::Ctx;
 
 /// The most tags of one clause, and of all clauses together.
 const MOST_TAGS: u64 = 1024;

@@ -10,9 +10,10 @@ use expcache_core::index::Arrival;
 use expcache_core::policy::{fresh_left_ms, fresh_until_ms};
 use expcache_core::types::DEFAULT_TYPE;
 
-use super::read::{Value, field};
-use crate::server::context::{Args, Ctx, Text};
+use crate::server::args::{Args, Text};
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Key, Mode};
+use crate::server::replies::{Value, field};
 use crate::server::state::{self, Reason};
 
 const PAYLOAD: &[u8] = b"the payload of a self-test";

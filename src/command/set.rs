@@ -15,11 +15,13 @@ use super::options::{Condition, Form, Options};
 use super::parse;
 use super::payload::{self, COPYING, Client};
 use super::plan::{Origin, Plan};
-use crate::server::context::{Arg, Args, Ctx};
+use crate::server::args::{Arg, Args};
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
 use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
-use crate::server::workers::{self, Waiting};
+use crate::server::workers;
 use crate::server::{leases, state};
 
 /// Something for each key: mostly there is one.

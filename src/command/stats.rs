@@ -6,7 +6,8 @@ use expcache_core::stats::{Counters, Formats};
 use expcache_core::{Error, Result};
 
 use super::parse::{self, is, once};
-use crate::server::context::{Args, Ctx};
+use crate::server::args::Args;
+use crate::server::context::Ctx;
 use crate::server::figures::Figures;
 use crate::server::state::{self, State};
 

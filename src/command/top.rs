@@ -6,10 +6,11 @@ use expcache_core::{Error, Result};
 
 use super::look::{Dated, Look};
 use super::parse::{self, once};
-use super::read::{Value, field};
 use crate::server::access::{Right, Rights};
-use crate::server::context::{Args, Ctx, Text};
+use crate::server::args::{Args, Text};
+use crate::server::context::Ctx;
 use crate::server::key::Mode;
+use crate::server::replies::{Value, field};
 use crate::server::state;
 
 /// How many are told of unless it is said.

@@ -7,7 +7,8 @@ use expcache_core::{Error, Result};
 
 use super::parse::{self, is};
 use crate::server::access::Right;
-use crate::server::context::{Arg, Args, Ctx, Recipients};
+use crate::server::args::{Arg, Args};
+use crate::server::context::{Ctx, Recipients};
 use crate::server::state;
 
 const MOST_FORMATS: u64 = 64;

@@ -11,7 +11,7 @@ use redis_module::raw;
 
 use super::api::api;
 use super::context::Ctx;
-use super::guard;
+use super::guard::guard;
 
 /// How long others have the server to themselves between two slices, ms.
 pub const BETWEEN_SLICES_MS: i64 = 1;

@@ -12,9 +12,12 @@ use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
-use super::context::{Args, Ctx};
-use super::workers::Waiting;
-use super::{guard, reply, state};
+use super::args::Args;
+use super::context::Ctx;
+use super::deferred::Waiting;
+use super::guard::guard;
+use super::replies::reply;
+use super::state;
 
 /// A client that waits. Never one that went.
 pub type Waiter = u64;
@@ -30,25 +33,6 @@ pub struct Kind {
 type Reply = Box<dyn FnOnce(&Ctx, Args<'_>) -> Result<()>>;
 
 impl Ctx {
-    /// May this client be made to wait? Not in a transaction or a script, nobody who brings what others decided, and nobody who has
-    /// waited and is being answered: the server would not let him go again.
-    pub fn may_block(&self) -> bool {
-        const NEVER: u32 = raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
-            | raw::REDISMODULE_CTX_FLAGS_MULTI
-            | raw::REDISMODULE_CTX_FLAGS_LUA
-            | raw::REDISMODULE_CTX_FLAGS_REPLICATED
-            | raw::REDISMODULE_CTX_FLAGS_LOADING;
-        !self.has_flag(NEVER) && !self.is_answering()
-    }
-
-    pub(super) fn is_answering(&self) -> bool {
-        // SAFETY: the context is live.
-        unsafe {
-            api!(RedisModule_IsBlockedReplyRequest)(self.raw()) != 0
-                || api!(RedisModule_IsBlockedTimeoutRequest)(self.raw()) != 0
-        }
-    }
-
     /// Has the client wait until it is answered. Only if it [may be made to](Ctx::may_block).
     pub fn block(&self, kind: &'static Kind) -> Waiter {
         let unblocked: raw::RedisModuleCmdFunc = if kind.unblocked.is_some() { Some(on_unblocked) } else { None };

@@ -10,7 +10,9 @@ use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
-use super::context::{Arg, Args, Ctx, LogLevel, Text, log};
+use super::args::{Arg, Args, Text};
+use super::context::Ctx;
+use super::log::{LogLevel, log};
 use super::state;
 
 /// The configuration as it stands.

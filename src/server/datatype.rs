@@ -4,16 +4,18 @@
 //! of everything; none of them writes.
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use expcache_core::entry::{Body, Entry, etag_of};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::context::{Arg, Ctx, LogLevel, Text, log};
+use super::args::{Arg, Text};
+use super::context::Ctx;
 use super::discard::{self, FREE_ASIDE_FROM};
-use super::key::{as_entry, into_raw};
-use super::{guard, state};
+use super::guard::guard;
+use super::key::{as_entry, into_raw, set_data_type};
+use super::log::{LogLevel, log};
+use super::state;
 use crate::command::types::restore_policy;
 
 /// Nine characters, as the server demands.
@@ -22,13 +24,6 @@ const NAME: &std::ffi::CStr = c"exp-cache";
 const ENCODING_VERSION: c_int = 1;
 /// The effort from which the server frees aside is 64.
 const FREE_ASIDE: usize = 65;
-
-static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(std::ptr::null_mut());
-
-/// Our type, as the server knows it.
-pub(super) fn data_type() -> *mut raw::RedisModuleType {
-    TYPE.load(Ordering::Relaxed)
-}
 
 /// Registers the type.
 pub(super) fn register(ctx: &Ctx) -> Result<(), String> {
@@ -51,7 +46,7 @@ pub(super) fn register(ctx: &Ctx) -> Result<(), String> {
     methods.aux_save_triggers = raw::REDISMODULE_AUX_BEFORE_RDB as c_int;
     // SAFETY: the server copies what it needs of the structure.
     let made = unsafe { api!(RedisModule_CreateDataType)(ctx.raw(), NAME.as_ptr(), ENCODING_VERSION, &mut methods) };
-    TYPE.store(made, Ordering::Relaxed);
+    set_data_type(made);
     if made.is_null() { Err("the data type could not be registered".into()) } else { Ok(()) }
 }
 
@@ -178,7 +173,7 @@ fn load_policies(io: *mut raw::RedisModuleIO, version: c_int) -> Option<()> {
         let texts: Vec<Text> = words.iter().map(|word| Text::new(word.as_ref())).collect();
         let strings: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
         // SAFETY: the strings live to the end of this scope.
-        let args = unsafe { super::context::Args::these(&strings) };
+        let args = unsafe { super::args::Args::these(&strings) };
         restore_policy(args).ok()?;
     }
     Some(())

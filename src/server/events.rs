@@ -21,10 +21,13 @@ use expcache_core::index::Mark;
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::context::{Arg, Ctx, LogLevel, Text, log};
+use super::args::{Arg, Text};
+use super::context::Ctx;
+use super::guard::guard;
 use super::key::{Found, Mode};
+use super::log::{LogLevel, log};
 use super::state::{self, Cause};
-use super::{background, guard, leases, migration, ranking, reclaim, settle};
+use super::{background, leases, ranking, reclaim, settle, slots};
 
 /// Subscribes to all of it.
 pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
@@ -60,7 +63,7 @@ pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
             }
         }
     }
-    migration::subscribe(ctx);
+    slots::subscribe(ctx);
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use redis_module::raw;
 
 use super::api::api;
 use super::context::Ctx;
-use super::{guard, state, workers};
+use super::guard::guard;
+use super::{state, workers};
 
 /// Tells the server of the section.
 pub(super) fn register(ctx: &Ctx) -> Result<(), String> {

@@ -14,13 +14,15 @@ use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
+use super::args::{Arg, Args, Text};
 use super::background::LATE_MS;
 use super::blocked::{self, Kind, Waiter};
-use super::context::{Arg, Args, Ctx, Text};
-use super::guard;
+use super::context::Ctx;
+use super::deferred::Waiting;
+use super::guard::guard;
 use super::key::{Found, Mode};
 use super::state::{self, State};
-use super::workers::{self, Waiting};
+use super::workers;
 
 /// What a reader is told of a key's lease.
 #[derive(Clone, Copy, Default)]

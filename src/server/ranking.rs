@@ -7,8 +7,9 @@
 use std::time::{Duration, Instant};
 
 use super::background::Background;
-use super::context::{Ctx, Cursor};
+use super::context::Ctx;
 use super::key::Found;
+use super::scan::Cursor;
 use super::state;
 
 /// How long others have the server to themselves between two slices, ms.

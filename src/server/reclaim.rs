@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use expcache_core::entry::Verdict;
 use expcache_core::index::Ids;
 
+use super::args::{Arg, Text};
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
-use super::context::{Arg, Ctx, EventClass, LogLevel, Text, log};
+use super::context::{Ctx, EventClass};
 use super::datatype::metadata;
 use super::key::{Found, Mode};
+use super::log::{LogLevel, log};
 use super::state::{self, Reason, State};
 
 /// How long an invalidation may deal with what it marked before it replies.
@@ -61,7 +63,7 @@ pub fn reclaim_now(ctx: &Ctx, ids: &Ids) -> (u64, bool) {
 }
 
 /// Deals with those of these entries of the selected database that were marked just now and whose slots are leaving this node:
-/// the node that gets the slots learns of each, but not of the invalidation (see [`super::migration`]). Returns how many of
+/// the node that gets the slots learns of each, but not of the invalidation (see [`super::slots`]). Returns how many of
 /// them the server found expired instead.
 pub fn reclaim_leaving(ctx: &Ctx, ids: &Ids) -> u64 {
     if state::with(|s| s.leaving.is_empty()) {

@@ -12,7 +12,8 @@ use std::time::Duration;
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Body, Entry, Etag, Form, WeakBody, etag_of};
 
-use super::context::{Ctx, Text};
+use super::args::Text;
+use super::context::Ctx;
 use super::key::{Found, Mode};
 use super::{discard, state, workers};
 

@@ -19,12 +19,16 @@ use expcache_core::stats::{Counters, Gone, Why};
 use expcache_core::types::{DEFAULT_TYPE, Types};
 
 use super::alloc::weighed;
+use super::api::api;
+use super::args::Arg;
 use super::blocked::{Kind, Waiter};
 use super::config::Config;
+use super::context::Ctx;
+use super::key::{Found, Mode};
 use super::leases::{Timer, Waits};
-use super::migration::Leaving;
 use super::ranking::Ranking;
 use super::settle::Then;
+use super::slots::Leaving;
 use super::walk::Searches;
 use crate::command::types::policy_words;
 
@@ -706,5 +710,41 @@ impl State {
             payload: sum.payload + bytes.payload,
             stored: sum.stored + bytes.stored,
         })
+    }
+}
+
+impl Ctx {
+    /// Does anybody get what is replicated: a replica, now or from the backlog, or the append-only file? While nobody does,
+    /// the resolved form of a command need not be made: [`Ctx::replicate_verbatim`] then only marks the data as changed.
+    ///
+    /// Asking costs some microseconds, so the answer is kept until the next beat of the server's clock, and at the most until the
+    /// server forks, loads or changes its role: one of these comes before anybody starts to listen. Should somebody get the
+    /// command as it came all the same, it makes the same entry but for the time it takes to arrive.
+    pub fn is_heard(&self) -> bool {
+        if let Some(heard) = with(|s| s.heard) {
+            return heard;
+        }
+        let is = |section, field, silent: &str| self.server_info(section, field).as_deref() == Some(silent);
+        let silent = is(c"replication", c"connected_slaves", "0")
+            && is(c"replication", c"repl_backlog_active", "0")
+            && is(c"persistence", c"aof_enabled", "0")
+            && is(c"cluster", c"cluster_enabled", "0");
+        with(|s| s.heard = Some(!silent));
+        !silent
+    }
+
+    /// Puts a key's expiry off and tells replicas. Who watches or tracks the key is not told: its value is the same.
+    pub fn expire_at(&self, name: Arg<'_>, moment_ms: i64) {
+        let mut key = self.open(name, Mode::Write);
+        key.set_expire_at_ms(Some(moment_ms));
+        let db = key.db();
+        if let Found::Entry(entry) = key.found() {
+            with(|s| s.redate(db, entry, Some(moment_ms), Mark::CarriedOut));
+        }
+        drop(key);
+        // SAFETY: the variable arguments are the string and the number that the format says.
+        unsafe {
+            api!(RedisModule_Replicate)(self.raw(), c"PEXPIREAT".as_ptr(), c"sl".as_ptr(), name.raw(), moment_ms)
+        };
     }
 }

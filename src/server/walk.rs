@@ -13,7 +13,8 @@ use super::access::Rights;
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::blocked::{self, Kind, Waiter};
 use super::context::Ctx;
-use super::{guard, state};
+use super::guard::guard;
+use super::state;
 
 /// How long names are looked at between two looks at the clock, in steps of the matcher of patterns: ten microseconds or so.
 const STEPS: u64 = 8192;

@@ -31,11 +31,12 @@ use expcache_core::fair::Fair;
 use expcache_core::stats::Work;
 use redis_module::raw;
 
-use super::api::{api, api_if_any};
+use super::api::api;
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
-use super::context::{Ctx, LogLevel, log};
-use super::replies::Replies;
-use super::{guard, state};
+use super::context::Ctx;
+use super::guard::guard;
+use super::log::{LogLevel, log};
+use super::state;
 
 /// What is asked of a worker.
 type Job = Box<dyn FnOnce(&mut Coder) + Send>;
@@ -222,6 +223,19 @@ pub fn are_there() -> bool {
     pool().is_some()
 }
 
+/// Counts work that the main thread does because its client cannot wait, or for want of threads.
+pub(super) fn count_here() {
+    DONE_HERE.fetch_add(1, Ordering::Relaxed);
+}
+
+/// As [`soon`], for a client that waits; without threads it is not counted again.
+pub(super) fn urgent(cost: u64, work: impl FnOnce(&mut Coder) + Send + 'static) {
+    match pool() {
+        Some(pool) => pool.push(cost, Box::new(work)),
+        None => here(work),
+    }
+}
+
 /// Does work on the main thread. The time that it takes is taken from its [allowance](has_time).
 pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
     let start = Instant::now();
@@ -299,87 +313,8 @@ pub fn aside(after: Duration, work: impl FnOnce(&mut Coder) + Send + 'static) {
 }
 
 fn at_once(work: impl FnOnce(&mut Coder)) {
-    DONE_HERE.fetch_add(1, Ordering::Relaxed);
+    count_here();
     here(work);
-}
-
-// ---- clients that wait ----
-
-/// A client that waits while its reply is made. It is answered with what was put into its replies when this is dropped; if it went
-/// by itself meanwhile, nothing happens.
-pub struct Waiting {
-    client: *mut raw::RedisModuleBlockedClient,
-    replies: Replies,
-    answered: Cell<bool>,
-}
-
-// SAFETY: the server lets one thread at a time make the reply of a blocked client, and unblock it, without its lock.
-unsafe impl Send for Waiting {}
-
-impl Waiting {
-    /// Has the client wait, if it may be made to and there are threads. Else it must be served at once, which is counted.
-    pub fn new(ctx: &Ctx) -> Option<Self> {
-        if !ctx.may_block() || !are_there() {
-            DONE_HERE.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        // SAFETY: the context is that of a command that may block. Without callbacks the server waits for us to unblock the client,
-        // whatever becomes of it.
-        unsafe { Some(Self::of(api!(RedisModule_BlockClient)(ctx.raw(), None, None, None, 0))) }
-    }
-
-    /// # Safety
-    /// `client` must be blocked, and unblocked by nobody else.
-    pub(super) unsafe fn of(client: *mut raw::RedisModuleBlockedClient) -> Self {
-        // SAFETY: the caller vouches for the client; the context is used by whoever has this value.
-        let replies = unsafe { Replies::new(api!(RedisModule_GetThreadSafeContext)(client)) };
-        Self { client, replies, answered: Cell::new(false) }
-    }
-
-    /// Its replies, to be given now.
-    pub fn replies(&self) -> &Replies {
-        self.answered.set(true);
-        &self.replies
-    }
-
-    /// Has a thread work for it, for as long as copying so many bytes takes. The time is the command's, in statistics and `SLOWLOG`.
-    pub fn work(self, cost: u64, work: impl FnOnce(&mut Coder, Self) + Send + 'static) {
-        let timed = move |coder: &mut Coder| {
-            let start = self.measure(api_if_any!(RedisModule_BlockedClientMeasureTimeStart));
-            work(coder, start);
-        };
-        match pool() {
-            Some(pool) => pool.push(cost, Box::new(timed)),
-            None => here(timed),
-        }
-    }
-
-    fn measure(
-        self,
-        mark: Option<unsafe extern "C" fn(*mut raw::RedisModuleBlockedClient) -> std::ffi::c_int>,
-    ) -> Self {
-        if let Some(mark) = mark {
-            // SAFETY: the client is ours to unblock, so it is there.
-            unsafe { mark(self.client) };
-        }
-        self
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if !self.answered.get() {
-            self.replies.reply_error("ERR internal error, see the server's log");
-        }
-        // SAFETY: made for this client by `new`, given up once; unblocking it is ours alone.
-        unsafe {
-            if let Some(end) = api_if_any!(RedisModule_BlockedClientMeasureTimeEnd) {
-                end(self.client);
-            }
-            api!(RedisModule_FreeThreadSafeContext)(self.replies.raw());
-            api!(RedisModule_UnblockClient)(self.client, std::ptr::null_mut());
-        }
-    }
 }
 
 // ---- back to the main thread ----

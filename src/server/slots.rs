@@ -18,8 +18,11 @@ use std::ops::RangeInclusive;
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::context::{Ctx, Text};
-use super::{Version, guard, state};
+use super::args::Text;
+use super::context::Ctx;
+use super::guard::guard;
+use super::state;
+use super::version::Version;
 
 /// The slots that are leaving this node now.
 #[derive(Default)]
