@@ -93,7 +93,6 @@ const OWED_CIRCLES: &[(&str, &[&str])] = &[
             "server/leases.rs",
             "server/ranking.rs",
             "server/settle.rs",
-            "server/slots.rs",
             "server/state.rs",
             "server/walk.rs",
             "server/workers.rs",

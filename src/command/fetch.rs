@@ -17,6 +17,7 @@ use super::parse::{self, once};
 use super::payload::{self, Client, Outgoing, Part, Portion, Weight};
 use crate::server::args::{Arg, Args, Text};
 use crate::server::blocked::Kind;
+use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
 use crate::server::key::{Found, Mode};
@@ -382,7 +383,7 @@ fn is_due(s: &mut State, look: &Look<'_>) -> bool {
     let early_percent = s.types.policy(look.entry.type_id()).early_percent;
     let Some(left_ms) = look.fresh_left_ms.filter(|_| early_percent > 0) else { return false };
     let (lifetime_ms, cost_ms) = (look.entry.lifetime_ms(), look.entry.cost_ms());
-    is_due_early(early_percent, lifetime_ms, left_ms.unsigned_abs(), cost_ms, s.random())
+    is_due_early(early_percent, lifetime_ms, left_ms.unsigned_abs(), cost_ms, clock::random())
 }
 
 /// The fields of a `FETCH`, in their order.

@@ -15,9 +15,10 @@ use super::parse::{self, once};
 use super::selector::{self, Clauses};
 use crate::server::access::{Right, Rights};
 use crate::server::args::{Arg, Args};
+use crate::server::clock;
 use crate::server::context::{Ctx, Recipients};
 use crate::server::reclaim;
-use crate::server::state::{self, now_ms};
+use crate::server::state;
 use crate::server::walk::{self, Answer, Purpose};
 
 /// The most tags that one command invalidates: all of it is one step.
@@ -97,7 +98,7 @@ impl Invalidation {
         let wish = match (soft, at) {
             (None, None) => Wish::Hard,
             (None, Some(_)) => return Err(Error::Syntax),
-            (Some(()), Some(at)) if ctx.decides() => Wish::Soft(Some(at.min(now_ms()))),
+            (Some(()), Some(at)) if ctx.decides() => Wish::Soft(Some(at.min(clock::unix_ms()))),
             (Some(()), at) => Wish::Soft(at),
         };
         let selector = clauses.selector().unwrap_or_default();
@@ -118,7 +119,7 @@ impl Invalidation {
         let (how, ids) = match self.wish {
             Wish::Hard => (How::Hard, found),
             Wish::Soft(at) => {
-                let moment_ms = at.unwrap_or_else(now_ms);
+                let moment_ms = at.unwrap_or_else(clock::unix_ms);
                 fresh = state::with(|s| s.fresh(db, found, moment_ms));
                 (How::Soft(moment_ms), &fresh)
             }

@@ -18,11 +18,12 @@ use super::options::{Condition, Options, Wish};
 use super::payload::fits;
 use super::types::{replicate_displaced, replicate_policy};
 use crate::server::args::{Arg, Text};
+use crate::server::clock;
 use crate::server::config::Config;
 use crate::server::context::{Ctx, EventClass};
 use crate::server::held::Held;
 use crate::server::key::{Found, Key};
-use crate::server::state::{self, now_ms};
+use crate::server::state;
 use crate::server::{discard, leases, settle, workers};
 
 /// What leads to storing.
@@ -105,8 +106,8 @@ impl Plan {
                 Some(name) => s.types.to_define(name, s.config.max_types)?,
                 None => s.type_by_key(name),
             };
-            let (random, use_us) = (s.random(), s.use_us());
-            let moment = Moment { now_ms: now_ms(), default_ttl_ms: s.config.default_ttl_ms, random };
+            let (random, use_us) = (clock::random(), clock::use_us());
+            let moment = Moment { now_ms: clock::unix_ms(), default_ttl_ms: s.config.default_ttl_ms, random };
             let policy = s.types.policy(type_id);
             if let Err(refused) = policy.admit(checked.size as u64, options.format) {
                 // A name that this would have been the first use of stays unused.

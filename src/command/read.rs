@@ -9,6 +9,7 @@ use super::look::{Dated, Look, Miss, slide};
 use super::parse;
 use super::payload::{self, Client, Outgoing, Part, Weight};
 use crate::server::args::{Arg, Args, Text};
+use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::{Replies, Value, field};
@@ -193,7 +194,7 @@ fn reply_meta(ctx: &Ctx, client: &mut Client, name: Arg<'_>) -> Result<()> {
     let entry = &*look.entry;
     let (extras, form) = (entry.extras(), entry.form());
     let bytes = Bytes { payload: form.size as u64, stored: entry.stored().len() as u64 };
-    let (names, last_access_ms) = state::with(|s| (s.names(ctx.db(), entry), s.last_access_ms(entry)));
+    let (names, last_access_ms) = state::with(|s| (s.names(ctx.db(), entry), clock::last_access_ms(entry)));
     let to = client.replies(ctx);
     to.reply_map(18);
     field(to, "type", Value::Bytes(Some(&names.type_name)));

@@ -12,6 +12,7 @@ use expcache_core::{Error, Result, units};
 use super::payload::{COPYING, Client, Weight, digest};
 use super::plan::{Origin, announce, has_ended, hold, put};
 use crate::server::args::{Arg, Args};
+use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
 use crate::server::held::HeldArgs;
@@ -112,7 +113,7 @@ pub fn restore(ctx: &Ctx, args: Args<'_>) -> Result<()> {
             }
             workers::here(|coder| claim.check(coder, request.payload.bytes()))?;
         }
-        request.distrust(state::now_ms())?;
+        request.distrust(clock::unix_ms())?;
     }
     store(ctx, request, Origin::Command)?;
     ctx.reply_ok();
@@ -146,7 +147,7 @@ fn finish(ctx: &Ctx, db: i32, held: HeldArgs, checked: Result<()>, waiting: Wait
             return Err(Error::SlotMoved);
         }
         request.refuse_foreign(ctx)?;
-        request.distrust(state::now_ms())?;
+        request.distrust(clock::unix_ms())?;
         store(ctx, request, Origin::Deferred)
     });
     match stored {
@@ -161,8 +162,8 @@ fn store(ctx: &Ctx, request: Request<'_>, origin: Origin) -> Result<()> {
     let Request { name, expire_at_ms, metadata, payload, claimed_ms, mut entry } = request;
     let mut key = ctx.open(name, Mode::Write);
     let verdict = state::with(|s| s.verdict(ctx.db(), &entry));
-    entry.touch(state::with(|s| s.use_us()));
-    if has_ended(ctx, state::now_ms(), expire_at_ms) {
+    entry.touch(clock::use_us());
+    if has_ended(ctx, clock::unix_ms(), expire_at_ms) {
         drop(key);
         ctx.unlink(name);
     } else {

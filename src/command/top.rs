@@ -8,6 +8,7 @@ use super::look::{Dated, Look};
 use super::parse::{self, once};
 use crate::server::access::{Right, Rights};
 use crate::server::args::{Args, Text};
+use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::key::Mode;
 use crate::server::replies::{Value, field};
@@ -78,7 +79,7 @@ fn line(ctx: &Ctx, rights: &Rights, key: Name, type_name: Name) -> Option<Line> 
     let look = Look::at(ctx, &mut opened, Dated::Always).ok()??;
     let entry = &*look.entry;
     let (hits, size) = (entry.hits().into(), entry.size() as u64);
-    let touched_ms = state::with(|s| s.last_access_ms(entry));
+    let touched_ms = clock::last_access_ms(entry);
     Some(Line { key, type_name, hits, size, cost_ms: entry.cost_ms(), touched_ms })
 }
 

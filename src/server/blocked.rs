@@ -6,6 +6,7 @@
 //!
 //! Times are ours, not the server's: in its own a client that is answered in the moment of its timeout gets no reply at all.
 
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 
 use expcache_core::{Error, Result};
@@ -16,8 +17,8 @@ use super::args::Args;
 use super::context::Ctx;
 use super::deferred::Waiting;
 use super::guard::guard;
+use super::main_thread::MainThread;
 use super::replies::reply;
-use super::state;
 
 /// A client that waits. Never one that went.
 pub type Waiter = u64;
@@ -29,6 +30,9 @@ pub struct Kind {
     /// Answers it when `CLIENT UNBLOCK` ends its waiting; without this, that command does not apply.
     pub unblocked: Option<fn(&Ctx, Args<'_>) -> Result<()>>,
 }
+
+/// All of them.
+static WAITING: MainThread<HashMap<Waiter, &'static Kind>> = MainThread::new();
 
 type Reply = Box<dyn FnOnce(&Ctx, Args<'_>) -> Result<()>>;
 
@@ -42,14 +46,14 @@ impl Ctx {
             api!(RedisModule_SetDisconnectCallback)(client, Some(on_gone));
             client as Waiter
         };
-        state::with(|s| s.waiters.insert(waiter, kind));
+        WAITING.with(|all| all.insert(waiter, kind));
         waiter
     }
 }
 
 /// Answers a client: `reply` is called with its command's arguments when the server comes to it, unless the client goes first.
 pub fn answer(waiter: Waiter, reply: impl FnOnce(&Ctx, Args<'_>) -> Result<()> + 'static) {
-    if state::with(|s| s.waiters.remove(&waiter)).is_some() {
+    if WAITING.with(|all| all.remove(&waiter)).is_some() {
         let reply: Box<Option<Reply>> = Box::new(Some(Box::new(reply)));
         unblock(waiter, Box::into_raw(reply).cast());
     }
@@ -57,7 +61,7 @@ pub fn answer(waiter: Waiter, reply: impl FnOnce(&Ctx, Args<'_>) -> Result<()> +
 
 /// Hands a client over to somebody who answers it: from now on it goes by nobody else's doing. `None` if it went before.
 pub fn hand_over(waiter: Waiter) -> Option<Waiting> {
-    state::with(|s| s.waiters.remove(&waiter))?;
+    WAITING.with(|all| all.remove(&waiter))?;
     // SAFETY: a waiter is a blocked client that nobody unblocked yet, and nobody else will now.
     Some(unsafe { Waiting::of(waiter as *mut raw::RedisModuleBlockedClient) })
 }
@@ -115,7 +119,7 @@ unsafe extern "C" fn on_unblocked(
 
 /// A client went by itself. The server wants to be told that it may free what it keeps of it.
 fn forget(waiter: Waiter) -> Option<&'static Kind> {
-    let kind = state::with(|s| s.waiters.remove(&waiter))?;
+    let kind = WAITING.with(|all| all.remove(&waiter))?;
     (kind.gone)(waiter);
     unblock(waiter, std::ptr::null_mut());
     Some(kind)

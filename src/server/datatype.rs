@@ -10,6 +10,7 @@ use redis_module::raw;
 
 use super::api::{api, api_if_any};
 use super::args::{Arg, Text};
+use super::clock;
 use super::context::Ctx;
 use super::discard::{self, FREE_ASIDE_FROM};
 use super::guard::guard;
@@ -273,7 +274,7 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
         let entry = unsafe { &*as_entry(value.cast_mut()) };
         let (names, dead) = state::with(|s| (s.names(db, entry), s.is_dead(db, entry)));
         let Some(mut copy) = entry.copy(names, dead) else { return std::ptr::null_mut() };
-        copy.touch(state::with(|s| s.use_us()));
+        copy.touch(clock::use_us());
         into_raw(copy)
     })
 }

@@ -27,7 +27,7 @@ use super::guard::guard;
 use super::key::{Found, Mode};
 use super::log::{LogLevel, log};
 use super::state::{self, Cause};
-use super::{background, leases, ranking, reclaim, settle, slots};
+use super::{background, clock, leases, ranking, reclaim, settle, slots, status};
 
 /// Subscribes to all of it.
 pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
@@ -105,9 +105,9 @@ fn begin_anew(ctx: &Ctx, key: Arg<'_>) {
     if let Found::Entry(entry) = opened.found()
         && !entry.is_linked()
     {
-        entry.touch(state::with(|s| s.use_us()));
+        entry.touch(clock::use_us());
         if ctx.decides() {
-            entry.clamp_created_ms(state::now_ms());
+            entry.clamp_created_ms(clock::unix_ms());
         }
     }
 }
@@ -215,7 +215,7 @@ unsafe extern "C" fn on_loading(
         | raw::REDISMODULE_SUBEVENT_LOADING_AOF_START
         | raw::REDISMODULE_SUBEVENT_LOADING_REPL_START => state::with(|s| s.types.reset_policies()),
         raw::REDISMODULE_SUBEVENT_LOADING_ENDED => {
-            state::with(|s| s.heard = None);
+            status::forget_who_hears();
             // SAFETY: live during the callback.
             reclaim::schedule(&unsafe { Ctx::new(ctx) });
         }
@@ -231,7 +231,8 @@ unsafe extern "C" fn on_fork(
 ) {
     guard((), || {
         let born = phase == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
-        state::with(|s| (s.saving, s.heard) = (born, None));
+        status::set_saving(born);
+        status::forget_who_hears();
         if born {
             // SAFETY: live during the callback.
             super::policies::schedule(&unsafe { Ctx::new(ctx) });
@@ -248,7 +249,8 @@ unsafe extern "C" fn on_role(
     guard((), || {
         // SAFETY: live during the callback.
         let ctx = unsafe { Ctx::new(ctx) };
-        state::with(|s| (s.heard, s.is_replica) = (None, !ctx.is_master()));
+        status::forget_who_hears();
+        status::set_replica(!ctx.is_master());
         // What was given out in the old role is worth nothing in the new one.
         leases::flush(&ctx, None);
         reclaim::schedule(&ctx);
@@ -263,14 +265,14 @@ unsafe extern "C" fn on_beat(
     _data: *mut c_void,
 ) {
     guard((), || {
+        status::forget_who_hears();
         state::with(|s| {
-            s.heard = None;
             s.forget_gone();
             s.beat();
         });
         // SAFETY: live during the callback.
         let ctx = unsafe { Ctx::new(ctx) };
-        state::with(|s| s.is_replica = !ctx.is_master());
+        status::set_replica(!ctx.is_master());
         ranking::schedule(&ctx);
         leases::catch_up(&ctx);
         leases::look_after(&ctx);

@@ -17,6 +17,7 @@ use super::api::api;
 use super::args::{Arg, Args, Text};
 use super::background::LATE_MS;
 use super::blocked::{self, Kind, Waiter};
+use super::clock;
 use super::context::Ctx;
 use super::deferred::Waiting;
 use super::guard::guard;
@@ -185,7 +186,7 @@ impl Drop for Heir {
             return;
         }
         state::with(|s| {
-            let now_ms = s.steady_ms();
+            let now_ms = clock::steady_ms();
             // The timer sees to the rest; the server's clock sees to the timer.
             s.leases_mut(self.db).is_some_and(|leases| leases.renew(&self.key, self.token, now_ms, 0))
         });
@@ -207,7 +208,7 @@ pub fn new_token() -> Token {
 pub fn offer(ctx: &Ctx, key: Arg<'_>, wish: Option<Wish>) -> Offer {
     let (db, name) = (ctx.db(), key.bytes());
     let (standing, is_theirs) = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         let Some(leases) = s.leases(db) else { return (Standing::Free, false) };
         let is_theirs = wish.is_some_and(|wish| leases.production_ms(name, wish.token, now_ms).is_some());
         (leases.standing(name, now_ms), is_theirs)
@@ -215,7 +216,7 @@ pub fn offer(ctx: &Ctx, key: Arg<'_>, wish: Option<Wish>) -> Offer {
     let may_be_given = is_theirs || !matches!(standing, Standing::BackingOff(_) | Standing::Held(1..));
     let Some(wish) = wish.filter(|_| may_be_given && ctx.accepts_writes()) else { return standing.into() };
     let asked = state::with(|s| {
-        let (now_ms, wish) = (s.steady_ms(), s.cut(wish));
+        let (now_ms, wish) = (clock::steady_ms(), s.cut(wish));
         let limits = Limits { records: s.config.max_leases, bytes: s.config.lease_memory };
         s.leases_mut(db).map_or(Asked::Full, |leases| leases.ask(name, now_ms, wish, limits))
     });
@@ -243,7 +244,7 @@ pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_
     }
     let waiter = ctx.block(kind);
     let waits = state::with(|s| {
-        let until_ms = s.steady_ms().saturating_add(wait_ms);
+        let until_ms = clock::steady_ms().saturating_add(wait_ms);
         let wish = asking.wish().map(|wish| s.cut(wish));
         let waits = s.leases_mut(db).is_some_and(|leases| leases.wait(asking.key(), waiter, wish));
         s.waits.insert(waiter, Wait { until_ms, db, asking: Box::new(asking) });
@@ -285,7 +286,7 @@ impl State {
 pub fn production_ms(ctx: &Ctx, key: &[u8], token: Token) -> Result<u64> {
     let db = ctx.db();
     state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         s.leases(db).and_then(|leases| leases.production_ms(key, token, now_ms))
     })
     .ok_or(Error::LeaseLost)
@@ -295,7 +296,7 @@ pub fn production_ms(ctx: &Ctx, key: &[u8], token: Token) -> Result<u64> {
 pub fn check(ctx: &Ctx, token: Token, subject: &Subject<'_>) -> Result<()> {
     let db = ctx.db();
     let allowed = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         let lost = Err(Error::LeaseLost);
         s.leases(db).map_or(lost, |leases| leases.check(subject.key, token, now_ms, subject))
     });
@@ -309,7 +310,7 @@ pub fn check(ctx: &Ctx, token: Token, subject: &Subject<'_>) -> Result<()> {
 pub fn renew(ctx: &Ctx, key: &[u8], token: Token, duration_ms: u64) -> bool {
     let db = ctx.db();
     let renewed = state::with(|s| {
-        let (now_ms, wish) = (s.steady_ms(), s.cut(Wish { token, duration_ms }));
+        let (now_ms, wish) = (clock::steady_ms(), s.cut(Wish { token, duration_ms }));
         s.leases_mut(db).is_some_and(|leases| leases.renew(key, token, now_ms, wish.duration_ms))
     });
     set_timer(ctx);
@@ -320,7 +321,7 @@ pub fn renew(ctx: &Ctx, key: &[u8], token: Token, duration_ms: u64) -> bool {
 pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64, named: Named) -> bool {
     let db = ctx.db();
     let woken = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         // A key that backs off takes a lease's place, and for no longer than a lease would.
         let backoff_ms = backoff_ms.min(s.config.max_lease_ms);
         s.leases_mut(db)?.release(key, token, now_ms, backoff_ms, named)
@@ -335,7 +336,7 @@ pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64, named: Name
 /// A key was stored, with a lease or without: whoever waits is answered with what is there.
 pub fn stored(ctx: &Ctx, db: i32, key: &[u8], token: Option<Token>) {
     let waiters = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         // Mostly there is no lease at all.
         let leases = s.leases_mut(db).filter(|leases| !leases.is_empty())?;
         let stored = token.and_then(|token| leases.finish(key, token, now_ms));
@@ -349,7 +350,7 @@ pub fn stored(ctx: &Ctx, db: i32, key: &[u8], token: Option<Token>) {
 /// A key was deleted, or its next value refused: the lease is over.
 pub fn lost(ctx: &Ctx, db: i32, key: &[u8]) {
     let woken = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         let leases = s.leases_mut(db).filter(|leases| !leases.is_empty())?;
         Some(leases.lost(key, now_ms))
     });
@@ -389,7 +390,7 @@ pub fn set_timer(ctx: &Ctx) {
     let (now_ms, next_ms, set) = state::with(|s| {
         let waits = s.waits.by_time.first().map(|(until_ms, _)| *until_ms);
         let next_ms = s.all_leases_mut().filter_map(|leases| leases.next_deadline()).chain(waits).min();
-        (s.steady_ms(), next_ms, s.lease_timer.as_ref().map(|timer| (timer.id, timer.due_ms)))
+        (clock::steady_ms(), next_ms, s.lease_timer.as_ref().map(|timer| (timer.id, timer.due_ms)))
     });
     let Some(due_ms) = next_ms else { return };
     // SAFETY: the context is live; the callback lives as long as the module; a timer is stopped before it fired.
@@ -412,7 +413,7 @@ pub fn set_timer(ctx: &Ctx) {
 /// comes so much later.
 pub fn catch_up(ctx: &Ctx) {
     let late = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         s.lease_timer.take_if(|timer| timer.due_ms.saturating_add(LATE_MS) < now_ms)
     });
     if let Some(timer) = late {
@@ -428,7 +429,7 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
         let ctx = unsafe { Ctx::new(ctx) };
         let over = state::with(|s| {
             s.lease_timer = None;
-            let now_ms = s.steady_ms();
+            let now_ms = clock::steady_ms();
             let mut over = s.expire_leases(now_ms);
             for (waiter, db) in s.waits.over(now_ms) {
                 s.leave(waiter, db);

@@ -21,6 +21,7 @@ pub mod args;
 mod background;
 pub mod blocked;
 mod call;
+pub mod clock;
 mod cluster;
 pub mod command;
 pub mod config;
@@ -36,6 +37,7 @@ mod info;
 pub mod key;
 pub mod leases;
 pub mod log;
+mod main_thread;
 mod policies;
 pub mod ranking;
 pub mod reclaim;
@@ -46,6 +48,7 @@ mod selection;
 pub mod settle;
 mod slots;
 pub mod state;
+pub mod status;
 pub mod syntax;
 mod version;
 pub mod walk;
@@ -98,6 +101,7 @@ pub unsafe fn load(
 }
 
 fn register(ctx: &Ctx, args: Args<'_>, module: &'static Module) -> Result<(), String> {
+    clock::start();
     workers::prepare(ctx);
     version::set_options(ctx);
     datatype::register(ctx)?;
