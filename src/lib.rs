@@ -19,7 +19,7 @@ use std::ffi::c_int;
 use redis_module::raw;
 
 /// What the server is given.
-static MODULE: server::Module = server::Module { version: VERSION, commands: command::TABLE };
+static FEATURES: &[&server::feature::Feature] = &[&command::FEATURE];
 
 /// The version that `MODULE LIST` shows: 0.1.0 is 100.
 const VERSION: c_int = 100;
@@ -36,5 +36,5 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     argc: c_int,
 ) -> c_int {
     // SAFETY: the server calls this, with what `load` wants.
-    unsafe { server::load(ctx, argv, argc, &MODULE) }
+    unsafe { server::load(ctx, argv, argc, VERSION, FEATURES) }
 }

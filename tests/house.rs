@@ -86,16 +86,11 @@ const OWED_CIRCLES: &[(&str, &[&str])] = &[
         "src",
         &[
             "command/types.rs",
-            "server/blocked.rs",
-            "server/config.rs",
-            "server/deferred.rs",
-            "server/discard.rs",
             "server/leases.rs",
             "server/ranking.rs",
             "server/settle.rs",
             "server/state.rs",
             "server/walk.rs",
-            "server/workers.rs",
         ],
     ),
 ];

@@ -8,7 +8,8 @@ use expcache_core::{Error, Result};
 
 use super::options::Options;
 use super::payload::digest;
-use crate::server::config::Config;
+use super::payload::{OFFLOAD_WRITE_SIZE, may_decode_to};
+use crate::server::settle::worth_keeping;
 
 /// What is said of one payload.
 pub struct Claims {
@@ -49,18 +50,18 @@ impl Checked {
 
 impl Claims {
     /// Of a payload that comes in so many bytes and is to live under a policy.
-    pub fn new(options: &Options<'_>, policy: &Policy, config: &Config, bytes: usize) -> Self {
+    pub fn new(options: &Options<'_>, policy: &Policy, bytes: usize) -> Self {
         let encoding = options.encoding.unwrap_or_default();
-        let is_small = encoding == Encoding::Identity && (bytes as u64) < config.offload_write_size;
+        let is_small = encoding == Encoding::Identity && (bytes as u64) < OFFLOAD_WRITE_SIZE.get();
         let most = if policy.max_value == 0 { MAX_PAYLOAD as u64 } else { policy.max_value };
         Self {
             encoding,
             hash: options.hash,
             format: options.format.filter(|_| policy.validate).map(Into::into),
             most: usize::try_from(most).unwrap_or(usize::MAX).min(MAX_PAYLOAD),
-            most_decoded: config.may_decode_to(bytes),
+            most_decoded: may_decode_to(bytes),
             wanted: if is_small { policy.encoding(bytes as u64, options.format) } else { Encoding::Identity },
-            worth_keeping: config.worth_keeping(bytes),
+            worth_keeping: worth_keeping(bytes),
         }
     }
 

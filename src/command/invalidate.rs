@@ -18,8 +18,12 @@ use crate::server::args::{Arg, Args};
 use crate::server::clock;
 use crate::server::context::{Ctx, Recipients};
 use crate::server::reclaim;
+use crate::server::setting::Setting;
 use crate::server::state;
 use crate::server::walk::{self, Answer, Purpose};
+
+/// Up to how many entries an invalidation reclaims before it replies.
+pub static RECLAIM_INLINE: Setting = Setting::number(c"reclaim-inline", 256, 0..=10_000);
 
 /// The most tags that one command invalidates: all of it is one step.
 const MOST_TAGS: usize = 4096;
@@ -139,7 +143,7 @@ impl Invalidation {
                 How::Hard => s.kill(db, &self.selector, ids),
                 How::Soft(moment_ms) => s.soften(db, &self.selector, ids, moment_ms),
             }
-            ids.len() <= s.config.reclaim_inline
+            ids.len() <= RECLAIM_INLINE.get()
         });
         // Replicas have to know what is stale, and since when, before they are told of the expiries that follow from it.
         let is_soft = matches!(how, How::Soft(_)) && !ids.is_empty();

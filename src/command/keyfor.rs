@@ -26,7 +26,7 @@ pub fn keyfor(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
             _ => return Err(Error::Syntax),
         }
     }
-    let key = state::with(|s| derive_key(&s.config.prefix, &request))?;
+    let key = state::PREFIX.with_text(|prefix| derive_key(prefix, &request))?;
     ctx.reply_bytes(&key);
     Ok(())
 }

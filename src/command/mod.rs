@@ -29,12 +29,36 @@ use expcache_core::Result;
 use crate::server::args::Args;
 use crate::server::command::{Keys, LEASES, OVERWRITES, READS, REMOVES, ROW, Row, command, subcommand};
 use crate::server::context::Ctx;
+use crate::server::feature::Feature;
 use crate::server::syntax::{
     Arg, KEY, block, integer, one_of, syntax, text, with_block, with_integer, with_one_of, with_text, word,
 };
+use crate::server::{leases, settle, state};
+
+/// What the commands bring.
+pub const FEATURE: Feature = Feature {
+    commands: TABLE,
+    settings: &[
+        &state::PREFIX,
+        &types::DEFAULT_TTL,
+        &state::MAX_TYPES,
+        &invalidate::RECLAIM_INLINE,
+        &leases::MAX_LEASE,
+        &leases::MAX_LEASES,
+        &leases::LEASE_MEMORY,
+        &leases::MAX_FENCES,
+        &health::MIN_HIT_RATE,
+        &payload::OFFLOAD_WRITE_SIZE,
+        &payload::OFFLOAD_READ_SIZE,
+        &payload::MAX_DECODED,
+        &payload::MAX_RATIO,
+        &settle::MIN_SAVING,
+        &state::MISS_MEMORY,
+    ],
+};
 
 /// The only list of commands there is: everything a server or a page of documentation knows of them comes from here.
-pub static TABLE: &[Row] = &[
+const TABLE: &[Row] = &[
     Row {
         name: "expcache.set",
         handler: command(set::set),

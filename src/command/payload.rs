@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use expcache_core::codec::{Coder, Encoding};
-use expcache_core::entry::{Body, Entry, Etag, Form, Hasher, Stored, etag_of};
+use expcache_core::entry::{APART_FROM, Body, Entry, Etag, Form, Hasher, MAX_PAYLOAD, Stored, etag_of};
 use expcache_core::{Error, Result};
 
 use crate::server::args::{Arg, Text};
@@ -11,8 +11,32 @@ use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
+use crate::server::setting::Setting;
 use crate::server::workers;
 use crate::server::{alloc, settle, state};
+
+/// From which size on payloads are encoded and checked by a worker.
+pub static OFFLOAD_WRITE_SIZE: Setting =
+    Setting::size(c"offload-write-size", APART_FROM as u64, APART_FROM as u64..=MAX_PAYLOAD as u64);
+/// From which size on payloads are decoded by a worker.
+pub static OFFLOAD_READ_SIZE: Setting = Setting::size(c"offload-read-size", 32 << 10, 1024..=MAX_PAYLOAD as u64);
+/// The most bytes that what is encoded may decode to, alone or in one command.
+pub static MAX_DECODED: Setting = Setting::size(c"max-decoded", 256 << 20, 1 << 20..=MAX_PAYLOAD as u64);
+/// The most bytes that each encoded byte may decode to, of what decodes to more than [`ANY_RATIO`]; 0: any number. Exports compress to
+/// a twentieth, some to a sixtieth; what repeats a few lines all the time, to a two-hundredth.
+pub static MAX_RATIO: Setting = Setting::number(c"max-ratio", 250, 0..=1_000_000);
+
+/// What decodes to no more than this may do so from as few bytes as it likes.
+const ANY_RATIO: usize = 1 << 20;
+
+/// The most bytes that so many encoded bytes may decode to.
+pub fn may_decode_to(encoded_bytes: usize) -> usize {
+    let by_ratio = match MAX_RATIO.as_usize() {
+        0 => usize::MAX,
+        ratio => encoded_bytes.saturating_mul(ratio).max(ANY_RATIO),
+    };
+    MAX_DECODED.as_usize().min(by_ratio)
+}
 
 /// What is wanted of a payload.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,7 +105,7 @@ pub fn admit(ctx: &Ctx, decoded: usize, largest: usize) -> Result<()> {
     if decoded < MUCH {
         return Ok(());
     }
-    if decoded > state::with(|s| s.config.max_decoded).max(largest) {
+    if decoded > MAX_DECODED.as_usize().max(largest) {
         return Err(Error::Expands);
     }
     if fits(ctx, decoded) { Ok(()) } else { Err(Error::NoMemory) }
@@ -107,7 +131,7 @@ pub const COPYING: u64 = 8;
 impl Weight {
     /// Of what takes as long as copying so many bytes.
     pub fn of(cost: u64) -> Self {
-        if cost >= state::with(|s| s.config.offload_read_size) * COPYING { Self::Heavy } else { Self::Light }
+        if cost >= OFFLOAD_READ_SIZE.get() * COPYING { Self::Heavy } else { Self::Light }
     }
 }
 
@@ -284,7 +308,7 @@ impl Outgoing {
 /// Is the MD5 of an entry's payload still to be computed, and would the main thread feel it?
 pub fn is_etag_heavy(entry: &Entry) -> bool {
     let (Some(body), None) = (entry.body(), entry.known_etag()) else { return false };
-    body.len() as u64 >= state::with(|s| s.config.offload_write_size)
+    body.len() as u64 >= OFFLOAD_WRITE_SIZE.get()
 }
 
 /// Does what needs the MD5 of an entry's payload, now or when it is known: of what is large it is computed by a worker, and the client

@@ -9,6 +9,7 @@ use expcache_core::policy::fresh_until_ms;
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result, units};
 
+use super::payload::may_decode_to;
 use super::payload::{COPYING, Client, Weight, digest};
 use super::plan::{Origin, announce, has_ended, hold, put};
 use crate::server::args::{Arg, Args};
@@ -65,7 +66,7 @@ impl<'a> Request<'a> {
     fn distrust(&mut self, now_ms: u64) -> Result<()> {
         self.entry.clamp_created_ms(now_ms);
         let type_name = self.entry.names().map(|names| names.type_name.clone()).unwrap_or_default();
-        state::with(|s| s.types.has_room_for(&type_name, s.config.max_types))
+        state::with(|s| s.types.has_room_for(&type_name, state::MAX_TYPES.as_usize()))
     }
 }
 
@@ -84,8 +85,7 @@ impl Claim {
 
     /// Refuses what is not to be decoded at all.
     fn admit(self, stored: &[u8]) -> Result<()> {
-        let may = self.form.encoding == Encoding::Identity
-            || self.form.size <= state::with(|s| s.config.may_decode_to(stored.len()));
+        let may = self.form.encoding == Encoding::Identity || self.form.size <= may_decode_to(stored.len());
         if may { Ok(()) } else { Err(Error::Expands) }
     }
 

@@ -14,6 +14,7 @@ use super::check::{Checked, Claims};
 use super::options::{Condition, Form, Options};
 use super::parse;
 use super::payload::{self, COPYING, Client};
+use super::payload::{OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE};
 use super::plan::{Origin, Plan};
 use crate::server::args::{Arg, Args};
 use crate::server::context::Ctx;
@@ -79,7 +80,7 @@ impl<'a> Request<'a> {
             return Ok(());
         }
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
-        let is_much = bytes as u64 >= state::with(|s| s.config.offload_write_size);
+        let is_much = bytes as u64 >= OFFLOAD_WRITE_SIZE.get();
         // Of one payload what is much is encoded later, of several each may be little.
         let are_many = is_much && self.pairs.len() > 1;
         // Mostly nothing is said of the payload, and no policy need be asked what that means.
@@ -93,7 +94,7 @@ impl<'a> Request<'a> {
         // Who will be refused anyway is refused before the work is done.
         self.refuse_foreign(ctx)?;
         self.claim_lease(ctx)?;
-        let light = state::with(|s| s.config.offload_read_size as usize);
+        let light = OFFLOAD_READ_SIZE.as_usize();
         let is_heavy = is_much
             || !self.says_it_is_within(&claims, light)
             || !workers::has_time()
@@ -163,7 +164,7 @@ impl<'a> Request<'a> {
                 None => s.type_by_key(name.bytes()),
             };
             let new = |(name, payload): &(Arg<'_>, Arg<'_>)| {
-                Claims::new(&self.options, s.types.policy(of(*name)), &s.config, payload.bytes().len())
+                Claims::new(&self.options, s.types.policy(of(*name)), payload.bytes().len())
             };
             self.pairs.iter().map(new).collect()
         })

@@ -9,7 +9,11 @@ use super::parse::{self, is};
 use crate::server::access::Right;
 use crate::server::args::{Arg, Args};
 use crate::server::context::{Ctx, Recipients};
+use crate::server::setting::Setting;
 use crate::server::state;
+
+/// The lifetime of entries whose type has none; 0: without end.
+pub static DEFAULT_TTL: Setting = Setting::duration(c"default-ttl", 3_600_000, |_ms| Ok(()));
 
 const MOST_FORMATS: u64 = 64;
 /// Says that nobody defined the type but its first use.
@@ -22,7 +26,7 @@ pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     if decides {
         ctx.need_all_keys(Right::Delete)?;
     }
-    let most = if decides { state::with(|s| s.config.max_types) } else { usize::MAX };
+    let most = if decides { state::MAX_TYPES.as_usize() } else { usize::MAX };
     let (name, policy, definer) = define(args)?;
     if decides && definer != Definer::Command {
         // What only a master may say.
@@ -166,7 +170,7 @@ pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?.bytes();
     let found = state::with(|s| {
         let id = s.types.defined_id(name)?;
-        Some((s.types.policy(id).clone(), s.config.default_ttl_ms))
+        Some((s.types.policy(id).clone(), DEFAULT_TTL.get()))
     });
     let Some((policy, default_ttl_ms)) = found else {
         ctx.reply_null();

@@ -12,6 +12,15 @@ use super::api::api;
 use super::context::Ctx;
 use super::guard::guard;
 use super::main_thread::MainThread;
+use super::setting::Setting;
+
+/// How long one slice of work may take, µs.
+pub static SLICE_US: Setting = Setting::number(c"reclaim-slice-us", 500, 1..=100_000);
+
+/// How long one slice of work may take.
+pub fn slice() -> Duration {
+    Duration::from_micros(SLICE_US.get())
+}
 
 /// How long others have the server to themselves between two slices, ms.
 pub const BETWEEN_SLICES_MS: i64 = 1;

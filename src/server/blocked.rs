@@ -19,6 +19,10 @@ use super::deferred::Waiting;
 use super::guard::guard;
 use super::main_thread::MainThread;
 use super::replies::reply;
+use super::setting::Setting;
+
+/// The most clients that wait for another's production, and for a search.
+pub static MAX_WAITERS: Setting = Setting::number(c"max-waiters", 100_000, 0..=10_000_000);
 
 /// A client that waits. Never one that went.
 pub type Waiter = u64;

@@ -91,7 +91,9 @@ fn admit_type(entry: &Entry) -> expcache_core::Result<()> {
     let is_masters_word =
         flags & raw::REDISMODULE_CTX_FLAGS_LOADING != 0 || flags & raw::REDISMODULE_CTX_FLAGS_MASTER == 0;
     match entry.names() {
-        Some(names) if !is_masters_word => state::with(|s| s.types.has_room_for(&names.type_name, s.config.max_types)),
+        Some(names) if !is_masters_word => {
+            state::with(|s| s.types.has_room_for(&names.type_name, state::MAX_TYPES.as_usize()))
+        }
         _ => Ok(()),
     }
 }

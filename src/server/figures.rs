@@ -118,7 +118,7 @@ impl State {
             stored_gzip_bytes: self.kept_as(Encoding::Gzip),
             stored_zstd_bytes: self.kept_as(Encoding::Zstd),
             stored_lz4_bytes: self.kept_as(Encoding::Lz4),
-            workers: self.config.workers as u64,
+            workers: workers::WORKERS.get() as u64,
             workers_busy: work.busy as u64,
             worker_queue: work.queued as u64,
             settle_queue: (work.aside + work.posted) as u64,

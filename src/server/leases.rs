@@ -15,15 +15,30 @@ use redis_module::raw;
 
 use super::api::api;
 use super::args::{Arg, Args, Text};
+use super::background;
 use super::background::LATE_MS;
+use super::blocked::MAX_WAITERS;
 use super::blocked::{self, Kind, Waiter};
 use super::clock;
 use super::context::Ctx;
 use super::deferred::Waiting;
 use super::guard::guard;
 use super::key::{Found, Mode};
+use super::setting::Setting;
 use super::state::{self, State};
 use super::workers;
+
+/// The longest that a lease lasts unless it is renewed.
+pub static MAX_LEASE: Setting = Setting::duration(c"max-lease", 3_600_000, |most_ms| match most_ms {
+    0 => Err(Error::invalid("leases must last longer than nothing")),
+    _ => Ok(()),
+});
+/// The most leases, in each database.
+pub static MAX_LEASES: Setting = Setting::number(c"max-leases", 100_000, 0..=10_000_000);
+/// The most bytes that leases and keys backing off take, in each database.
+pub static LEASE_MEMORY: Setting = Setting::size(c"lease-memory", 64 << 20, 0..=1 << 40);
+/// The most names of tags and types that fences remember, in each database.
+pub static MAX_FENCES: Setting = Setting::number(c"max-fences", 100_000, 1..=10_000_000);
 
 /// What a reader is told of a key's lease.
 #[derive(Clone, Copy, Default)]
@@ -217,7 +232,7 @@ pub fn offer(ctx: &Ctx, key: Arg<'_>, wish: Option<Wish>) -> Offer {
     let Some(wish) = wish.filter(|_| may_be_given && ctx.accepts_writes()) else { return standing.into() };
     let asked = state::with(|s| {
         let (now_ms, wish) = (clock::steady_ms(), s.cut(wish));
-        let limits = Limits { records: s.config.max_leases, bytes: s.config.lease_memory };
+        let limits = Limits { records: MAX_LEASES.as_usize(), bytes: LEASE_MEMORY.as_usize() };
         s.leases_mut(db).map_or(Asked::Full, |leases| leases.ask(name, now_ms, wish, limits))
     });
     match asked {
@@ -239,7 +254,7 @@ pub fn may_hold(ctx: &Ctx, client: u64, key: &[u8]) -> bool {
 /// Has the client wait for what becomes of a key's lease, for `wait_ms` at most. `false` if it may not.
 pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_ms: u64) -> bool {
     let db = ctx.db();
-    if !ctx.may_lease() || state::with(|s| s.waits.count() >= s.config.max_waiters) {
+    if !ctx.may_lease() || state::with(|s| s.waits.count() >= MAX_WAITERS.as_usize()) {
         return false;
     }
     let waiter = ctx.block(kind);
@@ -270,7 +285,7 @@ pub fn gone(waiter: Waiter) {
 impl State {
     /// No lease lasts longer than is configured.
     fn cut(&self, wish: Wish) -> Wish {
-        Wish { duration_ms: wish.duration_ms.min(self.config.max_lease_ms), ..wish }
+        Wish { duration_ms: wish.duration_ms.min(MAX_LEASE.get()), ..wish }
     }
 
     fn leave(&mut self, waiter: Waiter, db: i32) {
@@ -323,7 +338,7 @@ pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64, named: Name
     let woken = state::with(|s| {
         let now_ms = clock::steady_ms();
         // A key that backs off takes a lease's place, and for no longer than a lease would.
-        let backoff_ms = backoff_ms.min(s.config.max_lease_ms);
+        let backoff_ms = backoff_ms.min(MAX_LEASE.get());
         s.leases_mut(db)?.release(key, token, now_ms, backoff_ms, named)
     });
     let released = woken.is_some();
@@ -362,7 +377,7 @@ pub fn lost(ctx: &Ctx, db: i32, key: &[u8]) {
 /// Entries of a database were invalidated: what is being produced since before and would have been among them is not to be
 /// stored.
 pub fn fence(s: &mut State, db: i32, selector: &Selector) {
-    let bound = s.config.max_fences;
+    let bound = MAX_FENCES.as_usize();
     let Some(leases) = s.leases_mut(db) else { return };
     match selector.only_any() {
         _ if leases.is_empty() => (),
@@ -444,7 +459,7 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
 /// Nobody tells of a key that another type's value came to be stored under it, nor that its slot left the node. So those who wait
 /// are looked after: a few each time, and who waits in vain is answered, by what it then finds.
 pub fn look_after(ctx: &Ctx) {
-    let (start, slice, count) = (Instant::now(), state::with(|s| s.slice()), state::with(|s| s.waits.count()));
+    let (start, slice, count) = (Instant::now(), background::slice(), state::with(|s| s.waits.count()));
     let is_cluster = count > 0 && ctx.is_cluster();
     let mut in_vain = Vec::new();
     for _ in 0..count {

@@ -24,12 +24,12 @@ mod call;
 pub mod clock;
 mod cluster;
 pub mod command;
-pub mod config;
 pub mod context;
 pub mod datatype;
 pub mod deferred;
 pub mod discard;
 mod events;
+pub mod feature;
 pub mod figures;
 mod guard;
 pub mod held;
@@ -45,6 +45,7 @@ pub mod replies;
 mod rules;
 mod scan;
 mod selection;
+pub mod setting;
 pub mod settle;
 mod slots;
 pub mod state;
@@ -59,17 +60,10 @@ use std::ffi::c_int;
 use redis_module::raw;
 
 use self::args::Args;
-use self::command::Row;
 use self::context::Ctx;
+use self::feature::{Feature, NOTHING};
 use self::guard::guard;
-
-/// What the module brings to the server.
-pub struct Module {
-    /// Its version, as `MODULE LIST` shows it.
-    pub version: c_int,
-    /// Its commands.
-    pub commands: &'static [Row],
-}
+use self::log::{LogLevel, log};
 
 /// Loads the module: what the server calls `RedisModule_OnLoad` ends here.
 ///
@@ -79,34 +73,42 @@ pub unsafe fn load(
     ctx: *mut raw::RedisModuleCtx,
     argv: *mut *mut raw::RedisModuleString,
     argc: c_int,
-    module: &'static Module,
+    module_version: c_int,
+    features: &'static [&'static Feature],
 ) -> c_int {
     let version = raw::REDISMODULE_APIVER_1 as c_int;
     // Nothing may allocate before this: it is what brings the allocator.
     // SAFETY: the context is the server's, the name static.
-    let met = unsafe { raw::Export_RedisModule_Init(ctx, c"expcache".as_ptr(), module.version, version) };
+    let met = unsafe { raw::Export_RedisModule_Init(ctx, c"expcache".as_ptr(), module_version, version) };
     if met == raw::REDISMODULE_ERR as c_int {
         return met;
     }
     guard::log_panics();
     // SAFETY: context and arguments live during the call.
     let (ctx, args) = unsafe { (Ctx::new(ctx), Args::new(argv, argc, 0)) };
-    match guard(Err("a panic".into()), || register(&ctx, args, module)) {
+    match guard(Err("a panic".into()), || register(&ctx, args, features)) {
         Ok(()) => raw::REDISMODULE_OK as c_int,
         Err(why) => {
-            config::refuse(&why);
+            log(LogLevel::Warning, &format!("the module is not loaded: {why}"));
             raw::REDISMODULE_ERR as c_int
         }
     }
 }
 
-fn register(ctx: &Ctx, args: Args<'_>, module: &'static Module) -> Result<(), String> {
+/// What the tools themselves bring.
+const TOOLS: Feature = Feature {
+    settings: &[&background::SLICE_US, &blocked::MAX_WAITERS, &workers::WORKERS, &workers::WORKER_QUEUE],
+    ..NOTHING
+};
+
+fn register(ctx: &Ctx, args: Args<'_>, features: &'static [&'static Feature]) -> Result<(), String> {
     clock::start();
     workers::prepare(ctx);
     version::set_options(ctx);
     datatype::register(ctx)?;
-    command::register(ctx, module.commands.iter())?;
-    config::register(ctx, args)?;
+    command::register(ctx, features.iter().flat_map(|feature| feature.commands))?;
+    let all = features.iter().copied().chain([&TOOLS]);
+    setting::register(ctx, args, &all.flat_map(|feature| feature.settings).copied().collect::<Vec<_>>())?;
     events::subscribe(ctx)?;
     info::register(ctx)?;
     version::warn_of_known_bugs(ctx);

@@ -10,6 +10,7 @@ use expcache_core::entry::Verdict;
 use expcache_core::index::Ids;
 
 use super::args::{Arg, Text};
+use super::background;
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::context::{Ctx, EventClass};
 use super::datatype::metadata;
@@ -38,7 +39,7 @@ fn reclaim(ctx: &Ctx) -> Option<i64> {
     if ctx.must_keep_quiet() {
         return Some(WHILE_QUIET_MS);
     }
-    let (start, slice) = (Instant::now(), state::with(|s| s.slice()));
+    let (start, slice) = (Instant::now(), background::slice());
     while reclaim_next(ctx).is_some() {
         if start.elapsed() >= slice {
             return Some(BETWEEN_SLICES_MS);

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
 
 use expcache_core::codec::Encoding;
 use expcache_core::entry::{Entry, Names, Verdict};
@@ -16,21 +15,41 @@ use expcache_core::policy::fresh_until_ms;
 use expcache_core::selector::Selector;
 use expcache_core::stats::{Counters, Gone, Why};
 use expcache_core::types::{DEFAULT_TYPE, Types};
+use expcache_core::{Error, Result};
 
 use super::alloc::weighed;
 use super::api::api;
 use super::args::Arg;
 use super::clock;
-use super::config::Config;
 use super::context::Ctx;
 use super::key::{Found, Mode};
 use super::leases::{Timer, Waits};
 use super::main_thread::MainThread;
 use super::ranking::Ranking;
+use super::setting::Setting;
 use super::settle::Then;
 use super::status;
 use super::walk::Searches;
 use crate::command::types::policy_words;
+
+/// What derived keys begin with.
+pub static PREFIX: Setting = Setting::text(c"prefix", c"export_cache", check_prefix);
+/// The most types.
+pub static MAX_TYPES: Setting = Setting::number(c"max-types", 1024, 8..=16_384);
+/// How many keys are remembered of which it is known why they went; 0: none.
+pub static MISS_MEMORY: Setting = Setting::number(c"miss-memory", 65_536, 0..=16_777_216);
+
+fn check_prefix(prefix: &[u8]) -> Result<()> {
+    if prefix.is_empty() || prefix.len() > 512 {
+        return Err(Error::invalid("the prefix must be 1 to 512 bytes"));
+    }
+    // CONFIG REWRITE writes a module's settings as they are: with one of these the server would not read its file again,
+    // or read something else (Valkey 8.1 leaves backslashes out).
+    if prefix.iter().any(|byte| b" \t\n\x0b\x0c\r\0\"'\\".contains(byte)) {
+        return Err(Error::invalid("the prefix must have no blank, quote, backslash or NUL in it"));
+    }
+    Ok(())
+}
 
 /// See the module's head.
 pub struct State {
@@ -39,8 +58,6 @@ pub struct State {
     last_number: u16,
     /// All types.
     pub types: Types,
-    /// The configuration.
-    pub config: Config,
     /// Those of them that wait for another's production.
     pub waits: Waits,
     /// The timer of leases, while it is set.
@@ -137,7 +154,6 @@ impl Default for State {
             databases: Vec::new(),
             last_number: 0,
             types: Types::default(),
-            config: Config::default(),
             waits: Waits::default(),
             lease_timer: None,
             searches: Searches::default(),
@@ -207,11 +223,6 @@ impl State {
     /// Those of every database.
     pub fn all_leases_mut(&mut self) -> impl Iterator<Item = &mut Leases<Selector>> {
         self.databases.iter_mut().map(|d| &mut d.leases)
-    }
-
-    /// How long one slice of work in the background may take.
-    pub fn slice(&self) -> Duration {
-        Duration::from_micros(self.config.reclaim_slice_us)
     }
 
     /// Changes the index of a database, noting what that does to its size.
@@ -392,8 +403,10 @@ impl State {
 
     /// The type of an entry that does not say: the one in its key's name, if it is defined, else `default`.
     pub fn type_by_key(&self, key: &[u8]) -> u16 {
-        let mut names = expcache_core::key::types_in_key(&self.config.prefix, key, self.types.most_colons());
-        names.find_map(|name| self.types.defined_id(name)).unwrap_or(DEFAULT_TYPE)
+        PREFIX.with_text(|prefix| {
+            let mut names = expcache_core::key::types_in_key(prefix, key, self.types.most_colons());
+            names.find_map(|name| self.types.defined_id(name)).unwrap_or(DEFAULT_TYPE)
+        })
     }
 
     /// The words of a `TYPE SET` for each defined type.
@@ -424,7 +437,7 @@ impl State {
     pub fn beat(&mut self) {
         self.turn();
         self.fit_memory();
-        self.types.shrink(self.config.max_types);
+        self.types.shrink(MAX_TYPES.as_usize());
         let now_ms = clock::steady_ms();
         let since_ms = self.backlog_since_ms.unwrap_or(now_ms);
         self.backlog_since_ms = (self.marked_len() > 0).then_some(since_ms);
@@ -479,8 +492,8 @@ impl State {
 
     /// Makes the memory of why keys went as large as it is configured.
     fn fit_memory(&mut self) {
-        if !self.departed.has_room_for(self.config.miss_memory) {
-            self.departed = Gone::new(self.config.miss_memory, clock::steady_ms() / 1000);
+        if !self.departed.has_room_for(MISS_MEMORY.as_usize()) {
+            self.departed = Gone::new(MISS_MEMORY.as_usize(), clock::steady_ms() / 1000);
         }
     }
 

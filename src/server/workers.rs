@@ -32,11 +32,25 @@ use expcache_core::stats::Work;
 use redis_module::raw;
 
 use super::api::api;
+use super::background;
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::context::Ctx;
 use super::guard::guard;
 use super::log::{LogLevel, log};
-use super::state;
+use super::setting::Setting;
+
+/// Threads for what is large; 0: none.
+pub static WORKERS: Setting = Setting::number_at_start(c"workers", 3, 0..=64);
+/// How many pieces of work may wait for one, and be waited for, while all is well.
+pub static WORKER_QUEUE: Setting = Setting::number(c"worker-queue", 1024, 0..=1_000_000);
+
+/// How many payloads may wait to be compressed while all is well. They are not held for it: what waits is a place of some hundred
+/// bytes.
+pub fn most_aside() -> u64 {
+    /// For each piece of work that may wait and is waited for.
+    const ASIDE_FACTOR: u64 = 64;
+    WORKER_QUEUE.get().saturating_mul(ASIDE_FACTOR)
+}
 
 /// What is asked of a worker.
 type Job = Box<dyn FnOnce(&mut Coder) + Send>;
@@ -186,7 +200,7 @@ pub fn is_main_thread() -> bool {
 /// They are started by the first work that there is: a server that never sees a large payload has none.
 fn pool() -> Option<&'static Pool> {
     POOL.get_or_init(|| {
-        let threads = state::with(|s| s.config.workers);
+        let threads = WORKERS.as_usize();
         let start = |n: usize| {
             let role = Role::of(n, threads);
             std::thread::Builder::new().name(format!("expcache-{n}")).spawn(move || run(role))
@@ -368,7 +382,7 @@ static FINISHING: Background = Background::new(finish_posted);
 
 fn finish_posted(ctx: &Ctx) -> Option<i64> {
     IS_CALLED.store(false, Ordering::Release);
-    let (start, slice) = (Instant::now(), state::with(|s| s.slice()));
+    let (start, slice) = (Instant::now(), background::slice());
     // No more than there are now: what is put off comes to the end of the line.
     for _ in 0..posted() {
         let Some(finish) = POSTED.lock().ok().and_then(|mut posted| posted.pop_front()) else { break };
