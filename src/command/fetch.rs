@@ -160,11 +160,11 @@ impl Asking for Waiter {
         self.fetch.run(ctx, &mut Client::Running, name, self.last(lease))
     }
 
-    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) {
+    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) -> bool {
         payload::answer(ctx, waiting, &self.key, |ctx, client, name| {
             self.check(ctx, name)?;
             self.fetch.run(ctx, client, name, self.last(lease))
-        });
+        })
     }
 }
 

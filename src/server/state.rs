@@ -21,6 +21,7 @@ use expcache_core::types::{DEFAULT_TYPE, Types};
 use super::alloc::weighed;
 use super::blocked::{Kind, Waiter};
 use super::config::Config;
+use super::discard;
 use super::leases::{Timer, Waits};
 use super::migration::Leaving;
 use super::ranking::Ranking;
@@ -455,8 +456,7 @@ impl State {
                 }
             }
             if !old.index.is_empty() {
-                // Without a thread it is freed here.
-                let _ = std::thread::Builder::new().name("expcache-free".into()).spawn(move || drop(old));
+                discard::on_thread(old);
             }
         }
     }

@@ -19,17 +19,20 @@
 //! 3. A lease whose time is over is lost, even before [`Leases::expire`] took it away. Until then it is still held to
 //!    those who ask, if somebody waits: whoever waited comes before whoever asks now.
 //! 4. Nothing is kept for a key but while it is leased or backing off, nothing for a waiter but while it waits.
-//! 5. No call takes longer than the logarithm of how much there is, for each lease, waiter or record that it touches.
+//! 5. What is much is not freed but put aside ([`Leases::take_aside`]): for a thread, it may take long.
+//! 6. No call takes longer than the logarithm of how much there is, for each lease, waiter or record that it touches.
 //!
 //! Only one thing may end a lease or fence it: a change that somebody asked for. A key that is expired, evicted, or reclaimed
 //! after an invalidation says nothing about the value that is being produced.
 
 mod fence;
+mod names;
 #[cfg(test)]
 mod race;
 #[cfg(test)]
 mod tests;
 
+use std::collections::btree_map::IntoKeys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -37,7 +40,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use self::fence::Fences;
-pub use self::fence::{Hits, Subject};
+pub use self::fence::{Hits, Subject, TAGS_PER_FENCE};
 use crate::{Error, Result};
 
 /// Proof of holding a lease: bytes that can't be guessed. Whoever asks may bring their own, and is known by it again.
@@ -148,6 +151,13 @@ pub struct Named {
     pub tags: Vec<Box<[u8]>>,
 }
 
+impl Named {
+    fn bytes(&self) -> usize {
+        const BESIDES: usize = size_of::<Box<[u8]>>();
+        self.type_name.len() + self.tags.iter().map(|tag| BESIDES + tag.len()).sum::<usize>()
+    }
+}
+
 /// A waiter to be answered, for whom there is no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Woken {
@@ -186,7 +196,7 @@ impl Record {
     fn bytes(&self, key: &[u8]) -> usize {
         let names = match &self.state {
             State::Held(_) => 0,
-            State::BackingOff(named) => named.type_name.len() + named.tags.iter().map(|tag| tag.len()).sum::<usize>(),
+            State::BackingOff(named) => named.as_ref().map_or(0, Named::bytes),
         };
         bytes_of(key) + names
     }
@@ -194,7 +204,8 @@ impl Record {
 
 enum State {
     Held(Holding),
-    BackingOff(Named),
+    /// As what invalidations know the key; if there was no room for that, any of them means it.
+    BackingOff(Option<Named>),
 }
 
 struct Holding {
@@ -222,8 +233,25 @@ pub struct Leases<S> {
     held: usize,
     /// What they are reckoned to take.
     bytes: usize,
-    waiting: HashMap<u64, (Key, u64)>,
+    waiting: BTreeMap<u64, Place>,
     fences: Fences<S>,
+    aside: Aside,
+}
+
+/// What a waiter waits for, and when it arrived.
+type Place = (Key, u64);
+
+/// The waiters of everything that a flush ended.
+pub type Flushed = IntoKeys<u64, Place>;
+
+/// What is no longer needed, and takes its time to be freed.
+#[derive(Default)]
+pub(crate) struct Aside(Vec<Box<dyn Send + Sync>>);
+
+impl Aside {
+    fn put(&mut self, thing: impl Send + Sync + 'static) {
+        self.0.push(Box::new(thing));
+    }
 }
 
 impl<S> Default for Leases<S> {
@@ -235,13 +263,14 @@ impl<S> Default for Leases<S> {
             numbers: BTreeSet::new(),
             held: 0,
             bytes: 0,
-            waiting: HashMap::default(),
+            waiting: BTreeMap::new(),
             fences: Fences::default(),
+            aside: Aside::default(),
         }
     }
 }
 
-impl<S: Hits> Leases<S> {
+impl<S: Hits + Send + Sync + 'static> Leases<S> {
     // ---- asking and waiting ----
 
     /// Asks for the lease of a key, from now on. Who brings the token that holds it is given it again: the reply may have been
@@ -275,7 +304,8 @@ impl<S: Hits> Leases<S> {
         }
     }
 
-    fn is_hit(&self, key: &[u8], since: u64, named: &Named) -> bool {
+    fn is_hit(&self, key: &[u8], since: u64, named: &Option<Named>) -> bool {
+        let Some(named) = named else { return self.fences.any_since(since) };
         let tags: Vec<&[u8]> = named.tags.iter().map(AsRef::as_ref).collect();
         self.fences.hit(since, &Subject { key, type_name: &named.type_name, tags: &tags })
     }
@@ -307,7 +337,6 @@ impl<S: Hits> Leases<S> {
         if let Some(holding) = self.holding_mut(&key) {
             holding.waiters.remove(&arrival);
         }
-        self.waiting_shrinks();
         true
     }
 
@@ -348,8 +377,9 @@ impl<S: Hits> Leases<S> {
         true
     }
 
-    /// The holder gives up; nobody gets a lease of the key for `backoff_ms`, unless it is invalidated as what it is `named`. Says
-    /// who is to be answered, `None` when the lease is not theirs.
+    /// The holder gives up; nobody gets a lease of the key for `backoff_ms`, unless it is invalidated as what it is `named`. If that
+    /// would take more bytes than there may be, any invalidation counts as one that means the key.
+    /// Says who is to be answered, `None` when the lease is not theirs.
     pub fn release(
         &mut self,
         key: &[u8],
@@ -357,6 +387,7 @@ impl<S: Hits> Leases<S> {
         now_ms: u64,
         backoff_ms: u64,
         named: Named,
+        limits: Limits,
     ) -> Option<Vec<Woken>> {
         self.holder(key, token, now_ms)?;
         if backoff_ms == 0 {
@@ -364,6 +395,7 @@ impl<S: Hits> Leases<S> {
         }
         let (key, holding) = self.end(key)?;
         let number = self.next_number();
+        let named = Some(named).filter(|named| self.bytes + bytes_of(&key) + named.bytes() <= limits.bytes);
         self.put(key, Record { number, until_ms: now_ms.saturating_add(backoff_ms), state: State::BackingOff(named) });
         Some(self.dismiss(&holding.waiters).into_iter().map(|waiter| Woken { waiter, lease: None }).collect())
     }
@@ -384,13 +416,20 @@ impl<S: Hits> Leases<S> {
         self.end(key).map(|(key, holding)| self.pass_on(key, &holding, now_ms)).unwrap_or_default()
     }
 
-    /// Everything is gone, and every lease and backoff with it. Returns all waiters, in the order of their arrival.
-    pub fn flush(&mut self) -> Vec<u64> {
-        let mut waiters: Vec<_> = self.waiting.drain().map(|(waiter, (_, arrival))| (arrival, waiter)).collect();
-        waiters.sort_unstable();
-        let waiters = waiters.into_iter().map(|(_, waiter)| waiter).collect();
-        *self = Self { number: self.number, ..Self::default() };
-        waiters
+    /// Everything is gone, and every lease and backoff with it. Returns all waiters, by their names.
+    pub fn flush(&mut self) -> Flushed {
+        let (number, aside) = (self.number, std::mem::take(&mut self.aside));
+        let mut ended = std::mem::replace(self, Self { number, aside, ..Self::default() });
+        let waiters = std::mem::take(&mut ended.waiting);
+        if !ended.is_empty() {
+            self.aside.put(ended);
+        }
+        waiters.into_keys()
+    }
+
+    /// What was put aside, to be dropped where it keeps nobody waiting.
+    pub fn take_aside(&mut self) -> Vec<Box<dyn Send + Sync>> {
+        std::mem::take(&mut self.aside.0)
     }
 
     /// The entries with any of these tags were invalidated. At most `bound` records are kept.
@@ -415,7 +454,7 @@ impl<S: Hits> Leases<S> {
     /// All entries were invalidated, but leases go on (what they are for can be produced, but not from what was read).
     pub fn fence_all(&mut self) {
         let number = self.next_number();
-        self.fences.note_everything(number);
+        self.fences.note_everything(number, &mut self.aside);
     }
 
     // ---- time ----
@@ -514,7 +553,7 @@ impl<S: Hits> Leases<S> {
         self.numbers.remove(&record.number);
         self.bytes -= record.bytes(&key);
         self.held -= usize::from(matches!(record.state, State::Held(_)));
-        self.fences.drop_before(self.numbers.first().copied());
+        self.fences.drop_before(self.numbers.first().copied(), &mut self.aside);
         if self.records.is_empty() {
             self.records = HashMap::default();
         }
@@ -542,15 +581,7 @@ impl<S: Hits> Leases<S> {
         for waiter in waiters.values() {
             self.waiting.remove(&waiter.name);
         }
-        self.waiting_shrinks();
         waiters.values().map(|waiter| waiter.name).collect()
-    }
-
-    /// A table that was large once gives its memory back when the last waiter goes.
-    fn waiting_shrinks(&mut self) {
-        if self.waiting.is_empty() {
-            self.waiting = HashMap::default();
-        }
     }
 
     /// A lease ended without a value: the first who wants it gets the next, and all learn what became of it. Who waits more

@@ -372,7 +372,8 @@ impl World<'_> {
         let is = Is { key, type_at: self.dice.at(TYPES.len()), tags: self.dice.at(1 << TAGS.len()) };
         let tags = (0..TAGS.len()).filter(|tag| is.bears(*tag)).map(|tag| TAGS[tag].into()).collect();
         let named = Named { type_name: TYPES[is.type_at].into(), tags };
-        let woken = self.leases.release(KEYS[key], token, self.now_ms, backoff_ms, named);
+        let limits = Limits { records: self.limit, bytes: usize::MAX };
+        let woken = self.leases.release(KEYS[key], token, self.now_ms, backoff_ms, named, limits);
         let theirs = self.model.holds(key, token, self.now_ms);
         assert_eq!(woken.is_some(), theirs);
         let Some(woken) = woken else { return };
@@ -458,8 +459,7 @@ impl World<'_> {
     }
 
     fn flush(&mut self) {
-        let mut waiters = self.leases.flush();
-        waiters.sort_unstable();
+        let waiters: Vec<u64> = self.leases.flush().collect();
         let mut expected: Vec<u64> = self.model.waiters().collect();
         expected.sort_unstable();
         assert_eq!(waiters, expected);
@@ -487,7 +487,8 @@ impl World<'_> {
         assert_eq!(leases.len() + leases.backing_off_len(), model.records());
         assert_eq!(leases.waiters_len(), model.waiters().count());
         assert_eq!(leases.next_deadline(), model.next_deadline());
-        assert!(leases.fences_len() <= self.bound && (!leases.is_empty() || leases.fences_len() == 0));
+        let bound = self.bound.saturating_mul(TAGS_PER_FENCE);
+        assert!(leases.fences_len() <= bound && (!leases.is_empty() || leases.fences_len() == 0));
     }
 }
 
