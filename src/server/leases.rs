@@ -192,6 +192,18 @@ pub fn may_hold(ctx: &Ctx, client: u64, key: &[u8]) -> bool {
     ctx.client_may_run(client, &[b"EXPCACHE.SET", key, b""])
 }
 
+/// Whose leases a client's count as: its user's.
+pub fn owner(ctx: &Ctx, client: u64) -> u64 {
+    let name = ctx.client_user_name(client);
+    state::with(|s| name.map_or(0, |name| s.hash_of(name.arg().bytes())))
+}
+
+/// Does an owner hold no more leases in the selected database than it may?
+pub fn is_within_share(ctx: &Ctx, owner: u64) -> bool {
+    let db = ctx.db();
+    state::with(|s| s.leases(db).is_none_or(|leases| leases.owned_len(owner) <= s.lease_limits().each))
+}
+
 /// Has the client wait for what becomes of a key's lease, for `wait_ms` at most. `false` if it may not.
 pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_ms: u64) -> bool {
     let db = ctx.db();
@@ -233,7 +245,11 @@ impl State {
     }
 
     fn lease_limits(&self) -> Limits {
-        Limits { records: self.config.max_leases, bytes: self.config.lease_memory }
+        let each = match self.config.max_leases_per_user {
+            0 => usize::MAX,
+            most => most,
+        };
+        Limits { records: self.config.max_leases, bytes: self.config.lease_memory, each }
     }
 
     fn leave(&mut self, waiter: u64, db: i32) {
@@ -273,8 +289,8 @@ pub fn check(ctx: &Ctx, token: Token, subject: &Subject<'_>) -> Result<()> {
 pub fn renew(ctx: &Ctx, key: &[u8], token: Token, duration_ms: u64) -> bool {
     let db = ctx.db();
     let renewed = state::with(|s| {
-        let (now_ms, wish) = (s.steady_ms(), s.cut(Wish { token, duration_ms }));
-        s.leases_mut(db).is_some_and(|leases| leases.renew(key, token, now_ms, wish.duration_ms))
+        let (now_ms, duration_ms) = (s.steady_ms(), duration_ms.min(s.config.max_lease_ms));
+        s.leases_mut(db).is_some_and(|leases| leases.renew(key, token, now_ms, duration_ms))
     });
     set_timer(ctx);
     renewed

@@ -246,6 +246,11 @@ impl State {
         self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
+    /// What stands for a name, as long as the server runs.
+    pub fn hash_of(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
     // ---- the index of each database ----
 
     /// The index of a database.

@@ -324,6 +324,44 @@ fn leases_take_no_more_memory_than_they_may() {
 }
 
 #[test]
+fn one_user_holds_no_more_leases_than_its_share() {
+    let server = Server::start();
+    let mut c = server.conn();
+    assert_eq!(c.config("expcache.max-leases-per-user"), "0");
+    c.ok("CONFIG SET expcache.max-leases-per-user 2");
+    for user in ["acme", "other"] {
+        c.ok(args!["ACL", "SETUSER", user, "on", "nopass", "+@all", "~*"]);
+    }
+    let of = |user: &str| {
+        let mut conn = server.conn();
+        conn.ok(args!["AUTH", user, "x"]);
+        conn
+    };
+    let [mut acme, mut again, mut other] = ["acme", "acme", "other"].map(of);
+    let token = lease(&mut acme, "k:1");
+    lease(&mut again, "k:2");
+    for conn in [&mut acme, &mut again] {
+        free(&conn.map("EXPCACHE.FETCH k:3 LEASE 1h"));
+    }
+    // Others are given theirs, and so is who may not have more, in another database and when one is given up.
+    let others = lease(&mut other, "k:3");
+    acme.ok("SELECT 1");
+    lease(&mut acme, "k:3");
+    acme.ok("SELECT 0");
+    // Waiting is no way around it: the next who waits gets what would be too many.
+    let mut first = Waiting::on(&server, of("acme"), "EXPCACHE.FETCH k:3 LEASE 1h WAIT 1h");
+    let mut second = Waiting::on(&server, of("other"), "EXPCACHE.FETCH k:3 LEASE 1h WAIT 1h");
+    assert_eq!(other.cmd(args!["EXPCACHE.RELEASE", "k:3", others]), 1);
+    assert_eq!(first.misses()["lease"], Value::Nil);
+    granted(&second.misses());
+    assert_eq!(again.cmd(args!["EXPCACHE.RELEASE", "k:1", token]), 1);
+    lease(&mut acme, "k:4");
+    c.ok("CONFIG SET expcache.max-leases-per-user 0");
+    lease(&mut acme, "k:5");
+    check(&mut c);
+}
+
+#[test]
 fn what_a_key_is_known_by_that_backs_off_takes_no_more_either() {
     let server = Server::start();
     let mut c = server.conn();

@@ -99,6 +99,8 @@ pub struct Wish {
     pub token: Token,
     /// How long it is to last.
     pub duration_ms: u64,
+    /// Whose it counts as, see [`Limits::each`].
+    pub owner: u64,
 }
 
 /// The answer to who asks for a lease.
@@ -118,7 +120,7 @@ pub enum Asked {
         /// In ms.
         left_ms: u64,
     },
-    /// There are as many leases as there may be, or they take as much memory.
+    /// There are as many leases as there may be, of all or of this owner, or they take as much memory.
     Full,
 }
 
@@ -129,6 +131,8 @@ pub struct Limits {
     pub records: usize,
     /// So many bytes, see [`Leases::bytes`].
     pub bytes: usize,
+    /// So many records of each owner.
+    pub each: usize,
 }
 
 /// What stands in the way of a key's lease.
@@ -181,6 +185,7 @@ type Key = Arc<[u8]>;
 struct Record {
     number: u64,
     until_ms: u64,
+    owner: u64,
     state: State,
 }
 
@@ -233,6 +238,8 @@ pub struct Leases<S> {
     held: usize,
     /// What they are reckoned to take.
     bytes: usize,
+    /// How many records each owner has.
+    of_owners: HashMap<u64, usize>,
     waiting: BTreeMap<u64, Place>,
     fences: Fences<S>,
     aside: Aside,
@@ -263,6 +270,7 @@ impl<S> Default for Leases<S> {
             numbers: BTreeSet::new(),
             held: 0,
             bytes: 0,
+            of_owners: HashMap::default(),
             waiting: BTreeMap::new(),
             fences: Fences::default(),
             aside: Aside::default(),
@@ -284,7 +292,8 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
             Standing::BackingOff(left_ms) => return Asked::BackingOff { left_ms },
             Standing::Held(_) | Standing::Free => drop(self.take(key)),
         }
-        if self.records.len() >= limits.records || self.bytes + bytes_of(key) > limits.bytes {
+        let has_room = self.records.len() < limits.records && self.bytes + bytes_of(key) <= limits.bytes;
+        if !has_room || self.owned_len(wish.owner) >= limits.each {
             return Asked::Full;
         }
         self.grant(key.into(), now_ms, wish);
@@ -393,10 +402,12 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
         if backoff_ms == 0 {
             return Some(self.lost(key, now_ms));
         }
+        let owner = self.records.get(key)?.owner;
         let (key, holding) = self.end(key)?;
         let number = self.next_number();
         let named = Some(named).filter(|named| self.bytes + bytes_of(&key) + named.bytes() <= limits.bytes);
-        self.put(key, Record { number, until_ms: now_ms.saturating_add(backoff_ms), state: State::BackingOff(named) });
+        let until_ms = now_ms.saturating_add(backoff_ms);
+        self.put(key, Record { number, until_ms, owner, state: State::BackingOff(named) });
         Some(self.dismiss(&holding.waiters).into_iter().map(|waiter| Woken { waiter, lease: None }).collect())
     }
 
@@ -495,6 +506,11 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
         self.bytes
     }
 
+    /// How many leases an owner holds, and keys that back off since it gave up.
+    pub fn owned_len(&self, owner: u64) -> usize {
+        self.of_owners.get(&owner).copied().unwrap_or(0)
+    }
+
     /// How many keys back off.
     pub fn backing_off_len(&self) -> usize {
         self.records.len() - self.held
@@ -532,17 +548,19 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
         }
     }
 
-    fn grant(&mut self, key: Key, now_ms: u64, Wish { token, duration_ms }: Wish) {
+    fn grant(&mut self, key: Key, now_ms: u64, Wish { token, duration_ms, owner }: Wish) {
         let number = self.next_number();
         let holding = Holding { token, since_ms: now_ms, waiters: BTreeMap::new() };
         self.held += 1;
-        self.put(key, Record { number, until_ms: now_ms.saturating_add(duration_ms), state: State::Held(holding) });
+        let until_ms = now_ms.saturating_add(duration_ms);
+        self.put(key, Record { number, until_ms, owner, state: State::Held(holding) });
     }
 
     fn put(&mut self, key: Key, record: Record) {
         self.deadlines.insert((record.until_ms, record.number), Arc::clone(&key));
         self.numbers.insert(record.number);
         self.bytes += record.bytes(&key);
+        *self.of_owners.entry(record.owner).or_default() += 1;
         self.records.insert(key, record);
     }
 
@@ -552,12 +570,22 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
         self.deadlines.remove(&(record.until_ms, record.number));
         self.numbers.remove(&record.number);
         self.bytes -= record.bytes(&key);
+        self.disown(record.owner);
         self.held -= usize::from(matches!(record.state, State::Held(_)));
         self.fences.drop_before(self.numbers.first().copied(), &mut self.aside);
         if self.records.is_empty() {
             self.records = HashMap::default();
         }
         Some((key, record))
+    }
+
+    fn disown(&mut self, owner: u64) {
+        if let Some(count) = self.of_owners.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_owners.remove(&owner);
+            }
+        }
     }
 
     /// Takes the key's record out if it is held.

@@ -40,17 +40,30 @@ struct Play {
     limit: usize,
     bytes: usize,
     bound: usize,
+    each: usize,
     next_token: u128,
 }
 
 impl Default for Play {
     fn default() -> Self {
-        Self { leases: Leases::default(), limit: 100, bytes: NO_BOUND, bound: NO_BOUND, next_token: u128::from(b'A') }
+        Self {
+            leases: Leases::default(),
+            limit: 100,
+            bytes: NO_BOUND,
+            bound: NO_BOUND,
+            each: NO_BOUND,
+            next_token: u128::from(b'A'),
+        }
     }
 }
 
 fn token(word: &str) -> Token {
     u128::from(word.as_bytes()[0]).into()
+}
+
+/// Whose a lease is that is asked for, if that is said.
+fn owner(words: &[&str]) -> u64 {
+    words.get(4).map_or(0, |owner| owner.parse().unwrap())
 }
 
 /// A type, and tags.
@@ -82,18 +95,18 @@ impl Play {
         let words: Vec<&str> = call.split_whitespace().collect();
         let number = |at: usize| words[at].parse::<u64>().unwrap();
         let key = words.get(1).copied().unwrap_or_default().as_bytes();
-        let Self { leases, next_token, limit, bytes, bound } = self;
+        let Self { leases, next_token, limit, bytes, bound, each } = self;
         let mut wish = |duration_ms: u64| {
             *next_token += 1;
-            Wish { token: (*next_token - 1).into(), duration_ms }
+            Wish { token: (*next_token - 1).into(), duration_ms, owner: 0 }
         };
         let tags: Vec<&[u8]> = words.iter().skip(1).map(|tag| tag.as_bytes()).collect();
         match words[0] {
             "ask" => match leases.ask(
                 key,
                 now,
-                Wish { token: token(words[2]), duration_ms: number(3) },
-                Limits { records: *limit, bytes: *bytes },
+                Wish { token: token(words[2]), duration_ms: number(3), owner: owner(&words) },
+                Limits { records: *limit, bytes: *bytes, each: *each },
             ) {
                 Asked::Granted => "granted".into(),
                 Asked::Again => "again".into(),
@@ -118,7 +131,7 @@ impl Play {
             "renew" => leases.renew(key, token(words[2]), now, number(3)).to_string(),
             "release" => {
                 let named = named(words.get(4..).unwrap_or_default());
-                let limits = Limits { records: *limit, bytes: *bytes };
+                let limits = Limits { records: *limit, bytes: *bytes, each: *each };
                 let released = leases.release(key, token(words[2]), now, number(3), named, limits);
                 released.map_or("not theirs".into(), |woken| shown(&woken))
             }
@@ -379,6 +392,30 @@ fn what_a_key_that_backs_off_is_counts_too_and_without_room_for_it_any_invalidat
 }
 
 #[test]
+fn nobody_has_more_than_its_share() {
+    let mut play = Play { each: 2, ..Play::default() };
+    play.run(&[
+        (0, "ask k1 a 100 1", "granted"),
+        (0, "ask k2 b 50 1", "granted"),
+        (0, "ask k3 c 100 1", "full"),
+        (0, "ask k3 c 100 2", "granted"),
+        (0, "ask k1 a 100 1", "again"),
+        // Backing off counts.
+        (1, "release k1 a 60", "woken"),
+        (1, "ask k4 d 100 1", "full"),
+        (50, "expire", "woken"),
+        (50, "ask k4 d 100 1", "granted"),
+        (51, "ask k5 e 100 1", "full"),
+        (52, "store k4 d t", "stored in 2:"),
+        (52, "ask k5 e 100 1", "granted"),
+        (52, "flush", "flushed:"),
+        (53, "ask k5 e 100 1", "granted"),
+        (53, "ask k6 f 100 1", "granted"),
+    ]);
+    assert_eq!([1, 2].map(|owner| play.leases.owned_len(owner)), [2, 0]);
+}
+
+#[test]
 fn there_are_no_more_than_the_limit() {
     let mut play = Play { limit: 2, ..Play::default() };
     play.run(&[
@@ -583,7 +620,7 @@ fn who_asks_again_with_the_token_that_holds_the_lease_is_given_it_again() {
 fn who_waits_twice_with_one_token_gets_the_lease_twice() {
     let mut play = Play::default();
     play.run(&[(0, "ask k a 100", "granted")]);
-    let wish = |letter, duration_ms| Some(Wish { token: token(letter), duration_ms });
+    let wish = |letter, duration_ms| Some(Wish { token: token(letter), duration_ms, owner: 0 });
     for (waiter, wish) in [(1, None), (2, wish("b", 50)), (3, wish("c", 50)), (4, wish("b", 60))] {
         assert!(play.leases.wait(b"k", waiter, wish));
     }
