@@ -45,6 +45,7 @@ pub const FEATURE: Feature = Feature {
         &invalidate::RECLAIM_INLINE,
         &leases::MAX_LEASE,
         &leases::MAX_LEASES,
+        &leases::MAX_LEASES_PER_USER,
         &leases::LEASE_MEMORY,
         &leases::MAX_FENCES,
         &health::MIN_HIT_RATE,

@@ -28,6 +28,7 @@ pub mod context;
 pub mod datatype;
 pub mod deferred;
 pub mod discard;
+mod ends;
 mod events;
 pub mod feature;
 pub mod figures;

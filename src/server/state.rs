@@ -22,6 +22,7 @@ use super::api::api;
 use super::args::Arg;
 use super::clock;
 use super::context::Ctx;
+use super::discard;
 use super::key::{Found, Mode};
 use super::leases::{Timer, Waits};
 use super::main_thread::MainThread;
@@ -171,6 +172,11 @@ impl Default for State {
 }
 
 impl State {
+    /// What stands for a name, as long as the server runs.
+    pub fn hash_of(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
     // ---- the index of each database ----
 
     /// The index of a database.
@@ -376,8 +382,7 @@ impl State {
                 }
             }
             if !old.index.is_empty() {
-                // Without a thread it is freed here.
-                let _ = std::thread::Builder::new().name("expcache-free".into()).spawn(move || drop(old));
+                discard::on_thread(old);
             }
         }
     }
