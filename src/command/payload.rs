@@ -7,6 +7,7 @@ use expcache_core::entry::{APART_FROM, Body, Entry, Etag, Form, Hasher, MAX_PAYL
 use expcache_core::{Error, Result};
 
 use crate::server::args::{Arg, Text};
+use crate::server::at_once::{self, AT_ONCE};
 use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
 use crate::server::key::{Found, Mode};
@@ -90,9 +91,6 @@ impl Client {
     }
 }
 
-/// No command decodes more than this on the main thread, for a client that cannot wait.
-pub const AT_ONCE: usize = 64 << 20;
-
 /// From this size on it is asked whether there is memory to decode something.
 const MUCH: usize = 1 << 20;
 /// A command may decode to no more than this part of `maxmemory`: there is a buffer beside the reply, and what both take is taken from
@@ -102,6 +100,7 @@ const PART_OF_MEMORY: u64 = 4;
 /// Refuses to decode what is too large altogether, of which one is of that size. What one payload decodes to was looked at when
 /// it was stored.
 pub fn admit(ctx: &Ctx, decoded: usize, largest: usize) -> Result<()> {
+    at_once::admit(ctx, decoded)?;
     if decoded < MUCH {
         return Ok(());
     }

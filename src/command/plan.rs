@@ -102,10 +102,11 @@ impl Plan {
         if !present.satisfies(options.condition) {
             return Ok(None);
         }
+        let most_types = most_types(ctx);
         state::with(|s| {
             let name = key.name().bytes();
             let type_id = match options.type_name {
-                Some(name) => s.types.to_define(name, state::MAX_TYPES.as_usize())?,
+                Some(name) => s.types.to_define(name, most_types)?,
                 None => s.type_by_key(name),
             };
             let (random, use_us) = (clock::random(), clock::use_us());
@@ -167,8 +168,9 @@ impl Plan {
         // Of several keys of one MSET only the first defines their type.
         let is_defined = state::with(|s| s.types.get(type_id).policy.is_some());
         if let Some(policy) = defines.filter(|_| !is_defined) {
+            let most_types = most_types(ctx);
             let displaced = state::with(|s| {
-                let displaced = s.types.make_room(state::MAX_TYPES.as_usize());
+                let displaced = s.types.make_room(most_types);
                 s.types.set_policy(type_id, policy, Definer::FirstUse);
                 displaced
             });
@@ -198,6 +200,11 @@ impl Plan {
         make_room(ctx, name, type_id);
         Ok(())
     }
+}
+
+/// How many types there may be; what was decided elsewhere is not measured again.
+fn most_types(ctx: &Ctx) -> usize {
+    if ctx.is_handed_on() { usize::MAX } else { state::MAX_TYPES.as_usize() }
 }
 
 /// Is a value's time over before it is stored? Only who decides for himself may say so: a replica keeps what its master

@@ -13,6 +13,7 @@ use super::payload::may_decode_to;
 use super::payload::{COPYING, Client, Weight, digest};
 use super::plan::{Origin, announce, has_ended, hold, put};
 use crate::server::args::{Arg, Args};
+use crate::server::at_once;
 use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
@@ -80,7 +81,12 @@ struct Claim {
 impl Claim {
     /// How many bytes could be copied while so many are looked at.
     fn cost(self, stored: &[u8]) -> u64 {
-        self.form.size.max(stored.len()) as u64 * COPYING
+        self.size(stored) as u64 * COPYING
+    }
+
+    /// How many bytes are looked at.
+    fn size(self, stored: &[u8]) -> usize {
+        self.form.size.max(stored.len())
     }
 
     /// Refuses what is not to be decoded at all.
@@ -108,6 +114,7 @@ pub fn restore(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     if ctx.decides() {
         if let Some(claim) = request.claim() {
             claim.admit(request.payload.bytes())?;
+            at_once::admit(ctx, claim.size(request.payload.bytes()))?;
             if check_aside(ctx, claim, &request, args)? {
                 return Ok(());
             }

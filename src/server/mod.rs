@@ -18,6 +18,7 @@ pub mod access;
 pub mod alloc;
 mod api;
 pub mod args;
+pub mod at_once;
 mod background;
 pub mod blocked;
 mod call;

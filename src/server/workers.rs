@@ -179,6 +179,7 @@ thread_local! {
     static IS_MAIN: Cell<bool> = const { Cell::new(false) };
     /// The main thread's own.
     static CODER: RefCell<Option<Coder>> = const { RefCell::new(None) };
+    static DECODED: Cell<u64> = const { Cell::new(0) };
     static SPENT: Cell<Spent> = Cell::new(Spent { time: Duration::ZERO, at: Instant::now() });
 }
 
@@ -250,10 +251,25 @@ pub(super) fn urgent(cost: u64, work: impl FnOnce(&mut Coder) + Send + 'static) 
     }
 }
 
+/// Notes that the main thread has decoded so many bytes.
+pub fn charge(bytes: usize) {
+    DECODED.set(DECODED.get() + bytes as u64);
+}
+
+/// How many bytes the main thread has decoded.
+pub fn decoded() -> u64 {
+    DECODED.get()
+}
+
 /// Does work on the main thread. The time that it takes is taken from its [allowance](has_time).
 pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
     let start = Instant::now();
-    let done = CODER.with_borrow_mut(|coder| work(coder.get_or_insert_with(Coder::new)));
+    let (done, decoded) = CODER.with_borrow_mut(|coder| {
+        let coder = coder.get_or_insert_with(Coder::new);
+        let before = coder.decoded();
+        (work(coder), coder.decoded() - before)
+    });
+    charge(decoded as usize);
     let took = start.elapsed();
     SPENT.set(Spent { time: left_of(SPENT.get(), start) + took, at: start + took });
     done
