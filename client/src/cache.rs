@@ -1,7 +1,7 @@
 //! The cache as an application sees it: ask, and it is there.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,12 +14,13 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::Export;
 use crate::flight::{Flights, Tasks};
+use crate::how::{How, Stored};
 use crate::lease::Keeper;
 use crate::memory::{Kept, Memory, Ticket};
 use crate::request::{Plan, Request, RequestBuilder, tag};
-use crate::served::{Entry, How, Served, Stored};
+use crate::served::{Entry, Served};
 use crate::sliding::Sliding;
-use crate::{tracking, wire};
+use crate::{compression, tracking};
 
 /// A cache of exports. Cheap to clone; clones share everything.
 ///
@@ -216,8 +217,8 @@ impl Cache {
         let how = if fetched.status == crate::Status::Stale { How::Stale } else { How::Hit };
         let (age, ttl_ms) = (fetched.age, fetched.ttl_ms);
         let size = usize::try_from(fetched.size).unwrap_or(usize::MAX);
-        let payload = wire::unpack(fetched.encoding, value, size).await?;
-        let entry = Arc::new(Entry::fetched(payload, fetched));
+        let payload = compression::unpack(fetched.encoding, value, size).await?;
+        let entry = Arc::new(entry_of(payload, fetched));
         if let (How::Hit, Some(ticket)) = (how, near) {
             self.keep_near(plan, &entry, age, ttl_ms, ticket);
         }
@@ -325,7 +326,7 @@ impl Plan {
     }
 
     pub(crate) async fn set(&self, export: &Export, config: &Config) -> Set {
-        let (encoding, payload) = wire::pack(config.compression, export.payload.clone()).await;
+        let (encoding, payload) = compression::pack(config.compression, export.payload.clone()).await;
         let mut set = Set::new(&self.key, payload).encoding(encoding).type_name(&self.type_name);
         set = set.tags(&self.tags).tags(&export.tags);
         if let Some(ttl) = self.ttl {
@@ -358,5 +359,17 @@ impl Plan {
 
     fn meta_of<'a>(&'a self, export: &'a Export) -> Option<&'a Bytes> {
         export.meta.as_ref().or(self.meta.as_ref())
+    }
+}
+
+/// What was fetched, with its payload.
+pub(crate) fn entry_of(payload: Bytes, fetched: Fetched) -> Entry {
+    Entry {
+        etag: fetched.etag.map(OnceLock::from).unwrap_or_default(),
+        type_name: fetched.type_name.unwrap_or_default(),
+        format: fetched.format,
+        records: fetched.records,
+        meta: fetched.meta,
+        ..Entry::new(payload)
     }
 }

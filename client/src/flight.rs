@@ -13,7 +13,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
-use crate::locked;
+use crate::lock::locked;
 use crate::served::Served;
 
 /// What a flight brings.
@@ -130,15 +130,6 @@ impl Tasks {
         let ended = tokio::time::timeout(limit, async { while running.join_next().await.is_some() {} }).await;
         running.shutdown().await;
         ended.is_ok()
-    }
-}
-
-/// A task that ends when nobody wants it any more.
-pub(crate) struct AbortOnDrop<T = ()>(pub(crate) tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

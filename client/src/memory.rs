@@ -14,7 +14,8 @@ use bytes::Bytes;
 use moka::Expiry;
 use moka::sync::Cache;
 
-use crate::served::{Entry, Stored};
+use crate::how::Stored;
+use crate::served::Entry;
 
 /// Keys share marks by their hash: a ticket may be worthless for nothing, but never be good for nothing.
 const MARKS: usize = 1024;

@@ -16,14 +16,16 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use crate::Cache;
+use crate::abort::AbortOnDrop;
 use crate::command::{Fetched, Release};
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
-use crate::flight::{AbortOnDrop, Boarded, Flight, GoodFor, Landed};
+use crate::flight::{Boarded, Flight, GoodFor, Landed};
+use crate::how::{How, Stored};
 use crate::lease::{Claim, Held};
 use crate::memory::Ticket;
 use crate::request::{Plan, Request};
-use crate::served::{Entry, How, Served, Stored};
+use crate::served::{Entry, Served};
 
 /// How long the server is asked to wait at a time.
 ///

@@ -8,10 +8,10 @@ use expcache_core::entry::MAX_TAGS;
 use expcache_core::key::{KeyRequest, MAX_NAME_BYTES, derive_key};
 use serde::Serialize;
 
-use crate::command::name;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, Integers};
 use crate::time::bounded;
+use crate::words::name;
 
 /// A request, with its key. Cheap to clone; made once, it can be asked again and again.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use std::ffi::{CStr, c_char, c_longlong};
 use expcache_core::{Error, Result};
 use redis_module::raw;
 
-use super::api::api;
 use super::Version;
+use super::api::api;
 use super::context::{Arg, Ctx};
 
 impl Ctx {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 
-use super::{Client, name, option, unexpected};
-use crate::error::Result;
+use super::client::Client;
+use crate::error::{Error, Result};
 use crate::link::{Call, Carries};
 use crate::reply::{self, Fields};
 use crate::time::{bounded, ms};
+use crate::words::{name, option};
 use expcache_core::codec::Encoding;
 
 /// What to read, and what for.
@@ -189,7 +190,7 @@ impl Fetched {
 /// Null on a miss.
 pub(super) fn encoding(value: Value) -> Result<Encoding> {
     let name = reply::optional(value, reply::bytes)?;
-    name.map_or(Some(Encoding::Identity), |name| Encoding::parse(&name)).ok_or_else(|| unexpected("encoding"))
+    name.map_or(Some(Encoding::Identity), |name| Encoding::parse(&name)).ok_or_else(|| Error::reply("encoding"))
 }
 
 fn status(name: &str) -> Result<Status> {
@@ -198,7 +199,7 @@ fn status(name: &str) -> Result<Status> {
         "stale" => Ok(Status::Stale),
         "miss" => Ok(Status::Miss),
         "not-modified" => Ok(Status::NotModified),
-        _ => Err(unexpected("status")),
+        _ => Err(Error::reply("status")),
     }
 }
 

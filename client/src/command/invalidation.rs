@@ -7,10 +7,12 @@
 use bytes::Bytes;
 use redis::Value;
 
-use super::{Client, Selector, unexpected};
-use crate::error::Result;
+use super::client::Client;
+use super::selector::Selector;
+use crate::error::{Error, Result};
 use crate::link::{Call, Route};
 use crate::reply;
+use crate::words::option;
 
 /// How to invalidate what a selector means.
 #[derive(Debug, Clone, Copy, Default)]
@@ -124,7 +126,7 @@ fn purge_call(selector: &Selector, purge: Purge) -> Call {
     if purge.dry_run {
         cmd.arg("DRYRUN");
     }
-    super::option(cmd, "KEYS", purge.keys);
+    option(cmd, "KEYS", purge.keys);
     call
 }
 
@@ -133,7 +135,7 @@ impl Purged {
         match value {
             Value::Array(items) => {
                 let mut items = items.into_iter();
-                self.count += reply::count(items.next().ok_or_else(|| unexpected("an empty array"))?)?;
+                self.count += reply::count(items.next().ok_or_else(|| Error::reply("an empty array"))?)?;
                 for key in items {
                     self.keys.push(reply::bytes(key)?);
                 }

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use expcache_core::key::KeyRequest;
 
-use super::{Client, option};
+use super::client::Client;
 use crate::error::Result;
 use crate::link::{Call, Route};
 use crate::reply;
+use crate::words::option;
 
 impl Client {
     /// The key that the server derives from a request.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Client, option};
+use super::client::Client;
 use crate::error::Result;
 use crate::link::Call;
 use crate::reply;
 use crate::time::ms;
+use crate::words::option;
 
 /// How a lease is given up.
 #[derive(Debug, Clone, Default)]

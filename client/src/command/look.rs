@@ -7,11 +7,14 @@ use bytes::Bytes;
 use redis::Value;
 use serde::Serialize;
 
+use super::client::Client;
 use super::fetch::encoding;
-use super::{Client, Selector, name, option, shown, unexpected};
-use crate::error::Result;
+use super::selector::Selector;
+use super::shown;
+use crate::error::{Error, Result};
 use crate::link::{Call, Route};
 use crate::reply::{self, Fields};
+use crate::words::{name, option};
 use expcache_core::codec::Encoding;
 
 /// Everything known of an entry but its payload.
@@ -150,7 +153,7 @@ impl<T> Scan<T> {
     pub async fn next(&mut self) -> Result<Option<Vec<T>>> {
         let Some(node) = self.node().await? else { return Ok(None) };
         let reply = reply::array(self.client.call(self.call(node)).await?)?;
-        let [cursor, page] = <[Value; 2]>::try_from(reply).map_err(|_| unexpected("no cursor"))?;
+        let [cursor, page] = <[Value; 2]>::try_from(reply).map_err(|_| Error::reply("no cursor"))?;
         self.cursor = reply::text(cursor)?;
         if self.cursor == "0" {
             self.nodes.iter_mut().for_each(|nodes| drop(nodes.pop_front()));

@@ -1,9 +1,8 @@
 //! Selectors: which entries are meant.
 
+use crate::words::{counted, name};
 use bytes::Bytes;
 use redis::Cmd;
-
-use super::{counted, name};
 
 /// Clauses, all of which must hold for an entry. Without any it means all entries, which only
 /// [`Scan`](super::Scan) takes.

@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use redis::Cmd;
 
-use super::{Client, counted, name, option};
+use super::client::Client;
 use crate::error::Result;
 use crate::link::{Call, Carries, Repeat, Route};
 use crate::reply;
 use crate::time::ms;
+use crate::words::{counted, name, option};
 use expcache_core::codec::Encoding;
 
 /// How long an entry is fresh.

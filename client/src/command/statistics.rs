@@ -7,12 +7,14 @@ use bytes::Bytes;
 use redis::Value;
 use serde::Serialize;
 
+use super::client::Client;
 use super::look::moment;
-use super::{Client, name, option, shown};
+use super::shown;
 use crate::error::{Error, Result};
 use crate::link::{Call, Route};
 use crate::reply::{self, Fields};
 use crate::time::ms;
+use crate::words::{name, option};
 
 /// What was counted, overall or of one type. What a server does not count yet is 0.
 #[derive(Debug, Clone, Default, Serialize)]

@@ -7,11 +7,12 @@ use http::{Method, Request, request};
 
 use super::accept::Accepted;
 use super::etag::{self, Listed};
-use super::view::{Piece, View};
+use super::piece::Piece;
+use super::view::View;
 use super::{ByteRange, RangeHeader};
 use crate::command::Meta;
+use crate::compression;
 use crate::served::Served;
-use crate::wire;
 
 /// As far as the server counts.
 const TO_THE_END: u64 = i64::MAX.cast_unsigned();
@@ -319,7 +320,7 @@ fn limited(part: ByteRange, longest: Option<u64>) -> (u64, u64) {
 /// For who takes no payload as it is.
 async fn encoded(codings: &[Encoding], payload: &Bytes) -> Verdict {
     for encoding in codings {
-        if let Some(bytes) = wire::encoded(*encoding, payload.clone()).await {
+        if let Some(bytes) = compression::encoded(*encoding, payload.clone()).await {
             return Verdict::Whole(*encoding, bytes.len() as u64, Content::Bytes(bytes));
         }
     }
@@ -330,7 +331,7 @@ async fn encoded(codings: &[Encoding], payload: &Bytes) -> Verdict {
 async fn etag_of(served: &Served) -> String {
     if served.entry.etag.get().is_none() && served.payload().len() > AT_ONCE_BYTES {
         let other = served.clone();
-        let computed = wire::off_the_runtime(served.payload().len(), move || other.etag().to_owned()).await;
+        let computed = compression::off_the_runtime(served.payload().len(), move || other.etag().to_owned()).await;
         if let Ok(md5) = computed {
             return md5;
         }

@@ -8,7 +8,11 @@ mod ask;
 mod body;
 mod etag;
 #[cfg(feature = "http")]
+mod piece;
+#[cfg(feature = "http")]
 mod respond;
+#[cfg(feature = "http")]
+mod serve;
 #[cfg(feature = "http")]
 mod view;
 
@@ -16,11 +20,12 @@ use std::fmt::Write as _;
 
 use self::etag::Listed;
 #[cfg(feature = "http")]
-pub(crate) use self::view::{Piece, View};
-#[cfg(feature = "http")]
 pub use self::{ask::Ask, body::Body};
+#[cfg(feature = "http")]
+pub(crate) use self::{piece::Piece, view::View};
 
-use crate::served::{How, Served, Stored};
+use crate::how::{How, Stored};
+use crate::served::Served;
 
 impl Served {
     /// The value of `ETag` ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#section-8.8.3)).

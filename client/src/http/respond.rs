@@ -24,10 +24,11 @@ use super::view::View;
 use crate::Cache;
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
+use crate::how::Stored;
 use crate::lease::Claim;
 use crate::produce::{Answer, Producer, Task};
 use crate::request::{Plan, Request};
-use crate::served::{Served, Stored};
+use crate::served::Served;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What may stand in a `filename*` as it is (RFC 8187, 3.2.1).
@@ -328,7 +329,8 @@ fn disposition(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::served::{Entry, How};
+    use crate::how::How;
+    use crate::served::Entry;
     use std::sync::Arc;
     use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! What few entries have.
 
-use super::{Etag, MAX_PAYLOAD, read_name};
+use super::limits::{Etag, MAX_PAYLOAD, read_name};
 use crate::codec::Encoding;
 use crate::wire::{Reader, Writer};
 

@@ -29,6 +29,7 @@
 
 mod body;
 mod extras;
+mod limits;
 mod verdict;
 
 use md5::{Digest, Md5};
@@ -36,30 +37,17 @@ use zerocopy::{FromZeros, KnownLayout};
 
 pub use self::body::{Body, WeakBody};
 pub use self::extras::{End, Extras, Form};
+pub use self::limits::{APART_FROM, Etag, MAX_COST_MS, MAX_PAYLOAD, MAX_TAGS};
+use self::limits::{LIFETIMES, MOMENTS, read_name};
 pub use self::verdict::{Soft, Verdict};
 use crate::codec::Encoding;
 use crate::key::{MAX_JSON_BYTES, MAX_NAME_BYTES};
 use crate::wire::{Reader, Writer};
 
-/// The longest payload: what the protocol allows in one string by default.
-pub const MAX_PAYLOAD: usize = 512 << 20;
-/// From this size on a payload stands apart.
-pub const APART_FROM: usize = 8 << 10;
-/// The most tags of one entry.
-pub const MAX_TAGS: usize = 64;
-
-/// The highest cost of one entry: a production of a month, in ms. Sums over all hits then stay far from their ends.
-pub const MAX_COST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
-
 /// Version of [`Entry::encode`]'s bytes.
 const ENCODING_VERSION: u8 = 1;
 /// From this size on an entry keeps its MD5 once it was asked for; below, computing it again is as fast as finding it.
 const KEEP_ETAG_FROM: usize = 192;
-
-/// Moments, lifetimes and graces of soft invalidations are less than these, in ms: the years 10889, 36 and 36.
-const MOMENTS: u64 = 1 << 48;
-const LIFETIMES: u64 = 1 << 40;
-const GRACES: u64 = 1 << 40;
 
 const FLAG_LINKED: u8 = 1;
 const FLAG_DEAD: u8 = 2;
@@ -74,9 +62,6 @@ const WIDE_TAG_ID: u32 = 1 << (8 * TAG_ID);
 const EXTRAS_LEN: usize = 3;
 /// Where the tail's length stands: whoever holds only the address of an entry finds its end by it.
 pub const TAIL_LEN_OFFSET: usize = std::mem::offset_of!(Entry, tail_len);
-
-/// An MD5, as bytes.
-pub type Etag = [u8; 16];
 
 /// The MD5 of a payload.
 pub fn etag_of(payload: &[u8]) -> Etag {
@@ -668,10 +653,6 @@ impl Entry {
         let range = self.extras_range()?;
         self.tail.get_mut(range)
     }
-}
-
-fn read_name<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
-    r.short_bytes().filter(|name| !name.is_empty() && name.len() <= MAX_NAME_BYTES)
 }
 
 fn read_tags(r: &mut Reader<'_>) -> Option<Vec<Box<[u8]>>> {

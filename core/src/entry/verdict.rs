@@ -1,6 +1,6 @@
 //! What invalidations made of an entry, and how that travels with it.
 
-use super::{GRACES, MOMENTS};
+use super::limits::{GRACES, MOMENTS};
 use crate::policy::end_ms;
 use crate::wire::{Reader, Writer};
 

@@ -18,10 +18,12 @@
 mod check;
 mod dates;
 mod hint;
+mod ids;
 mod invalidate;
 mod members;
 mod name;
 mod name_map;
+mod patterns;
 mod pending;
 mod records;
 mod run;
@@ -31,6 +33,7 @@ mod slab;
 mod soft;
 mod told;
 mod walk;
+mod walks;
 
 use std::hash::BuildHasher;
 
@@ -39,17 +42,17 @@ use roaring::RoaringBitmap;
 
 pub use self::check::Walked;
 use self::dates::Dates;
+pub use self::ids::Ids;
 use self::members::Members;
 use self::name::Name;
 use self::name_map::NameMap;
 use self::pending::Pending;
 use self::records::Records;
 pub use self::scan::Effort;
-pub use self::select::Ids;
 use self::slab::Slab;
 pub use self::soft::Mark;
-pub use self::walk::WalkId;
-use self::walk::Walks;
+pub use self::walks::WalkId;
+use self::walks::Walks;
 use crate::codec::Encoding;
 use crate::entry::{Entry, Names, Soft, Verdict};
 use crate::stats::{Rankings, Spread};
