@@ -196,7 +196,7 @@ mod tests {
 
     use super::*;
     use crate::how::{How, Stored};
-    use crate::served::{Entry, Served};
+    use crate::served::{CachedEntry, Served};
 
     #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
     struct Trip {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn served(export: Export) -> Served {
-        let entry = std::sync::Arc::new(Entry::new(export.payload));
+        let entry = std::sync::Arc::new(CachedEntry::new(export.payload));
         let (age, stored) = (std::time::Duration::ZERO, Stored::Yes);
         Served { entry, how: How::Produced, near: false, age, ttl_ms: None, stored }
     }

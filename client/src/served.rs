@@ -12,7 +12,7 @@ use crate::how::{How, Stored};
 
 /// A payload with what is known of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct CachedEntry {
     pub(crate) payload: Bytes,
     pub(crate) etag: OnceLock<String>,
     pub(crate) type_name: Bytes,
@@ -24,7 +24,7 @@ pub(crate) struct Entry {
     pub(crate) piece: Option<crate::http::Piece>,
 }
 
-impl Entry {
+impl CachedEntry {
     pub(crate) fn new(payload: Bytes) -> Self {
         Self {
             payload,
@@ -50,7 +50,7 @@ impl Entry {
 /// The answer to a request. Cheap to clone.
 #[derive(Clone)]
 pub struct Served {
-    pub(crate) entry: Arc<Entry>,
+    pub(crate) entry: Arc<CachedEntry>,
     pub(crate) how: How,
     pub(crate) near: bool,
     pub(crate) age: Duration,

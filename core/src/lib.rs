@@ -4,6 +4,7 @@
 //! (time, call, expected). Keys, tags, types and payloads are any bytes.
 #![forbid(unsafe_code)]
 
+mod bytes;
 pub mod codec;
 pub mod early;
 pub mod entry;
@@ -19,6 +20,5 @@ pub mod stats;
 pub mod types;
 pub mod units;
 pub mod validate;
-mod wire;
 
 pub use error::{Error, Result};

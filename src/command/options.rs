@@ -127,7 +127,7 @@ impl<'a> Options<'a> {
         let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).ok_or(invalid.clone());
         let in_ms = |n: i64| n.checked_mul(1000).ok_or(invalid.clone());
         Ok(match self.freshness {
-            None => Freshness::OfType,
+            None => Freshness::TypeDefault,
             Some(Wish::Keep) => Freshness::Keep,
             Some(Wish::Seconds(n)) => Freshness::For(positive(in_ms(n)?)?),
             Some(Wish::Millis(n)) => Freshness::For(positive(n)?),

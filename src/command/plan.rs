@@ -3,11 +3,11 @@
 
 use expcache_core::codec::Encoding;
 use expcache_core::entry::{
-    APART_FROM, Body, Content, End, Entry, Etag, Extras, Form, MAX_PAYLOAD, Stored, Verdict, etag_of,
+    APART_FROM, Body, Content, End, Entry, Etag, Extras, Form, MAX_PAYLOAD, PayloadBytes, Verdict, etag_of,
 };
-use expcache_core::index::Arrival;
+use expcache_core::index::Placement;
 use expcache_core::lease::{Subject, Token};
-use expcache_core::policy::{Life, Moment, Policy, end_ms, fresh_until_ms};
+use expcache_core::policy::{Lifetime, Policy, StoreContext, end_ms, fresh_until_ms};
 use expcache_core::types::{DEFAULT_TYPE, Definer};
 use expcache_core::{Error, Result};
 
@@ -39,7 +39,7 @@ pub struct Plan {
     /// Are its bytes those that the command brought?
     is_as_it_came: bool,
     type_id: u16,
-    life: Life,
+    life: Lifetime,
     /// The type's policy, if this value is the first to use its name.
     defines: Option<Policy>,
 }
@@ -105,7 +105,7 @@ impl Plan {
                 None => s.type_by_key(name),
             };
             let (random, use_us) = (s.random(), s.use_us());
-            let moment = Moment { now_ms: now_ms(), default_ttl_ms: s.config.default_ttl_ms, random };
+            let moment = StoreContext { now_ms: now_ms(), default_ttl_ms: s.config.default_ttl_ms, random };
             let policy = s.types.policy(type_id);
             if let Err(refused) = policy.admit(checked.size as u64, options.format) {
                 // A name that this would have been the first use of stays unused.
@@ -182,7 +182,7 @@ impl Plan {
         // Without a command that is running there is none to be handed on as it came.
         let is_resolved = origin == Origin::Deferred || ctx.is_heard();
         let resolved = is_resolved.then(|| Resolved::new(&entry, is_as_it_came, type_id, tags));
-        put(ctx, &mut key, entry, Arrival { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
+        put(ctx, &mut key, entry, Placement { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
         drop(key);
         match resolved {
             Some(resolved) => resolved.replicate(ctx, name, life.expire_at_ms, payload),
@@ -223,7 +223,7 @@ impl Resolved {
 
 /// A payload as it is going to be kept, for now.
 struct Kept<'p> {
-    stored: Stored<'p>,
+    stored: PayloadBytes<'p>,
     form: Option<Form>,
     etag: Option<Etag>,
 }
@@ -265,7 +265,7 @@ impl<'p> Kept<'p> {
 }
 
 /// The bytes of an argument, for an entry: what is to stand apart is not copied.
-pub fn hold(payload: Arg<'_>) -> Stored<'_> {
+pub fn hold(payload: Arg<'_>) -> PayloadBytes<'_> {
     let bytes = payload.bytes();
     if bytes.len() < APART_FROM { bytes.into() } else { Body::new(Held::new(payload)).into() }
 }
@@ -275,14 +275,14 @@ pub fn put(
     ctx: &Ctx,
     key: &mut Key<'_>,
     mut entry: Box<Entry>,
-    arrival: Arrival,
+    placement: Placement,
     tags: &[&[u8]],
     expire_at_ms: Option<i64>,
 ) -> Result<()> {
     let (db, name) = (ctx.db(), key.name().bytes());
     let (replaces, linked) = match key.found() {
-        Found::Entry(old) => (true, state::with(|s| s.relink(db, name, old, &mut entry, arrival, tags))),
-        Found::Missing | Found::Foreign => (false, state::with(|s| s.link(db, name, &mut entry, arrival, tags))),
+        Found::Entry(old) => (true, state::with(|s| s.relink(db, name, old, &mut entry, placement, tags))),
+        Found::Missing | Found::Foreign => (false, state::with(|s| s.link(db, name, &mut entry, placement, tags))),
     };
     if !linked {
         return Err(Error::invalid("the index is full"));

@@ -1,7 +1,7 @@
 //! `EXPCACHE.TOP`: the first entries of the database by hits, size, cost or time saved.
 
 use expcache_core::stats::By;
-use expcache_core::stats::ranking::TOLD;
+use expcache_core::stats::ranking::TOP_MAX;
 use expcache_core::{Error, Result};
 
 use super::look::{Dated, Look};
@@ -38,7 +38,7 @@ pub fn top(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
             _ => return Err(Error::Syntax),
         }
     }
-    let count = usize::try_from(count.unwrap_or(COUNT)).unwrap_or(TOLD).min(TOLD);
+    let count = usize::try_from(count.unwrap_or(COUNT)).unwrap_or(TOP_MAX).min(TOP_MAX);
     let rights = ctx.rights();
     let ranked = ranked(ctx, by.unwrap_or(By::Hits), type_name).into_iter();
     let lines: Vec<Line> = ranked.filter_map(|(key, name)| line(ctx, &rights, key, name)).take(count).collect();

@@ -159,13 +159,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::served::Entry;
+    use crate::served::CachedEntry;
     use bytes::Bytes;
     use std::sync::Arc;
     use std::time::Duration;
 
     fn served(how: How, stored: Stored, ttl_ms: Option<i64>) -> Served {
-        let entry = Arc::new(Entry::new(Bytes::from_static(b"id,name\n1,Ada\n")));
+        let entry = Arc::new(CachedEntry::new(Bytes::from_static(b"id,name\n1,Ada\n")));
         Served { entry, how, near: false, age: Duration::from_millis(61_999), ttl_ms, stored }
     }
 

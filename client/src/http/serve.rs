@@ -13,13 +13,13 @@ use crate::compression;
 use crate::error::Result;
 use crate::how::{How, Stored};
 use crate::memory::Ticket;
-use crate::request::{Plan, Request};
-use crate::served::{Entry, Served};
+use crate::request::{Request, RequestPlan};
+use crate::served::{CachedEntry, Served};
 
 impl Request {
     /// The same, with another view.
     pub(super) fn viewed(&self, view: View) -> Self {
-        Self(Arc::new(Plan { view: Some(view), ..Plan::clone(&self.0) }))
+        Self(Arc::new(RequestPlan { view: Some(view), ..RequestPlan::clone(&self.0) }))
     }
 }
 
@@ -27,7 +27,7 @@ impl Cache {
     /// What was fetched with a view; `None` for a miss. The payload of the answer is empty where something else came.
     pub(crate) async fn serve_view(
         &self,
-        plan: &Plan,
+        plan: &RequestPlan,
         view: &View,
         mut fetched: Fetched,
         near: Option<Ticket>,
@@ -41,7 +41,7 @@ impl Cache {
             (Some(bytes), Some((offset, _))) => Some(Piece::Part { offset, bytes, size }),
             (Some(bytes), None) => Some(Piece::Packed(encoding, bytes)),
         };
-        let mut entry = Entry { piece, ..entry_of(Bytes::new(), fetched) };
+        let mut entry = CachedEntry { piece, ..entry_of(Bytes::new(), fetched) };
         let whole = self.is_whole(&mut entry, size).await?;
         let entry = Arc::new(entry);
         if let (true, How::Hit, Some(ticket)) = (whole, how, near) {
@@ -51,7 +51,7 @@ impl Cache {
     }
 
     /// Whether the entry has its payload. Of what may be kept near it is decoded, beside the stored bytes.
-    async fn is_whole(&self, entry: &mut Entry, size: u64) -> Result<bool> {
+    async fn is_whole(&self, entry: &mut CachedEntry, size: u64) -> Result<bool> {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         match entry.piece.take() {
             Some(Piece::Packed(Encoding::Identity, bytes)) => entry.payload = bytes,

@@ -1,7 +1,7 @@
 //! What an entry can hold at most, and the small things that its parts share.
 
+use crate::bytes::Reader;
 use crate::key::MAX_NAME_BYTES;
-use crate::wire::Reader;
 
 /// The longest payload: what the protocol allows in one string by default.
 pub const MAX_PAYLOAD: usize = 512 << 20;
