@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use expcache_core::grammar::policy::PolicyChange;
 use redis::{Cmd, Value};
 
 use crate::error::Result;
 use crate::reply::{self, Fields};
 use crate::time::ms;
-use crate::words::{counted, option};
+use crate::words::words_of;
 
 /// A type's policy, or the fields of it that are to change: what is `None` stays as it is. Durations and limits of nothing take
 /// the limit away.
@@ -50,23 +51,22 @@ pub struct Policy {
 }
 
 impl Policy {
-    fn write(&self, cmd: &mut Cmd) {
-        let durations = [("TTL", self.ttl), ("GRACE", self.grace), ("MAXTTL", self.max_ttl)];
-        let percents = [("JITTER", self.jitter), ("EARLY", self.early)];
-        let sizes = [
-            ("THRESHOLD", self.threshold),
-            ("MAXVALUE", self.max_value),
-            ("MAXENTRIES", self.max_entries),
-            ("MAXBYTES", self.max_bytes),
-        ];
-        durations.into_iter().for_each(|(word, time)| option(cmd, word, time.map(with_unit)));
-        percents.into_iter().for_each(|(word, percent)| option(cmd, word, percent));
-        sizes.into_iter().for_each(|(word, size)| option(cmd, word, size));
-        option(cmd, "SLIDING", self.sliding.map(yes_or_no));
-        option(cmd, "CODEC", self.codec.as_deref());
-        option(cmd, "VALIDATE", self.validate.map(yes_or_no));
-        if let Some(formats) = &self.formats {
-            counted(cmd, "FORMATS", formats.iter());
+    fn change(&self) -> PolicyChange<'_> {
+        PolicyChange {
+            ttl_ms: self.ttl.map(|time| Some(ms(time))),
+            grace_ms: self.grace.map(ms),
+            max_ttl_ms: self.max_ttl.map(ms),
+            jitter_percent: self.jitter,
+            early_percent: self.early,
+            sliding: self.sliding,
+            codec: self.codec.as_deref().map(str::as_bytes),
+            threshold: self.threshold,
+            max_value: self.max_value,
+            max_entries: self.max_entries,
+            max_bytes: self.max_bytes,
+            formats: self.formats.as_ref().map(|formats| formats.iter().map(AsRef::as_ref).collect()),
+            validate: self.validate,
+            first_use: None,
         }
     }
 
@@ -139,7 +139,7 @@ pub(crate) fn get(type_name: &[u8]) -> Cmd {
 /// `TYPE SET`.
 pub(crate) fn set(type_name: &[u8], policy: &Policy) -> Cmd {
     let mut cmd = type_command("SET", type_name);
-    policy.write(&mut cmd);
+    policy.change().write(&mut words_of(&mut cmd));
     cmd
 }
 
@@ -147,10 +147,6 @@ fn type_command(subcommand: &str, type_name: &[u8]) -> Cmd {
     let mut cmd = redis::cmd("EXPCACHE.TYPE");
     cmd.arg(subcommand).arg(type_name);
     cmd
-}
-
-fn with_unit(time: Duration) -> String {
-    format!("{}ms", ms(time))
 }
 
 fn yes_or_no(flag: bool) -> &'static str {

@@ -8,16 +8,9 @@ pub(crate) fn name(bytes: impl AsRef<[u8]>) -> Bytes {
     Bytes::copy_from_slice(bytes.as_ref())
 }
 
-/// `WORD n item …`.
-pub(crate) fn counted<'a>(cmd: &mut Cmd, word: &str, items: impl ExactSizeIterator<Item = &'a Bytes>) {
-    cmd.arg(word).arg(items.len());
-    for item in items {
-        cmd.arg(item.as_ref());
-    }
-}
-
-pub(crate) fn option(cmd: &mut Cmd, word: &str, value: Option<impl redis::ToRedisArgs>) {
-    if let Some(value) = value {
-        cmd.arg(word).arg(value);
+/// Takes the words that [`expcache_core::grammar`] writes.
+pub(crate) fn words_of(cmd: &mut Cmd) -> impl FnMut(&[u8]) {
+    |word| {
+        cmd.arg(word);
     }
 }

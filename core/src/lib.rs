@@ -11,6 +11,7 @@ pub mod entry;
 pub mod error;
 pub mod fair;
 pub mod glob;
+pub mod grammar;
 pub mod index;
 pub mod key;
 pub mod lease;

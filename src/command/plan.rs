@@ -5,6 +5,8 @@ use expcache_core::codec::Encoding;
 use expcache_core::entry::{
     APART_FROM, Body, Content, End, Entry, Etag, Extras, Form, MAX_PAYLOAD, PayloadBytes, Verdict, etag_of,
 };
+use expcache_core::grammar::etag;
+use expcache_core::grammar::set::{Condition, ExpiryOption, SetOptions};
 use expcache_core::index::Placement;
 use expcache_core::lease::{Subject, Token};
 use expcache_core::policy::{Lifetime, Policy, StoreContext, end_ms, fresh_until_ms};
@@ -14,7 +16,6 @@ use expcache_core::{Error, Result};
 use super::check::Checked;
 use super::evict::make_room;
 use super::look::{Dated, Look};
-use super::options::{Condition, Options, Wish};
 use super::payload::fits;
 use super::types::{replicate_displaced, replicate_policy};
 use crate::server::config::Config;
@@ -55,22 +56,22 @@ struct Present {
 }
 
 impl Present {
-    fn look(ctx: &Ctx, key: &mut Key<'_>, wants: &Options<'_>) -> Result<Self> {
-        let keep = matches!(wants.freshness, Some(Wish::Keep));
+    fn look(ctx: &Ctx, key: &mut Key<'_>, wants: &SetOptions<'_>) -> Result<Self> {
+        let keep = wants.expiry == Some(ExpiryOption::Keep);
         let dated = if keep { Dated::Always } else { Dated::IfItDecides };
         let Some(look) = Look::at(ctx, key, dated)? else { return Ok(Self::default()) };
         let fresh_until_ms = keep.then(|| look.fresh_until_ms());
         let end = if keep { look.entry.end() } else { End::default() };
-        let etag = matches!(wants.condition, Some(Condition::IfMatch(Some(_)))).then(|| look.entry.etag());
+        let etag = wants.if_match().map(|_| look.entry.etag());
         Ok(Self { exists: true, etag, fresh_until_ms, end })
     }
 
-    fn satisfies(&self, condition: Option<Condition>) -> bool {
+    fn satisfies(&self, condition: Option<Condition<'_>>) -> bool {
         match condition {
             None => true,
             Some(Condition::Nx) => !self.exists,
             Some(Condition::Xx) => self.exists,
-            Some(Condition::IfMatch(etag)) => self.exists && etag.is_some() && self.etag == etag,
+            Some(Condition::IfMatch(text)) => self.exists && etag(text).is_some_and(|etag| self.etag == Some(etag)),
         }
     }
 }
@@ -82,7 +83,7 @@ impl Plan {
         key: &mut Key<'_>,
         payload: Arg<'_>,
         checked: &Checked,
-        options: &Options<'_>,
+        options: &SetOptions<'_>,
         command: &'static str,
     ) -> Result<Option<Self>> {
         if payload.bytes().len() > MAX_PAYLOAD {
@@ -154,7 +155,7 @@ impl Plan {
         ctx: &Ctx,
         mut key: Key<'_>,
         payload: Arg<'_>,
-        options: &Options<'_>,
+        options: &SetOptions<'_>,
         origin: Origin,
     ) -> Result<()> {
         let (tags, db) = (options.tags(), ctx.db());

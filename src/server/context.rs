@@ -90,6 +90,11 @@ impl<'a> Args<'a> {
         Ok(Args { left: taken })
     }
 
+    /// What is left, as the grammar reads it.
+    pub fn words(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        self.map(Arg::bytes)
+    }
+
     /// How many are left.
     pub fn len(&self) -> usize {
         self.left.len()
@@ -115,7 +120,13 @@ impl<'a> Iterator for Args<'a> {
         // SAFETY: `new`'s caller vouched for it.
         Some(unsafe { Arg::new(*first) })
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.left.iter().size_hint()
+    }
 }
+
+impl ExactSizeIterator for Args<'_> {}
 
 impl Ctx {
     /// # Safety
