@@ -1,7 +1,7 @@
 //! The cache as an application sees it: ask, and it is there.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,12 +14,13 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::Export;
 use crate::flight::{Flights, Tasks};
+use crate::how::{How, Stored};
 use crate::lease::Keeper;
-use crate::memory::{Kept, Memory, Ticket};
-use crate::request::{Plan, Request, RequestBuilder, tag};
-use crate::served::{Entry, How, Served, Stored};
+use crate::memory::{KeptEntry, Memory, Ticket};
+use crate::request::{Request, RequestBuilder, RequestPlan, tag};
+use crate::served::{CachedEntry, Served};
 use crate::sliding::Sliding;
-use crate::{tracking, wire};
+use crate::{compression, tracking};
 
 /// A cache of exports. Cheap to clone; clones share everything.
 ///
@@ -193,7 +194,7 @@ impl Cache {
         self.0.client.config()
     }
 
-    pub(crate) fn near(&self, plan: &Plan) -> Option<Served> {
+    pub(crate) fn near(&self, plan: &RequestPlan) -> Option<Served> {
         let kept = self.0.near.get(&plan.key).filter(|_| self.may_be_near(plan))?;
         let age = kept.age_now();
         if !plan.takes(age) {
@@ -205,7 +206,12 @@ impl Cache {
     }
 
     /// What was fetched, as an answer; `None` for a miss. What is fresh and small is kept near.
-    pub(crate) async fn serve(&self, plan: &Plan, fetched: Fetched, near: Option<Ticket>) -> Result<Option<Served>> {
+    pub(crate) async fn serve(
+        &self,
+        plan: &RequestPlan,
+        fetched: Fetched,
+        near: Option<Ticket>,
+    ) -> Result<Option<Served>> {
         self.recovered(&plan.key);
         #[cfg(feature = "http")]
         if let Some(view) = &plan.view {
@@ -216,22 +222,22 @@ impl Cache {
         let how = if fetched.status == crate::Status::Stale { How::Stale } else { How::Hit };
         let (age, ttl_ms) = (fetched.age, fetched.ttl_ms);
         let size = usize::try_from(fetched.size).unwrap_or(usize::MAX);
-        let payload = wire::unpack(fetched.encoding, value, size).await?;
-        let entry = Arc::new(Entry::fetched(payload, fetched));
+        let payload = compression::unpack(fetched.encoding, value, size).await?;
+        let entry = Arc::new(entry_of(payload, fetched));
         if let (How::Hit, Some(ticket)) = (how, near) {
             self.keep_near(plan, &entry, age, ttl_ms, ticket);
         }
         Ok(Some(Served { entry, how, near: false, age, ttl_ms, stored: Stored::Before }))
     }
 
-    fn may_be_near(&self, plan: &Plan) -> bool {
+    fn may_be_near(&self, plan: &RequestPlan) -> bool {
         plan.near && !self.config().far.contains(&plan.type_name)
     }
 
     pub(crate) fn keep_near(
         &self,
-        plan: &Plan,
-        entry: &Arc<Entry>,
+        plan: &RequestPlan,
+        entry: &Arc<CachedEntry>,
         age: Duration,
         ttl_ms: Option<i64>,
         ticket: Ticket,
@@ -250,12 +256,18 @@ impl Cache {
         let lifetime = left.min(config.near_lifetime);
         let stored = Stored::Before;
         let kept =
-            Kept { entry: Arc::clone(entry), age, ttl_ms, since: Instant::now(), lifetime, stored, unread: false };
+            KeptEntry { entry: Arc::clone(entry), age, ttl_ms, since: Instant::now(), lifetime, stored, unread: false };
         self.0.near.put(&plan.key, kept, ticket);
     }
 
     /// Keeps what was produced without a server that can be read.
-    pub(crate) fn keep_fallback(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>, why: &Error) {
+    pub(crate) fn keep_fallback(
+        &self,
+        plan: &RequestPlan,
+        entry: &Arc<CachedEntry>,
+        ticket: Option<Ticket>,
+        why: &Error,
+    ) {
         if ticket.is_some() {
             self.0.outage.fetch_or(why.is_away(), Ordering::AcqRel);
             self.0.unread.store(true, Ordering::Release);
@@ -265,7 +277,13 @@ impl Cache {
 
     /// Keeps what could not be stored, although the server is there. Others may be invalidating, and this process would not hear
     /// of it: that is borne for as long as it is for what is kept near.
-    pub(crate) fn keep_unstored(&self, plan: &Plan, entry: &Arc<Entry>, ticket: Option<Ticket>, why: &Error) {
+    pub(crate) fn keep_unstored(
+        &self,
+        plan: &RequestPlan,
+        entry: &Arc<CachedEntry>,
+        ticket: Option<Ticket>,
+        why: &Error,
+    ) {
         let config = self.config();
         if config.near_bytes > 0 {
             self.keep_produced(plan, entry, ticket, why, config.near_lifetime.min(config.fallback_lifetime), false);
@@ -274,8 +292,8 @@ impl Cache {
 
     fn keep_produced(
         &self,
-        plan: &Plan,
-        entry: &Arc<Entry>,
+        plan: &RequestPlan,
+        entry: &Arc<CachedEntry>,
         ticket: Option<Ticket>,
         why: &Error,
         longest: Duration,
@@ -284,7 +302,7 @@ impl Cache {
         let Some(ticket) = ticket else { return };
         let (entry, since, stored) = (Arc::clone(entry), Instant::now(), Stored::No(why.clone()));
         let lifetime = plan.ttl.map_or(longest, |ttl| ttl.min(longest));
-        let kept = Kept { entry, age: Duration::ZERO, ttl_ms: None, since, lifetime, stored, unread };
+        let kept = KeptEntry { entry, age: Duration::ZERO, ttl_ms: None, since, lifetime, stored, unread };
         self.0.fallback.put(&plan.key, kept, ticket);
     }
 
@@ -303,7 +321,7 @@ impl Cache {
     }
 }
 
-impl Plan {
+impl RequestPlan {
     /// Whether an entry is young enough.
     pub(crate) fn takes(&self, age: Duration) -> bool {
         self.max_age.is_none_or(|limit| age <= limit)
@@ -325,7 +343,7 @@ impl Plan {
     }
 
     pub(crate) async fn set(&self, export: &Export, config: &Config) -> Set {
-        let (encoding, payload) = wire::pack(config.compression, export.payload.clone()).await;
+        let (encoding, payload) = compression::pack(config.compression, export.payload.clone()).await;
         let mut set = Set::new(&self.key, payload).encoding(encoding).type_name(&self.type_name);
         set = set.tags(&self.tags).tags(&export.tags);
         if let Some(ttl) = self.ttl {
@@ -346,10 +364,10 @@ impl Plan {
         set
     }
 
-    pub(crate) fn produced(&self, export: Export) -> Entry {
+    pub(crate) fn produced(&self, export: Export) -> CachedEntry {
         let (format, meta) = (self.format_of(&export).cloned(), self.meta_of(&export).cloned());
         let Export { payload, records, .. } = export;
-        Entry { type_name: self.type_name.clone(), format, records, meta, ..Entry::new(payload) }
+        CachedEntry { type_name: self.type_name.clone(), format, records, meta, ..CachedEntry::new(payload) }
     }
 
     fn format_of<'a>(&'a self, export: &'a Export) -> Option<&'a Bytes> {
@@ -358,5 +376,17 @@ impl Plan {
 
     fn meta_of<'a>(&'a self, export: &'a Export) -> Option<&'a Bytes> {
         export.meta.as_ref().or(self.meta.as_ref())
+    }
+}
+
+/// What was fetched, with its payload.
+pub(crate) fn entry_of(payload: Bytes, fetched: Fetched) -> CachedEntry {
+    CachedEntry {
+        etag: fetched.etag.map(OnceLock::from).unwrap_or_default(),
+        type_name: fetched.type_name.unwrap_or_default(),
+        format: fetched.format,
+        records: fetched.records,
+        meta: fetched.meta,
+        ..CachedEntry::new(payload)
     }
 }

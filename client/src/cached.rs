@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use crate::error::{BoxError, Error, Result};
 use crate::exact::{Exact, Integers};
+use crate::lock::locked;
 use crate::typed::read_or_make;
-use crate::{Cache, Export, Request, locked};
+use crate::{Cache, Export, Request};
 
 /// What makes a part of a key.
 #[diagnostic::on_unimplemented(

@@ -9,11 +9,12 @@ use expcache_core::codec::Encoding;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
 
-use crate::command::{Policy, name};
+use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::observe::Observer;
+use crate::policy::Policy;
 use crate::time::bounded;
-use crate::wire::Compression;
+use crate::words::name;
 
 /// After how long a silence the system asks whether the other side is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);

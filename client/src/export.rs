@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use crate::command::name;
 use crate::error::{Error, Result};
 use crate::table;
+use crate::words::name;
 
 /// A payload and what only its producer knows of it. Bytes and texts are exports without further ado.
 ///
@@ -51,7 +51,7 @@ impl Export {
     /// names, and their columns are called `column1`, `column2` … They are counted. Where there may be none of them, nobody knows
     /// the names: then use [`Export::csv_with_header`].
     pub fn csv<T: Serialize>(records: impl IntoIterator<Item = T>) -> Result<Self> {
-        table::write(None, records)
+        Self::table(None, records)
     }
 
     /// Records as CSV under these names, in their order, also if there are no records. What structs and maps have stands under its
@@ -74,7 +74,12 @@ impl Export {
         N: Into<String>,
         T: Serialize,
     {
-        table::write(Some(names.into_iter().map(Into::into).collect()), records)
+        Self::table(Some(names.into_iter().map(Into::into).collect()), records)
+    }
+
+    fn table<T: Serialize>(header: Option<Vec<String>>, records: impl IntoIterator<Item = T>) -> Result<Self> {
+        let (payload, count) = table::write(header, records)?;
+        Ok(Self::new(payload).format("csv").records(count))
     }
 
     /// What the payload is; else the request says.
@@ -190,7 +195,8 @@ mod tests {
     use std::collections::{BTreeMap, HashMap};
 
     use super::*;
-    use crate::served::{Entry, How, Served, Stored};
+    use crate::how::{How, Stored};
+    use crate::served::{CachedEntry, Served};
 
     #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
     struct Trip {
@@ -199,7 +205,7 @@ mod tests {
     }
 
     fn served(export: Export) -> Served {
-        let entry = std::sync::Arc::new(Entry::new(export.payload));
+        let entry = std::sync::Arc::new(CachedEntry::new(export.payload));
         let (age, stored) = (std::time::Duration::ZERO, Stored::Yes);
         Served { entry, how: How::Produced, near: false, age, ttl_ms: None, stored }
     }

@@ -13,14 +13,14 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
-use crate::locked;
+use crate::lock::locked;
 use crate::served::Served;
 
 /// What a flight brings.
 #[derive(Clone)]
 pub(crate) struct Landed {
     pub(crate) result: Result<Served>,
-    pub(crate) good_for: GoodFor,
+    pub(crate) valid_for: ValidFor,
 }
 
 /// For whom of those who joined it is good.
@@ -30,7 +30,7 @@ pub(crate) struct Landed {
 /// certain is that a value was good after the command was sent that stored it, or fetched it; so it is for those who had asked
 /// by then. The others ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GoodFor {
+pub(crate) enum ValidFor {
     /// None: it was invalidated while it was produced.
     Nobody,
     /// Those who had asked by then.
@@ -39,7 +39,7 @@ pub(crate) enum GoodFor {
     Everybody,
 }
 
-impl GoodFor {
+impl ValidFor {
     pub(crate) fn covers(self, asked: Instant) -> bool {
         match self {
             Self::Nobody => false,
@@ -96,7 +96,7 @@ impl Flights {
 
 impl Landed {
     pub(crate) fn failed(error: Error) -> Self {
-        Self { result: Err(error), good_for: GoodFor::Nobody }
+        Self { result: Err(error), valid_for: ValidFor::Nobody }
     }
 
     fn given_up() -> Self {
@@ -130,15 +130,6 @@ impl Tasks {
         let ended = tokio::time::timeout(limit, async { while running.join_next().await.is_some() {} }).await;
         running.shutdown().await;
         ended.is_ok()
-    }
-}
-
-/// A task that ends when nobody wants it any more.
-pub(crate) struct AbortOnDrop<T = ()>(pub(crate) tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

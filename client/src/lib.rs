@@ -61,6 +61,7 @@
 //! The least supported Rust is 1.88.
 #![forbid(unsafe_code)]
 
+mod abort;
 mod backoff;
 #[cfg(feature = "blocking")]
 pub mod blocking;
@@ -69,17 +70,21 @@ mod cache;
 mod cached;
 mod check;
 mod command;
+mod compression;
 mod config;
 mod error;
 mod exact;
 mod export;
 mod flight;
+mod how;
 mod http;
 mod lease;
 mod link;
+mod lock;
 mod memory;
 mod observe;
 mod parts;
+mod policy;
 mod produce;
 mod reply;
 mod request;
@@ -91,7 +96,7 @@ mod time;
 mod tls;
 mod tracking;
 mod typed;
-mod wire;
+mod words;
 
 #[cfg(feature = "macros")]
 pub use expcache_client_macros::cached;
@@ -103,16 +108,18 @@ pub use self::http::{ByteRange, RangeHeader};
 pub use cache::Cache;
 pub use check::Checked;
 pub use command::*;
+pub use compression::Compression;
 pub use config::{Address, Config};
 pub use error::{BoxError, Error, Result, SharedError, Unshared};
 pub use expcache_core::codec::Encoding;
 pub use export::Export;
+pub use how::{How, Stored};
 pub use observe::Observer;
 pub use parts::Parts;
+pub use policy::Policy;
 pub use request::{Request, RequestBuilder};
-pub use served::{How, Served, Stored};
+pub use served::Served;
 pub use typed::Typed;
-pub use wire::Compression;
 
 #[cfg(feature = "macros")]
 #[doc(hidden)]
@@ -122,8 +129,3 @@ pub use cached::{
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub use serde_json::Value as __Value;
-
-/// What a lock guards is whole whatever happened to who held it: nothing here can fail half-way.
-fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}

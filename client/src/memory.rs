@@ -14,7 +14,8 @@ use bytes::Bytes;
 use moka::Expiry;
 use moka::sync::Cache;
 
-use crate::served::{Entry, Stored};
+use crate::how::Stored;
+use crate::served::CachedEntry;
 
 /// Keys share marks by their hash: a ticket may be worthless for nothing, but never be good for nothing.
 const MARKS: usize = 1024;
@@ -25,7 +26,7 @@ const OVERHEAD_BYTES: usize = 256;
 /// Of such entries few make much.
 const LARGE_BYTES: usize = 64 << 10;
 
-fn weight(key: &Bytes, kept: &Kept) -> usize {
+fn weight(key: &Bytes, kept: &KeptEntry) -> usize {
     let meta = kept.entry.meta.as_ref().map_or(0, Bytes::len);
     #[cfg(feature = "http")]
     let meta = meta + kept.entry.piece.as_ref().map_or(0, crate::http::Piece::len);
@@ -33,7 +34,7 @@ fn weight(key: &Bytes, kept: &Kept) -> usize {
 }
 
 pub(crate) struct Memory {
-    kept: Cache<Bytes, Kept>,
+    kept: Cache<Bytes, KeptEntry>,
     /// The most that they may weigh.
     bytes: u64,
     hasher: RandomState,
@@ -45,8 +46,8 @@ pub(crate) struct Memory {
 
 /// An entry as it was at a moment.
 #[derive(Clone)]
-pub(crate) struct Kept {
-    pub(crate) entry: Arc<Entry>,
+pub(crate) struct KeptEntry {
+    pub(crate) entry: Arc<CachedEntry>,
     pub(crate) age: Duration,
     pub(crate) ttl_ms: Option<i64>,
     pub(crate) since: Instant,
@@ -56,7 +57,7 @@ pub(crate) struct Kept {
     pub(crate) unread: bool,
 }
 
-impl Kept {
+impl KeptEntry {
     /// Did the server refuse to store it, under a lease? It would again.
     pub(crate) fn is_refused(&self) -> bool {
         !self.unread && !matches!(self.stored, Stored::No(crate::Error::NoLease))
@@ -77,19 +78,19 @@ pub(crate) struct Ticket {
 
 struct Lifetimes;
 
-impl Expiry<Bytes, Kept> for Lifetimes {
-    fn expire_after_create(&self, _: &Bytes, kept: &Kept, _: Instant) -> Option<Duration> {
+impl Expiry<Bytes, KeptEntry> for Lifetimes {
+    fn expire_after_create(&self, _: &Bytes, kept: &KeptEntry, _: Instant) -> Option<Duration> {
         Some(kept.lifetime)
     }
 
-    fn expire_after_update(&self, _: &Bytes, kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(&self, _: &Bytes, kept: &KeptEntry, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(kept.lifetime)
     }
 }
 
 impl Memory {
     pub(crate) fn new(bytes: u64, open: bool) -> Self {
-        let weigher = |key: &Bytes, kept: &Kept| u32::try_from(weight(key, kept)).unwrap_or(u32::MAX);
+        let weigher = |key: &Bytes, kept: &KeptEntry| u32::try_from(weight(key, kept)).unwrap_or(u32::MAX);
         Self {
             kept: Cache::builder().max_capacity(bytes).weigher(weigher).expire_after(Lifetimes).build(),
             bytes,
@@ -100,7 +101,7 @@ impl Memory {
         }
     }
 
-    pub(crate) fn get(&self, key: &Bytes) -> Option<Kept> {
+    pub(crate) fn get(&self, key: &Bytes) -> Option<KeptEntry> {
         if !self.open.load(Ordering::Acquire) {
             return None;
         }
@@ -113,7 +114,7 @@ impl Memory {
         self.open.load(Ordering::Acquire).then_some(ticket)
     }
 
-    pub(crate) fn put(&self, key: &Bytes, kept: Kept, ticket: Ticket) {
+    pub(crate) fn put(&self, key: &Bytes, kept: KeptEntry, ticket: Ticket) {
         let bytes = weight(key, &kept);
         if kept.lifetime.is_zero() || bytes as u64 > self.bytes || self.present(key) != ticket {
             return;
@@ -175,9 +176,9 @@ mod tests {
 
     use super::*;
 
-    fn kept(payload: &'static str, lifetime_ms: u64) -> Kept {
-        Kept {
-            entry: Arc::new(Entry::new(Bytes::from_static(payload.as_bytes()))),
+    fn kept(payload: &'static str, lifetime_ms: u64) -> KeptEntry {
+        KeptEntry {
+            entry: Arc::new(CachedEntry::new(Bytes::from_static(payload.as_bytes()))),
             age: Duration::ZERO,
             ttl_ms: None,
             since: Instant::now(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::served::How;
+use crate::how::How;
 
 /// Gets to know what a cache does. Each method does nothing unless it is written; all are called in the middle of things, so
 /// they must be quick.

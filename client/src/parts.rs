@@ -5,6 +5,7 @@ use futures_util::Stream;
 
 use crate::command::{Client, Fetch, Fetched};
 use crate::error::{Error, Result};
+use crate::words::name;
 
 /// An export that is read part by part. Each part is a read of its own, and counts as one.
 ///
@@ -36,7 +37,7 @@ impl Client {
     /// # }
     /// ```
     pub async fn read_in_parts(&self, key: impl AsRef<[u8]>, part_bytes: u64) -> Result<Option<Parts>> {
-        let key = crate::command::name(key);
+        let key = name(key);
         let part_bytes = part_bytes.max(1);
         let fetched = self.fetch(&Fetch::new(&key).range(0, part_bytes)).await?;
         let Fetched { value: Some(first), etag: Some(etag), size, format, .. } = fetched else { return Ok(None) };

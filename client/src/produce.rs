@@ -16,14 +16,16 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use crate::Cache;
+use crate::abort::AbortOnDrop;
 use crate::command::{Fetched, Release};
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
-use crate::flight::{AbortOnDrop, Boarded, Flight, GoodFor, Landed};
+use crate::flight::{Boarded, Flight, Landed, ValidFor};
+use crate::how::{How, Stored};
 use crate::lease::{Claim, Held};
 use crate::memory::Ticket;
-use crate::request::{Plan, Request};
-use crate::served::{Entry, How, Served, Stored};
+use crate::request::{Request, RequestPlan};
+use crate::served::{CachedEntry, Served};
 
 /// How long the server is asked to wait at a time.
 ///
@@ -148,7 +150,8 @@ impl Cache {
         E: Into<BoxError>,
     {
         let producer = self.producer(&request.0.key, produce);
-        let anew = Request(Arc::new(Plan { max_age: Some(Duration::ZERO), near: false, ..(*request.0).clone() }));
+        let anew =
+            Request(Arc::new(RequestPlan { max_age: Some(Duration::ZERO), near: false, ..(*request.0).clone() }));
         let deadline = Instant::now() + self.patience_of(&request.0);
         let (cache, request) = (self.clone(), request.clone());
         loop {
@@ -247,7 +250,13 @@ impl Cache {
     }
 
     /// A claim that is dropped here may have been granted, for all that is known, and is given back.
-    async fn answer(&self, plan: &Plan, fetched: Result<Fetched>, near: Option<Ticket>, claim: Arc<Claim>) -> Answer {
+    async fn answer(
+        &self,
+        plan: &RequestPlan,
+        fetched: Result<Fetched>,
+        near: Option<Ticket>,
+        claim: Arc<Claim>,
+    ) -> Answer {
         let (mut fetched, lease) = match fetched {
             Ok(fetched) if fetched.lease.is_some() => (fetched, Some(claim)),
             Ok(fetched) => {
@@ -326,7 +335,7 @@ impl Cache {
                     }
                 }
             };
-            if landed.good_for.covers(asked) {
+            if landed.valid_for.covers(asked) {
                 return landed.result.map(Served::waited);
             }
             asked = Instant::now();
@@ -355,14 +364,14 @@ impl Cache {
         let deadline = Instant::now() + self.patience_of(&request.0);
         let mut in_vain = 0;
         loop {
-            if let Some(landed) = self.instead(&request.0, &task).await {
+            if let Some(landed) = self.recent_unstored(&request.0, &task).await {
                 return landed;
             }
             task = match task {
                 Task::Produce(claim) => return self.produce_under(request, claim, producer, early).await,
                 // It failed here a moment ago.
                 Task::Alone(why @ Error::Producer(_)) => {
-                    return Landed { result: Err(why), good_for: GoodFor::Everybody };
+                    return Landed { result: Err(why), valid_for: ValidFor::Everybody };
                 }
                 Task::Alone(why) => return self.produce_alone(request, why, producer).await,
                 Task::Wait => match self.wait(request, deadline, &mut in_vain).await {
@@ -371,7 +380,7 @@ impl Cache {
                         if let Some(lease) = lease {
                             self.refresh_behind(request, lease, producer);
                         }
-                        return Landed { result: Ok(served.waited()), good_for: GoodFor::AskedBy(sent) };
+                        return Landed { result: Ok(served.waited()), valid_for: ValidFor::AskedBy(sent) };
                     }
                 },
             }
@@ -380,7 +389,7 @@ impl Cache {
 
     /// What was produced here a moment ago and could not be stored. It would be no better now, unless there is a lease: then the
     /// server can be asked to store it, and what others invalidated meanwhile is known to it.
-    async fn instead(&self, plan: &Plan, task: &Task) -> Option<Landed> {
+    async fn recent_unstored(&self, plan: &RequestPlan, task: &Task) -> Option<Landed> {
         let now = Instant::now();
         let kept = self.0.fallback.get(&plan.key).filter(|kept| plan.takes(kept.age_now()))?;
         if let Task::Produce(claim) = task {
@@ -391,7 +400,7 @@ impl Cache {
         }
         let age = kept.age_now();
         let served = Served { age, ..Served::made(kept.entry, How::Kept, kept.stored, plan) };
-        Some(Landed { result: Ok(served), good_for: GoodFor::AskedBy(now) })
+        Some(Landed { result: Ok(served), valid_for: ValidFor::AskedBy(now) })
     }
 
     /// Waits a round for another's production; tells since when.
@@ -450,13 +459,13 @@ impl Cache {
                 let pause = self.0.failures.note(&plan.key, &error, Instant::now());
                 let message: String = error.to_string().chars().take(MAX_MESSAGE_CHARS).collect();
                 self.give_up(plan, &claim, Release::failed(message).backoff(pause)).await;
-                Landed { result: Err(error), good_for: GoodFor::Everybody }
+                Landed { result: Err(error), valid_for: ValidFor::Everybody }
             }
         }
     }
 
     /// Stores it. If that takes longer than the caller waits for it, he is told before.
-    async fn store(&self, plan: &Plan, export: Export, held: Held, early: Option<Early>) -> Landed {
+    async fn store(&self, plan: &RequestPlan, export: Export, held: Held, early: Option<Early>) -> Landed {
         self.0.failures.forget(&plan.key);
         let entry = Arc::new(plan.produced(export.clone()));
         let mut storing = std::pin::pin!(self.send(plan, &export, Arc::clone(&entry), held));
@@ -471,7 +480,7 @@ impl Cache {
         storing.await
     }
 
-    async fn send(&self, plan: &Plan, export: &Export, entry: Arc<Entry>, held: Held) -> Landed {
+    async fn send(&self, plan: &RequestPlan, export: &Export, entry: Arc<CachedEntry>, held: Held) -> Landed {
         let (leased, ticket) = (held.since, held.ticket);
         let set = plan.set(export, self.config()).await.lease(held.token());
         let sent = Instant::now();
@@ -484,7 +493,7 @@ impl Cache {
         };
         // To pack and to send it may have taken longer than the lease lasts, too.
         let claim = held.let_go();
-        let good_for = match &stored {
+        let valid_for = match &stored {
             // Given back if it was not stored after all.
             Stored::No(error) if error.is_away() => {
                 self.keep_fallback(plan, &entry, ticket, error);
@@ -492,31 +501,31 @@ impl Cache {
             }
             Stored::No(Error::Fenced | Error::LeaseLost) => {
                 claim.settle();
-                GoodFor::Nobody
+                ValidFor::Nobody
             }
             Stored::No(error) => {
                 self.keep_unstored(plan, &entry, ticket, error);
                 self.give_up(plan, &claim, Release::unused()).await;
-                GoodFor::AskedBy(leased)
+                ValidFor::AskedBy(leased)
             }
             _ => {
                 claim.settle();
-                GoodFor::AskedBy(sent)
+                ValidFor::AskedBy(sent)
             }
         };
-        Landed { result: Ok(Served::made(entry, How::Produced, stored, plan)), good_for }
+        Landed { result: Ok(Served::made(entry, How::Produced, stored, plan)), valid_for }
     }
 
     /// Without the server, what this process itself invalidated meanwhile is all that is known.
-    fn unless_invalidated(&self, plan: &Plan, ticket: Option<Ticket>) -> GoodFor {
+    fn unless_invalidated(&self, plan: &RequestPlan, ticket: Option<Ticket>) -> ValidFor {
         let now = Instant::now();
-        if self.0.fallback.ticket(&plan.key) == ticket { GoodFor::AskedBy(now) } else { GoodFor::Nobody }
+        if self.0.fallback.ticket(&plan.key) == ticket { ValidFor::AskedBy(now) } else { ValidFor::Nobody }
     }
 
     async fn produce_alone(&self, request: &Request, why: Error, producer: Producer) -> Landed {
         let plan = &request.0;
         if let Some(error) = self.0.failures.present(&plan.key, Instant::now()) {
-            return Landed { result: Err(error), good_for: GoodFor::Everybody };
+            return Landed { result: Err(error), valid_for: ValidFor::Everybody };
         }
         tracing::debug!(%why, "producing without the cache");
         let ticket = self.0.fallback.ticket(&plan.key);
@@ -525,7 +534,7 @@ impl Cache {
             Err(error) if error.is_unshared() => return Landed::failed(error),
             Err(error) => {
                 self.0.failures.note(&plan.key, &error, Instant::now());
-                return Landed { result: Err(error), good_for: GoodFor::Everybody };
+                return Landed { result: Err(error), valid_for: ValidFor::Everybody };
             }
         };
         self.0.failures.forget(&plan.key);
@@ -533,14 +542,14 @@ impl Cache {
             Error::NoLease => self.keep_unstored(plan, &entry, ticket, &why),
             _ => self.keep_fallback(plan, &entry, ticket, &why),
         }
-        let good_for = self.unless_invalidated(plan, ticket);
+        let valid_for = self.unless_invalidated(plan, ticket);
         let how = if matches!(why, Error::NoLease) { How::Alone } else { How::Degraded };
-        Landed { result: Ok(Served::made(entry, how, Stored::No(why), plan)), good_for }
+        Landed { result: Ok(Served::made(entry, how, Stored::No(why), plan)), valid_for }
     }
 
     /// Runs the producer, in a task of its own: what blocks its thread does not keep others from giving it up. A panic is its
     /// failure.
-    async fn run(&self, plan: &Plan, producer: Producer) -> Result<Export> {
+    async fn run(&self, plan: &RequestPlan, producer: Producer) -> Result<Export> {
         let (since, limit) = (Instant::now(), self.produce_timeout_of(plan));
         let span = tracing::debug_span!("produce", key = %plan.key.escape_ascii());
         let mut task = AbortOnDrop(tokio::spawn(async move { producer().await }.instrument(span)));
@@ -555,12 +564,12 @@ impl Cache {
         made
     }
 
-    fn claim(&self, plan: &Plan) -> Arc<Claim> {
+    fn claim(&self, plan: &RequestPlan) -> Arc<Claim> {
         Arc::new(Claim::new(&self.0.keeper, &plan.key, self.lease_of(plan)))
     }
 
     /// What is not heard of the server here is left to whoever looks after leases.
-    async fn give_up(&self, plan: &Plan, claim: &Claim, release: Release) {
+    async fn give_up(&self, plan: &RequestPlan, claim: &Claim, release: Release) {
         match self.0.client.release(&plan.key, claim.token(), &release).await {
             Err(error) if error.is_unavailable() => tracing::debug!(%error, "a lease is not released yet"),
             Err(error) => {
@@ -571,26 +580,26 @@ impl Cache {
         }
     }
 
-    fn produce_timeout_of(&self, plan: &Plan) -> Duration {
+    fn produce_timeout_of(&self, plan: &RequestPlan) -> Duration {
         plan.produce_timeout.unwrap_or(self.config().produce_timeout)
     }
 
-    fn patience_of(&self, plan: &Plan) -> Duration {
+    fn patience_of(&self, plan: &RequestPlan) -> Duration {
         plan.patience.unwrap_or(self.config().patience)
     }
 
-    fn lease_of(&self, plan: &Plan) -> Duration {
+    fn lease_of(&self, plan: &RequestPlan) -> Duration {
         plan.lease.unwrap_or(self.config().lease)
     }
 
-    fn note_not_stored(&self, plan: &Plan, error: &Error) {
+    fn note_not_stored(&self, plan: &RequestPlan, error: &Error) {
         tracing::warn!(key = %plan.key.escape_ascii(), %error, "not stored");
         if let Some(observer) = &self.config().observer {
             observer.not_stored(&plan.type_name, error);
         }
     }
 
-    pub(crate) fn tell_served(&self, plan: &Plan, served: &Served, since: Option<Instant>) {
+    pub(crate) fn tell_served(&self, plan: &RequestPlan, served: &Served, since: Option<Instant>) {
         if let Some(observer) = &self.config().observer {
             observer.served(&plan.type_name, served.how(), since.map_or(Duration::ZERO, |since| since.elapsed()));
         }
@@ -598,7 +607,7 @@ impl Cache {
 }
 
 impl Served {
-    fn made(entry: Arc<Entry>, how: How, stored: Stored, plan: &Plan) -> Self {
+    fn made(entry: Arc<CachedEntry>, how: How, stored: Stored, plan: &RequestPlan) -> Self {
         let ttl_ms = plan.ttl.and_then(|ttl| i64::try_from(ttl.as_millis()).ok());
         Self { entry, how, near: false, age: Duration::ZERO, ttl_ms, stored }
     }

@@ -8,18 +8,18 @@ use expcache_core::entry::MAX_TAGS;
 use expcache_core::key::{KeyRequest, MAX_NAME_BYTES, derive_key};
 use serde::Serialize;
 
-use crate::command::name;
 use crate::error::{Error, Result};
 use crate::exact::{Exact, Integers};
 use crate::time::bounded;
+use crate::words::name;
 
 /// A request, with its key. Cheap to clone; made once, it can be asked again and again.
 #[derive(Debug, Clone)]
-pub struct Request(pub(crate) Arc<Plan>);
+pub struct Request(pub(crate) Arc<RequestPlan>);
 
 /// Everything that a request says.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct RequestPlan {
     pub(crate) key: Bytes,
     pub(crate) type_name: Bytes,
     pub(crate) format: Option<Bytes>,
@@ -235,7 +235,7 @@ impl RequestBuilder {
             return Err(Error::Request(format!("an entry has at most {MAX_TAGS} tags, not {}", tags.len())));
         }
         self.check()?;
-        Ok(Request(Arc::new(Plan {
+        Ok(Request(Arc::new(RequestPlan {
             key,
             type_name: self.type_name,
             format: self.format,

@@ -7,46 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::command::Fetched;
 use crate::error::{Error, Result};
-
-/// How an answer came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum How {
-    /// It was in the cache, fresh.
-    Hit,
-    /// It was in the cache, stale; somebody is making the next.
-    Stale,
-    /// It was produced here.
-    Produced,
-    /// Another produced it meanwhile.
-    Waited,
-    /// The cache could not be read: it is away, or refuses. It was produced for this process only.
-    Degraded,
-    /// The cache is there and gave nobody here the lease: production by others took too long or failed a moment ago, or there are
-    /// too many leases. It was produced for this process only.
-    Alone,
-    /// It was produced in this process a little earlier, could not be stored, and was kept here: [`Served::stored`] says why.
-    Kept,
-}
-
-/// What became of a value after it was produced.
-#[derive(Debug, Clone)]
-pub enum Stored {
-    /// It is in the cache.
-    Yes,
-    /// It was in the cache before.
-    Before,
-    /// It is still being sent: see [`Config::store_wait`](crate::Config::store_wait).
-    UnderWay,
-    /// It is not: what it was computed from was invalidated meanwhile, the lease was lost, the server is away, its type refuses
-    /// it …
-    No(Error),
-}
+use crate::how::{How, Stored};
 
 /// A payload with what is known of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct CachedEntry {
     pub(crate) payload: Bytes,
     pub(crate) etag: OnceLock<String>,
     pub(crate) type_name: Bytes,
@@ -58,7 +24,7 @@ pub(crate) struct Entry {
     pub(crate) piece: Option<crate::http::Piece>,
 }
 
-impl Entry {
+impl CachedEntry {
     pub(crate) fn new(payload: Bytes) -> Self {
         Self {
             payload,
@@ -69,17 +35,6 @@ impl Entry {
             meta: None,
             #[cfg(feature = "http")]
             piece: None,
-        }
-    }
-
-    pub(crate) fn fetched(payload: Bytes, fetched: Fetched) -> Self {
-        Self {
-            etag: fetched.etag.map(OnceLock::from).unwrap_or_default(),
-            type_name: fetched.type_name.unwrap_or_default(),
-            format: fetched.format,
-            records: fetched.records,
-            meta: fetched.meta,
-            ..Self::new(payload)
         }
     }
 
@@ -95,7 +50,7 @@ impl Entry {
 /// The answer to a request. Cheap to clone.
 #[derive(Clone)]
 pub struct Served {
-    pub(crate) entry: Arc<Entry>,
+    pub(crate) entry: Arc<CachedEntry>,
     pub(crate) how: How,
     pub(crate) near: bool,
     pub(crate) age: Duration,

@@ -6,11 +6,13 @@
 use serde::Serialize;
 use serde::ser::{Error as _, Impossible, SerializeMap, SerializeStruct, Serializer};
 
-use crate::Export;
 use crate::error::{Error, Result};
 
-/// The rows under a header: that which was said, or that of the first record.
-pub(crate) fn write<T: Serialize>(header: Option<Vec<String>>, records: impl IntoIterator<Item = T>) -> Result<Export> {
+/// The rows under a header, which was said or is that of the first record; and how many.
+pub(crate) fn write<T: Serialize>(
+    header: Option<Vec<String>>,
+    records: impl IntoIterator<Item = T>,
+) -> Result<(Vec<u8>, u64)> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let (mut header, mut count) = (header, 0);
     if let Some(names) = &header {
@@ -30,7 +32,7 @@ pub(crate) fn write<T: Serialize>(header: Option<Vec<String>>, records: impl Int
         count += 1;
     }
     let payload = writer.into_inner().map_err(|error| Error::payload(error.into_error()))?;
-    Ok(Export::new(payload).format("csv").records(count))
+    Ok((payload, count))
 }
 
 /// The fields of a record, with their names if it has some.

@@ -23,7 +23,7 @@ pub const MAX_JSON_BYTES: usize = 64 * 1024;
 pub const MAX_NAME_BYTES: usize = 512;
 
 /// The parameters that a key is derived from. Their order means nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyRequest<'a> {
     /// The entry's type; it stands in the key itself.
     pub type_name: &'a [u8],

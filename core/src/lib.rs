@@ -4,12 +4,14 @@
 //! (time, call, expected). Keys, tags, types and payloads are any bytes.
 #![forbid(unsafe_code)]
 
+mod bytes;
 pub mod codec;
 pub mod early;
 pub mod entry;
 pub mod error;
 pub mod fair;
 pub mod glob;
+pub mod grammar;
 pub mod index;
 pub mod key;
 pub mod lease;
@@ -19,6 +21,5 @@ pub mod stats;
 pub mod types;
 pub mod units;
 pub mod validate;
-mod wire;
 
 pub use error::{Error, Result};

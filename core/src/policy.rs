@@ -99,7 +99,7 @@ impl Default for Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// Nothing: as the type says.
-    OfType,
+    TypeDefault,
     /// For so many ms from now on.
     For(u64),
     /// Until a moment, unix ms.
@@ -110,7 +110,7 @@ pub enum Freshness {
 
 /// The life of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life {
+pub struct Lifetime {
     /// When the server shall expire the key, unix ms; `None`: never.
     pub expire_at_ms: Option<i64>,
     /// The fresh lifetime, in ms; 0: without end.
@@ -119,9 +119,9 @@ pub struct Life {
     pub grace_ms: u64,
 }
 
-/// What time has to do with a [`Life`].
+/// What time has to do with a [`Lifetime`].
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
+pub struct StoreContext {
     /// Now, unix ms.
     pub now_ms: u64,
     /// The configured lifetime for types that have none.
@@ -138,7 +138,13 @@ impl Policy {
 
     /// The life of a value stored now. `kept` is until when the value it replaces is fresh (`Some(None)`: without end), for
     /// [`Freshness::Keep`]. `None` when the moment of its end is beyond what a server can hold.
-    pub fn life(&self, wish: Freshness, grace_ms: Option<u64>, kept: Option<Option<i64>>, at: Moment) -> Option<Life> {
+    pub fn life(
+        &self,
+        wish: Freshness,
+        grace_ms: Option<u64>,
+        kept: Option<Option<i64>>,
+        at: StoreContext,
+    ) -> Option<Lifetime> {
         let grace_ms = grace_ms.unwrap_or(self.grace_ms);
         let now = i64::try_from(at.now_ms).ok()?;
         let ends = |lifetime: u64| now.checked_add(i64::try_from(lifetime).ok()?);
@@ -146,7 +152,7 @@ impl Policy {
             (Freshness::Until(moment), _) => Some(moment),
             (Freshness::Keep, Some(until)) => until,
             (Freshness::For(lifetime), _) => Some(ends(self.jittered(lifetime, at.random))?),
-            (Freshness::OfType | Freshness::Keep, _) => match self.ttl_ms(at.default_ttl_ms) {
+            (Freshness::TypeDefault | Freshness::Keep, _) => match self.ttl_ms(at.default_ttl_ms) {
                 0 => None,
                 ttl => Some(ends(self.jittered(ttl, at.random))?),
             },
@@ -157,10 +163,10 @@ impl Policy {
             (None, longest) => ends(longest),
             (Some(until), longest) => Some(ends(longest).map_or(until, |latest| until.min(latest))),
         };
-        let Some(until) = fresh_until else { return Some(Life { expire_at_ms: None, lifetime_ms: 0, grace_ms }) };
+        let Some(until) = fresh_until else { return Some(Lifetime { expire_at_ms: None, lifetime_ms: 0, grace_ms }) };
         let expire_at_ms = until.checked_add(i64::try_from(grace_ms).ok()?)?;
         let lifetime_ms = u64::try_from(until.saturating_sub(now)).unwrap_or(0);
-        Some(Life { expire_at_ms: Some(expire_at_ms), lifetime_ms, grace_ms })
+        Some(Lifetime { expire_at_ms: Some(expire_at_ms), lifetime_ms, grace_ms })
     }
 
     fn jittered(&self, lifetime_ms: u64, random: u64) -> u64 {
@@ -243,12 +249,12 @@ mod tests {
 
     const NOW: u64 = 1_000_000;
 
-    fn at(random: u64) -> Moment {
-        Moment { now_ms: NOW, default_ttl_ms: 3_600_000, random }
+    fn at(random: u64) -> StoreContext {
+        StoreContext { now_ms: NOW, default_ttl_ms: 3_600_000, random }
     }
 
-    fn life(expire_at_ms: impl Into<Option<i64>>, lifetime_ms: u64, grace_ms: u64) -> Option<Life> {
-        Some(Life { expire_at_ms: expire_at_ms.into(), lifetime_ms, grace_ms })
+    fn life(expire_at_ms: impl Into<Option<i64>>, lifetime_ms: u64, grace_ms: u64) -> Option<Lifetime> {
+        Some(Lifetime { expire_at_ms: expire_at_ms.into(), lifetime_ms, grace_ms })
     }
 
     #[test]
@@ -259,19 +265,19 @@ mod tests {
         let capped = Policy { ttl_ms: Some(0), max_ttl_ms: 2_000, ..Policy::default() };
         let boundless = Policy { max_ttl_ms: u64::MAX, ..Policy::default() };
         let now = NOW as i64;
-        use Freshness::{For, Keep, OfType, Until};
+        use Freshness::{For, Keep, TypeDefault, Until};
         for (policy, wish, grace, kept, expected) in [
-            (&plain, OfType, None, None, life(now + 3_600_000, 3_600_000, 0)),
+            (&plain, TypeDefault, None, None, life(now + 3_600_000, 3_600_000, 0)),
             (&plain, For(10), Some(5), None, life(now + 15, 10, 5)),
             (&plain, Until(now + 9), None, None, life(now + 9, 9, 0)),
             (&plain, Until(now - 9), Some(20), None, life(now + 11, 0, 20)),
             (&plain, Keep, None, None, life(now + 3_600_000, 3_600_000, 0)),
             (&plain, Keep, Some(4), Some(Some(now + 50)), life(now + 54, 50, 4)),
             (&plain, Keep, Some(4), Some(None), life(None, 0, 4)),
-            (&endless, OfType, None, None, life(None, 0, 0)),
-            (&graceful, OfType, None, None, life(now + 5_700, 5_000, 700)),
+            (&endless, TypeDefault, None, None, life(None, 0, 0)),
+            (&graceful, TypeDefault, None, None, life(now + 5_700, 5_000, 700)),
             (&graceful, For(1), Some(0), None, life(now + 1, 1, 0)),
-            (&capped, OfType, None, None, life(now + 2_000, 2_000, 0)),
+            (&capped, TypeDefault, None, None, life(now + 2_000, 2_000, 0)),
             (&capped, For(9_000), None, None, life(now + 2_000, 2_000, 0)),
             (&capped, Until(now + 9_000), None, None, life(now + 2_000, 2_000, 0)),
             (&capped, Keep, None, Some(None), life(now + 2_000, 2_000, 0)),
@@ -288,7 +294,7 @@ mod tests {
     fn jitter_only_shortens_and_stays_within_its_percentage() {
         let policy = Policy { ttl_ms: Some(1_000), jitter_percent: 20, ..Policy::default() };
         for random in 0..1_000 {
-            let lifetime = policy.life(Freshness::OfType, None, None, at(random)).map_or(0, |l| l.lifetime_ms);
+            let lifetime = policy.life(Freshness::TypeDefault, None, None, at(random)).map_or(0, |l| l.lifetime_ms);
             assert!((800..=1_000).contains(&lifetime), "{lifetime}");
         }
         let all = Policy { jitter_percent: 100, ..policy };

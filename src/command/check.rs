@@ -2,11 +2,11 @@
 
 use expcache_core::codec::{Coder, Encoding, said_size};
 use expcache_core::entry::{Body, Etag, Hasher, MAX_PAYLOAD, etag_of};
+use expcache_core::grammar::set::SetOptions;
 use expcache_core::policy::Policy;
 use expcache_core::validate::validate;
 use expcache_core::{Error, Result};
 
-use super::options::Options;
 use super::payload::digest;
 use super::payload::{OFFLOAD_WRITE_SIZE, may_decode_to};
 use crate::server::settle::worth_keeping;
@@ -51,13 +51,13 @@ impl Checked {
 
 impl Claims {
     /// Of a payload that comes in so many bytes and is to live under a policy.
-    pub fn new(options: &Options<'_>, policy: &Policy, bytes: usize) -> Self {
+    pub fn new(options: &SetOptions<'_>, policy: &Policy, bytes: usize) -> Self {
         let encoding = options.encoding.unwrap_or_default();
         let is_small = encoding == Encoding::Identity && (bytes as u64) < OFFLOAD_WRITE_SIZE.get();
         let most = if policy.max_value == 0 { MAX_PAYLOAD as u64 } else { policy.max_value };
         Self {
             encoding,
-            hash: options.hash,
+            hash: options.hash(),
             format: options.format.filter(|_| policy.validate).map(Into::into),
             most: usize::try_from(most).unwrap_or(usize::MAX).min(MAX_PAYLOAD),
             most_decoded: may_decode_to(bytes),

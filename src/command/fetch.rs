@@ -8,12 +8,13 @@ use std::borrow::Cow;
 use expcache_core::codec::Encoding;
 use expcache_core::early::is_due_early;
 use expcache_core::entry::{Etag, Form};
+use expcache_core::grammar::fetch::{Accepted, FetchOptions};
+use expcache_core::grammar::{etag, etag_text};
 use expcache_core::lease::{Named, Token, Wish};
 use expcache_core::{Error, Result};
 use smallvec::SmallVec;
 
 use super::look::{Dated, Look, Miss, slide};
-use super::parse::{self, once};
 use super::payload::{self, Client, Outgoing, Part, Portion, Weight};
 use crate::server::args::{Arg, Args, Text};
 use crate::server::at_once;
@@ -27,38 +28,24 @@ use crate::server::replies::{Replies, Value, field};
 use crate::server::state::{self, State};
 use crate::server::workers;
 
-/// ```text
-/// EXPCACHE.FETCH key [LEASE d [TOKEN token]] [WAIT d] [ACCEPT count encoding …] [IFNONEMATCH etag] [RANGE offset length]
-/// [MAXAGE d] [VERIFY]
-/// ```
-#[derive(Default, Clone, Copy)]
+/// What is asked for, kept while the client waits: see [`FetchOptions`].
+#[derive(Clone, Copy)]
 struct Fetch {
     lease_ms: Option<u64>,
     token: Option<Token>,
     wait_ms: Option<u64>,
     accept: Option<Accepted>,
-    /// `None` inside: the text is no etag.
-    if_none_match: Option<Option<Etag>>,
+    if_none_match: Option<Etag>,
     range: Option<(u64, u64)>,
     max_age_ms: Option<u64>,
     verify: Option<()>,
 }
 
-/// The encodings that a client takes; a bit each.
-#[derive(Default, Clone, Copy)]
-struct Accepted(u8);
-
-impl Accepted {
-    /// `count encoding [encoding …]`; names that are not known are names of encodings that we do not have.
-    fn parse(args: &mut Args<'_>) -> Result<Self> {
-        let count = usize::try_from(parse::number(args.need()?)?).map_err(|_| Error::NotAnInteger)?;
-        let words = args.split_off(count)?;
-        let known = words.filter_map(|word| Encoding::parse(word.bytes()));
-        Ok(Self(known.fold(0, |bits, encoding| bits | 1 << encoding as u8)))
-    }
-
-    fn contains(self, encoding: Encoding) -> bool {
-        self.0 & 1 << encoding as u8 != 0
+impl From<FetchOptions<'_>> for Fetch {
+    fn from(options: FetchOptions<'_>) -> Self {
+        let FetchOptions { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify } = options;
+        let (token, if_none_match) = (token.and_then(Token::parse), if_none_match.and_then(etag));
+        Self { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify }
     }
 }
 
@@ -172,22 +159,8 @@ impl Asking for Waiter {
 }
 
 impl Fetch {
-    fn parse(mut args: Args<'_>) -> Result<Self> {
-        let mut fetch = Self::default();
-        while let Some(word) = args.next() {
-            match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
-                b"LEASE" => once(&mut fetch.lease_ms, parse::lease_duration(args.need()?)?)?,
-                b"TOKEN" => once(&mut fetch.token, parse::own_token(args.need()?)?)?,
-                b"WAIT" => once(&mut fetch.wait_ms, parse::duration(args.need()?)?)?,
-                b"ACCEPT" => once(&mut fetch.accept, Accepted::parse(&mut args)?)?,
-                b"IFNONEMATCH" => once(&mut fetch.if_none_match, parse::etag(args.need()?.bytes()))?,
-                b"RANGE" => once(&mut fetch.range, (parse::number(args.need()?)?, parse::number(args.need()?)?))?,
-                b"MAXAGE" => once(&mut fetch.max_age_ms, parse::duration(args.need()?)?)?,
-                b"VERIFY" => once(&mut fetch.verify, ())?,
-                _ => return Err(Error::Syntax),
-            }
-        }
-        if fetch.token.is_some() && fetch.lease_ms.is_none() { Err(Error::Syntax) } else { Ok(fetch) }
+    fn parse(args: Args<'_>) -> Result<Self> {
+        FetchOptions::parse(args.words()).map(Self::from)
     }
 
     /// The lease, if it is asked for, as this client's.
@@ -310,7 +283,7 @@ impl Fetch {
 
     fn status(&self, look: &Look<'_>, etag: Etag) -> Status {
         let too_old = self.max_age_ms.is_some_and(|most| look.is_older_than(most));
-        let same = self.if_none_match == Some(Some(etag));
+        let same = self.if_none_match == Some(etag);
         match (look.is_fresh() && !too_old, same) {
             (true, true) => Status::NotModified,
             (true, false) => Status::Hit,
@@ -451,7 +424,7 @@ impl<'e> About<'e> {
         field(to, "status", Value::Bytes(Some(self.heading.status.text())));
         field(to, "value", Value::Bytes(value));
         field(to, "encoding", Value::Bytes(Some(self.encoding.name().as_bytes())));
-        field(to, "etag", Value::Bytes(Some(&parse::etag_text(self.heading.etag))));
+        field(to, "etag", Value::Bytes(Some(&etag_text(self.heading.etag))));
         field(to, "type", Value::Bytes(Some(&self.type_name)));
         field(to, "format", Value::Bytes(self.format.as_deref()));
         field(to, "records", Value::Count(self.records));

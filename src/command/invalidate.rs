@@ -7,14 +7,15 @@
 
 use std::ffi::CStr;
 
+use expcache_core::grammar::purge::PurgeOptions;
+use expcache_core::grammar::{self, all_tags};
 use expcache_core::index::Ids;
 use expcache_core::selector::{Clause, Selector};
 use expcache_core::{Error, Result};
 
-use super::parse::{self, once};
-use super::selector::{self, Clauses};
+use super::selector;
 use crate::server::access::{Right, Rights};
-use crate::server::args::{Arg, Args};
+use crate::server::args::Args;
 use crate::server::clock;
 use crate::server::context::{Ctx, Recipients};
 use crate::server::reclaim;
@@ -27,8 +28,6 @@ pub static RECLAIM_INLINE: Setting = Setting::number(c"reclaim-inline", 256, 0..
 
 /// The most tags that one command invalidates: all of it is one step.
 const MOST_TAGS: usize = 4096;
-/// The most keys that it names.
-const MOST_KEYS: u64 = 10_000;
 
 /// An invalidation, as it was asked for.
 struct Invalidation {
@@ -60,7 +59,7 @@ pub fn invalidate_tag(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     if args.len() > MOST_TAGS && !ctx.is_handed_on() {
         return Err(Error::invalid("at most 4096 tags at a time"));
     }
-    let selector = selector::any_of(&parse::all_tags(args)?);
+    let selector = selector::any_of(&all_tags(args.words())?);
     Invalidation { selector, wish: Wish::Hard, dry_run: false, keys: None }.run(ctx)
 }
 
@@ -85,27 +84,14 @@ pub fn clear(ctx: &Ctx, args: Args<'_>) -> Result<()> {
 impl Invalidation {
     /// See [`purge`]. `AT` is for replicas: since when the entries are stale. From a user it is never in the future; a master's
     /// clock may be ahead.
-    fn parse(ctx: &Ctx, mut args: Args<'_>) -> Result<Self> {
-        let (mut clauses, mut soft, mut dry_run, mut keys, mut at) = (Clauses::new(ctx), None, None, None, None);
-        while let Some(word) = args.next() {
-            if clauses.take(word, &mut args)? {
-                continue;
-            }
-            match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
-                b"SOFT" => once(&mut soft, ())?,
-                b"DRYRUN" => once(&mut dry_run, ())?,
-                b"KEYS" => once(&mut keys, most_keys(args.need()?)?)?,
-                b"AT" => once(&mut at, parse::number(args.need()?)?)?,
-                _ => return Err(Error::Syntax),
-            }
-        }
-        let wish = match (soft, at) {
-            (None, None) => Wish::Hard,
-            (None, Some(_)) => return Err(Error::Syntax),
+    fn parse(ctx: &Ctx, args: Args<'_>) -> Result<Self> {
+        let PurgeOptions { selector, soft, dry_run, keys, at_ms } =
+            PurgeOptions::parse(args.words(), selector::limits(ctx))?;
+        let wish = match (soft, at_ms) {
+            (None, _) => Wish::Hard,
             (Some(()), Some(at)) if ctx.decides() => Wish::Soft(Some(at.min(clock::unix_ms()))),
             (Some(()), at) => Wish::Soft(at),
         };
-        let selector = clauses.selector().unwrap_or_default();
         Ok(Self { selector, wish, dry_run: dry_run.is_some(), keys })
     }
 
@@ -174,24 +160,18 @@ impl Invalidation {
 
     /// It, as replicas and the append-only file get it.
     fn words(&self, how: How) -> (&'static CStr, Vec<Vec<u8>>) {
-        let soft: Vec<Vec<u8>> = match how {
-            How::Hard => Vec::new(),
-            How::Soft(moment_ms) => vec![b"SOFT".to_vec(), b"AT".to_vec(), moment_ms.to_string().into_bytes()],
-        };
+        let at_ms = if let How::Soft(moment_ms) = how { Some(moment_ms) } else { None };
         match (self.selector.clauses.as_slice(), how) {
-            ([], _) => (c"EXPCACHE.CLEAR", soft),
             ([Clause::Any(tags)], How::Hard) => {
                 (c"EXPCACHE.INVALIDATE.TAG", tags.iter().map(|tag| tag.to_vec()).collect())
             }
-            _ => (c"EXPCACHE.PURGE", [selector::words(&self.selector), soft].concat()),
+            (clauses, _) => {
+                let command = if clauses.is_empty() { c"EXPCACHE.CLEAR" } else { c"EXPCACHE.PURGE" };
+                let soft = at_ms.map(|_| ());
+                let options = PurgeOptions { selector: self.selector.clone(), soft, at_ms, ..PurgeOptions::default() };
+                (command, grammar::words(|to| options.write(to)))
+            }
         }
-    }
-}
-
-fn most_keys(arg: Arg<'_>) -> Result<usize> {
-    match parse::number(arg)? {
-        most @ 0..=MOST_KEYS => Ok(most as usize),
-        _ => Err(Error::invalid("KEYS names at most 10000 keys")),
     }
 }
 

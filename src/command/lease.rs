@@ -1,10 +1,10 @@
 //! `EXPCACHE.RENEW` and `EXPCACHE.RELEASE`: what else the holder of a lease may do but store.
 
+use expcache_core::Result;
 use expcache_core::entry::Names;
+use expcache_core::grammar::lease::{ReleaseOptions, lease_duration};
 use expcache_core::lease::{Named, Token};
-use expcache_core::{Error, Result};
 
-use super::parse::{self, once};
 use crate::server::args::{Arg, Args};
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
@@ -14,7 +14,7 @@ use crate::server::{leases, state};
 /// `EXPCACHE.RENEW key token d`
 pub fn renew(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let (name, token) = (args.need()?, args.need()?);
-    let duration_ms = parse::lease_duration(args.need()?)?;
+    let duration_ms = lease_duration(args.need()?.bytes())?;
     let renewed = Token::parse(token.bytes()).is_some_and(|token| leases::renew(ctx, name.bytes(), token, duration_ms));
     ctx.reply_count(renewed.into());
     Ok(())
@@ -23,14 +23,7 @@ pub fn renew(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
 /// `EXPCACHE.RELEASE key token [FAIL message] [BACKOFF d]`
 pub fn release(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let (name, token) = (args.need()?, args.need()?);
-    let (mut failure, mut backoff_ms) = (None, None);
-    while let Some(word) = args.next() {
-        match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
-            b"FAIL" => once(&mut failure, args.need()?.bytes())?,
-            b"BACKOFF" => once(&mut backoff_ms, parse::duration(args.need()?)?)?,
-            _ => return Err(Error::Syntax),
-        }
-    }
+    let ReleaseOptions { failure, backoff_ms } = ReleaseOptions::parse(args.words())?;
     let Some(token) = Token::parse(token.bytes()) else {
         ctx.reply_count(0);
         return Ok(());

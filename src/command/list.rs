@@ -1,14 +1,14 @@
 //! `EXPCACHE.COUNT`, `EXPCACHE.SCAN` and `EXPCACHE.TAGS`: what there is, without touching it.
 
+use expcache_core::Result;
+use expcache_core::grammar::scan::{ScanOptions, TagsOptions};
 use expcache_core::index::Effort;
 use expcache_core::selector::Selector;
-use expcache_core::{Error, Result, units};
 
 use super::look::{Dated, Look};
-use super::parse::{self, once};
-use super::selector::{self, Clauses};
+use super::selector;
 use crate::server::access::{Right, Rights};
-use crate::server::args::{Arg, Args, Text};
+use crate::server::args::{Args, Text};
 use crate::server::context::Ctx;
 use crate::server::key::Mode;
 use crate::server::state;
@@ -21,14 +21,8 @@ const STEP: usize = 10;
 const WORK: u64 = 1 << 20;
 
 /// `EXPCACHE.COUNT selector`
-pub fn count(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
-    let mut clauses = Clauses::new(ctx);
-    while let Some(word) = args.next() {
-        if !clauses.take(word, &mut args)? {
-            return Err(Error::Syntax);
-        }
-    }
-    let selector = clauses.selector().ok_or(Error::Syntax)?;
+pub fn count(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let selector = Selector::parse(args.words(), selector::limits(ctx))?;
     selector::guard(ctx, Right::Read, &selector)?;
     if selector.patterns().next().is_none() {
         ctx.reply_count(state::with(|s| s.selected_len(ctx.db(), &selector)));
@@ -45,17 +39,8 @@ pub fn count(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
 }
 
 /// `EXPCACHE.SCAN cursor [selector] [COUNT n]`
-pub fn scan(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
-    let cursor = cursor(args.need()?)?;
-    let (mut clauses, mut count) = (Clauses::new(ctx), None);
-    while let Some(word) = args.next() {
-        match clauses.take(word, &mut args)? {
-            true => {}
-            false if parse::is(word, "COUNT") => once(&mut count, steps(args.need()?)?)?,
-            false => return Err(Error::Syntax),
-        }
-    }
-    let selector = clauses.selector();
+pub fn scan(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let ScanOptions { cursor, selector, count } = ScanOptions::parse(args.words(), selector::limits(ctx))?;
     if let Some(selector) = &selector {
         selector::guard(ctx, Right::Read, selector)?;
     }
@@ -77,16 +62,8 @@ fn is_there(ctx: &Ctx, key: &[u8]) -> bool {
 }
 
 /// `EXPCACHE.TAGS cursor [MATCH glob] [COUNT n]`
-pub fn tags(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
-    let cursor = cursor(args.need()?)?;
-    let (mut glob, mut count) = (None, None);
-    while let Some(word) = args.next() {
-        match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
-            b"MATCH" => once(&mut glob, selector::pattern(&mut args)?)?,
-            b"COUNT" => once(&mut count, steps(args.need()?)?)?,
-            _ => return Err(Error::Syntax),
-        }
-    }
+pub fn tags(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let TagsOptions { cursor, glob, count } = TagsOptions::parse(args.words())?;
     let (mut tags, next) = state::with(|s| s.scan_tags(ctx.db(), glob.as_ref(), cursor, effort(count)));
     let rights = ctx.rights();
     tags.retain(|(tag, _)| rights.allow(Right::Read, tag));
@@ -97,19 +74,6 @@ pub fn tags(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         ctx.reply_count(*entries);
     }
     Ok(())
-}
-
-/// Where an iteration goes on: 0 at its beginning, and again at its end.
-fn cursor(arg: Arg<'_>) -> Result<u32> {
-    let number = units::parse_u64(arg.bytes()).ok().and_then(|number| u32::try_from(number).ok());
-    number.ok_or(Error::invalid("invalid cursor"))
-}
-
-fn steps(arg: Arg<'_>) -> Result<usize> {
-    match parse::number(arg)? {
-        0 => Err(Error::Syntax),
-        steps => Ok(usize::try_from(steps).unwrap_or(usize::MAX)),
-    }
 }
 
 fn effort(count: Option<usize>) -> Effort {

@@ -11,8 +11,6 @@ mod keyfor;
 mod lease;
 mod list;
 mod look;
-mod options;
-mod parse;
 mod payload;
 mod plan;
 mod read;
@@ -25,14 +23,13 @@ mod top;
 pub mod types;
 
 use expcache_core::Result;
+use expcache_core::grammar;
+use expcache_core::grammar::syntax::{KEY, integer, syntax, text};
 
 use crate::server::args::Args;
 use crate::server::command::{Keys, LEASES, OVERWRITES, READS, REMOVES, ROW, Row, command, subcommand};
 use crate::server::context::Ctx;
 use crate::server::feature::Feature;
-use crate::server::syntax::{
-    Arg, KEY, block, integer, one_of, syntax, text, with_block, with_integer, with_one_of, with_text, word,
-};
 use crate::server::{leases, settle, state};
 
 /// What the commands bring.
@@ -69,22 +66,7 @@ const TABLE: &[Row] = &[
         arity: -3,
         summary: "Stores an entry, replacing everything about the one that may be there.",
         complexity: "O(T) for T tags, and the copy of the payload.",
-        args: &[
-            KEY,
-            text("value"),
-            TYPE,
-            FRESHNESS,
-            GRACE,
-            TAGS,
-            FORMAT,
-            RECORDS,
-            COST,
-            META,
-            HASH,
-            ENCODING,
-            IF,
-            LEASE,
-        ],
+        args: grammar::set::SET,
         ..ROW
     },
     Row {
@@ -97,20 +79,7 @@ const TABLE: &[Row] = &[
         summary: "Stores several entries with the same options, all or none.",
         complexity: "O(N*T) for N keys and T tags, and the copy of the payloads.",
         tips: "request_policy:multi_shard response_policy:all_succeeded",
-        args: &[
-            integer("numkeys"),
-            block("data", &[KEY, text("value")]).multiple(),
-            TYPE,
-            FRESHNESS,
-            GRACE,
-            TAGS,
-            FORMAT,
-            RECORDS,
-            COST,
-            META,
-            ENCODING,
-            IF_ABSENT_OR_PRESENT,
-        ],
+        args: grammar::set::MSET,
         ..ROW
     },
     Row {
@@ -146,16 +115,7 @@ const TABLE: &[Row] = &[
         arity: -2,
         summary: "Returns an entry with what is known of it: its state, payload or part of it, etag, type and age.",
         complexity: "O(1) on the main thread; large payloads are hashed, decoded and sent by a worker.",
-        args: &[
-            KEY,
-            with_block("LEASE", "lease", &[text("lease-duration"), with_text("TOKEN", "token").optional()]).optional(),
-            with_text("WAIT", "wait-duration").optional(),
-            with_block("ACCEPT", "accept", &[integer("count"), text("encoding").multiple()]).optional(),
-            with_text("IFNONEMATCH", "etag").optional(),
-            with_block("RANGE", "range", &[integer("offset"), integer("length")]).optional(),
-            with_text("MAXAGE", "max-duration").optional(),
-            word("VERIFY", "verify").optional(),
-        ],
+        args: grammar::fetch::FETCH,
         ..ROW
     },
     Row {
@@ -192,7 +152,7 @@ const TABLE: &[Row] = &[
         arity: 4,
         summary: "Extends a lease; returns 1, or 0 if it is not the caller's.",
         complexity: "O(log N) for N leases.",
-        args: &[KEY, text("token"), text("duration")],
+        args: grammar::lease::RENEW,
         ..ROW
     },
     Row {
@@ -204,12 +164,7 @@ const TABLE: &[Row] = &[
         arity: -3,
         summary: "Gives a lease up; returns 1, or 0 if it is not the caller's.",
         complexity: "O(log N + W) for N leases and W clients that wait.",
-        args: &[
-            KEY,
-            text("token"),
-            with_text("FAIL", "message").optional(),
-            with_text("BACKOFF", "duration").optional(),
-        ],
+        args: grammar::lease::RELEASE,
         ..ROW
     },
     Row {
@@ -231,16 +186,7 @@ const TABLE: &[Row] = &[
         arity: -2,
         summary: "Returns the key for a request: the same parameters in any order give the same key.",
         complexity: "O(N) for N bytes of parameters.",
-        args: &[
-            text("type"),
-            FORMAT,
-            with_text("FILTERS", "json").optional(),
-            with_text("COMPANY", "company-id").optional(),
-            with_text("USER", "user-id").optional(),
-            with_text("PROJECT", "project-id").optional(),
-            with_block("FIELD", "field", &[text("name"), text("value")]).optional().multiple(),
-            with_text("HASHTAG", "text").optional(),
-        ],
+        args: grammar::key::KEYFOR,
         ..ROW
     },
     Row { name: "expcache.invalidate.tag", ..INVALIDATE_TAG },
@@ -254,13 +200,7 @@ const TABLE: &[Row] = &[
         summary: "Invalidates the entries that a selector means; returns how many there were.",
         complexity: SELECTS,
         tips: "request_policy:all_shards response_policy:agg_sum",
-        args: &[
-            CLAUSE.multiple(),
-            SOFT,
-            word("DRYRUN", "dryrun").optional(),
-            with_integer("KEYS", "max").optional(),
-            AT,
-        ],
+        args: grammar::purge::PURGE,
         ..ROW
     },
     Row {
@@ -271,7 +211,7 @@ const TABLE: &[Row] = &[
         summary: "Invalidates every entry of the database; returns how many there were. Other keys stay.",
         complexity: "O(N/64) for N entries; their keys are reclaimed in the background.",
         tips: "request_policy:all_shards response_policy:agg_sum",
-        args: &[SOFT, AT],
+        args: grammar::purge::CLEAR,
         ..ROW
     },
     Row {
@@ -282,7 +222,7 @@ const TABLE: &[Row] = &[
         summary: "Returns how many entries a selector means.",
         complexity: SELECTS,
         tips: "request_policy:all_shards response_policy:agg_sum",
-        args: &[CLAUSE.multiple()],
+        args: grammar::scan::COUNT_ENTRIES,
         ..ROW
     },
     Row {
@@ -293,7 +233,7 @@ const TABLE: &[Row] = &[
         summary: "Iterates over the keys of the entries that a selector means.",
         complexity: "O(1) for every call; O(N) for a whole iteration over the N entries of the smallest clause.",
         tips: "nondeterministic_output request_policy:special response_policy:special",
-        args: &[integer("cursor"), CLAUSE.optional().multiple(), COUNT],
+        args: grammar::scan::SCAN,
         ..ROW
     },
     Row {
@@ -304,7 +244,7 @@ const TABLE: &[Row] = &[
         summary: "Iterates over the tags, each with the number of its entries.",
         complexity: "O(1) for every call; O(N) for a whole iteration over N tags.",
         tips: "nondeterministic_output request_policy:special response_policy:special",
-        args: &[integer("cursor"), with_text("MATCH", "glob").optional(), COUNT],
+        args: grammar::scan::TAGS,
         ..ROW
     },
     Row {
@@ -323,7 +263,7 @@ const TABLE: &[Row] = &[
         summary: "Returns what there is and what was counted, overall or of one type, lately or at all; or starts counting anew.",
         complexity: "O(T) for T types.",
         tips: "nondeterministic_output request_policy:all_shards response_policy:special",
-        args: &[one_of("what", &[block("statistics", &[TYPE_NAME, WINDOW]), word("RESET", "reset")]).optional()],
+        args: grammar::stats::STATS,
         ..ROW
     },
     Row {
@@ -334,7 +274,7 @@ const TABLE: &[Row] = &[
         summary: "Returns the first entries of the database by hits, size, cost or time saved.",
         complexity: "O(T) for T types.",
         tips: "nondeterministic_output request_policy:all_shards response_policy:special",
-        args: &[TYPE_NAME, with_one_of("BY", "figure", FIGURES).optional(), COUNT],
+        args: grammar::top::TOP,
         ..ROW
     },
     Row {
@@ -373,30 +313,12 @@ const INVALIDATE_TAG: Row = Row {
     summary: "Makes every entry go that bears any of the tags; returns how many there were.",
     complexity: "O(N/64) for N entries of these tags; their keys are reclaimed in the background.",
     tips: "request_policy:all_shards response_policy:agg_sum",
-    args: &[text("tag").multiple()],
+    args: grammar::purge::INVALIDATE_TAG,
     ..ROW
 };
 
 const SELECTS: &str =
     "O(N/64) for N entries of its tags and types; with MATCH O(N), in slices, the caller waiting and nobody else.";
-
-const CLAUSE: Arg = one_of(
-    "clause",
-    &[
-        with_block("ANY", "any", COUNTED_TAGS),
-        with_block("ALL", "all", COUNTED_TAGS),
-        with_block("NONE", "none", COUNTED_TAGS),
-        with_text("TYPE", "name"),
-        with_text("MATCH", "glob"),
-    ],
-);
-const COUNTED_TAGS: &[Arg] = &[integer("count"), text("tag").multiple()];
-const SOFT: Arg = word("SOFT", "soft").optional();
-const AT: Arg = with_integer("AT", "unix-time-milliseconds").optional();
-const COUNT: Arg = with_integer("COUNT", "count").optional();
-const TYPE_NAME: Arg = with_text("TYPE", "name").optional();
-const WINDOW: Arg = with_text("WINDOW", "duration").optional();
-const FIGURES: &[Arg] = &[word("hits", "hits"), word("size", "size"), word("cost", "cost"), word("saved", "saved")];
 
 static TYPE_SUBCOMMANDS: &[Row] = &[
     Row {
@@ -406,22 +328,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
         arity: -3,
         summary: "Defines a type, or changes the named fields of its policy.",
         tips: "request_policy:all_shards response_policy:all_succeeded",
-        args: &[
-            text("name"),
-            with_text("TTL", "duration-or-default").optional(),
-            with_text("GRACE", "grace-duration").optional(),
-            with_text("MAXTTL", "longest-duration").optional(),
-            with_integer("JITTER", "jitter-percent").optional(),
-            with_integer("EARLY", "early-percent").optional(),
-            with_one_of("SLIDING", "sliding", YES_OR_NO).optional(),
-            with_one_of("CODEC", "codec", CODECS).optional(),
-            with_text("THRESHOLD", "threshold-size").optional(),
-            with_text("MAXVALUE", "payload-size").optional(),
-            with_integer("MAXENTRIES", "entries").optional(),
-            with_text("MAXBYTES", "total-size").optional(),
-            with_block("FORMATS", "formats", &[integer("count"), text("format").optional().multiple()]).optional(),
-            with_one_of("VALIDATE", "validate", YES_OR_NO).optional(),
-        ],
+        args: grammar::policy::TYPE_SET,
         ..TYPE_ROW
     },
     Row {
@@ -455,10 +362,6 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     Row { name: "help", handler: subcommand(type_help), ..TYPE_HELP },
 ];
 
-const YES_OR_NO: &[Arg] = &[word("yes", "yes"), word("no", "no")];
-const CODECS: &[Arg] =
-    &[word("auto", "auto"), word("none", "none"), word("gzip", "gzip"), word("zstd", "zstd"), word("lz4", "lz4")];
-
 const TYPE_ROW: Row = Row { container: "expcache.type", ..ROW };
 const TYPE_HELP: Row = Row { arity: 2, flags: "readonly allow-stale allow-loading", summary: HELP, ..TYPE_ROW };
 
@@ -478,30 +381,6 @@ static DEBUG_SUBCOMMANDS: &[Row] = &[
 const DEBUG_ROW: Row = Row { container: "expcache.debug", ..ROW };
 const DEBUG_HELP: Row = Row { arity: 2, flags: "readonly allow-stale allow-loading", summary: HELP, ..DEBUG_ROW };
 const HELP: &str = "Returns helpful text about the different subcommands.";
-
-const TYPE: Arg = with_text("TYPE", "type").optional();
-const FRESHNESS: Arg = one_of(
-    "freshness",
-    &[
-        with_integer("EX", "seconds"),
-        with_integer("PX", "milliseconds"),
-        with_integer("EXAT", "unix-time-seconds"),
-        with_integer("PXAT", "unix-time-milliseconds"),
-        word("KEEPTTL", "keepttl"),
-    ],
-)
-.optional();
-const GRACE: Arg = with_text("GRACE", "duration").optional();
-const TAGS: Arg = with_block("TAGS", "tags", COUNTED_TAGS).optional();
-const FORMAT: Arg = with_text("FORMAT", "format").optional();
-const RECORDS: Arg = with_integer("RECORDS", "records").optional();
-const COST: Arg = with_integer("COST", "milliseconds").optional();
-const META: Arg = with_text("META", "json").optional();
-const HASH: Arg = with_text("HASH", "md5").optional();
-const ENCODING: Arg = with_text("ENCODING", "encoding").optional();
-const IF: Arg = one_of("condition", &[word("NX", "nx"), word("XX", "xx"), with_text("IFMATCH", "etag")]).optional();
-const IF_ABSENT_OR_PRESENT: Arg = one_of("condition", &[word("NX", "nx"), word("XX", "xx")]).optional();
-const LEASE: Arg = with_text("LEASE", "token").optional();
 
 fn type_help(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
     help(ctx, "EXPCACHE.TYPE", TYPE_SUBCOMMANDS);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use expcache_core::codec::{Coder, Encoding};
-use expcache_core::entry::{APART_FROM, Body, Entry, Etag, Form, Hasher, MAX_PAYLOAD, Stored, etag_of};
+use expcache_core::entry::{APART_FROM, Body, Entry, Etag, Form, Hasher, MAX_PAYLOAD, PayloadBytes, etag_of};
 use expcache_core::{Error, Result};
 
 use crate::server::args::{Arg, Text};
@@ -269,8 +269,8 @@ impl Outgoing {
     /// Of an entry: its bytes are shared, unless they are few.
     pub fn new(entry: &Entry, part: Part) -> Self {
         let stored = match entry.share() {
-            Stored::Lent(bytes) => Body::new(Box::<[u8]>::from(bytes)),
-            Stored::Shared(bytes) => bytes,
+            PayloadBytes::Lent(bytes) => Body::new(Box::<[u8]>::from(bytes)),
+            PayloadBytes::Shared(bytes) => bytes,
         };
         Self { stored, form: entry.form(), part }
     }

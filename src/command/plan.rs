@@ -3,18 +3,19 @@
 
 use expcache_core::codec::Encoding;
 use expcache_core::entry::{
-    APART_FROM, Body, Content, End, Entry, Etag, Extras, Form, MAX_PAYLOAD, Stored, Verdict, etag_of,
+    APART_FROM, Body, Content, End, Entry, Etag, Extras, Form, MAX_PAYLOAD, PayloadBytes, Verdict, etag_of,
 };
-use expcache_core::index::Arrival;
+use expcache_core::grammar::etag;
+use expcache_core::grammar::set::{Condition, ExpiryOption, SetOptions};
+use expcache_core::index::Placement;
 use expcache_core::lease::{Subject, Token};
-use expcache_core::policy::{Life, Moment, Policy, end_ms, fresh_until_ms};
+use expcache_core::policy::{Lifetime, Policy, StoreContext, end_ms, fresh_until_ms};
 use expcache_core::types::{DEFAULT_TYPE, Definer};
 use expcache_core::{Error, Result};
 
 use super::check::Checked;
 use super::evict::make_room;
 use super::look::{Dated, Look};
-use super::options::{Condition, Options, Wish};
 use super::payload::OFFLOAD_WRITE_SIZE;
 use super::payload::fits;
 use super::types::DEFAULT_TTL;
@@ -43,7 +44,7 @@ pub struct Plan {
     /// Are its bytes those that the command brought?
     is_as_it_came: bool,
     type_id: u16,
-    life: Life,
+    life: Lifetime,
     /// The type's policy, if this value is the first to use its name.
     defines: Option<Policy>,
 }
@@ -59,22 +60,22 @@ struct Present {
 }
 
 impl Present {
-    fn look(ctx: &Ctx, key: &mut Key<'_>, wants: &Options<'_>) -> Result<Self> {
-        let keep = matches!(wants.freshness, Some(Wish::Keep));
+    fn look(ctx: &Ctx, key: &mut Key<'_>, wants: &SetOptions<'_>) -> Result<Self> {
+        let keep = wants.expiry == Some(ExpiryOption::Keep);
         let dated = if keep { Dated::Always } else { Dated::IfItDecides };
         let Some(look) = Look::at(ctx, key, dated)? else { return Ok(Self::default()) };
         let fresh_until_ms = keep.then(|| look.fresh_until_ms());
         let end = if keep { look.entry.end() } else { End::default() };
-        let etag = matches!(wants.condition, Some(Condition::IfMatch(Some(_)))).then(|| look.entry.etag());
+        let etag = wants.if_match().map(|_| look.entry.etag());
         Ok(Self { exists: true, etag, fresh_until_ms, end })
     }
 
-    fn satisfies(&self, condition: Option<Condition>) -> bool {
+    fn satisfies(&self, condition: Option<Condition<'_>>) -> bool {
         match condition {
             None => true,
             Some(Condition::Nx) => !self.exists,
             Some(Condition::Xx) => self.exists,
-            Some(Condition::IfMatch(etag)) => self.exists && etag.is_some() && self.etag == etag,
+            Some(Condition::IfMatch(text)) => self.exists && etag(text).is_some_and(|etag| self.etag == Some(etag)),
         }
     }
 }
@@ -86,7 +87,7 @@ impl Plan {
         key: &mut Key<'_>,
         payload: Arg<'_>,
         checked: &Checked,
-        options: &Options<'_>,
+        options: &SetOptions<'_>,
         command: &'static str,
     ) -> Result<Option<Self>> {
         if payload.bytes().len() > MAX_PAYLOAD {
@@ -110,7 +111,7 @@ impl Plan {
                 None => s.type_by_key(name),
             };
             let (random, use_us) = (clock::random(), clock::use_us());
-            let moment = Moment { now_ms: clock::unix_ms(), default_ttl_ms: DEFAULT_TTL.get(), random };
+            let moment = StoreContext { now_ms: clock::unix_ms(), default_ttl_ms: DEFAULT_TTL.get(), random };
             let policy = s.types.policy(type_id);
             if let Err(refused) = policy.admit(checked.size as u64, options.format) {
                 // A name that this would have been the first use of stays unused.
@@ -159,7 +160,7 @@ impl Plan {
         ctx: &Ctx,
         mut key: Key<'_>,
         payload: Arg<'_>,
-        options: &Options<'_>,
+        options: &SetOptions<'_>,
         origin: Origin,
     ) -> Result<()> {
         let (tags, db) = (options.tags(), ctx.db());
@@ -188,7 +189,7 @@ impl Plan {
         // Without a command that is running there is none to be handed on as it came.
         let is_resolved = origin == Origin::Deferred || ctx.is_heard();
         let resolved = is_resolved.then(|| Resolved::new(&entry, is_as_it_came, type_id, tags));
-        put(ctx, &mut key, entry, Arrival { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
+        put(ctx, &mut key, entry, Placement { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
         drop(key);
         match resolved {
             Some(resolved) => resolved.replicate(ctx, name, life.expire_at_ms, payload),
@@ -234,7 +235,7 @@ impl Resolved {
 
 /// A payload as it is going to be kept, for now.
 struct Kept<'p> {
-    stored: Stored<'p>,
+    stored: PayloadBytes<'p>,
     form: Option<Form>,
     etag: Option<Etag>,
 }
@@ -276,7 +277,7 @@ impl<'p> Kept<'p> {
 }
 
 /// The bytes of an argument, for an entry: what is to stand apart is not copied.
-pub fn hold(payload: Arg<'_>) -> Stored<'_> {
+pub fn hold(payload: Arg<'_>) -> PayloadBytes<'_> {
     let bytes = payload.bytes();
     if bytes.len() < APART_FROM { bytes.into() } else { Body::new(Held::new(payload)).into() }
 }
@@ -286,14 +287,14 @@ pub fn put(
     ctx: &Ctx,
     key: &mut Key<'_>,
     mut entry: Box<Entry>,
-    arrival: Arrival,
+    placement: Placement,
     tags: &[&[u8]],
     expire_at_ms: Option<i64>,
 ) -> Result<()> {
     let (db, name) = (ctx.db(), key.name().bytes());
     let (replaces, linked) = match key.found() {
-        Found::Entry(old) => (true, state::with(|s| s.relink(db, name, old, &mut entry, arrival, tags))),
-        Found::Missing | Found::Foreign => (false, state::with(|s| s.link(db, name, &mut entry, arrival, tags))),
+        Found::Entry(old) => (true, state::with(|s| s.relink(db, name, old, &mut entry, placement, tags))),
+        Found::Missing | Found::Foreign => (false, state::with(|s| s.link(db, name, &mut entry, placement, tags))),
     };
     if !linked {
         return Err(Error::invalid("the index is full"));

@@ -2,11 +2,12 @@
 
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Entry, Form};
+use expcache_core::grammar::etag_text;
 use expcache_core::index::Bytes;
 use expcache_core::{Error, Result};
 
 use super::look::{Dated, Look, Miss, slide};
-use super::parse;
+
 use super::payload::{self, Client, Outgoing, Part, Weight};
 use crate::server::args::{Arg, Args, Text};
 use crate::server::clock;
@@ -203,7 +204,7 @@ fn reply_meta(ctx: &Ctx, client: &mut Client, name: Arg<'_>) -> Result<()> {
     field(to, "size", Value::Count(Some(bytes.payload)));
     field(to, "stored", Value::Count(Some(bytes.stored)));
     field(to, "encoding", Value::Bytes(Some(form.encoding.name().as_bytes())));
-    field(to, "etag", Value::Bytes(Some(&parse::etag_text(etag))));
+    field(to, "etag", Value::Bytes(Some(&etag_text(etag))));
     field(to, "created", Value::Count(Some(entry.created_ms())));
     field(to, "age", Value::Count(Some(look.age_ms())));
     field(to, "ttl", Value::Signed(look.fresh_left_ms));

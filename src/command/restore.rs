@@ -4,7 +4,7 @@
 
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Entry, Etag, Form, Verdict};
-use expcache_core::index::Arrival;
+use expcache_core::index::Placement;
 use expcache_core::policy::fresh_until_ms;
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result, units};
@@ -178,10 +178,10 @@ fn store(ctx: &Ctx, request: Request<'_>, origin: Origin) -> Result<()> {
         let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
         let type_id = state::with(|s| s.types.know(&names.type_name)).unwrap_or(DEFAULT_TYPE);
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
-        let arrival = Arrival { type_id, fresh_until_ms, soft: names.soft };
+        let placement = Placement { type_id, fresh_until_ms, soft: names.soft };
         // What was not believed is not passed on either.
         let corrected = (entry.created_ms() != claimed_ms).then(|| entry.encode(&names.type_name, &tags, verdict));
-        put(ctx, &mut key, entry, arrival, &tags, expire_at_ms)?;
+        put(ctx, &mut key, entry, placement, &tags, expire_at_ms)?;
         drop(key);
         if names.soft.is_some_and(|soft| soft.grace_ms.is_some()) && expire_at_ms.is_none() {
             state::with(|s| s.expect_expiry(name.bytes()));

@@ -6,7 +6,7 @@
 
 use expcache_core::Result;
 use expcache_core::entry::{Content, Entry, Verdict, etag_of};
-use expcache_core::index::Arrival;
+use expcache_core::index::Placement;
 use expcache_core::policy::{fresh_left_ms, fresh_until_ms};
 use expcache_core::types::DEFAULT_TYPE;
 
@@ -86,9 +86,9 @@ impl Test<'_> {
             Content { created_ms: self.now_ms, lifetime_ms: LIFETIME_MS, stored: PAYLOAD.into(), ..Content::default() };
         let mut entry = Entry::new(content, 1).ok_or("no memory for the entry")?;
         let fresh_until_ms = fresh_until_ms(self.expire_at_ms(), 0);
-        let arrival = Arrival { type_id: DEFAULT_TYPE, fresh_until_ms, soft: None };
+        let placement = Placement { type_id: DEFAULT_TYPE, fresh_until_ms, soft: None };
         let (db, name) = (self.ctx.db(), self.key.name().bytes());
-        let linked = state::with(|s| s.link(db, name, &mut entry, arrival, &[name]));
+        let linked = state::with(|s| s.link(db, name, &mut entry, placement, &[name]));
         expect(linked, "the index has no room")?;
         self.key.create(entry);
         self.key.set_expire_at_ms(self.expire_at_ms());

@@ -5,14 +5,13 @@
 //! lease and fences of that moment.
 
 use expcache_core::codec::Coder;
-use expcache_core::lease::Token;
+use expcache_core::grammar::number;
+use expcache_core::grammar::set::{SetOptions, Verb};
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result};
 use smallvec::{SmallVec, smallvec};
 
 use super::check::{Checked, Claims};
-use super::options::{Condition, Form, Options};
-use super::parse;
 use super::payload::{self, COPYING, Client};
 use super::payload::{OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE};
 use super::plan::{Origin, Plan};
@@ -31,7 +30,7 @@ type Each<T> = SmallVec<[T; 1]>;
 
 /// `EXPCACHE.SET key value [options]`
 pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
-    Request::parse(args, Form::Set)?.run(ctx, args)
+    Request::parse(args, Verb::Set)?.run(ctx, args)
 }
 
 /// `EXPCACHE.MSET numkeys key value [key value …] [options]`
@@ -41,21 +40,21 @@ pub fn mset(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         (0..numkeys).for_each(|pair| ctx.declare_overwritten_key(2 + 2 * pair));
         return Ok(());
     }
-    Request::parse(args, Form::Mset)?.run(ctx, args)
+    Request::parse(args, Verb::Mset)?.run(ctx, args)
 }
 
 /// How many keys there are: no more than there are words for.
 fn numkeys(args: &mut Args<'_>) -> Result<usize> {
-    let numkeys = parse::number(args.need()?)?;
+    let numkeys = number(args.need()?.bytes())?;
     let numkeys = usize::try_from(numkeys).ok().filter(|n| *n > 0 && *n <= args.len() / 2);
     numkeys.ok_or(Error::invalid("invalid numkeys value"))
 }
 
 /// The keys and their payloads.
-fn pairs<'a>(args: &mut Args<'a>, form: Form) -> Result<Each<(Arg<'a>, Arg<'a>)>> {
-    Ok(match form {
-        Form::Set => smallvec![(args.need()?, args.need()?)],
-        Form::Mset => {
+fn pairs<'a>(args: &mut Args<'a>, verb: Verb) -> Result<Each<(Arg<'a>, Arg<'a>)>> {
+    Ok(match verb {
+        Verb::Set => smallvec![(args.need()?, args.need()?)],
+        Verb::Mset => {
             let count = numkeys(args)?;
             let mut words = args.split_off(count * 2)?;
             std::iter::from_fn(|| words.next().zip(words.next())).collect()
@@ -65,15 +64,15 @@ fn pairs<'a>(args: &mut Args<'a>, form: Form) -> Result<Each<(Arg<'a>, Arg<'a>)>
 
 /// What a client wants stored.
 struct Request<'a> {
-    form: Form,
+    verb: Verb,
     pairs: Each<(Arg<'a>, Arg<'a>)>,
-    options: Options<'a>,
+    options: SetOptions<'a>,
 }
 
 impl<'a> Request<'a> {
-    fn parse(mut args: Args<'a>, form: Form) -> Result<Self> {
-        let pairs = pairs(&mut args, form)?;
-        Ok(Self { form, pairs, options: Options::parse(args, form)? })
+    fn parse(mut args: Args<'a>, verb: Verb) -> Result<Self> {
+        let pairs = pairs(&mut args, verb)?;
+        Ok(Self { verb, pairs, options: SetOptions::parse(args.words(), verb)? })
     }
 
     fn run(mut self, ctx: &Ctx, args: Args<'a>) -> Result<()> {
@@ -120,7 +119,7 @@ impl<'a> Request<'a> {
 
     /// `IFMATCH` compares with an MD5 that may still have to be computed: then the client waits for that.
     fn waits_for_etag(&self, ctx: &Ctx, args: Args<'a>) -> bool {
-        let (Some(Condition::IfMatch(Some(_))), Some((name, _))) = (self.options.condition, self.pairs.first()) else {
+        let (Some(_), Some((name, _))) = (self.options.if_match(), self.pairs.first()) else {
             return false;
         };
         let mut key = ctx.open(*name, Mode::Peek);
@@ -128,9 +127,9 @@ impl<'a> Request<'a> {
         if !payload::is_etag_heavy(entry) {
             return false;
         }
-        let (form, held) = (self.form, HeldArgs::new(args));
+        let (verb, held) = (self.verb, HeldArgs::new(args));
         payload::with_etag(ctx, &mut Client::Running, *name, entry, move |ctx, client, _name| {
-            let request = Request::parse(held.args(), form)?;
+            let request = Request::parse(held.args(), verb)?;
             let claims = request.claims(ctx);
             if let Some(waiting) = client.take(ctx) {
                 request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting);
@@ -157,7 +156,7 @@ impl<'a> Request<'a> {
     fn check_aside(&self, ctx: &Ctx, claims: Each<Claims>, held: HeldArgs, waiting: Waiting) {
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
         let home = Home { db: ctx.db(), is_master: ctx.is_master() };
-        Errand { home, form: self.form, claims, held }.send(bytes, waiting);
+        Errand { home, verb: self.verb, claims, held }.send(bytes, waiting);
     }
 
     fn claims(&self, ctx: &Ctx) -> Each<Claims> {
@@ -197,8 +196,8 @@ impl<'a> Request<'a> {
 
     /// Is the client the one that is to produce it? Then the cost is measured, unless it was said.
     fn claim_lease(&mut self, ctx: &Ctx) -> Result<()> {
-        if let (Some(token), Some((name, _))) = (self.options.lease, self.pairs.first()) {
-            let token: Token = token.ok_or(Error::LeaseLost)?;
+        if let (Some(_), Some((name, _))) = (self.options.lease, self.pairs.first()) {
+            let token = self.options.token().ok_or(Error::LeaseLost)?;
             let production_ms = leases::production_ms(ctx, name.bytes(), token)?;
             self.options.cost_ms.get_or_insert(production_ms);
         }
@@ -207,8 +206,8 @@ impl<'a> Request<'a> {
 
     /// Stores all of it, or nothing: `None` when a condition does not hold.
     fn store(&mut self, ctx: &Ctx, checked: &[Checked], origin: Origin) -> Result<Option<()>> {
-        match (self.form, self.pairs.first().copied(), checked) {
-            (Form::Set, Some((name, payload)), [checked]) => self.store_one(ctx, name, payload, checked, origin),
+        match (self.verb, self.pairs.first().copied(), checked) {
+            (Verb::Set, Some((name, payload)), [checked]) => self.store_one(ctx, name, payload, checked, origin),
             _ => self.store_all(ctx, checked, origin),
         }
     }
@@ -259,7 +258,7 @@ impl<'a> Request<'a> {
 /// What a worker is asked to check, for a client that waits.
 struct Errand {
     home: Home,
-    form: Form,
+    verb: Verb,
     claims: Each<Claims>,
     held: HeldArgs,
 }
@@ -285,18 +284,18 @@ impl Errand {
     }
 
     fn is_within(&self, coder: &mut Coder, mut most: usize) -> bool {
-        let Ok(pairs) = pairs(&mut self.held.args(), self.form) else { return true };
+        let Ok(pairs) = pairs(&mut self.held.args(), self.verb) else { return true };
         let mut both = self.claims.iter().zip(&pairs);
         both.all(|(claims, (_, payload))| claims.are_within(coder, payload.bytes(), &mut most))
     }
 
     fn run(self, coder: &mut Coder, waiting: Waiting) {
-        let Self { home, form, claims, held } = self;
-        let checked = pairs(&mut held.args(), form).and_then(|pairs| {
+        let Self { home, verb, claims, held } = self;
+        let checked = pairs(&mut held.args(), verb).and_then(|pairs| {
             let both = claims.iter().zip(&pairs);
             both.map(|(claims, (_, payload))| claims.check_and_encode(coder, payload.bytes())).collect()
         });
-        workers::post_writing(move |ctx| finish(ctx, home, form, held, checked, waiting));
+        workers::post_writing(move |ctx| finish(ctx, home, verb, held, checked, waiting));
     }
 }
 
@@ -308,9 +307,9 @@ struct Home {
 }
 
 /// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words.
-fn finish(ctx: &Ctx, home: Home, form: Form, held: HeldArgs, checked: Result<Vec<Checked>>, waiting: Waiting) {
+fn finish(ctx: &Ctx, home: Home, verb: Verb, held: HeldArgs, checked: Result<Vec<Checked>>, waiting: Waiting) {
     ctx.select(home.db);
-    let stored = Request::parse(held.args(), form).and_then(|mut request| match checked {
+    let stored = Request::parse(held.args(), verb).and_then(|mut request| match checked {
         _ if home.is_master && !ctx.is_master() => Err(Error::Unblocked),
         _ if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
         Ok(checked) => request.store(ctx, &checked, Origin::Deferred),

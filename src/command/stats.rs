@@ -1,67 +1,51 @@
 //! `EXPCACHE.STATS [TYPE name] [WINDOW d]` and `EXPCACHE.STATS RESET`.
 
+use expcache_core::Result;
+use expcache_core::grammar::stats::StatsOptions;
 use expcache_core::stats::spread::{BOUNDS_S, Left};
-use expcache_core::stats::windows::{LONGEST, start};
+use expcache_core::stats::windows::start;
 use expcache_core::stats::{Counters, Formats};
-use expcache_core::{Error, Result};
 
-use super::parse::{self, is, once};
 use crate::server::args::Args;
 use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::figures::Figures;
 use crate::server::state::{self, State};
 
-const MINUTE_MS: u64 = 60_000;
-
 /// Who may run one of these is an administrator. (`CONFIG` may have been renamed.)
 const ADMINS: [&[&[u8]]; 2] = [&[b"CONFIG", b"RESETSTAT"], &[b"EXPCACHE.DEBUG", b"CHECK"]];
 
-/// `EXPCACHE.STATS [TYPE name] [WINDOW d]`
-#[derive(Default)]
-struct Stats<'a> {
-    type_name: Option<&'a [u8]>,
+/// What of the statistics is wanted.
+struct Stats {
     window_ms: Option<u64>,
 }
 
 /// `EXPCACHE.STATS [TYPE name] [WINDOW d] | RESET`
-pub fn stats(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
-    let mut wanted = Stats::default();
-    let is_first = |args: &Args<'_>, all: usize| args.len() + 1 == all;
-    let all = args.len();
-    while let Some(word) = args.next() {
-        if is(word, "RESET") && is_first(&args, all) {
-            args.end()?;
-            // One command cannot be in two sets of categories; so who may reset the server's own counters, or look into the module,
-            // may reset these.
-            if !ADMINS.iter().any(|words| ctx.may_run(words)) {
-                return Err(ctx.refuse_command());
-            }
-            state::with(State::reset_counters);
-            ctx.reply_ok();
-            return Ok(());
-        }
-        match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
-            b"TYPE" => once(&mut wanted.type_name, args.need()?.bytes())?,
-            b"WINDOW" => once(&mut wanted.window_ms, window(&mut args)?)?,
-            _ => return Err(Error::Syntax),
-        }
-    }
+pub fn stats(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let (type_name, window_ms) = match StatsOptions::parse(args.words())? {
+        StatsOptions::Reset => return reset(ctx),
+        StatsOptions::Read { type_name, window_ms } => (type_name, window_ms),
+    };
     state::with(State::turn);
-    match wanted.type_name {
-        None => wanted.overall(ctx),
-        Some(name) => wanted.of_type(ctx, name),
+    match type_name {
+        None => Stats { window_ms }.overall(ctx),
+        Some(name) => Stats { window_ms }.of_type(ctx, name),
     }
     Ok(())
 }
 
-fn window(args: &mut Args<'_>) -> Result<u64> {
-    let window_ms = parse::duration(args.need()?)?;
-    let is_one = (1..=LONGEST * MINUTE_MS).contains(&window_ms);
-    if is_one { Ok(window_ms) } else { Err(Error::invalid("a window is longer than nothing and at most 30d")) }
+/// One command cannot be in two sets of categories; so who may reset the server's own counters, or look into the module, may
+/// reset these.
+fn reset(ctx: &Ctx) -> Result<()> {
+    if !ADMINS.iter().any(|words| ctx.may_run(words)) {
+        return Err(ctx.refuse_command());
+    }
+    state::with(State::reset_counters);
+    ctx.reply_ok();
+    Ok(())
 }
 
-impl Stats<'_> {
+impl Stats {
     /// The minute with which the window begins.
     fn start(&self) -> Option<u64> {
         self.window_ms.map(|window_ms| start(clock::steady_ms(), window_ms))

@@ -1,11 +1,11 @@
 //! `EXPCACHE.TOP`: the first entries of the database by hits, size, cost or time saved.
 
+use expcache_core::Result;
+use expcache_core::grammar::top::TopOptions;
 use expcache_core::stats::By;
-use expcache_core::stats::ranking::TOLD;
-use expcache_core::{Error, Result};
+use expcache_core::stats::ranking::TOP_MAX;
 
 use super::look::{Dated, Look};
-use super::parse::{self, once};
 use crate::server::access::{Right, Rights};
 use crate::server::args::{Args, Text};
 use crate::server::clock;
@@ -30,33 +30,15 @@ struct Line {
 }
 
 /// `EXPCACHE.TOP [TYPE name] [BY hits|size|cost|saved] [COUNT n]`
-pub fn top(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
-    let (mut type_name, mut by, mut count) = (None, None, None);
-    while let Some(word) = args.next() {
-        match parse::upper(word, &mut [0; parse::LONGEST_WORD]) {
-            b"TYPE" => once(&mut type_name, args.need()?.bytes())?,
-            b"BY" => once(&mut by, figure(&mut args)?)?,
-            b"COUNT" => once(&mut count, parse::number(args.need()?)?)?,
-            _ => return Err(Error::Syntax),
-        }
-    }
-    let count = usize::try_from(count.unwrap_or(COUNT)).unwrap_or(TOLD).min(TOLD);
+pub fn top(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let TopOptions { type_name, by, count } = TopOptions::parse(args.words())?;
+    let count = usize::try_from(count.unwrap_or(COUNT)).unwrap_or(TOP_MAX).min(TOP_MAX);
     let rights = ctx.rights();
     let ranked = ranked(ctx, by.unwrap_or(By::Hits), type_name).into_iter();
     let lines: Vec<Line> = ranked.filter_map(|(key, name)| line(ctx, &rights, key, name)).take(count).collect();
     ctx.reply_array(lines.len());
     lines.iter().for_each(|line| line.reply(ctx));
     Ok(())
-}
-
-fn figure(args: &mut Args<'_>) -> Result<By> {
-    match parse::upper(args.need()?, &mut [0; parse::LONGEST_WORD]) {
-        b"HITS" => Ok(By::Hits),
-        b"SIZE" => Ok(By::Size),
-        b"COST" => Ok(By::Cost),
-        b"SAVED" => Ok(By::Saved),
-        _ => Err(Error::Syntax),
-    }
 }
 
 /// The keys of the first entries, each with its type.

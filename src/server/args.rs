@@ -70,6 +70,11 @@ impl<'a> Args<'a> {
         Ok(Args { left: taken })
     }
 
+    /// What is left, as the grammar reads it.
+    pub fn words(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        self.map(Arg::bytes)
+    }
+
     /// How many are left.
     pub fn len(&self) -> usize {
         self.left.len()
@@ -95,7 +100,13 @@ impl<'a> Iterator for Args<'a> {
         // SAFETY: `new`'s caller vouched for it.
         Some(unsafe { Arg::new(*first) })
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.left.iter().size_hint()
+    }
 }
+
+impl ExactSizeIterator for Args<'_> {}
 
 /// A string of the server's that we made.
 pub struct Text(*mut raw::RedisModuleString);

@@ -3,13 +3,13 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 
 use expcache_core::Result;
+use expcache_core::grammar::syntax::{Arg, Kind};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
 use super::args::Args;
 use super::context::Ctx;
 use super::replies::reply;
-use super::syntax::{Arg, Kind};
 use super::version::Version;
 
 /// One command, or one subcommand.

@@ -52,7 +52,6 @@ pub mod settle;
 mod slots;
 pub mod state;
 pub mod status;
-pub mod syntax;
 mod version;
 pub mod walk;
 pub mod workers;

@@ -124,7 +124,7 @@ fn digest(place: Place, body: &Body) {
 
 fn note(ctx: &Ctx, place: &Place, etag: Etag) {
     let Some(body) = place.body.upgrade() else { return };
-    place.with_entry(ctx, &body, |_db, entry| entry.put_etag(etag));
+    place.with_entry(ctx, &body, |_db, entry| entry.remember_etag(etag));
     discard::body(body);
 }
 

@@ -9,11 +9,11 @@ use std::hash::{BuildHasher, RandomState};
 
 use expcache_core::codec::Encoding;
 use expcache_core::entry::{Entry, Names, Verdict};
-use expcache_core::index::{Arrival, Bytes, Index, Mark};
+use expcache_core::index::{Bytes, Index, Mark, Placement};
 use expcache_core::lease::Leases;
 use expcache_core::policy::fresh_until_ms;
 use expcache_core::selector::Selector;
-use expcache_core::stats::{Counters, Gone, Why};
+use expcache_core::stats::{Counters, MissMemory, Why};
 use expcache_core::types::{DEFAULT_TYPE, Types};
 use expcache_core::{Error, Result};
 
@@ -72,7 +72,7 @@ pub struct State {
     /// The entry that was unlinked last, until the event that says why.
     gone: Option<Unlinked>,
     /// Why keys went lately.
-    pub departed: Gone,
+    pub departed: MissMemory,
     /// The completion of rankings.
     pub ranking: Ranking,
     /// When counting started, by the steady clock.
@@ -161,7 +161,7 @@ impl Default for State {
             digesting: HashMap::new(),
             reason: None,
             gone: None,
-            departed: Gone::default(),
+            departed: MissMemory::default(),
             ranking: Ranking::default(),
             counting_since_ms: 0,
             backlog_since_ms: None,
@@ -248,8 +248,8 @@ impl State {
 
     /// Puts an entry into the index, with these tags. `false` when there is no room for it.
     #[must_use]
-    pub fn link(&mut self, db: i32, key: &[u8], entry: &mut Entry, arrival: Arrival, tags: &[&[u8]]) -> bool {
-        let linked = self.change(db, |index| index.link(entry, key, arrival, tags.iter().copied())) == Some(true);
+    pub fn link(&mut self, db: i32, key: &[u8], entry: &mut Entry, placement: Placement, tags: &[&[u8]]) -> bool {
+        let linked = self.change(db, |index| index.link(entry, key, placement, tags.iter().copied())) == Some(true);
         if linked {
             self.count_in(entry);
         }
@@ -263,7 +263,7 @@ impl State {
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let type_id = self.types.know(&names.type_name).unwrap_or(DEFAULT_TYPE);
         let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
-        let linked = self.link(db, key, entry, Arrival { type_id, fresh_until_ms, soft: names.soft }, &tags);
+        let linked = self.link(db, key, entry, Placement { type_id, fresh_until_ms, soft: names.soft }, &tags);
         if linked && self.is_dead(db, entry) {
             // It was counted where it was invalidated.
             self.types.get_mut(type_id).into_iter().for_each(|known| known.dead_uncounted += 1);
@@ -293,11 +293,11 @@ impl State {
         key: &[u8],
         old: &mut Entry,
         new: &mut Entry,
-        arrival: Arrival,
+        placement: Placement,
         tags: &[&[u8]],
     ) -> bool {
-        let Some(was_dead) = self.change(db, |index| index.relink(old, new, arrival, tags)).flatten() else {
-            return self.link(db, key, new, arrival, tags);
+        let Some(was_dead) = self.change(db, |index| index.relink(old, new, placement, tags)).flatten() else {
+            return self.link(db, key, new, placement, tags);
         };
         self.count_out(old, was_dead);
         self.count_in(new);
@@ -345,7 +345,7 @@ impl State {
             return self.index_of(db, entry).map_or(Verdict::Alive, |index| index.verdict(entry));
         }
         match entry.names().and_then(|names| names.soft) {
-            _ if entry.was_dead() => Verdict::Dead,
+            _ if entry.carries_dead_mark() => Verdict::Dead,
             Some(soft) => Verdict::Soft(soft),
             None => Verdict::Alive,
         }
@@ -498,7 +498,7 @@ impl State {
     /// Makes the memory of why keys went as large as it is configured.
     fn fit_memory(&mut self) {
         if !self.departed.has_room_for(MISS_MEMORY.as_usize()) {
-            self.departed = Gone::new(MISS_MEMORY.as_usize(), clock::steady_ms() / 1000);
+            self.departed = MissMemory::new(MISS_MEMORY.as_usize(), clock::steady_ms() / 1000);
         }
     }
 
@@ -523,7 +523,7 @@ impl State {
     /// Why an entry that is there is not fresh.
     pub fn why_not_fresh(&self, db: i32, key: &[u8], entry: &Entry) -> Why {
         let marked = self.verdict(db, entry) != Verdict::Alive;
-        let cut_short = || self.index_of(db, entry).is_some_and(|index| index.is_cut_short(entry));
+        let cut_short = || self.index_of(db, entry).is_some_and(|index| index.ends_early(entry));
         if marked || cut_short() && self.why_gone(db, key) == Some(Why::Invalidated) {
             Why::Invalidated
         } else {

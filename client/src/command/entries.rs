@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::Client;
+use super::client::Client;
 use crate::error::Result;
 use crate::link::{Call, Carries, Route, slot};
 use crate::reply;

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use expcache_core::grammar::fetch::FetchOptions;
 use redis::Value;
 
-use super::{Client, name, option, unexpected};
-use crate::error::Result;
+use super::client::Client;
+use crate::error::{Error, Result};
 use crate::link::{Call, Carries};
 use crate::reply::{self, Fields};
 use crate::time::{bounded, ms};
+use crate::words::{name, words_of};
 use expcache_core::codec::Encoding;
 
 /// What to read, and what for.
@@ -97,26 +99,22 @@ impl Fetch {
         self
     }
 
+    fn options(&self) -> FetchOptions<'_> {
+        FetchOptions {
+            lease_ms: self.lease.map(ms),
+            token: self.token.as_deref().filter(|_| self.lease.is_some()).map(str::as_bytes),
+            wait_ms: self.wait.map(ms),
+            accept: (!self.accept.is_empty()).then(|| self.accept.iter().copied().collect()),
+            if_none_match: self.if_none_match.as_deref().map(str::as_bytes),
+            range: self.range,
+            max_age_ms: self.max_age.map(ms),
+            verify: self.verify.then_some(()),
+        }
+    }
+
     fn call(&self) -> Call {
         let mut call = Call { carries: Carries::Payload, ..Call::on_key("EXPCACHE.FETCH", &self.key) };
-        let cmd = &mut call.cmd;
-        option(cmd, "LEASE", self.lease.map(ms));
-        option(cmd, "TOKEN", self.token.as_deref().filter(|_| self.lease.is_some()));
-        option(cmd, "WAIT", self.wait.map(ms));
-        if !self.accept.is_empty() {
-            cmd.arg("ACCEPT").arg(self.accept.len());
-            self.accept.iter().for_each(|encoding| {
-                cmd.arg(encoding.name());
-            });
-        }
-        option(cmd, "IFNONEMATCH", self.if_none_match.as_deref());
-        if let Some((offset, length)) = self.range {
-            cmd.arg("RANGE").arg(offset).arg(length);
-        }
-        option(cmd, "MAXAGE", self.max_age.map(ms));
-        if self.verify {
-            cmd.arg("VERIFY");
-        }
+        self.options().write(&mut words_of(&mut call.cmd));
         Call { wait: self.wait.unwrap_or_default(), queue: self.queue, ..call }
     }
 }
@@ -189,7 +187,7 @@ impl Fetched {
 /// Null on a miss.
 pub(super) fn encoding(value: Value) -> Result<Encoding> {
     let name = reply::optional(value, reply::bytes)?;
-    name.map_or(Some(Encoding::Identity), |name| Encoding::parse(&name)).ok_or_else(|| unexpected("encoding"))
+    name.map_or(Some(Encoding::Identity), |name| Encoding::parse(&name)).ok_or_else(|| Error::reply("encoding"))
 }
 
 fn status(name: &str) -> Result<Status> {
@@ -198,7 +196,7 @@ fn status(name: &str) -> Result<Status> {
         "stale" => Ok(Status::Stale),
         "miss" => Ok(Status::Miss),
         "not-modified" => Ok(Status::NotModified),
-        _ => Err(unexpected("status")),
+        _ => Err(Error::reply("status")),
     }
 }
 

@@ -5,12 +5,15 @@
 //! all have answered. The numbers of both rounds are added up.
 
 use bytes::Bytes;
+use expcache_core::grammar::purge::PurgeOptions;
 use redis::Value;
 
-use super::{Client, Selector, unexpected};
-use crate::error::Result;
+use super::client::Client;
+use super::selector::Selector;
+use crate::error::{Error, Result};
 use crate::link::{Call, Route};
 use crate::reply;
+use crate::words::words_of;
 
 /// How to invalidate what a selector means.
 #[derive(Debug, Clone, Copy, Default)]
@@ -94,7 +97,8 @@ impl Client {
     pub async fn clear_soft(&self) -> Result<u64> {
         self.twice(|| {
             let mut call = Call::new("EXPCACHE.CLEAR", Route::Primaries);
-            call.cmd.arg("SOFT");
+            let soft = PurgeOptions { soft: Some(()), ..PurgeOptions::default() };
+            soft.write(&mut words_of(&mut call.cmd));
             call
         })
         .await
@@ -116,15 +120,14 @@ impl Client {
 
 fn purge_call(selector: &Selector, purge: Purge) -> Call {
     let mut call = Call::new("EXPCACHE.PURGE", Route::Primaries);
-    let cmd = &mut call.cmd;
-    selector.write(cmd);
-    if purge.soft {
-        cmd.arg("SOFT");
-    }
-    if purge.dry_run {
-        cmd.arg("DRYRUN");
-    }
-    super::option(cmd, "KEYS", purge.keys);
+    let options = PurgeOptions {
+        selector: selector.0.clone(),
+        soft: purge.soft.then_some(()),
+        dry_run: purge.dry_run.then_some(()),
+        keys: purge.keys.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+        at_ms: None,
+    };
+    options.write(&mut words_of(&mut call.cmd));
     call
 }
 
@@ -133,7 +136,7 @@ impl Purged {
         match value {
             Value::Array(items) => {
                 let mut items = items.into_iter();
-                self.count += reply::count(items.next().ok_or_else(|| unexpected("an empty array"))?)?;
+                self.count += reply::count(items.next().ok_or_else(|| Error::reply("an empty array"))?)?;
                 for key in items {
                     self.keys.push(reply::bytes(key)?);
                 }

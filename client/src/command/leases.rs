@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Client, option};
+use expcache_core::grammar::lease::ReleaseOptions;
+
+use super::client::Client;
 use crate::error::Result;
 use crate::link::Call;
 use crate::reply;
 use crate::time::ms;
+use crate::words::words_of;
 
 /// How a lease is given up.
 #[derive(Debug, Clone, Default)]
@@ -46,8 +49,9 @@ impl Client {
     pub async fn release(&self, key: impl AsRef<[u8]>, token: &str, release: &Release) -> Result<bool> {
         let mut call = Call::on_key("EXPCACHE.RELEASE", key.as_ref());
         call.cmd.arg(token);
-        option(&mut call.cmd, "FAIL", release.failure.as_deref());
-        option(&mut call.cmd, "BACKOFF", release.backoff.map(ms));
+        let failure = release.failure.as_deref().map(str::as_bytes);
+        let options = ReleaseOptions { failure, backoff_ms: release.backoff.map(ms) };
+        options.write(&mut words_of(&mut call.cmd));
         reply::yes(self.call(call).await?)
     }
 }

@@ -4,14 +4,19 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use expcache_core::glob::Glob;
+use expcache_core::grammar::scan::{ScanOptions, TagsOptions};
 use redis::Value;
 use serde::Serialize;
 
+use super::client::Client;
 use super::fetch::encoding;
-use super::{Client, Selector, name, option, shown, unexpected};
-use crate::error::Result;
+use super::selector::Selector;
+use super::shown;
+use crate::error::{Error, Result};
 use crate::link::{Call, Route};
 use crate::reply::{self, Fields};
+use crate::words::{name, words_of};
 use expcache_core::codec::Encoding;
 
 /// Everything known of an entry but its payload.
@@ -122,20 +127,25 @@ pub struct TagCount {
 /// ```
 pub struct Scan<T> {
     client: Client,
-    command: &'static str,
-    selector: Selector,
+    of: Of,
     glob: Option<Bytes>,
-    count: u64,
+    count: usize,
     nodes: Option<VecDeque<Route>>,
-    cursor: String,
+    cursor: u32,
     read: fn(Value) -> Result<Vec<T>>,
+}
+
+/// What is iterated over.
+enum Of {
+    Keys(Selector),
+    Tags,
 }
 
 impl<T> Scan<T> {
     /// How many entries or tags a step looks at. 1,000 unless said.
     #[must_use]
     pub fn step(mut self, count: u64) -> Self {
-        self.count = count.max(1);
+        self.count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
         self
     }
 
@@ -150,9 +160,9 @@ impl<T> Scan<T> {
     pub async fn next(&mut self) -> Result<Option<Vec<T>>> {
         let Some(node) = self.node().await? else { return Ok(None) };
         let reply = reply::array(self.client.call(self.call(node)).await?)?;
-        let [cursor, page] = <[Value; 2]>::try_from(reply).map_err(|_| unexpected("no cursor"))?;
-        self.cursor = reply::text(cursor)?;
-        if self.cursor == "0" {
+        let [cursor, page] = <[Value; 2]>::try_from(reply).map_err(|_| Error::reply("no cursor"))?;
+        self.cursor = reply::text(cursor)?.parse().map_err(|_| Error::reply("cursor"))?;
+        if self.cursor == 0 {
             self.nodes.iter_mut().for_each(|nodes| drop(nodes.pop_front()));
         }
         (self.read)(page).map(Some)
@@ -175,12 +185,20 @@ impl<T> Scan<T> {
     }
 
     fn call(&self, node: Route) -> Call {
-        let mut call = Call::new(self.command, node);
-        let cmd = &mut call.cmd;
-        cmd.arg(&self.cursor);
-        self.selector.write(cmd);
-        option(cmd, "MATCH", self.glob.as_deref());
-        cmd.arg("COUNT").arg(self.count);
+        let command = if matches!(self.of, Of::Tags) { "EXPCACHE.TAGS" } else { "EXPCACHE.SCAN" };
+        let mut call = Call::new(command, node);
+        let (cursor, count) = (self.cursor, Some(self.count));
+        let mut to = words_of(&mut call.cmd);
+        match &self.of {
+            Of::Keys(selector) => {
+                let selector = self.glob.iter().fold(selector.clone(), |selector, glob| selector.matching(glob));
+                ScanOptions { cursor, selector: Some(selector.0), count }.write(&mut to);
+            }
+            Of::Tags => {
+                TagsOptions { cursor, glob: self.glob.as_ref().map(|glob| Glob::new(glob)), count }.write(&mut to)
+            }
+        }
+        drop(to);
         call
     }
 }
@@ -194,17 +212,17 @@ impl Client {
 
     /// Iterates over the keys of the entries that a selector means; all, without a clause.
     pub fn scan(&self, selector: Selector) -> Scan<Bytes> {
-        self.iterate("EXPCACHE.SCAN", selector, reply::strings)
+        self.iterate(Of::Keys(selector), reply::strings)
     }
 
     /// Iterates over the tags, with the number of their entries.
     pub fn tags(&self) -> Scan<TagCount> {
-        self.iterate("EXPCACHE.TAGS", Selector::new(), tag_counts)
+        self.iterate(Of::Tags, tag_counts)
     }
 
-    fn iterate<T>(&self, command: &'static str, selector: Selector, read: fn(Value) -> Result<Vec<T>>) -> Scan<T> {
+    fn iterate<T>(&self, of: Of, read: fn(Value) -> Result<Vec<T>>) -> Scan<T> {
         let client = self.clone();
-        Scan { client, command, selector, glob: None, count: 1000, nodes: None, cursor: "0".to_owned(), read }
+        Scan { client, of, glob: None, count: 1000, nodes: None, cursor: 0, read }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every command as a method of [`Client`]: options are builders, replies are structs, and nobody needs raw words.
 
+mod client;
 mod entries;
 mod fetch;
 mod invalidation;
@@ -13,11 +14,7 @@ mod shown;
 mod statistics;
 mod types;
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use redis::{Cmd, Value};
-
+pub use self::client::Client;
 pub use self::fetch::{Fetch, Fetched, Status};
 pub use self::invalidation::{Purge, Purged};
 pub use self::leases::Release;
@@ -26,109 +23,3 @@ pub use self::operation::{Check, Health, SelfTest};
 pub use self::selector::Selector;
 pub use self::set::{Condition, Expiry, Set};
 pub use self::statistics::{Formats, Rank, Stats, Top, TopEntry, TypeStats};
-pub use self::types::Policy;
-pub(crate) use self::types::{type_get, type_set};
-
-use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::link::{Call, Link, Route};
-use crate::reply;
-
-/// The commands, typed. Cheap to clone; clones share their connections.
-///
-/// Keyed commands go to the node that has the key, all others to every primary, and their answers are combined.
-///
-/// ```no_run
-/// # async fn example() -> expcache_client::Result<()> {
-/// use expcache_client::{Client, Config, Set, Fetch, Selector, Purge};
-/// use std::time::Duration;
-///
-/// let client = Client::open(Config::single("redis://127.0.0.1/")?)?;
-/// client.set(&Set::new("trips:1", "A to B").ttl(Duration::from_secs(600)).tag("company:42")).await?;
-/// let fetched = client.fetch(&Fetch::new("trips:1")).await?;
-/// assert_eq!(fetched.value.as_deref(), Some(b"A to B".as_slice()));
-/// client.purge(&Selector::new().any(["company:42"]).type_name("trips"), Purge::hard()).await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-pub struct Client {
-    link: Arc<Link>,
-}
-
-impl Client {
-    /// A client that connects when it is first used.
-    pub fn open(config: Config) -> Result<Self> {
-        #[cfg(feature = "tls")]
-        let config = config.certified()?;
-        Ok(Self { link: Arc::new(Link::new(config)?) })
-    }
-
-    pub(crate) fn config(&self) -> &Config {
-        self.link.config()
-    }
-
-    pub(crate) async fn call(&self, call: Call) -> Result<Value> {
-        self.link.call(&call).await
-    }
-
-    /// The replies of all primaries.
-    async fn everywhere(&self, call: Call) -> Result<Vec<Value>> {
-        Ok(self.by_node(call).await?.into_iter().map(|(_, reply)| reply).collect())
-    }
-
-    /// The replies of all primaries, with their addresses.
-    async fn by_node(&self, call: Call) -> Result<Vec<(String, Value)>> {
-        let replies = reply::pairs(self.call(call).await?)?;
-        replies.into_iter().map(|(node, reply)| Ok((reply::text(node)?, reply))).collect()
-    }
-
-    async fn sum(&self, call: Call) -> Result<u64> {
-        self.everywhere(call).await?.into_iter().map(reply::count).sum()
-    }
-
-    /// The nodes to iterate over: each primary by its address, or the only server.
-    async fn nodes(&self) -> Result<Vec<Route>> {
-        let primaries = self.link.primaries().await?;
-        Ok(match primaries.is_empty() {
-            true => vec![Route::Any],
-            false => primaries.into_iter().map(Route::Node).collect(),
-        })
-    }
-
-    /// The primaries' addresses; empty when there is but one server.
-    pub(crate) async fn primaries(&self) -> Result<Vec<String>> {
-        self.link.primaries().await
-    }
-
-    pub(crate) fn is_cluster(&self) -> bool {
-        match self.config().topology {
-            #[cfg(feature = "cluster")]
-            crate::config::Topology::Cluster(_) => true,
-            _ => false,
-        }
-    }
-}
-
-/// A key, tag or type from anything that can be seen as bytes.
-pub(crate) fn name(bytes: impl AsRef<[u8]>) -> Bytes {
-    Bytes::copy_from_slice(bytes.as_ref())
-}
-
-/// `WORD n item …`.
-fn counted<'a>(cmd: &mut Cmd, word: &str, items: impl ExactSizeIterator<Item = &'a Bytes>) {
-    cmd.arg(word).arg(items.len());
-    for item in items {
-        cmd.arg(item.as_ref());
-    }
-}
-
-fn option(cmd: &mut Cmd, word: &str, value: Option<impl redis::ToRedisArgs>) {
-    if let Some(value) = value {
-        cmd.arg(word).arg(value);
-    }
-}
-
-fn unexpected(what: &str) -> Error {
-    Error::reply(what)
-}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use redis::Value;
 use serde::Serialize;
 
-use super::Client;
+use super::client::Client;
 use crate::error::Result;
 use crate::link::{Call, Route};
 use crate::reply::{self, Fields};

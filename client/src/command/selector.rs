@@ -1,9 +1,10 @@
 //! Selectors: which entries are meant.
 
-use bytes::Bytes;
+use expcache_core::glob::Glob;
+use expcache_core::selector::{self, Clause, TagNames};
 use redis::Cmd;
 
-use super::{counted, name};
+use crate::words::words_of;
 
 /// Clauses, all of which must hold for an entry. Without any it means all entries, which only
 /// [`Scan`](super::Scan) takes.
@@ -14,15 +15,7 @@ use super::{counted, name};
 /// let of_last_year = Selector::new().all(["company:42", "year:2025"]).none(["pinned"]).type_name("trips");
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Selector {
-    clauses: Vec<Clause>,
-}
-
-#[derive(Debug, Clone)]
-enum Clause {
-    Tags(&'static str, Vec<Bytes>),
-    Word(&'static str, Bytes),
-}
+pub struct Selector(pub(super) selector::Selector);
 
 impl Selector {
     /// No clause yet.
@@ -33,48 +26,43 @@ impl Selector {
     /// It has one of the tags or more.
     #[must_use]
     pub fn any<T: AsRef<[u8]>>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.tags("ANY", tags)
+        self.and(Clause::Any(names(tags)))
     }
 
     /// It has all of the tags.
     #[must_use]
     pub fn all<T: AsRef<[u8]>>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.tags("ALL", tags)
+        self.and(Clause::All(names(tags)))
     }
 
     /// It has none of the tags.
     #[must_use]
     pub fn none<T: AsRef<[u8]>>(self, tags: impl IntoIterator<Item = T>) -> Self {
-        self.tags("NONE", tags)
+        self.and(Clause::None(names(tags)))
     }
 
     /// It is of this type.
     #[must_use]
-    pub fn type_name(mut self, type_name: impl AsRef<[u8]>) -> Self {
-        self.clauses.push(Clause::Word("TYPE", name(type_name)));
-        self
+    pub fn type_name(self, type_name: impl AsRef<[u8]>) -> Self {
+        self.and(Clause::Type(type_name.as_ref().into()))
     }
 
     /// Its key matches the pattern.
     #[must_use]
-    pub fn matching(mut self, glob: impl AsRef<[u8]>) -> Self {
-        self.clauses.push(Clause::Word("MATCH", name(glob)));
-        self
+    pub fn matching(self, glob: impl AsRef<[u8]>) -> Self {
+        self.and(Clause::Match(Glob::new(glob.as_ref())))
     }
 
-    fn tags<T: AsRef<[u8]>>(mut self, word: &'static str, tags: impl IntoIterator<Item = T>) -> Self {
-        self.clauses.push(Clause::Tags(word, tags.into_iter().map(name).collect()));
+    fn and(mut self, clause: Clause) -> Self {
+        self.0.clauses.push(clause);
         self
     }
 
     pub(crate) fn write(&self, cmd: &mut Cmd) {
-        for clause in &self.clauses {
-            match clause {
-                Clause::Tags(word, tags) => counted(cmd, word, tags.iter()),
-                Clause::Word(word, value) => {
-                    cmd.arg(*word).arg(value.as_ref());
-                }
-            }
-        }
+        self.0.write(&mut words_of(cmd));
     }
+}
+
+fn names<T: AsRef<[u8]>>(tags: impl IntoIterator<Item = T>) -> TagNames {
+    tags.into_iter().map(|tag| tag.as_ref().into()).collect()
 }

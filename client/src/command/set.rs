@@ -3,13 +3,14 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use redis::Cmd;
+use expcache_core::grammar::set::{self, ExpiryOption, SetOptions};
 
-use super::{Client, counted, name, option};
+use super::client::Client;
 use crate::error::Result;
 use crate::link::{Call, Carries, Repeat, Route};
 use crate::reply;
 use crate::time::ms;
+use crate::words::{name, words_of};
 use expcache_core::codec::Encoding;
 
 /// How long an entry is fresh.
@@ -169,22 +170,21 @@ impl Set {
         self
     }
 
-    fn options(&self, cmd: &mut Cmd) {
-        option(cmd, "TYPE", self.type_name.as_deref());
-        expiry(cmd, self.expiry);
-        option(cmd, "GRACE", self.grace.map(ms));
-        if !self.tags.is_empty() {
-            counted(cmd, "TAGS", self.tags.iter());
+    fn options(&self) -> SetOptions<'_> {
+        SetOptions {
+            type_name: self.type_name.as_deref(),
+            expiry: self.expiry.map(expiry),
+            grace_ms: self.grace.map(ms),
+            tags: (!self.tags.is_empty()).then(|| self.tags.iter().map(AsRef::as_ref).collect()),
+            format: self.format.as_deref(),
+            records: self.records,
+            cost_ms: self.cost.map(ms),
+            meta: self.meta.as_deref(),
+            hash: self.hash.as_deref().map(str::as_bytes),
+            encoding: self.encoding.filter(|encoding| *encoding != Encoding::Identity),
+            condition: self.condition.as_ref().map(condition),
+            lease: self.lease.as_deref().map(str::as_bytes),
         }
-        option(cmd, "FORMAT", self.format.as_deref());
-        option(cmd, "RECORDS", self.records);
-        option(cmd, "COST", self.cost.map(ms));
-        option(cmd, "META", self.meta.as_deref());
-        option(cmd, "HASH", self.hash.as_deref());
-        let encoding = self.encoding.filter(|encoding| *encoding != Encoding::Identity);
-        option(cmd, "ENCODING", encoding.map(Encoding::name));
-        condition(cmd, self.condition.as_ref());
-        option(cmd, "LEASE", self.lease.as_deref());
     }
 
     /// Only under a lease: the second sending is `LEASELOST`, and the value is either stored or not wanted. Without, it might
@@ -197,18 +197,22 @@ impl Set {
     }
 
     fn finish(&self, mut call: Call) -> Call {
-        self.options(&mut call.cmd);
+        self.options().write(&mut words_of(&mut call.cmd));
         Call { repeat: self.repeat(), carries: Carries::Payload, ..call }
     }
 }
 
-fn expiry(cmd: &mut Cmd, expiry: Option<Expiry>) {
+fn expiry(expiry: Expiry) -> ExpiryOption {
     match expiry {
-        Some(Expiry::After(time)) => cmd.arg("PX").arg(ms(time)),
-        Some(Expiry::At(moment)) => cmd.arg("PXAT").arg(unix_ms(moment)),
-        Some(Expiry::Keep) => cmd.arg("KEEPTTL"),
-        None => cmd,
-    };
+        Expiry::After(time) => ExpiryOption::Millis(signed(ms(time))),
+        Expiry::At(moment) => ExpiryOption::AtMilli(signed(unix_ms(moment))),
+        Expiry::Keep => ExpiryOption::Keep,
+    }
+}
+
+/// The server refuses what is that long, too.
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 /// The millisecond that it is in: nothing is to be fresh for longer than was said.
@@ -217,13 +221,12 @@ fn unix_ms(moment: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn condition(cmd: &mut Cmd, condition: Option<&Condition>) {
+fn condition(condition: &Condition) -> set::Condition<'_> {
     match condition {
-        Some(Condition::Absent) => cmd.arg("NX"),
-        Some(Condition::Present) => cmd.arg("XX"),
-        Some(Condition::Etag(etag)) => cmd.arg("IFMATCH").arg(etag),
-        None => cmd,
-    };
+        Condition::Absent => set::Condition::Nx,
+        Condition::Present => set::Condition::Xx,
+        Condition::Etag(etag) => set::Condition::IfMatch(etag.as_bytes()),
+    }
 }
 
 impl Client {

@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use expcache_core::grammar::stats::StatsOptions;
+use expcache_core::grammar::top::TopOptions;
+use expcache_core::stats::By;
 use redis::Value;
 use serde::Serialize;
 
+use super::client::Client;
 use super::look::moment;
-use super::{Client, name, option, shown};
+use super::shown;
 use crate::error::{Error, Result};
 use crate::link::{Call, Route};
 use crate::reply::{self, Fields};
 use crate::time::ms;
+use crate::words::{name, words_of};
 
 /// What was counted, overall or of one type. What a server does not count yet is 0.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -269,12 +274,12 @@ pub enum Rank {
 }
 
 impl Rank {
-    fn word(self) -> &'static str {
+    fn figure(self) -> By {
         match self {
-            Self::Hits => "hits",
-            Self::Size => "size",
-            Self::Cost => "cost",
-            Self::Saved => "saved",
+            Self::Hits => By::Hits,
+            Self::Size => By::Size,
+            Self::Cost => By::Cost,
+            Self::Saved => By::Saved,
         }
     }
 
@@ -378,9 +383,9 @@ impl Client {
     /// The entries that stand out, the first of all primaries.
     pub async fn top(&self, top: &Top) -> Result<Vec<TopEntry>> {
         let mut call = Call::new("EXPCACHE.TOP", Route::Primaries);
-        option(&mut call.cmd, "TYPE", top.type_name.as_deref());
-        call.cmd.arg("BY").arg(top.by.word());
-        option(&mut call.cmd, "COUNT", top.count);
+        let count = top.count.map(|count| count as u64);
+        let options = TopOptions { type_name: top.type_name.as_deref(), by: Some(top.by.figure()), count };
+        options.write(&mut words_of(&mut call.cmd));
         let mut all = Vec::new();
         for reply in self.everywhere(call).await? {
             for entry in reply::array(reply)? {
@@ -408,7 +413,6 @@ impl Client {
 
 fn stats_call(type_name: Option<&[u8]>, window: Option<Duration>) -> Call {
     let mut call = Call::new("EXPCACHE.STATS", Route::Primaries);
-    option(&mut call.cmd, "TYPE", type_name);
-    option(&mut call.cmd, "WINDOW", window.map(ms));
+    StatsOptions::Read { type_name, window_ms: window.map(ms) }.write(&mut words_of(&mut call.cmd));
     call
 }

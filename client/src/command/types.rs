@@ -1,185 +1,26 @@
 //! `EXPCACHE.TYPE`: policies.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Value};
 
-use super::{Client, name};
+use super::client::Client;
 use crate::error::Result;
 use crate::link::{Call, Route};
-use crate::reply::{self, Fields};
-use crate::time::ms;
-
-/// A type's policy, or the fields of it that are to change: what is `None` stays as it is. Durations and limits of nothing take
-/// the limit away.
-///
-/// ```
-/// use expcache_client::Policy;
-/// use std::time::Duration;
-///
-/// let policy = Policy { grace: Some(Duration::from_secs(300)), max_entries: Some(10_000), ..Policy::default() };
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// How long entries are fresh.
-    pub ttl: Option<Duration>,
-    /// How long they are stale after that.
-    pub grace: Option<Duration>,
-    /// The longest TTL.
-    pub max_ttl: Option<Duration>,
-    /// By up to how many percent a TTL is shortened at random.
-    pub jitter: Option<u8>,
-    /// After how many percent of the TTL the refresh may be handed out early.
-    pub early: Option<u8>,
-    /// Whether a hit restarts the TTL.
-    pub sliding: Option<bool>,
-    /// How payloads are kept: `auto`, `none`, `gzip`, `zstd` or `lz4`.
-    pub codec: Option<String>,
-    /// From how many bytes on payloads are compressed.
-    pub threshold: Option<u64>,
-    /// The largest payload.
-    pub max_value: Option<u64>,
-    /// The most entries.
-    pub max_entries: Option<u64>,
-    /// The most bytes of payloads.
-    pub max_bytes: Option<u64>,
-    /// The formats that entries may have; an empty list: any.
-    pub formats: Option<Vec<Bytes>>,
-    /// Whether payloads must be of their format.
-    pub validate: Option<bool>,
-}
-
-impl Policy {
-    fn write(&self, cmd: &mut Cmd) {
-        let durations = [("TTL", self.ttl), ("GRACE", self.grace), ("MAXTTL", self.max_ttl)];
-        let percents = [("JITTER", self.jitter), ("EARLY", self.early)];
-        let sizes = [
-            ("THRESHOLD", self.threshold),
-            ("MAXVALUE", self.max_value),
-            ("MAXENTRIES", self.max_entries),
-            ("MAXBYTES", self.max_bytes),
-        ];
-        durations.into_iter().for_each(|(word, time)| super::option(cmd, word, time.map(with_unit)));
-        percents.into_iter().for_each(|(word, percent)| super::option(cmd, word, percent));
-        sizes.into_iter().for_each(|(word, size)| super::option(cmd, word, size));
-        super::option(cmd, "SLIDING", self.sliding.map(yes_or_no));
-        super::option(cmd, "CODEC", self.codec.as_deref());
-        super::option(cmd, "VALIDATE", self.validate.map(yes_or_no));
-        if let Some(formats) = &self.formats {
-            super::counted(cmd, "FORMATS", formats.iter());
-        }
-    }
-
-    /// What of it another policy, as a server has it, does not say: each as `name 1h, not 2h`.
-    pub(crate) fn differing(&self, there: &Self) -> Vec<String> {
-        /// No limit is a limit of nothing.
-        fn limit<T: Default>(limit: Option<T>) -> T {
-            limit.unwrap_or_default()
-        }
-        let time = |time: Option<Duration>| format!("{:?}", Duration::from_millis(ms(limit(time))));
-        let number = |number: Option<u64>| limit(number).to_string();
-        let percent = |percent: Option<u8>| limit(percent).to_string();
-        let flag = |flag: Option<bool>| yes_or_no(limit(flag)).to_owned();
-        let formats = |formats: &Option<Vec<Bytes>>| {
-            let mut names: Vec<String> = formats.iter().flatten().map(|name| name.escape_ascii().to_string()).collect();
-            names.sort_unstable();
-            names.join(" ")
-        };
-        let codec = |codec: &Option<String>| codec.as_deref().unwrap_or_default().to_ascii_lowercase();
-        let fields = [
-            ("ttl", self.ttl.map(|_| (time(self.ttl), time(there.ttl)))),
-            ("grace", self.grace.map(|_| (time(self.grace), time(there.grace)))),
-            ("maxttl", self.max_ttl.map(|_| (time(self.max_ttl), time(there.max_ttl)))),
-            ("jitter", self.jitter.map(|_| (percent(self.jitter), percent(there.jitter)))),
-            ("early", self.early.map(|_| (percent(self.early), percent(there.early)))),
-            ("sliding", self.sliding.map(|_| (flag(self.sliding), flag(there.sliding)))),
-            ("codec", self.codec.as_ref().map(|_| (codec(&self.codec), codec(&there.codec)))),
-            ("threshold", self.threshold.map(|_| (number(self.threshold), number(there.threshold)))),
-            ("maxvalue", self.max_value.map(|_| (number(self.max_value), number(there.max_value)))),
-            ("maxentries", self.max_entries.map(|_| (number(self.max_entries), number(there.max_entries)))),
-            ("maxbytes", self.max_bytes.map(|_| (number(self.max_bytes), number(there.max_bytes)))),
-            ("formats", self.formats.as_ref().map(|_| (formats(&self.formats), formats(&there.formats)))),
-            ("validate", self.validate.map(|_| (flag(self.validate), flag(there.validate)))),
-        ];
-        let differs = |(name, values): (&str, Option<(String, String)>)| {
-            let (wanted, found) = values.filter(|(wanted, found)| wanted != found)?;
-            Some(format!("{name} {wanted:?}, not {found:?}"))
-        };
-        fields.into_iter().filter_map(differs).collect()
-    }
-
-    pub(crate) fn of_reply(reply: Value) -> Result<Option<Self>> {
-        Fields::optional(reply)?.map(Self::parse).transpose()
-    }
-
-    fn parse(mut fields: Fields) -> Result<Self> {
-        Ok(Self {
-            ttl: duration(&mut fields, "ttl")?,
-            grace: duration(&mut fields, "grace")?,
-            max_ttl: duration(&mut fields, "maxttl")?,
-            jitter: percent(&mut fields, "jitter")?,
-            early: percent(&mut fields, "early")?,
-            sliding: flag(fields.take("sliding"))?,
-            codec: fields.optional_text("codec")?,
-            threshold: fields.optional_count("threshold")?,
-            max_value: fields.optional_count("maxvalue")?,
-            max_entries: fields.optional_count("maxentries")?,
-            max_bytes: fields.optional_count("maxbytes")?,
-            formats: reply::optional(fields.take("formats"), reply::strings)?,
-            validate: flag(fields.take("validate"))?,
-        })
-    }
-}
-
-/// `TYPE GET`.
-pub(crate) fn type_get(type_name: &[u8]) -> Cmd {
-    type_call("EXPCACHE.TYPE GET", Route::Any, type_name).cmd
-}
-
-/// `TYPE SET`.
-pub(crate) fn type_set(type_name: &[u8], policy: &Policy) -> Cmd {
-    let mut cmd = type_call("EXPCACHE.TYPE SET", Route::Primaries, type_name).cmd;
-    policy.write(&mut cmd);
-    cmd
-}
-
-fn with_unit(time: Duration) -> String {
-    format!("{}ms", ms(time))
-}
-
-fn yes_or_no(flag: bool) -> &'static str {
-    if flag { "yes" } else { "no" }
-}
-
-fn percent(fields: &mut Fields, name: &str) -> Result<Option<u8>> {
-    Ok(fields.optional_count(name)?.and_then(|percent| u8::try_from(percent).ok()))
-}
-
-fn flag(value: Value) -> Result<Option<bool>> {
-    match value {
-        Value::Boolean(flag) => Ok(Some(flag)),
-        Value::Int(number) => Ok(Some(number != 0)),
-        value => Ok(reply::optional(value, reply::text)?.map(|word| word == "yes")),
-    }
-}
-
-fn duration(fields: &mut Fields, name: &str) -> Result<Option<Duration>> {
-    Ok(fields.optional_count(name)?.map(Duration::from_millis))
-}
+use crate::policy::{self, Policy};
+use crate::reply;
 
 impl Client {
     /// Defines a type, or changes fields of its policy, on every primary.
     pub async fn set_type(&self, type_name: impl AsRef<[u8]>, policy: &Policy) -> Result<()> {
-        let cmd = type_set(type_name.as_ref(), policy);
+        let cmd = policy::set(type_name.as_ref(), policy);
         self.everywhere(Call { cmd, ..Call::new("EXPCACHE.TYPE SET", Route::Primaries) }).await.map(drop)
     }
 
     /// A type's policy, as one of the primaries has it.
     pub async fn get_type(&self, type_name: impl AsRef<[u8]>) -> Result<Option<Policy>> {
-        let call = type_call("EXPCACHE.TYPE GET", Route::Any, type_name.as_ref());
-        Policy::of_reply(self.call(call).await?)
+        let cmd = policy::get(type_name.as_ref());
+        Policy::of_reply(self.call(Call { cmd, ..Call::new("EXPCACHE.TYPE GET", Route::Any) }).await?)
     }
 
     /// The names of all types that any primary knows, in order.
@@ -193,12 +34,8 @@ impl Client {
 
     /// Takes a type's policy away, on every primary. `false`: none of them had it.
     pub async fn delete_type(&self, type_name: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.sum(type_call("EXPCACHE.TYPE DEL", Route::Primaries, type_name.as_ref())).await? > 0)
+        let mut call = Call::new("EXPCACHE.TYPE DEL", Route::Primaries);
+        call.cmd.arg(type_name.as_ref());
+        Ok(self.sum(call).await? > 0)
     }
-}
-
-fn type_call(command: &'static str, route: Route, type_name: &[u8]) -> Call {
-    let mut call = Call::new(command, route);
-    call.cmd.arg(name(type_name).as_ref());
-    call
 }

@@ -7,11 +7,12 @@ use http::{Method, Request, request};
 
 use super::accept::Accepted;
 use super::etag::{self, Listed};
-use super::view::{Piece, View};
+use super::piece::Piece;
+use super::view::View;
 use super::{ByteRange, RangeHeader};
 use crate::command::Meta;
+use crate::compression;
 use crate::served::Served;
-use crate::wire;
 
 /// As far as the server counts.
 const TO_THE_END: u64 = i64::MAX.cast_unsigned();
@@ -42,17 +43,17 @@ pub struct Ask {
 }
 
 /// What the answer is.
-pub(super) enum Verdict {
+pub(super) enum HttpAnswer {
     NotModified(Encoding),
     NotAcceptable,
     Beyond(u64),
     /// The representation in this coding, of so many bytes.
-    Whole(Encoding, u64, Content),
-    Part(ByteRange, u64, Content),
+    Whole(Encoding, u64, AnswerBytes),
+    Part(ByteRange, u64, AnswerBytes),
 }
 
 /// The bytes of an answer.
-pub(super) enum Content {
+pub(super) enum AnswerBytes {
     /// These.
     Bytes(Bytes),
     /// These, and those that follow them in the payload, from here up to there.
@@ -61,7 +62,7 @@ pub(super) enum Content {
 
 /// Whether what is known will do.
 pub(super) enum Judged {
-    Answer(Verdict),
+    Answer(HttpAnswer),
     /// This is needed besides.
     Lacks(View),
     /// How it is stored has to be known first.
@@ -212,7 +213,7 @@ impl Ask {
     pub(super) async fn judge(&self, served: &Served) -> Judged {
         let md5 = etag_of(served).await;
         if let Some(encoding) = self.unchanged(&md5, served) {
-            return Judged::Answer(Verdict::NotModified(encoding));
+            return Judged::Answer(HttpAnswer::NotModified(encoding));
         }
         if let Some(range) = self.range().filter(|_| self.continues(&md5))
             && let Some(judged) = self.judge_range(range, served)
@@ -234,28 +235,28 @@ impl Ask {
         let Some(size) = served.size() else { return Some(Judged::Lacks(View::nothing())) };
         let part = match RangeHeader::parse(range, size) {
             RangeHeader::Whole => return None,
-            RangeHeader::Beyond => return Some(Judged::Answer(Verdict::Beyond(size))),
+            RangeHeader::Beyond => return Some(Judged::Answer(HttpAnswer::Beyond(size))),
             RangeHeader::Part(part) => part,
         };
         Some(match self.content(served, part) {
-            Some(content) => Judged::Answer(Verdict::Part(part, size, content)),
+            Some(content) => Judged::Answer(HttpAnswer::Part(part, size, content)),
             None => Judged::Lacks(View { range: Some(limited(part, self.part_bytes)), ..View::default() }),
         })
     }
 
     /// A part of the payload, if it, or its beginning where it comes in pieces, is there.
-    fn content(&self, served: &Served, part: ByteRange) -> Option<Content> {
+    fn content(&self, served: &Served, part: ByteRange) -> Option<AnswerBytes> {
         let end = part.offset + part.length;
         match (served.whole(), &served.entry.piece) {
-            (Some(payload), _) => Some(Content::Bytes(part.of(payload))),
+            (Some(payload), _) => Some(AnswerBytes::Bytes(part.of(payload))),
             (None, Some(Piece::Part { offset, bytes, .. })) if *offset == part.offset => {
                 let have = bytes.len() as u64;
                 if have >= part.length {
                     let bytes = ByteRange { offset: 0, length: part.length }.of(bytes);
-                    return Some(Content::Bytes(bytes));
+                    return Some(AnswerBytes::Bytes(bytes));
                 }
                 let begun = have > 0 && self.part_bytes.is_some();
-                begun.then(|| Content::Begun(bytes.clone(), offset + have..end))
+                begun.then(|| AnswerBytes::Begun(bytes.clone(), offset + have..end))
             }
             _ => None,
         }
@@ -264,7 +265,7 @@ impl Ask {
     async fn judge_whole(&self, served: &Served) -> Judged {
         let codings = self.accepted.codings();
         if let Some((encoding, bytes)) = served.packed(&codings) {
-            return Judged::Answer(Verdict::Whole(encoding, bytes.len() as u64, Content::Bytes(bytes.clone())));
+            return Judged::Answer(HttpAnswer::Whole(encoding, bytes.len() as u64, AnswerBytes::Bytes(bytes.clone())));
         }
         if !self.accepted.takes_identity() {
             let Some(payload) = served.whole() else { return Judged::Lacks(self.whole()) };
@@ -272,12 +273,12 @@ impl Ask {
         }
         match served.size() {
             Some(size) if self.is_head() && served.whole().is_none() => match codings.is_empty() {
-                true => Judged::Answer(Verdict::Whole(Encoding::Identity, size, Content::Bytes(Bytes::new()))),
+                true => Judged::Answer(HttpAnswer::Whole(Encoding::Identity, size, AnswerBytes::Bytes(Bytes::new()))),
                 false => Judged::LacksMeta,
             },
             Some(size) => match self.content(served, ByteRange { offset: 0, length: size }) {
-                Some(Content::Begun(..)) if !codings.is_empty() => Judged::LacksMeta,
-                Some(content) => Judged::Answer(Verdict::Whole(Encoding::Identity, size, content)),
+                Some(AnswerBytes::Begun(..)) if !codings.is_empty() => Judged::LacksMeta,
+                Some(content) => Judged::Answer(HttpAnswer::Whole(Encoding::Identity, size, content)),
                 None => Judged::Lacks(self.whole()),
             },
             None => Judged::Lacks(self.whole()),
@@ -290,12 +291,14 @@ impl Ask {
         let size = served.size().unwrap_or_default();
         match (same, self.is_head()) {
             (Some(meta), true) => {
-                Judged::Answer(Verdict::Whole(meta.encoding, meta.stored, Content::Bytes(Bytes::new())))
+                Judged::Answer(HttpAnswer::Whole(meta.encoding, meta.stored, AnswerBytes::Bytes(Bytes::new())))
             }
-            (None, true) => Judged::Answer(Verdict::Whole(Encoding::Identity, size, Content::Bytes(Bytes::new()))),
+            (None, true) => {
+                Judged::Answer(HttpAnswer::Whole(Encoding::Identity, size, AnswerBytes::Bytes(Bytes::new())))
+            }
             (Some(_), false) => Judged::Lacks(self.whole()),
             (None, false) => match self.content(served, ByteRange { offset: 0, length: size }) {
-                Some(content) => Judged::Answer(Verdict::Whole(Encoding::Identity, size, content)),
+                Some(content) => Judged::Answer(HttpAnswer::Whole(Encoding::Identity, size, content)),
                 None => Judged::Lacks(self.whole()),
             },
         }
@@ -317,20 +320,20 @@ fn limited(part: ByteRange, longest: Option<u64>) -> (u64, u64) {
 }
 
 /// For who takes no payload as it is.
-async fn encoded(codings: &[Encoding], payload: &Bytes) -> Verdict {
+async fn encoded(codings: &[Encoding], payload: &Bytes) -> HttpAnswer {
     for encoding in codings {
-        if let Some(bytes) = wire::encoded(*encoding, payload.clone()).await {
-            return Verdict::Whole(*encoding, bytes.len() as u64, Content::Bytes(bytes));
+        if let Some(bytes) = compression::encoded(*encoding, payload.clone()).await {
+            return HttpAnswer::Whole(*encoding, bytes.len() as u64, AnswerBytes::Bytes(bytes));
         }
     }
-    Verdict::NotAcceptable
+    HttpAnswer::NotAcceptable
 }
 
 /// The MD5. Of a large payload that was produced here it is computed elsewhere.
 async fn etag_of(served: &Served) -> String {
     if served.entry.etag.get().is_none() && served.payload().len() > AT_ONCE_BYTES {
         let other = served.clone();
-        let computed = wire::off_the_runtime(served.payload().len(), move || other.etag().to_owned()).await;
+        let computed = compression::off_the_runtime(served.payload().len(), move || other.etag().to_owned()).await;
         if let Ok(md5) = computed {
             return md5;
         }

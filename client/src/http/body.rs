@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _, try_unfold};
 use http_body::{Frame, SizeHint};
 
-use super::ask::Content;
+use super::ask::AnswerBytes;
 use crate::command::{Client, Fetch};
 use crate::error::{Error, Result};
 
@@ -35,10 +35,10 @@ impl Body {
         Self { first: Bytes::new(), rest: None, left: 0 }
     }
 
-    pub(super) fn new(content: Content, source: Source) -> Self {
+    pub(super) fn new(content: AnswerBytes, source: Source) -> Self {
         match content {
-            Content::Bytes(first) => Self { left: first.len() as u64, first, rest: None },
-            Content::Begun(first, rest) => {
+            AnswerBytes::Bytes(first) => Self { left: first.len() as u64, first, rest: None },
+            AnswerBytes::Begun(first, rest) => {
                 let left = first.len() as u64 + rest.end.saturating_sub(rest.start);
                 Self { first, rest: Some(source.parts(rest).boxed()), left }
             }

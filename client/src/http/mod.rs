@@ -8,7 +8,11 @@ mod ask;
 mod body;
 mod etag;
 #[cfg(feature = "http")]
+mod piece;
+#[cfg(feature = "http")]
 mod respond;
+#[cfg(feature = "http")]
+mod serve;
 #[cfg(feature = "http")]
 mod view;
 
@@ -16,11 +20,12 @@ use std::fmt::Write as _;
 
 use self::etag::Listed;
 #[cfg(feature = "http")]
-pub(crate) use self::view::{Piece, View};
-#[cfg(feature = "http")]
 pub use self::{ask::Ask, body::Body};
+#[cfg(feature = "http")]
+pub(crate) use self::{piece::Piece, view::View};
 
-use crate::served::{How, Served, Stored};
+use crate::how::{How, Stored};
+use crate::served::Served;
 
 impl Served {
     /// The value of `ETag` ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#section-8.8.3)).
@@ -154,13 +159,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::served::Entry;
+    use crate::served::CachedEntry;
     use bytes::Bytes;
     use std::sync::Arc;
     use std::time::Duration;
 
     fn served(how: How, stored: Stored, ttl_ms: Option<i64>) -> Served {
-        let entry = Arc::new(Entry::new(Bytes::from_static(b"id,name\n1,Ada\n")));
+        let entry = Arc::new(CachedEntry::new(Bytes::from_static(b"id,name\n1,Ada\n")));
         Served { entry, how, near: false, age: Duration::from_millis(61_999), ttl_ms, stored }
     }
 

@@ -17,17 +17,18 @@ use http::header::{
 use http::{Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::ask::{Ask, Content, Judged, Verdict};
+use super::ask::{AnswerBytes, Ask, HttpAnswer, Judged};
 use super::body::{Body, Source};
 use super::etag;
 use super::view::View;
 use crate::Cache;
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
+use crate::how::Stored;
 use crate::lease::Claim;
 use crate::produce::{Answer, Producer, Task};
-use crate::request::{Plan, Request};
-use crate::served::{Served, Stored};
+use crate::request::{Request, RequestPlan};
+use crate::served::Served;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What may stand in a `filename*` as it is (RFC 8187, 3.2.1).
@@ -124,7 +125,7 @@ impl Cache {
         Ok(self.response(&request.0, ask, &served, verdict))
     }
 
-    async fn obtain_view(&self, request: &Request, ask: &Ask, producer: Producer) -> Result<(Served, Verdict)> {
+    async fn obtain_view(&self, request: &Request, ask: &Ask, producer: Producer) -> Result<(Served, HttpAnswer)> {
         let asked = Instant::now();
         let (served, lease) = match self.ask(&request.viewed(ask.view())).await {
             Answer::Ready(served, lease) => (served, lease),
@@ -166,7 +167,7 @@ impl Cache {
         self.serve(&viewed.0, fetched, ticket).await.ok().flatten()
     }
 
-    fn response(&self, plan: &Plan, ask: &Ask, served: &Served, verdict: Verdict) -> Response<Body> {
+    fn response(&self, plan: &RequestPlan, ask: &Ask, served: &Served, verdict: HttpAnswer) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
@@ -175,22 +176,22 @@ impl Cache {
         put(headers, AGE, &served.age_header());
         put(headers, CACHE_STATUS, &served.cache_status_header());
         let (status, encoding, content) = match verdict {
-            Verdict::NotAcceptable => {
+            HttpAnswer::NotAcceptable => {
                 // It says nothing of the export.
                 *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 return response;
             }
-            Verdict::NotModified(encoding) => (StatusCode::NOT_MODIFIED, encoding, None),
-            Verdict::Beyond(size) => {
+            HttpAnswer::NotModified(encoding) => (StatusCode::NOT_MODIFIED, encoding, None),
+            HttpAnswer::Beyond(size) => {
                 put(headers, CONTENT_RANGE, &format!("bytes */{size}"));
                 (StatusCode::RANGE_NOT_SATISFIABLE, Encoding::Identity, None)
             }
-            Verdict::Whole(encoding, length, content) => {
+            HttpAnswer::Whole(encoding, length, content) => {
                 describe(headers, ask, served, length);
                 (StatusCode::OK, encoding, Some(content))
             }
-            Verdict::Part(part, size, content) => {
+            HttpAnswer::Part(part, size, content) => {
                 describe(headers, ask, served, part.length);
                 put(headers, CONTENT_RANGE, &part.content_range(size));
                 (StatusCode::PARTIAL_CONTENT, Encoding::Identity, Some(content))
@@ -207,14 +208,14 @@ impl Cache {
         response
     }
 
-    fn body(&self, plan: &Plan, ask: &Ask, served: &Served, content: Content) -> Body {
+    fn body(&self, plan: &RequestPlan, ask: &Ask, served: &Served, content: AnswerBytes) -> Body {
         let (client, key, etag) = (self.0.client.clone(), plan.key.clone(), served.etag().to_owned());
         Body::new(content, Source { client, key, etag, part_bytes: ask.part_bytes.unwrap_or(u64::MAX) })
     }
 }
 
 /// Out of a payload that is here.
-async fn final_verdict(ask: &Ask, served: &Served) -> Result<Verdict> {
+async fn final_verdict(ask: &Ask, served: &Served) -> Result<HttpAnswer> {
     match ask.judge(served).await {
         Judged::Answer(verdict) => Ok(verdict),
         Judged::Lacks(_) | Judged::LacksMeta => Err(Error::Changed),
@@ -269,7 +270,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// For how long the recipient may use it (RFC 9111, 5861). `max-age` counts from when the entry was stored, as `Age` does.
-fn cache_control(plan: &Plan, served: &Served) -> HeaderValue {
+fn cache_control(plan: &RequestPlan, served: &Served) -> HeaderValue {
     let lifetime_ms =
         served.ttl_ms().map(|ttl| i64::try_from(served.age().as_millis()).unwrap_or(0).saturating_add(ttl));
     let told = match (lifetime_ms, served.stored()) {
@@ -328,7 +329,8 @@ fn disposition(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::served::{Entry, How};
+    use crate::how::How;
+    use crate::served::CachedEntry;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -359,7 +361,7 @@ mod tests {
             (&plain, None, Stored::Before, "private, no-cache".to_owned()),
             (&graceful, Some(5_000), Stored::No(Error::Timeout), "private, no-cache".to_owned()),
         ] {
-            let entry = Arc::new(Entry::new(Bytes::new()));
+            let entry = Arc::new(CachedEntry::new(Bytes::new()));
             let age = Duration::from_millis(9_500);
             let served = Served { entry, how: How::Hit, near: false, age, ttl_ms, stored };
             assert_eq!(cache_control(&request.0, &served), expected);

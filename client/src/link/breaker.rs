@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::locked;
+use crate::lock::locked;
 
 #[derive(Debug)]
 pub(crate) struct Breaker {

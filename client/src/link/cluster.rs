@@ -13,15 +13,15 @@ use futures_util::future::{BoxFuture, FutureExt as _, join, join_all, select_ok}
 use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
+use super::call::{Call, Route, before};
+use super::connection::Visit;
 use super::connector::Connector;
 use super::lazy::Once;
 use super::node::Node;
 use super::slot::slot;
-use super::wire::Visit;
-use super::{Call, Route, before};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::locked;
+use crate::lock::locked;
 
 /// How often a command follows the slot that moves before its eyes.
 const REDIRECTS: usize = 5;

@@ -9,9 +9,9 @@ use tokio::io::AsyncReadExt as _;
 
 use super::setup::Setup;
 use super::stream::{Counted, Socket, Traffic, connect_tcp};
+use crate::abort::AbortOnDrop;
 use crate::config::{Config, Topology, host_of, shown};
 use crate::error::Result;
-use crate::flight::AbortOnDrop;
 
 /// A server that has no place says so at once.
 const AT_ONCE: Duration = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use redis::{ErrorKind, RedisResult};
 
-use crate::locked;
+use crate::lock::locked;
 
 pub(crate) struct Lazy<C> {
     current: Arc<RwLock<Option<Arc<C>>>>,

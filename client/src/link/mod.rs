@@ -5,8 +5,10 @@
 //! whether it answers) is kept by a [`Node`]; a cluster has many, and one that hangs concerns none of the others.
 
 mod breaker;
+mod call;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod connection;
 mod connector;
 mod lazy;
 mod node;
@@ -14,86 +16,24 @@ mod pool;
 mod setup;
 mod slot;
 mod stream;
-mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use futures_util::FutureExt as _;
-use redis::{Cmd, RedisResult, Value};
+use redis::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
 
+pub(crate) use self::call::{Call, Carries, Repeat, Route};
 #[cfg(feature = "cluster")]
 use self::cluster::Cluster;
+use self::connection::Visit;
 pub(crate) use self::connector::{Connected, Connector};
 use self::node::Node;
 pub(crate) use self::slot::slot;
-use self::wire::Visit;
 use crate::config::Config;
 use crate::error::{Error, Result};
-
-/// Where a command goes. Only a cluster makes a difference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Route {
-    /// To the node that has the key.
-    Key(Vec<u8>),
-    /// To any primary.
-    Any,
-    /// To every primary; the reply is a map of their names and replies.
-    Primaries,
-    /// To the node of this address, as [`Link::primaries`] tells it.
-    Node(String),
-}
-
-/// A command, and how to treat it.
-pub(crate) struct Call {
-    pub(crate) name: &'static str,
-    pub(crate) cmd: Cmd,
-    pub(crate) route: Route,
-    pub(crate) repeat: Repeat,
-    pub(crate) carries: Carries,
-    /// How long the server was asked to wait.
-    pub(crate) wait: Duration,
-    /// How long it may queue until it can wait; `None`: as long as the configuration has patience.
-    pub(crate) queue: Option<Duration>,
-    /// Is it sent whatever the breaker says?
-    pub(crate) anyway: bool,
-}
-
-/// What sending a command twice would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// The same as sending it once.
-    Harmless,
-    /// Perhaps something else, so a lost reply is not asked for again.
-    Never,
-}
-
-/// How large a command or its reply may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Carries {
-    Little,
-    Payload,
-}
-
-impl Call {
-    pub(crate) fn new(name: &'static str, route: Route) -> Self {
-        let cmd = name.split(' ').fold(Cmd::new(), |mut cmd, word| {
-            cmd.arg(word);
-            cmd
-        });
-        let (repeat, carries, wait, queue) = (Repeat::Harmless, Carries::Little, Duration::ZERO, None);
-        Self { name, cmd, route, repeat, carries, wait, queue, anyway: false }
-    }
-
-    pub(crate) fn on_key(name: &'static str, key: &[u8]) -> Self {
-        let mut call = Self::new(name, Route::Key(key.to_vec()));
-        call.cmd.arg(key);
-        call
-    }
-}
 
 pub(crate) struct Link {
     servers: Servers,
@@ -168,13 +108,5 @@ impl Link {
             #[cfg(feature = "cluster")]
             Servers::Cluster(cluster) => cluster.primaries().await,
         }
-    }
-}
-
-/// What a future comes to, if it does in time.
-async fn before<T>(limit: Instant, future: impl Future<Output = RedisResult<T>>) -> Result<T> {
-    match tokio::time::timeout_at(limit, future).await {
-        Ok(result) => result.map_err(Error::from),
-        Err(_) => Err(Error::Timeout),
     }
 }

@@ -15,11 +15,11 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
+use super::call::{Call, Carries, before};
+use super::connection::{Connection, SharedConnection, Visit, wants_another_connection, was_never_sent};
 use super::connector::Connector;
 use super::pool::Pool;
 use super::stream::Traffic;
-use super::wire::{Connection, Visit, Wire, wants_another_connection, was_never_sent};
-use super::{Call, Carries, before};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -30,8 +30,8 @@ const BUFFERED: usize = 4 << 20;
 
 pub(crate) struct Node {
     connector: Arc<Connector>,
-    little: Wire,
-    payloads: Vec<Wire>,
+    little: SharedConnection,
+    payloads: Vec<SharedConnection>,
     waiting: Pool,
     breaker: Breaker,
     /// A payload was not there in time once.
@@ -45,8 +45,8 @@ impl Node {
     pub(crate) fn new(connector: Connector, config: &Arc<Config>) -> Self {
         let connector = Arc::new(connector);
         Self {
-            little: Wire::new(&connector),
-            payloads: (0..config.connections).map(|_| Wire::new(&connector)).collect(),
+            little: SharedConnection::new(&connector),
+            payloads: (0..config.connections).map(|_| SharedConnection::new(&connector)).collect(),
             waiting: Pool::default(),
             breaker: Breaker::new(config.breaker_failures, config.breaker_pause),
             is_slow: AtomicBool::new(false),
@@ -160,7 +160,7 @@ impl Node {
     /// As it is done where bytes cannot be counted.
     async fn transfer_unseen(
         &self,
-        wire: &Wire,
+        wire: &SharedConnection,
         connection: &Arc<Connection>,
         limit: Instant,
         cmd: &Cmd,
@@ -215,7 +215,7 @@ impl Node {
 
 /// The reply; a connection that does not bring it is taken out of use.
 async fn settle(
-    wire: &Wire,
+    wire: &SharedConnection,
     connection: &Arc<Connection>,
     sending: impl Future<Output = Result<Value>>,
 ) -> Result<Value> {

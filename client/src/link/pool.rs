@@ -7,11 +7,11 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::Instant;
 
+use super::call::{Call, before};
+use super::connection::{Connection, Visit};
 use super::connector::Connector;
-use super::wire::{Connection, Visit};
-use super::{Call, before};
 use crate::error::{Error, Result};
-use crate::locked;
+use crate::lock::locked;
 
 #[derive(Default)]
 pub(crate) struct Pool {

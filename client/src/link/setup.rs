@@ -12,10 +12,10 @@ use bytes::Bytes;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind};
 
-use crate::command::{Policy, type_get, type_set};
 use crate::config::Config;
 use crate::error::Error;
-use crate::locked;
+use crate::lock::locked;
+use crate::policy::{self, Policy};
 
 pub(crate) struct Setup {
     name: String,
@@ -61,7 +61,7 @@ impl Setup {
         type_name: &Bytes,
         policy: &Policy,
     ) -> RedisResult<()> {
-        let found = match ask(connection, &type_get(type_name)).await? {
+        let found = match ask(connection, &policy::get(type_name)).await? {
             Ok(reply) => Policy::of_reply(reply).ok().flatten(),
             // Then it cannot be set either, and that is told of elsewhere.
             Err(Error::NoModule) => return Ok(()),
@@ -72,7 +72,7 @@ impl Setup {
             return Ok(());
         }
         let (shown, differing) = (type_name.escape_ascii(), differing.join(", "));
-        match ask(connection, &type_set(type_name, policy)).await? {
+        match ask(connection, &policy::set(type_name, policy)).await? {
             Ok(_) => tracing::info!(server, "type" = %shown, %differing, "its policy is set"),
             // A replica has what its primary has.
             Err(Error::Unavailable(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) => {}

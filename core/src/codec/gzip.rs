@@ -15,7 +15,7 @@
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::probe::looks_incompressible;
-use super::{Each, Start, Stop, Streamed, USUAL_RATIO, make_room, parts, reserve};
+use super::stream::{Each, Start, Stop, Streamed, USUAL_RATIO, make_room, parts, reserve};
 use crate::{Error, Result};
 
 pub(super) const PART_BYTES: usize = 256 << 10;

@@ -15,7 +15,7 @@ use lz4_flex::block::{self, CompressTable};
 use std::hash::Hasher;
 use twox_hash::XxHash32;
 
-use super::{Each, Start, Streamed, make_room, reserve};
+use super::stream::{Each, Start, Streamed, make_room, reserve};
 use crate::{Error, Result};
 
 pub(super) const PART_BYTES: usize = 256 << 10;

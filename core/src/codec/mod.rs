@@ -20,20 +20,19 @@
 mod gzip;
 mod lz4;
 mod probe;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod zstd;
 
 use self::gzip::Gzip;
 use self::lz4::Lz4;
+use self::stream::{Each, Start, Stop, Streamed, append};
 use self::zstd::Zstd;
 use crate::{Error, Result};
 
 /// The most payload bytes that are in one part, whatever the encoding.
 pub const PART_BYTES: usize = zstd::PART_BYTES;
-
-/// No format but zstd makes more of a byte; a larger payload gets its memory as it comes.
-const USUAL_RATIO: usize = 1032;
 
 /// In which form the bytes of a payload are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -277,66 +276,4 @@ impl Coder {
         };
         found.unwrap_or_default()
     }
-}
-
-/// Where decoding can start.
-#[derive(Clone, Copy, Default)]
-struct Start {
-    /// In the stored bytes.
-    at: usize,
-    /// In the payload.
-    position: usize,
-}
-
-/// Why a stream was left before its end.
-enum Stop {
-    /// No more of it is wanted.
-    Enough,
-    Refused(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
-}
-
-type Streamed<T = ()> = std::result::Result<T, Stop>;
-
-/// What is called with each piece of the payload.
-type Each<'a> = &'a mut dyn FnMut(&[u8]) -> Streamed;
-
-/// Adds a piece to what is to become `whole` bytes, and takes no memory for more.
-///
-/// A `whole` that `stored_bytes` cannot hold is a lie; memory for it is not taken before the bytes come.
-fn append(bytes: &mut Vec<u8>, piece: &[u8], whole: usize, stored_bytes: usize) -> Streamed {
-    let missing = whole.saturating_sub(bytes.len());
-    if piece.len() > missing {
-        return Err(Error::BadEncoding.into());
-    }
-    if bytes.capacity() - bytes.len() < piece.len() {
-        let likely = stored_bytes.saturating_mul(USUAL_RATIO).max(bytes.len()).max(piece.len());
-        reserve(bytes, likely.min(missing))?;
-    }
-    bytes.extend_from_slice(piece);
-    Ok(())
-}
-
-/// Takes memory for so many more bytes, if there is so much.
-fn reserve(bytes: &mut Vec<u8>, more: usize) -> Result<()> {
-    bytes.try_reserve_exact(more).map_err(|_| Error::NoMemory)
-}
-
-/// Makes room for so many more encoded bytes; an eighth more than there are, where a vector by itself would take twice the memory.
-/// `None` when there is no memory for it.
-fn make_room(stored: &mut Vec<u8>, more: usize) -> Option<()> {
-    if stored.capacity() - stored.len() < more {
-        reserve(stored, more.max(stored.len() / 8)).ok()?;
-    }
-    Some(())
-}
-
-/// The payload in pieces of that many bytes; an empty payload is one empty piece.
-fn parts(payload: &[u8], bytes: usize) -> impl Iterator<Item = &[u8]> {
-    payload.chunks(bytes).chain(payload.is_empty().then_some(payload))
 }

@@ -10,7 +10,7 @@
 use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
-use super::{Each, Start, Streamed, make_room, parts, reserve};
+use super::stream::{Each, Start, Streamed, make_room, parts, reserve};
 use crate::{Error, Result};
 
 pub(super) const PART_BYTES: usize = 1 << 20;

@@ -1,8 +1,8 @@
 //! What few entries have.
 
-use super::{Etag, MAX_PAYLOAD, read_name};
+use super::limits::{Etag, MAX_PAYLOAD, read_name};
+use crate::bytes::{Reader, Writer};
 use crate::codec::Encoding;
-use crate::wire::{Reader, Writer};
 
 /// How a payload is kept, where it is not simply kept as it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

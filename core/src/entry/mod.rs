@@ -15,12 +15,12 @@
 //! last for nine years. Extras (grace, cost, records, etag, format, meta) take room only where they are given: their length
 //! in three bytes, a byte that says which there are, and then those.
 //!
-//! **Linked or loose.** An entry in the index knows its type and its tags by the index's ids. An entry outside it (just
+//! **Linked or detached.** An entry in the index knows its type and its tags by the index's ids. An entry outside it (just
 //! loaded or copied, or unlinked on its way to another name or database) carries their names instead: ids mean nothing
 //! elsewhere. [`Entry::take_names`] and [`crate::index::Index::link`] turn the latter into the former, `Index::unlink` and
 //! [`Entry::carry`] the former into the latter.
 //!
-//! **Apart.** What is rare has no room of its own in the head: the names of a loose entry, the tag ids of one that has a tag
+//! **Apart.** What is rare has no room of its own in the head: the names of a detached entry, the tag ids of one that has a tag
 //! beyond the 16,777,216th of its database, and a payload of [`APART_FROM`] bytes or more. They stand in a second block,
 //! together with the ids, whose place its address takes.
 //!
@@ -29,6 +29,7 @@
 
 mod body;
 mod extras;
+mod limits;
 mod verdict;
 
 use md5::{Digest, Md5};
@@ -36,30 +37,17 @@ use zerocopy::{FromZeros, KnownLayout};
 
 pub use self::body::{Body, WeakBody};
 pub use self::extras::{End, Extras, Form};
+pub use self::limits::{APART_FROM, Etag, MAX_COST_MS, MAX_PAYLOAD, MAX_TAGS};
+use self::limits::{LIFETIMES, MOMENTS, read_name};
 pub use self::verdict::{Soft, Verdict};
+use crate::bytes::{Reader, Writer};
 use crate::codec::Encoding;
 use crate::key::{MAX_JSON_BYTES, MAX_NAME_BYTES};
-use crate::wire::{Reader, Writer};
-
-/// The longest payload: what the protocol allows in one string by default.
-pub const MAX_PAYLOAD: usize = 512 << 20;
-/// From this size on a payload stands apart.
-pub const APART_FROM: usize = 8 << 10;
-/// The most tags of one entry.
-pub const MAX_TAGS: usize = 64;
-
-/// The highest cost of one entry: a production of a month, in ms. Sums over all hits then stay far from their ends.
-pub const MAX_COST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// Version of [`Entry::encode`]'s bytes.
 const ENCODING_VERSION: u8 = 1;
 /// From this size on an entry keeps its MD5 once it was asked for; below, computing it again is as fast as finding it.
 const KEEP_ETAG_FROM: usize = 192;
-
-/// Moments, lifetimes and graces of soft invalidations are less than these, in ms: the years 10889, 36 and 36.
-const MOMENTS: u64 = 1 << 48;
-const LIFETIMES: u64 = 1 << 40;
-const GRACES: u64 = 1 << 40;
 
 const FLAG_LINKED: u8 = 1;
 const FLAG_DEAD: u8 = 2;
@@ -74,9 +62,6 @@ const WIDE_TAG_ID: u32 = 1 << (8 * TAG_ID);
 const EXTRAS_LEN: usize = 3;
 /// Where the tail's length stands: whoever holds only the address of an entry finds its end by it.
 pub const TAIL_LEN_OFFSET: usize = std::mem::offset_of!(Entry, tail_len);
-
-/// An MD5, as bytes.
-pub type Etag = [u8; 16];
 
 /// The MD5 of a payload.
 pub fn etag_of(payload: &[u8]) -> Etag {
@@ -103,7 +88,7 @@ impl Hasher {
 #[derive(FromZeros, KnownLayout)]
 #[repr(C)]
 pub struct Entry {
-    place: Place,
+    place: Layout,
     tail_len: u32,
     hits: u32,
     tag_count: u8,
@@ -115,8 +100,8 @@ pub struct Entry {
 /// Where the ids stand. The flags are in here because there is a byte left.
 #[derive(FromZeros)]
 #[repr(u8)]
-enum Place {
-    Here {
+enum Layout {
+    Inline {
         flags: u8,
         ids: Ids,
     },
@@ -141,13 +126,13 @@ struct Ids {
 #[derive(Default)]
 struct Apart {
     ids: Ids,
-    kept: Kept,
+    kept: NamesOrIds,
     /// The payload, in whatever form.
     body: Option<Body>,
 }
 
 #[derive(Default)]
-enum Kept {
+enum NamesOrIds {
     #[default]
     Nothing,
     Names(Names),
@@ -167,32 +152,32 @@ pub struct Names {
 
 /// A payload's bytes, in whatever form.
 #[derive(Debug, Clone)]
-pub enum Stored<'a> {
+pub enum PayloadBytes<'a> {
     /// To be copied.
     Lent(&'a [u8]),
     /// To be held, unless they are few.
     Shared(Body),
 }
 
-impl Default for Stored<'_> {
+impl Default for PayloadBytes<'_> {
     fn default() -> Self {
         Self::Lent(&[])
     }
 }
 
-impl<'a> From<&'a [u8]> for Stored<'a> {
+impl<'a> From<&'a [u8]> for PayloadBytes<'a> {
     fn from(bytes: &'a [u8]) -> Self {
         Self::Lent(bytes)
     }
 }
 
-impl From<Body> for Stored<'_> {
+impl From<Body> for PayloadBytes<'_> {
     fn from(bytes: Body) -> Self {
         Self::Shared(bytes)
     }
 }
 
-impl std::ops::Deref for Stored<'_> {
+impl std::ops::Deref for PayloadBytes<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -203,7 +188,7 @@ impl std::ops::Deref for Stored<'_> {
     }
 }
 
-impl Stored<'_> {
+impl PayloadBytes<'_> {
     /// The bytes, to stand apart; `None` if there is no memory for them.
     fn into_body(self) -> Option<Body> {
         match self {
@@ -223,7 +208,7 @@ pub struct Content<'a> {
     /// See [`Extras`].
     pub extras: Extras<'a>,
     /// The user's bytes, in the form that the extras say.
-    pub stored: Stored<'a>,
+    pub stored: PayloadBytes<'a>,
 }
 
 impl Entry {
@@ -271,7 +256,7 @@ impl Entry {
         Some(entry)
     }
 
-    /// A loose entry: one that carries its names.
+    /// A detached entry: one that carries its names.
     pub fn new_loose(content: Content<'_>, names: Names, dead: bool) -> Option<Box<Self>> {
         let mut entry = Self::new(content, names.tags.len())?;
         entry.carry(names, dead);
@@ -291,14 +276,14 @@ impl Entry {
     #[inline]
     pub fn body(&self) -> Option<&Body> {
         match &self.place {
-            Place::Here { .. } => None,
-            Place::Apart { apart, .. } => apart.as_ref()?.body.as_ref(),
+            Layout::Inline { .. } => None,
+            Layout::Apart { apart, .. } => apart.as_ref()?.body.as_ref(),
         }
     }
 
     /// The bytes that are kept, to be kept by another as well.
-    pub fn share(&self) -> Stored<'_> {
-        self.body().map_or_else(|| Stored::Lent(self.stored()), |body| Stored::Shared(body.clone()))
+    pub fn share(&self) -> PayloadBytes<'_> {
+        self.body().map_or_else(|| PayloadBytes::Lent(self.stored()), |body| PayloadBytes::Shared(body.clone()))
     }
 
     /// How the payload is kept.
@@ -325,12 +310,12 @@ impl Entry {
         }
         // Of an encoded payload it is known.
         let etag = etag_of(self.stored());
-        self.put_etag(etag);
+        self.remember_etag(etag);
         etag
     }
 
     /// Remembers the MD5 of the payload, if that is worth its room.
-    pub fn put_etag(&mut self, etag: Etag) {
+    pub fn remember_etag(&mut self, etag: Etag) {
         if let Some(slot) = self.extras_mut().and_then(extras::etag_in) {
             *slot = etag;
             *self.flags_mut() |= FLAG_ETAG_KNOWN;
@@ -350,9 +335,9 @@ impl Entry {
             return None;
         }
         *self.extras_mut().and_then(extras::form_in)? = form.to_bytes();
-        self.put_etag(etag);
+        self.remember_etag(etag);
         match &mut self.place {
-            Place::Apart { apart: Some(apart), .. } => apart.body.replace(body),
+            Layout::Apart { apart: Some(apart), .. } => apart.body.replace(body),
             _ => None,
         }
     }
@@ -363,7 +348,7 @@ impl Entry {
         put_uint(&mut self.created_ms, created_ms);
     }
 
-    /// Its tags' ids in the index; meaningless while loose.
+    /// Its tags' ids in the index; meaningless while detached.
     pub fn tag_ids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
         let wide = self.wide_tag_ids();
         let narrow = self.tail.get(..self.tag_count() * TAG_ID).unwrap_or_default().as_chunks::<TAG_ID>().0;
@@ -419,19 +404,19 @@ impl Entry {
         get_uint(&self.lifetime_ms)
     }
 
-    /// The index's name for its type; meaningless while loose.
+    /// The index's name for its type; meaningless while detached.
     #[inline]
     pub fn type_id(&self) -> u16 {
         self.ids().type_id
     }
 
-    /// The index's name for it; meaningless while loose.
+    /// The index's name for it; meaningless while detached.
     #[inline]
     pub fn id(&self) -> u32 {
         self.ids().id
     }
 
-    /// The number of the index that it is in; meaningless while loose.
+    /// The number of the index that it is in; meaningless while detached.
     #[inline]
     pub fn index(&self) -> u16 {
         self.ids().index
@@ -444,34 +429,34 @@ impl Entry {
     }
 
     /// Was it invalidated, in the index it came from, before it was taken out of it? (In an index, ask the index.)
-    pub fn was_dead(&self) -> bool {
+    pub fn carries_dead_mark(&self) -> bool {
         self.flags() & FLAG_DEAD != 0
     }
 
     /// Gives an entry that is in no index the names that it goes on with, and says whether it is dead.
     pub fn carry(&mut self, names: Names, dead: bool) {
-        self.put_apart(|apart| apart.kept = Kept::Names(names));
+        self.put_apart(|apart| apart.kept = NamesOrIds::Names(names));
         let flags = self.flags_mut();
         *flags = *flags & !FLAG_DEAD | if dead { FLAG_DEAD } else { 0 };
     }
 
     /// The names it carries, which it is about to get back as ids.
     pub fn take_names(&mut self) -> Names {
-        let Place::Apart { apart: Some(apart), .. } = &mut self.place else { return Names::default() };
-        let Kept::Names(names) = &mut apart.kept else { return Names::default() };
+        let Layout::Apart { apart: Some(apart), .. } = &mut self.place else { return Names::default() };
+        let NamesOrIds::Names(names) = &mut apart.kept else { return Names::default() };
         let names = std::mem::take(names);
-        apart.kept = Kept::Nothing;
+        apart.kept = NamesOrIds::Nothing;
         if apart.body.is_none() {
-            self.place = Place::Here { flags: self.flags(), ids: self.ids() };
+            self.place = Layout::Inline { flags: self.flags(), ids: self.ids() };
         }
         names
     }
 
-    /// The names it carries, while loose.
+    /// The names it carries, while detached.
     pub fn names(&self) -> Option<&Names> {
         match self.kept()? {
-            Kept::Names(names) => Some(names),
-            Kept::Nothing | Kept::WideTagIds(_) => None,
+            NamesOrIds::Names(names) => Some(names),
+            NamesOrIds::Nothing | NamesOrIds::WideTagIds(_) => None,
         }
     }
 
@@ -503,7 +488,7 @@ impl Entry {
         put_uint(&mut self.ids_mut().touched_us, use_us);
     }
 
-    /// Bytes of memory it takes, its loose names aside, and how many of them are not in its own block.
+    /// Bytes of memory it takes, its detached names aside, and how many of them are not in its own block.
     pub fn size_bytes(&self) -> (usize, usize) {
         let apart = self.body().map_or(0, |body| size_of::<Apart>() + body.len());
         (size_of_val(self) + apart, apart)
@@ -530,8 +515,8 @@ impl Entry {
         w.0
     }
 
-    /// The loose entry that [`Entry::encode`] described; `None` for anything that it would not have written.
-    pub fn decode(metadata: &[u8], stored: Stored<'_>) -> Option<Box<Self>> {
+    /// The detached entry that [`Entry::encode`] described; `None` for anything that it would not have written.
+    pub fn decode(metadata: &[u8], stored: PayloadBytes<'_>) -> Option<Box<Self>> {
         let mut r = Reader::new(metadata);
         if r.u8()? != ENCODING_VERSION {
             return None;
@@ -563,9 +548,9 @@ impl Entry {
     pub(crate) fn set_tag_id(&mut self, at: usize, id: u32) {
         if id >= WIDE_TAG_ID && self.wide_tag_ids().is_none() {
             let ids = self.tag_ids().collect();
-            self.put_apart(|apart| apart.kept = Kept::WideTagIds(ids));
+            self.put_apart(|apart| apart.kept = NamesOrIds::WideTagIds(ids));
         }
-        if let Some(Kept::WideTagIds(ids)) = self.kept_mut() {
+        if let Some(NamesOrIds::WideTagIds(ids)) = self.kept_mut() {
             ids.get_mut(at).into_iter().for_each(|slot| *slot = id);
         } else if let Some(slot) = self.tail.get_mut(at * TAG_ID..).and_then(<[u8]>::first_chunk_mut::<TAG_ID>) {
             put_uint(slot, id.into());
@@ -585,61 +570,61 @@ impl Entry {
 
     #[inline]
     fn flags(&self) -> u8 {
-        let (Place::Here { flags, .. } | Place::Apart { flags, .. }) = &self.place;
+        let (Layout::Inline { flags, .. } | Layout::Apart { flags, .. }) = &self.place;
         *flags
     }
 
     fn flags_mut(&mut self) -> &mut u8 {
-        let (Place::Here { flags, .. } | Place::Apart { flags, .. }) = &mut self.place;
+        let (Layout::Inline { flags, .. } | Layout::Apart { flags, .. }) = &mut self.place;
         flags
     }
 
     #[inline]
     fn ids(&self) -> Ids {
         match &self.place {
-            Place::Here { ids, .. } => *ids,
-            Place::Apart { apart, .. } => apart.as_ref().map(|apart| apart.ids).unwrap_or_default(),
+            Layout::Inline { ids, .. } => *ids,
+            Layout::Apart { apart, .. } => apart.as_ref().map(|apart| apart.ids).unwrap_or_default(),
         }
     }
 
     #[inline]
     fn ids_mut(&mut self) -> &mut Ids {
         match &mut self.place {
-            Place::Here { ids, .. } => ids,
-            Place::Apart { apart, .. } => &mut apart.get_or_insert_default().ids,
+            Layout::Inline { ids, .. } => ids,
+            Layout::Apart { apart, .. } => &mut apart.get_or_insert_default().ids,
         }
     }
 
-    fn kept(&self) -> Option<&Kept> {
+    fn kept(&self) -> Option<&NamesOrIds> {
         match &self.place {
-            Place::Here { .. } => None,
-            Place::Apart { apart, .. } => apart.as_ref().map(|apart| &apart.kept),
+            Layout::Inline { .. } => None,
+            Layout::Apart { apart, .. } => apart.as_ref().map(|apart| &apart.kept),
         }
     }
 
-    fn kept_mut(&mut self) -> Option<&mut Kept> {
+    fn kept_mut(&mut self) -> Option<&mut NamesOrIds> {
         match &mut self.place {
-            Place::Here { .. } => None,
-            Place::Apart { apart, .. } => apart.as_mut().map(|apart| &mut apart.kept),
+            Layout::Inline { .. } => None,
+            Layout::Apart { apart, .. } => apart.as_mut().map(|apart| &mut apart.kept),
         }
     }
 
     fn wide_tag_ids(&self) -> Option<&[u32]> {
         match self.kept()? {
-            Kept::WideTagIds(ids) => Some(ids),
-            Kept::Nothing | Kept::Names(_) => None,
+            NamesOrIds::WideTagIds(ids) => Some(ids),
+            NamesOrIds::Nothing | NamesOrIds::Names(_) => None,
         }
     }
 
     /// Changes what stands apart, which begins to now if nothing did.
     fn put_apart(&mut self, change: impl FnOnce(&mut Apart)) {
         let (flags, ids) = (self.flags(), self.ids());
-        let mut apart = match std::mem::replace(&mut self.place, Place::Here { flags, ids }) {
-            Place::Apart { apart: Some(apart), .. } => apart,
+        let mut apart = match std::mem::replace(&mut self.place, Layout::Inline { flags, ids }) {
+            Layout::Apart { apart: Some(apart), .. } => apart,
             _ => Box::new(Apart { ids, ..Apart::default() }),
         };
         change(&mut apart);
-        self.place = Place::Apart { flags, apart: Some(apart) };
+        self.place = Layout::Apart { flags, apart: Some(apart) };
     }
 
     #[inline]
@@ -668,10 +653,6 @@ impl Entry {
         let range = self.extras_range()?;
         self.tail.get_mut(range)
     }
-}
-
-fn read_name<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
-    r.short_bytes().filter(|name| !name.is_empty() && name.len() <= MAX_NAME_BYTES)
 }
 
 fn read_tags(r: &mut Reader<'_>) -> Option<Vec<Box<[u8]>>> {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use super::limits::GRACES;
 use super::*;
 
 fn names(tags: &[&str]) -> Names {
@@ -26,7 +27,7 @@ fn full(payload: &[u8]) -> Content<'_> {
 
 #[test]
 fn the_layout_is_what_the_head_draws() {
-    assert_eq!(size_of::<Place>(), 16);
+    assert_eq!(size_of::<Layout>(), 16);
     assert_eq!(TAIL_LEN_OFFSET, 16);
     assert_eq!(std::mem::offset_of!(Entry, tag_count), 24);
     assert_eq!(std::mem::offset_of!(Entry, lifetime_ms), 31);
@@ -46,7 +47,7 @@ fn tag_ids_of_any_size_come_back() {
         assert_eq!((entry.id(), entry.type_id(), entry.index(), entry.names()), (7, 8, 9, None));
         entry.set_unlinked();
         entry.carry(names(&["a", "b", "c"]), true);
-        assert_eq!((entry.is_linked(), entry.was_dead(), entry.type_id()), (false, true, 8));
+        assert_eq!((entry.is_linked(), entry.carries_dead_mark(), entry.type_id()), (false, true, 8));
         assert_eq!(entry.take_names(), names(&["a", "b", "c"]));
         assert_eq!(entry.names(), None);
     }
@@ -77,20 +78,20 @@ fn encoding_round_trips_and_refuses_everything_else() {
     let back = Entry::decode(&bytes, [1; 300].as_slice().into()).unwrap();
     assert_eq!(back.extras(), entry.extras());
     assert_eq!(back.names(), Some(&names(&["a", "bb"])));
-    assert!(back.was_dead() && !back.is_linked());
+    assert!(back.carries_dead_mark() && !back.is_linked());
     for cut in 0..bytes.len() {
         // A cut between two parts may leave a well-formed whole only where everything optional ends.
-        if let Some(short) = Entry::decode(&bytes[..cut], Stored::default()) {
+        if let Some(short) = Entry::decode(&bytes[..cut], PayloadBytes::default()) {
             assert_eq!(short.extras(), Extras::default());
         }
     }
     for (at, value) in [(0, 2), (1, 4), (bytes.len() - 1, b'x')] {
         let mut wrong = bytes.clone();
         wrong[at] = value;
-        assert!(Entry::decode(&wrong, Stored::default()).is_none(), "byte {at}");
+        assert!(Entry::decode(&wrong, PayloadBytes::default()).is_none(), "byte {at}");
     }
     let longer = [bytes.as_slice(), b"x"].concat();
-    assert!(Entry::decode(&longer, Stored::default()).is_none());
+    assert!(Entry::decode(&longer, PayloadBytes::default()).is_none());
 }
 
 #[test]
@@ -99,7 +100,8 @@ fn a_soft_invalidation_travels_within_its_bounds() {
     let encode =
         |moment_ms, grace_ms| entry.encode(b"t", &[], Verdict::Soft(Soft { moment_ms, grace_ms: Some(grace_ms) }));
     let decoded = |bytes: &[u8]| {
-        Entry::decode(bytes, Stored::default()).map(|entry| (entry.names().unwrap().soft, entry.was_dead()))
+        Entry::decode(bytes, PayloadBytes::default())
+            .map(|entry| (entry.names().unwrap().soft, entry.carries_dead_mark()))
     };
     let soft = |moment_ms, grace_ms| Some((Some(Soft { moment_ms, grace_ms: Some(grace_ms) }), false));
     assert_eq!(decoded(&encode(1_700_000_000_123, 60_000)), soft(1_700_000_000_123, 60_000));
@@ -126,8 +128,8 @@ fn a_soft_invalidation_travels_within_its_bounds() {
 #[test]
 fn a_tag_twice_or_too_many_tags_are_refused() {
     let entry = Entry::new(Content::default(), 2).unwrap();
-    assert!(Entry::decode(&entry.encode(b"t", &[b"a", b"a"], Verdict::Alive), Stored::default()).is_none());
-    assert!(Entry::decode(&entry.encode(b"", &[b"a", b"b"], Verdict::Alive), Stored::default()).is_none());
+    assert!(Entry::decode(&entry.encode(b"t", &[b"a", b"a"], Verdict::Alive), PayloadBytes::default()).is_none());
+    assert!(Entry::decode(&entry.encode(b"", &[b"a", b"b"], Verdict::Alive), PayloadBytes::default()).is_none());
     assert!(Entry::new(Content::default(), MAX_TAGS + 1).is_none());
 }
 

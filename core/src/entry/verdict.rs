@@ -1,8 +1,8 @@
 //! What invalidations made of an entry, and how that travels with it.
 
-use super::{GRACES, MOMENTS};
+use super::limits::{GRACES, MOMENTS};
+use crate::bytes::{Reader, Writer};
 use crate::policy::end_ms;
-use crate::wire::{Reader, Writer};
 
 /// A soft invalidation: the entry is stale from that moment on, until it is stored again, whatever becomes of its key's expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

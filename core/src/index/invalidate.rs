@@ -2,8 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use super::Index;
-use super::select::Ids;
+use super::{Ids, Index};
 
 impl Index {
     /// Makes every entry dead that bears any of the tags; returns how many were not before.

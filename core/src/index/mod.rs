@@ -18,10 +18,13 @@
 mod check;
 mod dates;
 mod hint;
+mod ids;
 mod invalidate;
 mod members;
 mod name;
 mod name_map;
+mod overview;
+mod patterns;
 mod pending;
 mod records;
 mod run;
@@ -29,8 +32,8 @@ mod scan;
 mod select;
 mod slab;
 mod soft;
-mod told;
 mod walk;
+mod walks;
 
 use std::hash::BuildHasher;
 
@@ -39,17 +42,17 @@ use roaring::RoaringBitmap;
 
 pub use self::check::Walked;
 use self::dates::Dates;
+pub use self::ids::Ids;
 use self::members::Members;
 use self::name::Name;
 use self::name_map::NameMap;
 use self::pending::Pending;
 use self::records::Records;
 pub use self::scan::Effort;
-pub use self::select::Ids;
 use self::slab::Slab;
 pub use self::soft::Mark;
-pub use self::walk::WalkId;
-use self::walk::Walks;
+pub use self::walks::WalkId;
+use self::walks::Walks;
 use crate::codec::Encoding;
 use crate::entry::{Entry, Names, Soft, Verdict};
 use crate::stats::{Rankings, Spread};
@@ -123,7 +126,7 @@ pub struct Index {
 
 /// What the index is told of an entry that comes, and does not find in it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Arrival {
+pub struct Placement {
     /// Its type.
     pub type_id: u16,
     /// Until when it is fresh by its key's expiry; `None`: for ever.
@@ -177,7 +180,7 @@ impl Index {
         &mut self,
         entry: &mut Entry,
         key: &[u8],
-        arrival: Arrival,
+        placement: Placement,
         tags: impl IntoIterator<Item = &'t [u8]>,
     ) -> bool {
         let Some(id) = self.records.insert(key) else { return false };
@@ -186,15 +189,15 @@ impl Index {
                 entry.set_tag_id(at, tag_id);
             }
         }
-        self.enter(entry, id, arrival);
-        self.add_to_type(entry, id, arrival.type_id);
+        self.enter(entry, id, placement);
+        self.add_to_type(entry, id, placement.type_id);
         true
     }
 
     /// Puts an entry in the place of another that is here, under the same key: as linking the one and unlinking the other,
     /// but tags that both bear are not touched. Says whether the old one was dead, or `None` (and does nothing) when it is
     /// not here.
-    pub fn relink(&mut self, old: &mut Entry, new: &mut Entry, arrival: Arrival, tags: &[&[u8]]) -> Option<bool> {
+    pub fn relink(&mut self, old: &mut Entry, new: &mut Entry, placement: Placement, tags: &[&[u8]]) -> Option<bool> {
         // Found under its own key by the caller, so its record is not read to prove it: that would be the one miss of the
         // processor's caches in storing over an entry.
         if !old.is_linked() || old.index() != self.number {
@@ -221,27 +224,27 @@ impl Index {
         }
         let old_date = self.date_of(old);
         self.unmark_soft(id);
-        self.enter(new, id, arrival);
-        if old.type_id() == arrival.type_id {
+        self.enter(new, id, placement);
+        if old.type_id() == placement.type_id {
             self.replace_in_type(old, old_date, new);
         } else {
             self.take_from_type(old, old_date);
-            self.add_to_type(new, id, arrival.type_id);
+            self.add_to_type(new, id, placement.type_id);
         }
         old.set_unlinked();
         Some(was_dead)
     }
 
     /// Notes of an entry what is neither its tags nor its type.
-    fn enter(&mut self, entry: &mut Entry, id: u32, arrival: Arrival) {
-        self.date(entry, id, arrival.fresh_until_ms);
-        if entry.was_dead() {
+    fn enter(&mut self, entry: &mut Entry, id: u32, placement: Placement) {
+        self.date(entry, id, placement.fresh_until_ms);
+        if entry.carries_dead_mark() {
             self.dead.insert(id);
-        } else if let Some(soft) = arrival.soft {
+        } else if let Some(soft) = placement.soft {
             self.mark_soft(id, soft, entry.grace_ms());
         }
         self.walks.linked(id);
-        entry.set_linked(id, arrival.type_id, self.number);
+        entry.set_linked(id, placement.type_id, self.number);
     }
 
     /// Is this the record that the name leads to? (After an invalidation it may lead to another, or nowhere.)
@@ -287,7 +290,7 @@ impl Index {
         if let Some(members) = self.type_mut(type_id) {
             members.ids.insert(id);
             members.bytes.add(entry);
-            members.tell_of(entry, date);
+            members.count_in(entry, date);
         }
     }
 
@@ -296,8 +299,8 @@ impl Index {
         if let Some(members) = self.types.get_mut(usize::from(entry.type_id())) {
             members.ids.remove(entry.id());
             members.bytes.subtract(entry);
-            members.tell_no_more_of(entry, date);
-            members.let_go();
+            members.count_out(entry, date);
+            members.drop_if_empty();
         }
     }
 
@@ -307,7 +310,7 @@ impl Index {
         let date = self.date_of(new);
         if let Some(members) = self.types.get_mut(usize::from(new.type_id())) {
             members.bytes.replace(old, new);
-            members.tell_instead((old, old_date), (new, date));
+            members.recount((old, old_date), (new, date));
         }
     }
 

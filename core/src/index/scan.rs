@@ -6,7 +6,7 @@
 //! be shorter than it was asked to be. Work is counted in steps of the matcher of patterns; a name is looked at to its end.
 
 use super::Index;
-use super::hint::Patterns;
+use super::patterns::Patterns;
 use super::select::Source;
 use crate::glob::Glob;
 use crate::selector::Selector;

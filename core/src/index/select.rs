@@ -8,50 +8,12 @@ use std::hash::BuildHasher;
 
 use roaring::RoaringBitmap;
 
-use super::{Index, Members};
+use super::{Ids, Index, Members};
 use crate::entry::MAX_TAGS;
 use crate::selector::{Clause, Selector};
 
 /// So few ids are looked up one by one in each set of a union, rather than the union made.
 const FEW: u64 = 1024;
-
-/// A set of entries of one index, good until that index changes.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Ids(pub(super) RoaringBitmap);
-
-impl Ids {
-    /// How many.
-    pub fn len(&self) -> u64 {
-        self.0.len()
-    }
-
-    /// None?
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Is this one among them?
-    pub fn contains(&self, id: u32) -> bool {
-        self.0.contains(id)
-    }
-
-    /// All of them, in rising order.
-    pub fn iter(&self) -> impl Iterator<Item = u32> {
-        self.0.iter()
-    }
-
-    /// Those that are not in `others`.
-    #[must_use]
-    pub fn without(&self, others: &Self) -> Self {
-        Self(&self.0 - &others.0)
-    }
-
-    /// Those that are in both.
-    #[must_use]
-    pub fn and(&self, others: &Self) -> Self {
-        Self(&self.0 & &others.0)
-    }
-}
 
 /// The entries that fulfil one clause.
 pub(super) enum Source<'i> {

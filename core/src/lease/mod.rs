@@ -173,7 +173,7 @@ pub struct Woken {
 
 /// A lease ended by its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct Finished {
     /// From granting to storing.
     pub production_ms: u64,
     /// Who is to be answered with the value, in the order of arrival.
@@ -365,11 +365,11 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
 
     /// The value that [`Leases::check`] allowed, at this same moment, is stored: ends the lease. `None`, and nothing done,
     /// when the token does not hold it.
-    pub fn finish(&mut self, key: &[u8], token: Token, now_ms: u64) -> Option<Stored> {
+    pub fn finish(&mut self, key: &[u8], token: Token, now_ms: u64) -> Option<Finished> {
         self.holder(key, token, now_ms)?;
         let (_, holding) = self.end(key)?;
         let production_ms = now_ms.saturating_sub(holding.since_ms);
-        Some(Stored { production_ms, waiters: self.dismiss(&holding.waiters) })
+        Some(Finished { production_ms, waiters: self.dismiss(&holding.waiters) })
     }
 
     /// The holder needs it for `duration_ms` from now on. `false` when it is not theirs.

@@ -10,15 +10,15 @@
 //! | how long entries have left | [`spread`] | some hundred steps a type and database |
 
 pub mod formats;
-pub mod gone;
 pub mod metrics;
+pub mod misses;
 pub mod ranking;
 pub mod spread;
 pub mod windows;
 
 pub use self::formats::Formats;
-pub use self::gone::{Gone, Why};
 pub use self::metrics::{Counters, Gauges, Sizes, Work};
+pub use self::misses::{MissMemory, Why};
 pub use self::ranking::{By, Rankings};
 pub use self::spread::Spread;
 pub use self::windows::Windows;

@@ -13,9 +13,9 @@
 use hashbrown::HashMap;
 
 /// So many of the first are told of; a list with fewer is to be completed.
-pub const TOLD: usize = 64;
+pub const TOP_MAX: usize = 64;
 /// As many are listed at most.
-const MOST: usize = 3 * TOLD;
+const MOST: usize = 3 * TOP_MAX;
 /// As many stay when there were more.
 const KEPT: usize = MOST / 2;
 
@@ -102,7 +102,7 @@ impl Ranking {
 
     /// Has it lost so many that it is to be completed?
     pub fn is_short(&self) -> bool {
-        self.bound > 0 && self.listed.len() < TOLD
+        self.bound > 0 && self.listed.len() < TOP_MAX
     }
 
     /// From now on every entry is going to be shown to it.
@@ -204,7 +204,7 @@ mod tests {
         assert!(listed.iter().all(|(id, figure)| all.get(id) == Some(figure)), "figures are those of the entries");
         let figures: Vec<u64> = listed.iter().map(|(_, figure)| *figure).collect();
         assert_eq!(Some(figures.as_slice()), expected.get(..figures.len()));
-        assert!(ranking.is_short() || figures.len() >= TOLD.min(expected.len()), "{}", figures.len());
+        assert!(ranking.is_short() || figures.len() >= TOP_MAX.min(expected.len()), "{}", figures.len());
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
             ranking.show(10_000 + id, 100);
             assert!(!ranking.is_short());
         }
-        assert!(ranking.sorted().len() >= TOLD && ranking.sorted().len() <= MOST);
+        assert!(ranking.sorted().len() >= TOP_MAX && ranking.sorted().len() <= MOST);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use expcache_core::early::is_due_early;
-use expcache_core::entry::{Content, End, Entry, Extras, MAX_COST_MS, Soft, Stored, Verdict};
-use expcache_core::index::{Arrival, Index, Mark, Walked};
-use expcache_core::policy::{Freshness, Moment, Policy, end_ms, fresh_left_ms, fresh_until_ms};
+use expcache_core::entry::{Content, End, Entry, Extras, MAX_COST_MS, PayloadBytes, Soft, Verdict};
+use expcache_core::index::{Index, Mark, Placement, Walked};
+use expcache_core::policy::{Freshness, Policy, StoreContext, end_ms, fresh_left_ms, fresh_until_ms};
 use expcache_core::selector::Selector;
 use expcache_core::stats::spread::Left;
 use expcache_core::stats::windows;
@@ -47,13 +47,13 @@ fn a_life_is_within_its_policy_whatever_the_numbers() {
             ..Policy::default()
         };
         let wish = match rng.u8(..4) {
-            0 => Freshness::OfType,
+            0 => Freshness::TypeDefault,
             1 => Freshness::For(extreme(rng)),
             2 => Freshness::Until(extreme(rng).cast_signed()),
             _ => Freshness::Keep,
         };
         let now_ms = if rng.bool() { NOW_MS } else { extreme(rng) };
-        let at = Moment { now_ms, default_ttl_ms: extreme(rng), random: rng.u64(..) };
+        let at = StoreContext { now_ms, default_ttl_ms: extreme(rng), random: rng.u64(..) };
         let grace_ms = rng.bool().then(|| extreme(rng));
         let kept = rng.bool().then(|| date(rng));
         let Some(life) = policy.life(wish, grace_ms, kept, at) else { return };
@@ -112,7 +112,7 @@ fn metadata_comes_back_within_its_bounds() {
     fuzz(20_000, |rng| {
         let (entry, verdict) = (entry(rng), verdict(rng));
         let bytes = entry.encode(b"t", &[], verdict);
-        let back = Entry::decode(&bytes, Stored::from(b"payload".as_slice())).unwrap();
+        let back = Entry::decode(&bytes, PayloadBytes::from(b"payload".as_slice())).unwrap();
         assert_eq!((back.created_ms(), back.lifetime_ms()), (entry.created_ms(), entry.lifetime_ms()));
         assert_eq!((back.extras(), back.end()), (entry.extras(), entry.end()));
         assert!(back.cost_ms().is_none_or(|cost_ms| cost_ms <= MAX_COST_MS));
@@ -122,12 +122,12 @@ fn metadata_comes_back_within_its_bounds() {
         // A damaged byte is refused, or makes an entry that is as sound.
         let mut damaged = bytes.clone();
         damaged[rng.usize(..bytes.len())] = rng.u8(..);
-        if let Some(mut odd) = Entry::decode(&damaged, Stored::from(b"payload".as_slice())) {
+        if let Some(mut odd) = Entry::decode(&damaged, PayloadBytes::from(b"payload".as_slice())) {
             let names = odd.take_names();
             let mut index = Index::default();
             let fresh_until_ms = fresh_until_ms(date(rng), odd.grace_ms());
-            let arrival = Arrival { type_id: 0, fresh_until_ms, soft: names.soft };
-            assert!(index.link(&mut odd, b"k", arrival, names.tags.iter().map(AsRef::as_ref)));
+            let placement = Placement { type_id: 0, fresh_until_ms, soft: names.soft };
+            assert!(index.link(&mut odd, b"k", placement, names.tags.iter().map(AsRef::as_ref)));
             assert_eq!(complaints(&index, [(&b"k"[..], &*odd, fresh_until_ms)]), [""; 0]);
         }
     });
@@ -158,10 +158,10 @@ fn an_index_agrees_with_its_keys_and_what_was_softened_stays_stale() {
                     let (mut new, expire_at_ms) = (entry(rng), date(rng));
                     let fresh_until_ms = fresh_until_ms(expire_at_ms, new.grace_ms());
                     let soft = if let Verdict::Soft(soft) = verdict(rng) { Some(soft) } else { None };
-                    let arrival = Arrival { type_id: rng.u16(..3), fresh_until_ms, soft };
+                    let placement = Placement { type_id: rng.u16(..3), fresh_until_ms, soft };
                     match keys.get_mut(&name) {
-                        Some((old, ..)) => assert!(index.relink(old, &mut new, arrival, &[]).is_some()),
-                        None => assert!(index.link(&mut new, &[name], arrival, [])),
+                        Some((old, ..)) => assert!(index.relink(old, &mut new, placement, &[]).is_some()),
+                        None => assert!(index.link(&mut new, &[name], placement, [])),
                     }
                     keys.insert(name, (new, expire_at_ms, soft.is_some()));
                 }

@@ -15,8 +15,8 @@ fn fresh_until(key: &[u8]) -> Option<i64> {
     key.last().filter(|last| last.is_ascii_digit()).map(|last| i64::from(last - b'0') * 100)
 }
 
-fn arrival(key: &[u8], type_id: u16) -> Arrival {
-    Arrival { type_id, fresh_until_ms: fresh_until(key), soft: None }
+fn placement(key: &[u8], type_id: u16) -> Placement {
+    Placement { type_id, fresh_until_ms: fresh_until(key), soft: None }
 }
 
 fn complaints(index: &Index, keyspace: &Keyspace) -> Vec<String> {
@@ -35,13 +35,13 @@ fn complaints_given(index: &Index, keyspace: &Keyspace, fresh_until: impl Fn(&[u
 }
 
 fn link(index: &mut Index, entry: &mut Entry, key: &[u8], type_id: u16, tags: &[&[u8]]) -> bool {
-    index.link(entry, key, arrival(key, type_id), tags.iter().copied())
+    index.link(entry, key, placement(key, type_id), tags.iter().copied())
 }
 
 fn put(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], type_id: u16, tags: &[&[u8]]) {
     let mut entry = Entry::new(Content { stored: key.into(), ..Content::default() }, tags.len()).unwrap();
     match keyspace.get_mut(key) {
-        Some(old) => assert!(index.relink(old, &mut entry, arrival(key, type_id), tags).is_some()),
+        Some(old) => assert!(index.relink(old, &mut entry, placement(key, type_id), tags).is_some()),
         None => assert!(link(index, &mut entry, key, type_id, tags)),
     }
     keyspace.insert(key.to_vec(), entry);
@@ -57,8 +57,8 @@ fn remove(index: &mut Index, keyspace: &mut Keyspace, key: &[u8]) -> Option<Box<
 
 fn relink(index: &mut Index, keyspace: &mut Keyspace, key: &[u8], mut entry: Box<Entry>) {
     let names = entry.take_names();
-    let arrival = Arrival { soft: names.soft, ..arrival(key, 1) };
-    assert!(index.link(&mut entry, key, arrival, names.tags.iter().map(AsRef::as_ref)));
+    let placement = Placement { soft: names.soft, ..placement(key, 1) };
+    assert!(index.link(&mut entry, key, placement, names.tags.iter().map(AsRef::as_ref)));
     keyspace.insert(key.to_vec(), entry);
 }
 
@@ -70,8 +70,8 @@ fn tags_live_as_long_as_their_last_member() {
     assert_eq!((index.len(), index.tag_count(), index.type_len(3), index.type_len(9)), (2, 2, 1, 0));
     put(&mut index, &mut keys, b"k1", 0, &[]);
     assert_eq!(index.tag_count(), 1);
-    let loose = remove(&mut index, &mut keys, b"k2").unwrap();
-    assert_eq!(loose.names().unwrap().tags, [Box::from(b"b".as_slice())]);
+    let detached = remove(&mut index, &mut keys, b"k2").unwrap();
+    assert_eq!(detached.names().unwrap().tags, [Box::from(b"b".as_slice())]);
     assert_eq!((index.len(), index.tag_count()), (1, 0));
     assert_eq!(complaints(&index, &keys), [""; 0]);
 }
@@ -87,7 +87,7 @@ fn the_dead_are_counted_once_travel_with_the_entry_and_end_with_it() {
     assert_eq!((index.len(), index.type_len(0), index.type_dead(0), index.dead_len()), (1, 1, 2, 2));
 
     let moved = remove(&mut index, &mut keys, b"k1").unwrap();
-    assert!(moved.was_dead());
+    assert!(moved.carries_dead_mark());
     relink(&mut index, &mut keys, b"k9", moved);
     assert!(index.is_dead(&keys[b"k9".as_slice()]));
 

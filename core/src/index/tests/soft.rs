@@ -60,10 +60,10 @@ impl World {
         let mut new = entry(of.grace_ms, of.tags.len());
         let tags: Vec<&[u8]> = of.tags.iter().map(AsRef::as_ref).collect();
         let soft = if let Verdict::Soft(soft) = of.verdict { Some(soft) } else { None };
-        let arrival = Arrival { type_id: of.type_id, fresh_until_ms: of.fresh_until_ms, soft };
+        let placement = Placement { type_id: of.type_id, fresh_until_ms: of.fresh_until_ms, soft };
         match self.keys.get_mut(&key) {
-            Some(old) => assert!(self.index.relink(old, &mut new, arrival, &tags).is_some()),
-            None => assert!(self.index.link(&mut new, &key, arrival, tags)),
+            Some(old) => assert!(self.index.relink(old, &mut new, placement, &tags).is_some()),
+            None => assert!(self.index.link(&mut new, &key, placement, tags)),
         }
         self.keys.insert(key.clone(), new);
         self.model.insert(key, of);
@@ -85,8 +85,8 @@ impl World {
             entry = Entry::decode(&entry.encode(b"t", &tags, of.verdict), entry.share()).unwrap();
         }
         let names = entry.take_names();
-        let arrival = Arrival { type_id: of.type_id, fresh_until_ms: of.fresh_until_ms, soft: names.soft };
-        assert!(self.index.link(&mut entry, to, arrival, names.tags.iter().map(AsRef::as_ref)));
+        let placement = Placement { type_id: of.type_id, fresh_until_ms: of.fresh_until_ms, soft: names.soft };
+        assert!(self.index.link(&mut entry, to, placement, names.tags.iter().map(AsRef::as_ref)));
         self.keys.insert(to.to_vec(), entry);
         self.model.insert(to.to_vec(), of);
     }

@@ -26,8 +26,8 @@ fn filled(grace_ms: u64) -> (Index, Vec<Box<Entry>>) {
         let (half, few) = (format!("half:{}", number % 2), format!("few:{}", number / 100));
         let tags = [b"all".as_slice(), half.as_bytes(), few.as_bytes()];
         let fresh_until_ms = Some(i64::from(number % 10) * 100 + 50);
-        let arrival = Arrival { type_id: (number % 2) as u16, fresh_until_ms, soft: None };
-        assert!(index.link(&mut entry, &name(number), arrival, tags));
+        let placement = Placement { type_id: (number % 2) as u16, fresh_until_ms, soft: None };
+        assert!(index.link(&mut entry, &name(number), placement, tags));
         entry
     });
     let entries = entries.collect();

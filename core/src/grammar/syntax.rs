@@ -1,4 +1,4 @@
-//! Grammar as data: what the server, and who reads `HELP`, is shown of a command's arguments.
+//! Grammar as data: what `COMMAND DOCS` and the pages of documentation show of a command.
 
 /// One piece of a command's grammar.
 pub struct Arg {

@@ -63,7 +63,7 @@ fn tag(hash: u64) -> u64 {
 
 /// See the module's head.
 #[derive(Debug, Default)]
-pub struct Gone {
+pub struct MissMemory {
     chunks: Vec<Box<[[Note; SET]; CHUNK]>>,
     /// The sets in use.
     sets: usize,
@@ -74,7 +74,7 @@ pub struct Gone {
     whole_since_s: u64,
 }
 
-impl Gone {
+impl MissMemory {
     /// One that remembers so many keys (as a power of two, and no fewer than eight), or none.
     pub fn new(room: usize, now_s: u64) -> Self {
         let room = if room == 0 { 0 } else { room.next_power_of_two().max(SET) };
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_last_cause_is_told_until_it_is_forgotten() {
-        let mut gone = Gone::new(64, 0);
+        let mut gone = MissMemory::new(64, 0);
         gone.note(hash(1), Why::Expired, 10);
         gone.note(hash(2), Why::Invalidated, 10);
         gone.note(hash(1), Why::Invalidated, 11);
@@ -214,7 +214,7 @@ mod tests {
     /// Within its reach it knows of every key what happened to it last.
     #[test]
     fn it_is_whole_as_far_as_it_says() {
-        let mut gone = Gone::new(1000, 5);
+        let mut gone = MissMemory::new(1000, 5);
         let mut last: BTreeMap<u64, (u64, Option<Why>)> = BTreeMap::new();
         for step in 0..50_000u64 {
             let (key, now_s) = (hash(step) % 5000, 5 + step / 20);
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn it_takes_memory_as_it_needs_it_and_loses_nothing_while_there_is_more() {
-        let mut gone = Gone::new(1 << 17, 0);
+        let mut gone = MissMemory::new(1 << 17, 0);
         assert_eq!(gone.size_bytes(), 0);
         let why = |key: u64| if key.is_multiple_of(3) { Why::Expired } else { Why::Invalidated };
         for key in 0..20_000 {
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn without_room_it_remembers_nothing() {
-        let mut gone = Gone::new(0, 0);
+        let mut gone = MissMemory::new(0, 0);
         gone.note(1, Why::Expired, 1);
         assert_eq!((gone.why(1, 1), gone.len(), gone.reach_s(100), gone.size_bytes()), (None, 0, 0, 0));
     }

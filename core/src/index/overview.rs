@@ -6,7 +6,7 @@
 use super::dates::date_of;
 use super::{Index, TypeMembers};
 use crate::entry::Entry;
-use crate::stats::ranking::{By, Figures, TOLD, figures};
+use crate::stats::ranking::{By, Figures, TOP_MAX, figures};
 use crate::stats::spread::{Left, NEVER};
 
 fn figures_of(entry: &Entry) -> Figures {
@@ -28,25 +28,25 @@ pub(super) fn stored_date(entry: &Entry) -> u64 {
 }
 
 impl TypeMembers {
-    pub(super) fn tell_of(&mut self, entry: &Entry, date: u64) {
+    pub(super) fn count_in(&mut self, entry: &Entry, date: u64) {
         self.rankings.show(entry.id(), figures_of(entry));
         self.spread.add(date, life_ms(entry));
     }
 
-    pub(super) fn tell_no_more_of(&mut self, entry: &Entry, date: u64) {
+    pub(super) fn count_out(&mut self, entry: &Entry, date: u64) {
         self.rankings.remove(entry.id(), figures_of(entry));
         self.spread.remove(date, life_ms(entry));
     }
 
     /// Without entries there is nothing to tell, and no room to be kept for it.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn drop_if_empty(&mut self) {
         if self.ids.is_empty() {
             (self.rankings, self.spread) = Default::default();
         }
     }
 
     /// Both have the same id.
-    pub(super) fn tell_instead(&mut self, (old, old_date): (&Entry, u64), (new, date): (&Entry, u64)) {
+    pub(super) fn recount(&mut self, (old, old_date): (&Entry, u64), (new, date): (&Entry, u64)) {
         self.rankings.change(new.id(), figures_of(old), figures_of(new));
         self.spread.remove(old_date, life_ms(old));
         self.spread.add(date, life_ms(new));
@@ -92,7 +92,7 @@ impl Index {
     }
 
     /// Is the entry stale earlier than it was stored to be?
-    pub fn is_cut_short(&self, entry: &Entry) -> bool {
+    pub fn ends_early(&self, entry: &Entry) -> bool {
         self.date_of(entry) < stored_date(entry)
     }
 
@@ -120,9 +120,9 @@ impl Index {
             top.extend(ranking.filter(|(id, _)| !self.dead.contains(*id)).map(|(id, figure)| (id, type_id, figure)));
         }
         let order = |(id, _, figure): &(u32, u16, u64)| (std::cmp::Reverse(*figure), *id);
-        if top.len() > TOLD {
-            top.select_nth_unstable_by_key(TOLD, order);
-            top.truncate(TOLD);
+        if top.len() > TOP_MAX {
+            top.select_nth_unstable_by_key(TOP_MAX, order);
+            top.truncate(TOP_MAX);
         }
         top.sort_unstable_by_key(order);
         top

@@ -35,12 +35,12 @@ pub(crate) enum Visit {
     Asking,
 }
 
-pub(crate) struct Wire {
+pub(crate) struct SharedConnection {
     connector: Arc<Connector>,
     connection: Lazy<Connection>,
 }
 
-impl Wire {
+impl SharedConnection {
     pub(crate) fn new(connector: &Arc<Connector>) -> Self {
         Self { connector: Arc::clone(connector), connection: Lazy::default() }
     }

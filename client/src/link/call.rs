@@ -1,0 +1,77 @@
+//! A command, where it goes, and how it may be treated on the way.
+
+use std::time::Duration;
+
+use redis::{Cmd, RedisResult};
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+
+/// Where a command goes. Only a cluster makes a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To the node that has the key.
+    Key(Vec<u8>),
+    /// To any primary.
+    Any,
+    /// To every primary; the reply is a map of their names and replies.
+    Primaries,
+    /// To the node of this address, as [`Link::primaries`](super::Link::primaries) tells it.
+    Node(String),
+}
+
+/// A command, and how to treat it.
+pub(crate) struct Call {
+    pub(crate) name: &'static str,
+    pub(crate) cmd: Cmd,
+    pub(crate) route: Route,
+    pub(crate) repeat: Repeat,
+    pub(crate) carries: Carries,
+    /// How long the server was asked to wait.
+    pub(crate) wait: Duration,
+    /// How long it may queue until it can wait; `None`: as long as the configuration has patience.
+    pub(crate) queue: Option<Duration>,
+    /// Is it sent whatever the breaker says?
+    pub(crate) anyway: bool,
+}
+
+/// What sending a command twice would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// The same as sending it once.
+    Harmless,
+    /// Perhaps something else, so a lost reply is not asked for again.
+    Never,
+}
+
+/// How large a command or its reply may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carries {
+    Little,
+    Payload,
+}
+
+impl Call {
+    pub(crate) fn new(name: &'static str, route: Route) -> Self {
+        let cmd = name.split(' ').fold(Cmd::new(), |mut cmd, word| {
+            cmd.arg(word);
+            cmd
+        });
+        let (repeat, carries, wait, queue) = (Repeat::Harmless, Carries::Little, Duration::ZERO, None);
+        Self { name, cmd, route, repeat, carries, wait, queue, anyway: false }
+    }
+
+    pub(crate) fn on_key(name: &'static str, key: &[u8]) -> Self {
+        let mut call = Self::new(name, Route::Key(key.to_vec()));
+        call.cmd.arg(key);
+        call
+    }
+}
+
+/// What a future comes to, if it does in time.
+pub(super) async fn before<T>(limit: Instant, future: impl Future<Output = RedisResult<T>>) -> Result<T> {
+    match tokio::time::timeout_at(limit, future).await {
+        Ok(result) => result.map_err(Error::from),
+        Err(_) => Err(Error::Timeout),
+    }
+}

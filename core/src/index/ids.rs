@@ -1,0 +1,41 @@
+//! A set of entries, as what selects hands it to what acts on it.
+
+use roaring::RoaringBitmap;
+
+/// A set of entries of one index, good until that index changes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ids(pub(super) RoaringBitmap);
+
+impl Ids {
+    /// How many.
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// None?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Is this one among them?
+    pub fn contains(&self, id: u32) -> bool {
+        self.0.contains(id)
+    }
+
+    /// All of them, in rising order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter()
+    }
+
+    /// Those that are not in `others`.
+    #[must_use]
+    pub fn without(&self, others: &Self) -> Self {
+        Self(&self.0 - &others.0)
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(&self, others: &Self) -> Self {
+        Self(&self.0 & &others.0)
+    }
+}
