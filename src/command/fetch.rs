@@ -160,11 +160,11 @@ impl Asking for Waiter {
         self.fetch.run(ctx, &mut Client::Running, name, self.last(lease))
     }
 
-    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) {
+    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) -> bool {
         payload::answer(ctx, waiting, &self.key, |ctx, client, name| {
             self.check(ctx, name)?;
             self.fetch.run(ctx, client, name, self.last(lease))
-        });
+        })
     }
 }
 
@@ -187,10 +187,11 @@ impl Fetch {
         if fetch.token.is_some() && fetch.lease_ms.is_none() { Err(Error::Syntax) } else { Ok(fetch) }
     }
 
-    /// The lease, if it is asked for.
-    fn wish(&self) -> Option<Wish> {
+    /// The lease, if it is asked for, as this client's.
+    fn wish(&self, ctx: &Ctx, client: u64) -> Option<Wish> {
         let duration_ms = self.lease_ms?;
-        Some(Wish { token: self.token.unwrap_or_else(leases::new_token), duration_ms })
+        let token = self.token.unwrap_or_else(leases::new_token);
+        Some(Wish { token, duration_ms, owner: leases::owner(ctx, client) })
     }
 
     fn run(self, ctx: &Ctx, client: &mut Client, name: Arg<'_>, turn: Turn) -> Result<()> {
@@ -249,8 +250,9 @@ impl Fetch {
     fn miss(&self, ctx: &Ctx, client: &Client, name: Arg<'_>, turn: Turn, miss: &Miss) {
         let offer = self.offer(ctx, name, turn, None);
         if let (Client::Running, Turn::First, Some(wait_ms @ 1..), true) = (client, turn, self.wait_ms, offer.is_held) {
-            let wish = self.wish().filter(|_| leases::may_hold(ctx, ctx.client(), name.bytes()));
-            let waiter = Waiter { fetch: *self, wish, key: name.bytes().into(), client: ctx.client() };
+            let client = ctx.client();
+            let wish = self.wish(ctx, client).filter(|_| leases::may_hold(ctx, client, name.bytes()));
+            let waiter = Waiter { fetch: *self, wish, key: name.bytes().into(), client };
             if leases::wait(ctx, &WAITING, waiter, wait_ms) {
                 return state::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
             }
@@ -261,11 +263,11 @@ impl Fetch {
 
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
     fn offer(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn, type_id: Option<u16>) -> Offer {
-        let wish = self.wish().filter(|_| self.may_hold(ctx, name, turn));
+        let wish = self.holder(ctx, name, turn).and_then(|client| self.wish(ctx, client));
         let offer = match turn {
             // Unless it was lost again before it could be told.
             Turn::Last { lease: Some(token), .. } if leases::production_ms(ctx, name.bytes(), token).is_ok() => {
-                self.inherit(ctx, name, token, wish.is_some())
+                self.inherit(ctx, name, token, wish)
             }
             // What it waited for may have been stored and be gone again: then it asks as anybody does.
             Turn::First | Turn::Last { .. } => leases::offer(ctx, name, wish),
@@ -279,19 +281,20 @@ impl Fetch {
         offer
     }
 
-    /// May the client be given a lease?
-    fn may_hold(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn) -> bool {
+    /// The client, if it may be given a lease.
+    fn holder(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn) -> Option<u64> {
         let client = match turn {
-            _ if self.lease_ms.is_none() => return false,
+            _ if self.lease_ms.is_none() => return None,
             Turn::First if ctx.may_lease() => ctx.client(),
             Turn::Last { client, .. } if ctx.is_master() => client,
-            Turn::First | Turn::Last { .. } => return false,
+            Turn::First | Turn::Last { .. } => return None,
         };
-        leases::may_hold(ctx, client, name.bytes())
+        leases::may_hold(ctx, client, name.bytes()).then_some(client)
     }
 
     /// The lease that the client got while it waited; if it may not have it any more, it is given up.
-    fn inherit(&self, ctx: &Ctx, name: Arg<'_>, token: Token, may_hold: bool) -> Offer {
+    fn inherit(&self, ctx: &Ctx, name: Arg<'_>, token: Token, wish: Option<Wish>) -> Offer {
+        let may_hold = wish.is_some_and(|wish| leases::is_within_share(ctx, wish.owner));
         if may_hold && ctx.accepts_writes() {
             return Offer { lease: Some(token), is_new: true, ..Offer::default() };
         }

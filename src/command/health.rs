@@ -1,6 +1,7 @@
 //! `EXPCACHE.HEALTH`: is anything wrong, or about to be? Each check says a figure, its limit, and the verdict.
 
 use expcache_core::Result;
+use expcache_core::lease::TAGS_PER_FENCE;
 
 use super::read::{Value, field};
 use crate::server::context::{Args, Ctx};
@@ -89,7 +90,7 @@ fn own(s: &mut State) -> Vec<Check> {
         Check { name: "reclaim-backlog", figure: Figure::Count(s.marked_len()), limit: None, is_well: true },
         Check::at_most("reclaim-seconds", s.backlog_age_ms() / 1000, RECLAIM_S),
         Check::at_most("leases", leases + backing_off, of_all(limits.0)),
-        Check::at_most("fences", fences, of_all(limits.1)),
+        Check::at_most("fences", fences, of_all(limits.1.saturating_mul(TAGS_PER_FENCE))),
         Check::at_most("waiters", s.waits.count() as u64, limits.2 as u64),
         hit_rate(s),
     ]

@@ -307,11 +307,18 @@ pub fn with_etag(
     true
 }
 
-/// Answers a client that waits, about a key of the selected database.
-pub fn answer(ctx: &Ctx, waiting: Waiting, name: &[u8], then: impl FnOnce(&Ctx, &mut Client, Arg<'_>) -> Result<()>) {
+/// Answers a client that waits, about a key of the selected database. `false` if it is by an error.
+pub fn answer(
+    ctx: &Ctx,
+    waiting: Waiting,
+    name: &[u8],
+    then: impl FnOnce(&Ctx, &mut Client, Arg<'_>) -> Result<()>,
+) -> bool {
     let name = Text::new(name);
     let mut client = Client::Waiting(waiting);
-    if let Err(error) = then(ctx, &mut client, name.arg()) {
+    let answered = then(ctx, &mut client, name.arg());
+    if let Err(error) = &answered {
         client.replies(ctx).reply_error(&error.reply());
     }
+    answered.is_ok()
 }

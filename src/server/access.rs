@@ -291,7 +291,8 @@ impl Ctx {
         self.own(unsafe { api!(RedisModule_GetCurrentUserName)(self.raw()) })
     }
 
-    fn client_user_name(&self, client: u64) -> Option<Text> {
+    /// A client's user, by the client's number.
+    pub(super) fn client_user_name(&self, client: u64) -> Option<Text> {
         // SAFETY: the context is live.
         self.own(unsafe { api!(RedisModule_GetClientUserNameById)(self.raw(), client) })
     }

@@ -29,6 +29,8 @@ pub struct Config {
     pub max_lease_ms: u64,
     /// The most leases, in each database.
     pub max_leases: usize,
+    /// The most of them of one user; 0: any number.
+    pub max_leases_per_user: usize,
     /// The most bytes that leases and keys backing off take, in each database.
     pub lease_memory: usize,
     /// The most clients that wait for another's production.
@@ -65,6 +67,7 @@ impl Default for Config {
             reclaim_inline: 256,
             max_lease_ms: 3_600_000,
             max_leases: 100_000,
+            max_leases_per_user: 0,
             lease_memory: 64 << 20,
             max_waiters: 100_000,
             max_fences: 100_000,
@@ -129,7 +132,7 @@ const SIZE: u32 = raw::REDISMODULE_CONFIG_MEMORY;
 const AT_START: u32 = raw::REDISMODULE_CONFIG_IMMUTABLE;
 const PLAIN: u32 = raw::REDISMODULE_CONFIG_DEFAULT;
 
-static KNOBS: [Knob; 19] = [
+static KNOBS: [Knob; 20] = [
     Knob {
         name: c"prefix",
         kind: Kind::Text { default: c"export_cache", set: set_prefix, get: |config| config.prefix.to_vec() },
@@ -191,6 +194,16 @@ static KNOBS: [Knob; 19] = [
             flags: PLAIN,
             set: |config, most| config.max_leases = most as usize,
             get: |config| config.max_leases as u64,
+        },
+    },
+    Knob {
+        name: c"max-leases-per-user",
+        kind: Kind::Number {
+            default: 0,
+            range: (0, 10_000_000),
+            flags: PLAIN,
+            set: |config, most| config.max_leases_per_user = most as usize,
+            get: |config| config.max_leases_per_user as u64,
         },
     },
     Knob {

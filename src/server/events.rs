@@ -95,7 +95,8 @@ unsafe extern "C" fn on_key(
     raw::REDISMODULE_OK as c_int
 }
 
-/// Notes the first use of an entry that a client brought, who may have named any moment as that of its storing.
+/// Notes the first use of an entry that a client brought, who may have named any moment as that of its storing. Replicas get it as it
+/// came, so each server believes no moment later than its own.
 fn begin_anew(ctx: &Ctx, key: Arg<'_>) {
     let name = Text::new(key.bytes());
     let mut opened = ctx.open(name.arg(), Mode::Peek);
@@ -103,9 +104,7 @@ fn begin_anew(ctx: &Ctx, key: Arg<'_>) {
         && !entry.is_linked()
     {
         entry.touch(state::with(|s| s.use_us()));
-        if ctx.decides() {
-            entry.clamp_created_ms(state::now_ms());
-        }
+        entry.clamp_created_ms(state::now_ms());
     }
 }
 

@@ -24,6 +24,7 @@ pub mod config;
 pub mod context;
 pub mod datatype;
 pub mod discard;
+mod ends;
 mod events;
 pub mod figures;
 pub mod held;

@@ -21,6 +21,7 @@ use expcache_core::types::{DEFAULT_TYPE, Types};
 use super::alloc::weighed;
 use super::blocked::{Kind, Waiter};
 use super::config::Config;
+use super::discard;
 use super::leases::{Timer, Waits};
 use super::migration::Leaving;
 use super::ranking::Ranking;
@@ -245,6 +246,11 @@ impl State {
         self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
+    /// What stands for a name, as long as the server runs.
+    pub fn hash_of(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
     // ---- the index of each database ----
 
     /// The index of a database.
@@ -455,8 +461,7 @@ impl State {
                 }
             }
             if !old.index.is_empty() {
-                // Without a thread it is freed here.
-                let _ = std::thread::Builder::new().name("expcache-free".into()).spawn(move || drop(old));
+                discard::on_thread(old);
             }
         }
     }
