@@ -8,6 +8,7 @@ use expcache_core::{Error, Result};
 
 use super::options::Options;
 use super::payload::digest;
+use crate::server::at_once;
 use crate::server::config::Config;
 
 /// What is said of one payload.
@@ -64,6 +65,11 @@ impl Claims {
         }
     }
 
+    /// As of what was decided elsewhere, where other bounds may hold.
+    pub fn of_what_was_decided(self) -> Self {
+        Self { most_decoded: usize::MAX, ..self }
+    }
+
     /// Is it to be encoded before it is stored?
     pub fn are_to_encode(&self) -> bool {
         self.wanted != Encoding::Identity
@@ -101,14 +107,28 @@ impl Claims {
         self.encoding == Encoding::Identity && self.hash.is_none() && self.format.is_none()
     }
 
-    /// Checks them.
-    pub fn check(&self, coder: &mut Coder, bytes: &[u8]) -> Result<Checked> {
-        if self.encoding == Encoding::Identity { self.check_identity(bytes) } else { self.check_encoded(coder, bytes) }
+    /// Checks them on the main thread: takes what it decodes to from what is left, and refuses more.
+    pub fn check_here(&self, coder: &mut Coder, bytes: &[u8], left: &mut usize) -> Result<Checked> {
+        let checked = self.check(coder, bytes, *left)?;
+        if self.encoding == Encoding::Identity {
+            // It is not decoded, but looked at.
+            at_once::charge(bytes.len());
+        }
+        *left = left.saturating_sub(checked.size);
+        Ok(checked)
+    }
+
+    /// Checks them, if that is no more than so many bytes.
+    fn check(&self, coder: &mut Coder, bytes: &[u8], most: usize) -> Result<Checked> {
+        match self.encoding {
+            Encoding::Identity => self.check_identity(bytes, most),
+            _ => self.check_encoded(coder, bytes, most),
+        }
     }
 
     /// Checks them, and encodes what is to be.
     pub fn check_and_encode(&self, coder: &mut Coder, bytes: &[u8]) -> Result<Checked> {
-        let mut checked = self.check(coder, bytes)?;
+        let mut checked = self.check(coder, bytes, usize::MAX)?;
         if self.are_to_encode() {
             let encoded = coder.encode(self.wanted, bytes, self.worth_keeping);
             checked.etag = checked.etag.or_else(|| encoded.as_ref().map(|_| etag_of(bytes)));
@@ -117,9 +137,12 @@ impl Claims {
         Ok(checked)
     }
 
-    fn check_identity(&self, payload: &[u8]) -> Result<Checked> {
+    fn check_identity(&self, payload: &[u8], most: usize) -> Result<Checked> {
         if payload.len() > self.most {
             return Err(Error::TooLarge);
+        }
+        if payload.len() > most {
+            return Err(Error::TooMuchAtOnce);
         }
         let etag = self.hash.map(|_| etag_of(payload));
         self.compare(etag)?;
@@ -132,13 +155,14 @@ impl Claims {
         })
     }
 
-    fn check_encoded(&self, coder: &mut Coder, bytes: &[u8]) -> Result<Checked> {
+    fn check_encoded(&self, coder: &mut Coder, bytes: &[u8], most: usize) -> Result<Checked> {
         if bytes.is_empty() {
             return Err(Error::BadEncoding);
         }
         // What is too large, or is not what it is said to be, is never held whole.
-        let found = digest(coder, self.encoding, bytes, self.bound(), |_piece| ());
+        let found = digest(coder, self.encoding, bytes, self.bound().min(most), |_piece| ());
         let (etag, size) = found.map_err(|refused| match refused {
+            Error::TooLarge if most < self.bound() => Error::TooMuchAtOnce,
             Error::TooLarge if self.most_decoded < self.most => Error::Expands,
             refused => refused,
         })?;

@@ -16,6 +16,7 @@ use super::look::{Dated, Look, Miss, slide};
 use super::parse::{self, once};
 use super::payload::{self, Client, Outgoing, Part, Portion, Weight};
 use super::read::{Value, field};
+use crate::server::at_once;
 use crate::server::blocked::Kind;
 use crate::server::context::{Arg, Args, Ctx, Text};
 use crate::server::key::{Found, Mode};
@@ -208,10 +209,13 @@ impl Fetch {
         }
         let etag = look.entry.etag();
         let status = self.status(&look, etag);
+        let (form, kept) = (look.entry.form(), look.entry.stored().len());
         if status != Status::NotModified {
-            let form = look.entry.form();
             let decoded = Part { portion: self.portion(form), verify: None }.decoded(form);
             payload::admit(ctx, decoded, decoded)?;
+        }
+        if self.verify.is_some() {
+            at_once::admit(ctx, form.size.max(kept))?;
         }
         let type_id = look.entry.type_id();
         let (due, slides_to) = state::with(|s| {

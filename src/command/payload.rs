@@ -6,6 +6,7 @@ use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Body, Entry, Etag, Form, Hasher, Stored, etag_of};
 use expcache_core::{Error, Result};
 
+use crate::server::at_once::{self, AT_ONCE};
 use crate::server::context::{Arg, Ctx, Text};
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
@@ -64,9 +65,6 @@ impl Client {
     }
 }
 
-/// No command decodes more than this on the main thread, for a client that cannot wait.
-pub const AT_ONCE: usize = 64 << 20;
-
 /// From this size on it is asked whether there is memory to decode something.
 const MUCH: usize = 1 << 20;
 /// A command may decode to no more than this part of `maxmemory`: there is a buffer beside the reply, and what both take is taken from
@@ -76,6 +74,7 @@ const PART_OF_MEMORY: u64 = 4;
 /// Refuses to decode what is too large altogether, of which one is of that size. What one payload decodes to was looked at when
 /// it was stored.
 pub fn admit(ctx: &Ctx, decoded: usize, largest: usize) -> Result<()> {
+    at_once::admit(ctx, decoded)?;
     if decoded < MUCH {
         return Ok(());
     }

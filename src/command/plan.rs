@@ -98,10 +98,11 @@ impl Plan {
         if !present.satisfies(options.condition) {
             return Ok(None);
         }
+        let most_types = most_types(ctx);
         state::with(|s| {
             let name = key.name().bytes();
             let type_id = match options.type_name {
-                Some(name) => s.types.to_define(name, s.config.max_types)?,
+                Some(name) => s.types.to_define(name, most_types)?,
                 None => s.type_by_key(name),
             };
             let (random, use_us) = (s.random(), s.use_us());
@@ -163,8 +164,9 @@ impl Plan {
         // Of several keys of one MSET only the first defines their type.
         let is_defined = state::with(|s| s.types.get(type_id).policy.is_some());
         if let Some(policy) = defines.filter(|_| !is_defined) {
+            let most_types = most_types(ctx);
             let displaced = state::with(|s| {
-                let displaced = s.types.make_room(s.config.max_types);
+                let displaced = s.types.make_room(most_types);
                 s.types.set_policy(type_id, policy, Definer::FirstUse);
                 displaced
             });
@@ -194,6 +196,11 @@ impl Plan {
         make_room(ctx, name, type_id);
         Ok(())
     }
+}
+
+/// How many types there may be; what was decided elsewhere is not measured again.
+fn most_types(ctx: &Ctx) -> usize {
+    if ctx.is_handed_on() { usize::MAX } else { state::with(|s| s.config.max_types) }
 }
 
 /// Is a value's time over before it is stored? Only who decides for himself may say so: a replica keeps what its master

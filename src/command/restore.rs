@@ -15,7 +15,7 @@ use crate::server::context::{Arg, Args, Ctx};
 use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
 use crate::server::workers::{self, Waiting};
-use crate::server::{leases, reclaim, state};
+use crate::server::{at_once, leases, reclaim, state};
 
 /// What `RESTORE` was given, and comes to.
 struct Request<'a> {
@@ -76,7 +76,12 @@ struct Claim {
 impl Claim {
     /// How many bytes could be copied while so many are looked at.
     fn cost(self, stored: &[u8]) -> u64 {
-        self.form.size.max(stored.len()) as u64 * COPYING
+        self.size(stored) as u64 * COPYING
+    }
+
+    /// How many bytes are looked at.
+    fn size(self, stored: &[u8]) -> usize {
+        self.form.size.max(stored.len())
     }
 
     /// Refuses what is not to be decoded at all.
@@ -105,6 +110,7 @@ pub fn restore(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     if ctx.decides() {
         if let Some(claim) = request.claim() {
             claim.admit(request.payload.bytes())?;
+            at_once::admit(ctx, claim.size(request.payload.bytes()))?;
             if check_aside(ctx, claim, &request, args)? {
                 return Ok(());
             }

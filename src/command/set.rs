@@ -20,7 +20,7 @@ use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
 use crate::server::workers::{self, Waiting};
-use crate::server::{leases, state};
+use crate::server::{at_once, leases, state};
 
 /// Something for each key: mostly there is one.
 type Each<T> = SmallVec<[T; 1]>;
@@ -81,7 +81,7 @@ impl<'a> Request<'a> {
         // Of one payload what is much is encoded later, of several each may be little.
         let are_many = is_much && self.pairs.len() > 1;
         // Mostly nothing is said of the payload, and no policy need be asked what that means.
-        let claims = if !are_many && self.options.say_nothing_of_payloads() { Each::new() } else { self.claims() };
+        let claims = if !are_many && self.options.say_nothing_of_payloads() { Each::new() } else { self.claims(ctx) };
         let encodes = are_many && claims.iter().any(Claims::are_to_encode) && ctx.may_block();
         if !encodes && claims.iter().all(Claims::are_plain) {
             let checked: Each<Checked> =
@@ -95,17 +95,19 @@ impl<'a> Request<'a> {
         let is_heavy = is_much
             || !self.says_it_is_within(&claims, light)
             || !workers::has_time()
-            || !self.is_within(&claims, light);
+            || ctx.may_block() && !self.is_within(&claims, light);
         if let Some(waiting) = if is_heavy { Waiting::new(ctx) } else { None } {
             self.check_aside(ctx, claims, HeldArgs::new(args), waiting);
             return Ok(());
         }
-        if is_heavy && workers::are_there() && !self.is_within(&claims, payload::AT_ONCE) {
+        let mut left = at_once::left(ctx);
+        if left == 0 {
             return Err(self.refuse(Error::TooMuchAtOnce));
         }
         let checked = workers::here(|coder| {
+            let mut check = |claims: &Claims, payload: Arg<'_>| claims.check_here(coder, payload.bytes(), &mut left);
             let both = claims.iter().zip(&self.pairs);
-            both.map(|(claims, (_, payload))| claims.check(coder, payload.bytes())).collect::<Result<Each<_>>>()
+            both.map(|(claims, (_, payload))| check(claims, *payload)).collect::<Result<Each<_>>>()
         });
         let stored =
             checked.map_err(|refused| self.refuse(refused)).and_then(|of| self.store(ctx, &of, Origin::Command));
@@ -125,7 +127,7 @@ impl<'a> Request<'a> {
         let (form, held) = (self.form, HeldArgs::new(args));
         payload::with_etag(ctx, &mut Client::Running, *name, entry, move |ctx, client, _name| {
             let request = Request::parse(held.args(), form)?;
-            let claims = request.claims();
+            let claims = request.claims(ctx);
             if let Some(waiting) = client.take(ctx) {
                 request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting);
             }
@@ -154,14 +156,17 @@ impl<'a> Request<'a> {
         Errand { home, form: self.form, claims, held }.send(bytes, waiting);
     }
 
-    fn claims(&self) -> Each<Claims> {
+    fn claims(&self, ctx: &Ctx) -> Each<Claims> {
+        let is_decided = ctx.is_handed_on();
         state::with(|s| {
             let of = |name: Arg<'_>| match self.options.type_name {
                 Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),
                 None => s.type_by_key(name.bytes()),
             };
             let new = |(name, payload): &(Arg<'_>, Arg<'_>)| {
-                Claims::new(&self.options, s.types.policy(of(*name)), &s.config, payload.bytes().len())
+                let policy = s.types.policy(of(*name));
+                let claims = Claims::new(&self.options, policy, &s.config, payload.bytes().len());
+                if is_decided { claims.of_what_was_decided() } else { claims }
             };
             self.pairs.iter().map(new).collect()
         })
@@ -228,7 +233,10 @@ impl<'a> Request<'a> {
     }
 
     fn store_all(&self, ctx: &Ctx, checked: &[Checked], origin: Origin) -> Result<Option<()>> {
-        self.refuse_foreign(ctx)?;
+        // A condition that does not hold is no answer for who names a key of another kind; else planning finds it.
+        if self.options.condition.is_some() {
+            self.refuse_foreign(ctx)?;
+        }
         let mut plans = Vec::with_capacity(self.pairs.len());
         for ((name, payload), checked) in self.pairs.iter().zip(checked) {
             let mut key = ctx.open(*name, Mode::Write);

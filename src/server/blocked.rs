@@ -41,6 +41,14 @@ impl Ctx {
         !self.has_flag(NEVER) && !self.is_answering()
     }
 
+    /// Is it a client's own command, and everybody has to wait until it is done: in a transaction or a script, or called by another module?
+    pub(super) fn holds_others_up(&self) -> bool {
+        const ALWAYS: u32 = raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
+            | raw::REDISMODULE_CTX_FLAGS_MULTI
+            | raw::REDISMODULE_CTX_FLAGS_LUA;
+        self.has_flag(ALWAYS) && !self.is_handed_on()
+    }
+
     pub(super) fn is_answering(&self) -> bool {
         // SAFETY: the context is live.
         unsafe {

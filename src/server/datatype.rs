@@ -88,14 +88,21 @@ unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *m
     })
 }
 
+/// In a cluster so many times the most types may come by `RESTORE`: so slots do, from nodes that have as many types each, and what is
+/// refused leaves a slot half moved.
+const TYPES_OF_OTHER_NODES: usize = 4;
+
 /// Refuses a value of one type too many that a client restores. What is loaded, or comes from a master, is taken as it is.
 fn admit_type(entry: &Entry) -> expcache_core::Result<()> {
     // SAFETY: without a context the server tells its own state.
     let flags = unsafe { api!(RedisModule_GetContextFlags)(std::ptr::null_mut()) } as u32;
     let is_masters_word =
         flags & raw::REDISMODULE_CTX_FLAGS_LOADING != 0 || flags & raw::REDISMODULE_CTX_FLAGS_MASTER == 0;
+    let times = if flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER != 0 { TYPES_OF_OTHER_NODES } else { 1 };
     match entry.names() {
-        Some(names) if !is_masters_word => state::with(|s| s.types.has_room_for(&names.type_name, s.config.max_types)),
+        Some(names) if !is_masters_word => {
+            state::with(|s| s.types.has_room_for(&names.type_name, times * s.config.max_types))
+        }
         _ => Ok(()),
     }
 }

@@ -17,6 +17,7 @@
 pub mod access;
 pub mod alloc;
 mod api;
+pub mod at_once;
 mod background;
 pub mod blocked;
 pub mod cluster;

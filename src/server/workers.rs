@@ -35,7 +35,7 @@ use super::api::{api, api_if_any};
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::context::{Ctx, LogLevel, log};
 use super::replies::Replies;
-use super::{guard, state};
+use super::{at_once, guard, state};
 
 /// What is asked of a worker.
 type Job = Box<dyn FnOnce(&mut Coder) + Send>;
@@ -222,10 +222,16 @@ pub fn are_there() -> bool {
     pool().is_some()
 }
 
-/// Does work on the main thread. The time that it takes is taken from its [allowance](has_time).
+/// Does work on the main thread. The time that it takes is taken from its [allowance](has_time), and what it decodes from what it may
+/// [at once](super::at_once).
 pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
     let start = Instant::now();
-    let done = CODER.with_borrow_mut(|coder| work(coder.get_or_insert_with(Coder::new)));
+    let (done, decoded) = CODER.with_borrow_mut(|coder| {
+        let coder = coder.get_or_insert_with(Coder::new);
+        let before = coder.decoded();
+        (work(coder), coder.decoded() - before)
+    });
+    at_once::charge(decoded as usize);
     let took = start.elapsed();
     SPENT.set(Spent { time: left_of(SPENT.get(), start) + took, at: start + took });
     done
