@@ -41,6 +41,7 @@ mod lifecycle;
 mod lifetime;
 mod model;
 mod monitoring;
+mod panics;
 mod persistence;
 mod protocol;
 mod purge;
