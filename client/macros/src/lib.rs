@@ -239,7 +239,8 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<Tokens> {
                     }
                 }
             };
-            ::core::result::Result::Ok(::expcache_client::__cached(cache, &request, produced).await?)
+            let kept = ::expcache_client::__cached(cache, &request, produced).await?;
+            ::core::result::Result::Ok(kept)
         }
     })
 }

@@ -76,40 +76,29 @@ impl Traffic {
     }
 }
 
-/// What can be asked what there is to read.
+/// What can be asked whether the other side has hung up.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    fn unread(&self) -> Unread;
-}
-
-/// What there is to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unread {
-    Nothing,
-    /// Something that the other side sent by itself. It may be its farewell, as TLS has one.
-    Something,
-    /// Its end: it has hung up.
-    End,
+    fn has_hung_up(&self) -> bool;
 }
 
 impl Socket for TcpStream {
-    fn unread(&self) -> Unread {
-        unread(&SockRef::from(self))
+    fn has_hung_up(&self) -> bool {
+        hung_up(&SockRef::from(self))
     }
 }
 
 #[cfg(unix)]
 impl Socket for tokio::net::UnixStream {
-    fn unread(&self) -> Unread {
-        unread(&SockRef::from(self))
+    fn has_hung_up(&self) -> bool {
+        hung_up(&SockRef::from(self))
     }
 }
 
-fn unread(socket: &SockRef<'_>) -> Unread {
+/// Its end can be read.
+fn hung_up(socket: &SockRef<'_>) -> bool {
     match socket.peek(&mut [MaybeUninit::uninit()]) {
-        Ok(0) => Unread::End,
-        Ok(_) => Unread::Something,
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Unread::Nothing,
-        Err(_) => Unread::End,
+        Ok(count) => count == 0,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
     }
 }
 
@@ -117,23 +106,11 @@ fn unread(socket: &SockRef<'_>) -> Unread {
 pub(crate) struct Counted<S> {
     stream: S,
     traffic: Arc<Traffic>,
-    /// Was it put off to write, so that what there is to read is read first?
-    was_put_off: bool,
 }
 
 impl<S> Counted<S> {
     pub(crate) fn new(stream: S, traffic: &Arc<Traffic>) -> Self {
-        Self { stream, traffic: Arc::clone(traffic), was_put_off: false }
-    }
-
-    /// Whether who writes after a silence is to come again, once the runtime has looked.
-    fn puts_off(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.was_put_off {
-            return false;
-        }
-        self.was_put_off = true;
-        let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
-        true
+        Self { stream, traffic: Arc::clone(traffic) }
     }
 }
 
@@ -155,17 +132,10 @@ impl<S: Socket> AsyncRead for Counted<S> {
 
 impl<S: Socket> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.traffic.last().elapsed() > SILENCE {
-            match self.stream.unread() {
-                Unread::End => {
-                    self.traffic.close();
-                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-                }
-                Unread::Something if self.puts_off(cx) => return Poll::Pending,
-                Unread::Something | Unread::Nothing => {}
-            }
+        if self.traffic.last().elapsed() > SILENCE && self.stream.has_hung_up() {
+            self.traffic.close();
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        self.was_put_off = false;
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let Poll::Ready(result) = &polled {
             self.traffic.note_written(result);
