@@ -10,7 +10,7 @@ use expcache_core::{Error, Result};
 use redis::Value;
 
 use super::entry::{Entry, bulk, bulks, count, map, optional_bulk, optional_count, text};
-use super::store::State;
+use super::store::{LIMITS, State};
 use super::words::{Words, clause, names};
 
 impl State {
@@ -166,7 +166,7 @@ impl State {
             }
         }
         let named = self.named(key);
-        let woken = token.and_then(|token| self.leases.release(key, token, self.now_ms, backoff_ms, named));
+        let woken = token.and_then(|token| self.leases.release(key, token, self.now_ms, backoff_ms, named, LIMITS));
         let was_theirs = woken.is_some();
         self.wake(woken.into_iter().flatten());
         Ok(count(i64::from(was_theirs)))

@@ -67,7 +67,7 @@ impl Fetch {
     }
 
     fn wish(&self) -> Option<Wish> {
-        Some(Wish { token: self.token?, duration_ms: self.lease_ms? })
+        Some(Wish { token: self.token?, duration_ms: self.lease_ms?, owner: 0 })
     }
 
     /// How it is sent, and what.
@@ -155,7 +155,7 @@ impl State {
     /// There is a fresh value: a lease that came while it waited is given up.
     fn needs_none(&mut self, fetch: &Fetch, is_first: bool) -> Offer {
         if let (false, Some(token)) = (is_first, fetch.token) {
-            let woken = self.leases.release(&fetch.key, token, self.now_ms, 0, Default::default());
+            let woken = self.leases.release(&fetch.key, token, self.now_ms, 0, Default::default(), LIMITS);
             self.wake(woken.into_iter().flatten());
         }
         Offer::default()

@@ -22,7 +22,7 @@ use crate::locked;
 pub(super) const PREFIX: &[u8] = b"export_cache";
 const DEFAULT: &[u8] = b"default";
 /// Of leases; nobody comes near.
-pub(super) const LIMITS: Limits = Limits { records: 1 << 20, bytes: 1 << 30 };
+pub(super) const LIMITS: Limits = Limits { records: 1 << 20, bytes: 1 << 30, each: 1 << 20 };
 /// Of what fences remember.
 const FENCES: usize = 100_000;
 
@@ -119,7 +119,10 @@ impl Store {
         let since = self.begun.elapsed().saturating_add(state.advanced).as_millis();
         state.now_ms = self.begun_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
         state.end_leases();
-        run(&mut state)
+        let ran = run(&mut state);
+        // What the server drops where it keeps nobody waiting.
+        drop(state.leases.take_aside());
+        ran
     }
 }
 
