@@ -2,6 +2,7 @@
 
 use expcache_core::Result;
 use expcache_core::grammar::stats::StatsOptions;
+use expcache_core::stats::metrics::Shown;
 use expcache_core::stats::spread::{BOUNDS_S, Left};
 use expcache_core::stats::windows::start;
 use expcache_core::stats::{Counters, Formats};
@@ -65,9 +66,10 @@ impl Stats {
             Some((figures, s.types.get(id).formats.clone(), s.left(Some(id))))
         });
         let Some((figures, formats, left)) = known else { return ctx.reply_null() };
-        ctx.reply_map(5 + 1 + COUNTERS + 2);
+        let shown = figures.counters.in_stats();
+        ctx.reply_map(SIZES + shown.len() + 2);
         sizes(ctx, &figures, None);
-        count_fields(ctx, &figures.counters);
+        count_fields(ctx, &shown);
         format_fields(ctx, &formats);
         ttl(ctx, &left);
     }
@@ -87,9 +89,10 @@ impl Stats {
             let formats = Formats::sum(std::iter::once(&s.types.retired_formats).chain(of_types));
             (all, types, s.tag_count(), s.index_bytes(), formats, s.left(None))
         });
-        ctx.reply_map(5 + 1 + COUNTERS + 3);
+        let shown = all.counters.in_stats();
+        ctx.reply_map(SIZES + shown.len() + 3);
         sizes(ctx, &all, Some((tags, index_bytes)));
-        count_fields(ctx, &all.counters);
+        count_fields(ctx, &shown);
         format_fields(ctx, &formats);
         ttl(ctx, &left);
         ctx.reply_bytes(b"types");
@@ -112,6 +115,9 @@ fn of_one_of_many(ctx: &Ctx, figures: &Figures) {
     share(ctx, "hit-rate", figures.counters.hit_rate());
 }
 
+/// How many fields [`sizes`] writes.
+const SIZES: usize = 6;
+
 /// The index, its tags and its bytes, is one for all types.
 fn sizes(ctx: &Ctx, figures: &Figures, index: Option<(u64, u64)>) {
     let of_index = |name: &str, value: Option<u64>| match value {
@@ -129,31 +135,13 @@ fn sizes(ctx: &Ctx, figures: &Figures, index: Option<(u64, u64)>) {
     share(ctx, "ratio", figures.ratio());
 }
 
-/// How many fields [`count_fields`] writes.
-const COUNTERS: usize = 20;
-
-fn count_fields(ctx: &Ctx, counters: &Counters) {
-    field(ctx, "hits", counters.hits);
-    field(ctx, "stale-hits", counters.stale_hits);
-    field(ctx, "misses", counters.misses);
-    field(ctx, "misses-cold", counters.misses_cold);
-    field(ctx, "misses-expired", counters.misses_expired);
-    field(ctx, "misses-invalidated", counters.misses_invalidated);
-    share(ctx, "hit-rate", counters.hit_rate());
-    field(ctx, "sets", counters.sets);
-    field(ctx, "deletes", counters.deletes);
-    field(ctx, "expired", counters.expired);
-    field(ctx, "evicted", counters.evicted);
-    // What was thought to be invalidated and had expired is a step down, which may be all there is in a window.
-    field(ctx, "invalidated", counters.invalidated.cast_signed().max(0).cast_unsigned());
-    field(ctx, "rejected", counters.rejected);
-    field(ctx, "corrupt", counters.corrupt);
-    field(ctx, "leases", counters.leases);
-    field(ctx, "fenced", counters.fenced);
-    field(ctx, "waits", counters.waits);
-    field(ctx, "failures", counters.failures);
-    field(ctx, "produce-ms", counters.mean_produce_ms());
-    field(ctx, "saved-ms", counters.saved_ms);
+fn count_fields(ctx: &Ctx, shown: &[(String, Shown)]) {
+    for (name, value) in shown {
+        match value {
+            Shown::Count(count) => field(ctx, name, *count),
+            Shown::Share(value) => share(ctx, name, *value),
+        }
+    }
 }
 
 fn format_fields(ctx: &Ctx, formats: &Formats) {

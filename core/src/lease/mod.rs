@@ -462,7 +462,8 @@ impl<S: Hits> Leases<S> {
     }
 
     /// How many wait.
-    pub fn waiters_len(&self) -> usize {
+    #[cfg(test)]
+    fn waiters_len(&self) -> usize {
         self.waiting.len()
     }
 
