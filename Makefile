@@ -28,7 +28,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps build run demo top picture test soak fuzz lint bench matrix install clean
+.PHONY: help deps build run demo top picture test soak fuzz lint bench attack matrix install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,10 @@ lint: ## formatting and clippy, warnings denied
 bench: deps build ## measure the module against the server's own commands
 	@echo "bench: benches/bench.py in $(SERVER)"
 	@$(PYTHON) benches/bench.py
+
+attack: deps build ## let one client do harm, and measure what another notices of it
+	@echo "attack: benches/attack.py in $(SERVER)"
+	@$(PYTHON) benches/attack.py
 
 matrix: deps build ## run the integration tests in every other server that contrib/servers brings, the client's in the newest
 	@mkdir -p $(SERVERS)

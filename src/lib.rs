@@ -14,5 +14,27 @@
 pub mod command;
 pub mod server;
 
+use std::ffi::c_int;
+
+use redis_module::raw;
+
+/// What the server is given.
+static FEATURES: &[&server::feature::Feature] = &[&command::FEATURE];
+
 /// The version that `MODULE LIST` shows: 0.1.0 is 100.
-const VERSION: std::ffi::c_int = 100;
+const VERSION: c_int = 100;
+
+/// The server's way in: called once, when the module is loaded.
+///
+/// # Safety
+/// To be called by the server.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the server looks for this name")]
+pub unsafe extern "C" fn RedisModule_OnLoad(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: the server calls this, with what `load` wants.
+    unsafe { server::load(ctx, argv, argc, VERSION, FEATURES) }
+}

@@ -8,7 +8,9 @@ use expcache_core::validate::validate;
 use expcache_core::{Error, Result};
 
 use super::payload::digest;
-use crate::server::config::Config;
+use super::payload::{OFFLOAD_WRITE_SIZE, may_decode_to};
+use crate::server::settle::worth_keeping;
+use crate::server::workers;
 
 /// What is said of one payload.
 pub struct Claims {
@@ -49,19 +51,24 @@ impl Checked {
 
 impl Claims {
     /// Of a payload that comes in so many bytes and is to live under a policy.
-    pub fn new(options: &SetOptions<'_>, policy: &Policy, config: &Config, bytes: usize) -> Self {
+    pub fn new(options: &SetOptions<'_>, policy: &Policy, bytes: usize) -> Self {
         let encoding = options.encoding.unwrap_or_default();
-        let is_small = encoding == Encoding::Identity && (bytes as u64) < config.offload_write_size;
+        let is_small = encoding == Encoding::Identity && (bytes as u64) < OFFLOAD_WRITE_SIZE.get();
         let most = if policy.max_value == 0 { MAX_PAYLOAD as u64 } else { policy.max_value };
         Self {
             encoding,
             hash: options.hash(),
             format: options.format.filter(|_| policy.validate).map(Into::into),
             most: usize::try_from(most).unwrap_or(usize::MAX).min(MAX_PAYLOAD),
-            most_decoded: config.may_decode_to(bytes),
+            most_decoded: may_decode_to(bytes),
             wanted: if is_small { policy.encoding(bytes as u64, options.format) } else { Encoding::Identity },
-            worth_keeping: config.worth_keeping(bytes),
+            worth_keeping: worth_keeping(bytes),
         }
+    }
+
+    /// As of what was decided elsewhere, where other bounds may hold.
+    pub fn of_what_was_decided(self) -> Self {
+        Self { most_decoded: usize::MAX, ..self }
     }
 
     /// Is it to be encoded before it is stored?
@@ -101,14 +108,28 @@ impl Claims {
         self.encoding == Encoding::Identity && self.hash.is_none() && self.format.is_none()
     }
 
-    /// Checks them.
-    pub fn check(&self, coder: &mut Coder, bytes: &[u8]) -> Result<Checked> {
-        if self.encoding == Encoding::Identity { self.check_identity(bytes) } else { self.check_encoded(coder, bytes) }
+    /// Checks them on the main thread: takes what it decodes to from what is left, and refuses more.
+    pub fn check_here(&self, coder: &mut Coder, bytes: &[u8], left: &mut usize) -> Result<Checked> {
+        let checked = self.check(coder, bytes, *left)?;
+        if self.encoding == Encoding::Identity {
+            // It is not decoded, but looked at.
+            workers::charge(bytes.len());
+        }
+        *left = left.saturating_sub(checked.size);
+        Ok(checked)
+    }
+
+    /// Checks them, if that is no more than so many bytes.
+    fn check(&self, coder: &mut Coder, bytes: &[u8], most: usize) -> Result<Checked> {
+        match self.encoding {
+            Encoding::Identity => self.check_identity(bytes, most),
+            _ => self.check_encoded(coder, bytes, most),
+        }
     }
 
     /// Checks them, and encodes what is to be.
     pub fn check_and_encode(&self, coder: &mut Coder, bytes: &[u8]) -> Result<Checked> {
-        let mut checked = self.check(coder, bytes)?;
+        let mut checked = self.check(coder, bytes, usize::MAX)?;
         if self.are_to_encode() {
             let encoded = coder.encode(self.wanted, bytes, self.worth_keeping);
             checked.etag = checked.etag.or_else(|| encoded.as_ref().map(|_| etag_of(bytes)));
@@ -117,9 +138,12 @@ impl Claims {
         Ok(checked)
     }
 
-    fn check_identity(&self, payload: &[u8]) -> Result<Checked> {
+    fn check_identity(&self, payload: &[u8], most: usize) -> Result<Checked> {
         if payload.len() > self.most {
             return Err(Error::TooLarge);
+        }
+        if payload.len() > most {
+            return Err(Error::TooMuchAtOnce);
         }
         let etag = self.hash.map(|_| etag_of(payload));
         self.compare(etag)?;
@@ -132,13 +156,14 @@ impl Claims {
         })
     }
 
-    fn check_encoded(&self, coder: &mut Coder, bytes: &[u8]) -> Result<Checked> {
+    fn check_encoded(&self, coder: &mut Coder, bytes: &[u8], most: usize) -> Result<Checked> {
         if bytes.is_empty() {
             return Err(Error::BadEncoding);
         }
         // What is too large, or is not what it is said to be, is never held whole.
-        let found = digest(coder, self.encoding, bytes, self.bound(), |_piece| ());
+        let found = digest(coder, self.encoding, bytes, self.bound().min(most), |_piece| ());
         let (etag, size) = found.map_err(|refused| match refused {
+            Error::TooLarge if most < self.bound() => Error::TooMuchAtOnce,
             Error::TooLarge if self.most_decoded < self.most => Error::Expands,
             refused => refused,
         })?;

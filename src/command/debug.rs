@@ -4,7 +4,8 @@ use expcache_core::Result;
 use expcache_core::index::Walked;
 use expcache_core::policy::fresh_until_ms;
 
-use crate::server::context::{Args, Ctx};
+use crate::server::args::Args;
+use crate::server::context::Ctx;
 use crate::server::key::Found;
 use crate::server::state;
 

@@ -2,7 +2,8 @@
 
 use expcache_core::{Error, Result};
 
-use crate::server::context::{Args, Ctx};
+use crate::server::args::Args;
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
 use crate::server::{leases, state};
 

@@ -3,7 +3,9 @@
 //! As the server does for `maxmemory`: among a few entries exactly, among many by looking at a sample and taking the one
 //! that was not used for longest.
 
-use crate::server::context::{Arg, Ctx, Text};
+use crate::server::args::{Arg, Text};
+use crate::server::clock;
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
 use crate::server::state::{self, Reason};
 
@@ -91,7 +93,7 @@ fn sample(type_id: u16) -> Vec<(i32, Text)> {
         let ranks: Vec<u64> = match all {
             0 => Vec::new(),
             1..=SAMPLE => (0..all).collect(),
-            _ => (0..SAMPLE).map(|_| s.random() % all).collect(),
+            _ => (0..SAMPLE).map(|_| clock::random() % all).collect(),
         };
         ranks
             .into_iter()

@@ -16,14 +16,17 @@ use smallvec::SmallVec;
 
 use super::look::{Dated, Look, Miss, slide};
 use super::payload::{self, Client, Outgoing, Part, Portion, Weight};
-use super::read::{Value, field};
+use crate::server::args::{Arg, Args, Text};
+use crate::server::at_once;
 use crate::server::blocked::Kind;
-use crate::server::context::{Arg, Args, Ctx, Text};
+use crate::server::clock;
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
 use crate::server::key::{Found, Mode};
 use crate::server::leases::{self, Asking, Offer};
-use crate::server::replies::Replies;
+use crate::server::replies::{Replies, Value, field};
 use crate::server::state::{self, State};
-use crate::server::workers::{self, Waiting};
+use crate::server::workers;
 
 /// What is asked for, kept while the client waits: see [`FetchOptions`].
 #[derive(Clone, Copy)]
@@ -147,11 +150,11 @@ impl Asking for Waiter {
         self.fetch.run(ctx, &mut Client::Running, name, self.last(lease))
     }
 
-    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) {
+    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) -> bool {
         payload::answer(ctx, waiting, &self.key, |ctx, client, name| {
             self.check(ctx, name)?;
             self.fetch.run(ctx, client, name, self.last(lease))
-        });
+        })
     }
 }
 
@@ -160,10 +163,11 @@ impl Fetch {
         FetchOptions::parse(args.words()).map(Self::from)
     }
 
-    /// The lease, if it is asked for.
-    fn wish(&self) -> Option<Wish> {
+    /// The lease, if it is asked for, as this client's.
+    fn wish(&self, ctx: &Ctx, client: u64) -> Option<Wish> {
         let duration_ms = self.lease_ms?;
-        Some(Wish { token: self.token.unwrap_or_else(leases::new_token), duration_ms })
+        let token = self.token.unwrap_or_else(leases::new_token);
+        Some(Wish { token, duration_ms, owner: leases::owner(ctx, client) })
     }
 
     fn run(self, ctx: &Ctx, client: &mut Client, name: Arg<'_>, turn: Turn) -> Result<()> {
@@ -180,10 +184,13 @@ impl Fetch {
         }
         let etag = look.entry.etag();
         let status = self.status(&look, etag);
+        let (form, kept) = (look.entry.form(), look.entry.stored().len());
         if status != Status::NotModified {
-            let form = look.entry.form();
             let decoded = Part { portion: self.portion(form), verify: None }.decoded(form);
             payload::admit(ctx, decoded, decoded)?;
+        }
+        if self.verify.is_some() {
+            at_once::admit(ctx, form.size.max(kept))?;
         }
         let type_id = look.entry.type_id();
         let (due, slides_to) = state::with(|s| {
@@ -222,8 +229,9 @@ impl Fetch {
     fn miss(&self, ctx: &Ctx, client: &Client, name: Arg<'_>, turn: Turn, miss: &Miss) {
         let offer = self.offer(ctx, name, turn, None);
         if let (Client::Running, Turn::First, Some(wait_ms @ 1..), true) = (client, turn, self.wait_ms, offer.is_held) {
-            let wish = self.wish().filter(|_| leases::may_hold(ctx, ctx.client(), name.bytes()));
-            let waiter = Waiter { fetch: *self, wish, key: name.bytes().into(), client: ctx.client() };
+            let client = ctx.client();
+            let wish = self.wish(ctx, client).filter(|_| leases::may_hold(ctx, client, name.bytes()));
+            let waiter = Waiter { fetch: *self, wish, key: name.bytes().into(), client };
             if leases::wait(ctx, &WAITING, waiter, wait_ms) {
                 return state::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
             }
@@ -234,11 +242,11 @@ impl Fetch {
 
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
     fn offer(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn, type_id: Option<u16>) -> Offer {
-        let wish = self.wish().filter(|_| self.may_hold(ctx, name, turn));
+        let wish = self.holder(ctx, name, turn).and_then(|client| self.wish(ctx, client));
         let offer = match turn {
             // Unless it was lost again before it could be told.
             Turn::Last { lease: Some(token), .. } if leases::production_ms(ctx, name.bytes(), token).is_ok() => {
-                self.inherit(ctx, name, token, wish.is_some())
+                self.inherit(ctx, name, token, wish)
             }
             // What it waited for may have been stored and be gone again: then it asks as anybody does.
             Turn::First | Turn::Last { .. } => leases::offer(ctx, name, wish),
@@ -252,19 +260,20 @@ impl Fetch {
         offer
     }
 
-    /// May the client be given a lease?
-    fn may_hold(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn) -> bool {
+    /// The client, if it may be given a lease.
+    fn holder(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn) -> Option<u64> {
         let client = match turn {
-            _ if self.lease_ms.is_none() => return false,
+            _ if self.lease_ms.is_none() => return None,
             Turn::First if ctx.may_lease() => ctx.client(),
             Turn::Last { client, .. } if ctx.is_master() => client,
-            Turn::First | Turn::Last { .. } => return false,
+            Turn::First | Turn::Last { .. } => return None,
         };
-        leases::may_hold(ctx, client, name.bytes())
+        leases::may_hold(ctx, client, name.bytes()).then_some(client)
     }
 
     /// The lease that the client got while it waited; if it may not have it any more, it is given up.
-    fn inherit(&self, ctx: &Ctx, name: Arg<'_>, token: Token, may_hold: bool) -> Offer {
+    fn inherit(&self, ctx: &Ctx, name: Arg<'_>, token: Token, wish: Option<Wish>) -> Offer {
+        let may_hold = wish.is_some_and(|wish| leases::is_within_share(ctx, wish.owner));
         if may_hold && ctx.accepts_writes() {
             return Offer { lease: Some(token), is_new: true, ..Offer::default() };
         }
@@ -354,7 +363,7 @@ fn is_due(s: &mut State, look: &Look<'_>) -> bool {
     let early_percent = s.types.policy(look.entry.type_id()).early_percent;
     let Some(left_ms) = look.fresh_left_ms.filter(|_| early_percent > 0) else { return false };
     let (lifetime_ms, cost_ms) = (look.entry.lifetime_ms(), look.entry.cost_ms());
-    is_due_early(early_percent, lifetime_ms, left_ms.unsigned_abs(), cost_ms, s.random())
+    is_due_early(early_percent, lifetime_ms, left_ms.unsigned_abs(), cost_ms, clock::random())
 }
 
 /// The fields of a `FETCH`, in their order.

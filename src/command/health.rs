@@ -1,11 +1,18 @@
 //! `EXPCACHE.HEALTH`: is anything wrong, or about to be? Each check says a figure, its limit, and the verdict.
 
 use expcache_core::Result;
+use expcache_core::lease::TAGS_PER_FENCE;
 
-use super::read::{Value, field};
-use crate::server::context::{Args, Ctx};
+use crate::server::args::Args;
+use crate::server::context::Ctx;
+use crate::server::replies::{Value, field};
+use crate::server::setting::Setting;
 use crate::server::state::{self, State};
 use crate::server::workers;
+use crate::server::{blocked, leases};
+
+/// The least share of reads that should hit, percent; 0: none.
+pub static MIN_HIT_RATE: Setting = Setting::number(c"min-hit-rate", 0, 0..=100);
 
 /// Memory is short from this share of `maxmemory` on, in percent, if what is there is never evicted.
 const MEMORY_PERCENT: u64 = 95;
@@ -81,30 +88,30 @@ fn memory(ctx: &Ctx) -> Check {
 
 /// What the module knows of itself.
 fn own(s: &mut State) -> Vec<Check> {
-    let (limits, databases) = ((s.config.max_leases, s.config.max_fences, s.config.max_waiters), s.indexes().count());
-    let of_all = |limit: usize| (limit * databases.max(1)) as u64;
+    let databases = s.indexes().count();
+    let of_all = |limit: &Setting| limit.get() * databases.max(1) as u64;
     let [leases, backing_off, fences] = s.lease_counts();
     vec![
         Check::at_most("index-disagreements", s.index_disagreements(), 0),
         Check { name: "reclaim-backlog", figure: Figure::Count(s.marked_len()), limit: None, is_well: true },
         Check::at_most("reclaim-seconds", s.backlog_age_ms() / 1000, RECLAIM_S),
-        Check::at_most("leases", leases + backing_off, of_all(limits.0)),
-        Check::at_most("fences", fences, of_all(limits.1)),
-        Check::at_most("waiters", s.waits.count() as u64, limits.2 as u64),
+        Check::at_most("leases", leases + backing_off, of_all(&leases::MAX_LEASES)),
+        Check::at_most("fences", fences, of_all(&leases::MAX_FENCES).saturating_mul(TAGS_PER_FENCE as u64)),
+        Check::at_most("waiters", s.waits.count() as u64, blocked::MAX_WAITERS.get()),
         hit_rate(s),
     ]
     .into_iter()
-    .chain(workers(s))
+    .chain(workers())
     .collect()
 }
 
 /// Threads at work, and what waits for one of them or for the main thread to use what they did.
-fn workers(s: &State) -> [Check; 3] {
+fn workers() -> [Check; 3] {
     let figures = workers::figures();
     [
-        Check::at_most("workers-busy", figures.busy as u64, s.config.workers as u64),
-        Check::at_most("worker-backlog", figures.queued as u64, s.config.worker_queue as u64),
-        Check::at_most("settle-backlog", (figures.aside + figures.posted) as u64, s.config.aside_queue() as u64),
+        Check::at_most("workers-busy", figures.busy as u64, workers::WORKERS.get()),
+        Check::at_most("worker-backlog", figures.queued as u64, workers::WORKER_QUEUE.get()),
+        Check::at_most("settle-backlog", (figures.aside + figures.posted) as u64, workers::most_aside()),
     ]
 }
 
@@ -114,7 +121,7 @@ fn hit_rate(s: &mut State) -> Check {
     let (all, _) = s.all_figures();
     let recent = s.types.since(s.types.minute().saturating_sub(RECENT_MINUTES), &all.counters);
     let reads = recent.reads();
-    let (percent, floor) = ((recent.hits * 100).checked_div(reads).unwrap_or(0), s.config.min_hit_rate);
+    let (percent, floor) = ((recent.hits * 100).checked_div(reads).unwrap_or(0), MIN_HIT_RATE.get());
     let is_well = floor == 0 || reads < READS || percent >= floor;
     Check { name: "hit-rate-percent", figure: Figure::Count(percent), limit: (floor > 0).then_some(floor), is_well }
 }

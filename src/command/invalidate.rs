@@ -15,10 +15,16 @@ use expcache_core::{Error, Result};
 
 use super::selector;
 use crate::server::access::{Right, Rights};
-use crate::server::context::{Args, Ctx, Recipients};
+use crate::server::args::Args;
+use crate::server::clock;
+use crate::server::context::{Ctx, Recipients};
 use crate::server::reclaim;
-use crate::server::state::{self, now_ms};
+use crate::server::setting::Setting;
+use crate::server::state;
 use crate::server::walk::{self, Answer, Purpose};
+
+/// Up to how many entries an invalidation reclaims before it replies.
+pub static RECLAIM_INLINE: Setting = Setting::number(c"reclaim-inline", 256, 0..=10_000);
 
 /// The most tags that one command invalidates: all of it is one step.
 const MOST_TAGS: usize = 4096;
@@ -83,7 +89,7 @@ impl Invalidation {
             PurgeOptions::parse(args.words(), selector::limits(ctx))?;
         let wish = match (soft, at_ms) {
             (None, _) => Wish::Hard,
-            (Some(()), Some(at)) if ctx.decides() => Wish::Soft(Some(at.min(now_ms()))),
+            (Some(()), Some(at)) if ctx.decides() => Wish::Soft(Some(at.min(clock::unix_ms()))),
             (Some(()), at) => Wish::Soft(at),
         };
         Ok(Self { selector, wish, dry_run: dry_run.is_some(), keys })
@@ -103,7 +109,7 @@ impl Invalidation {
         let (how, ids) = match self.wish {
             Wish::Hard => (How::Hard, found),
             Wish::Soft(at) => {
-                let moment_ms = at.unwrap_or_else(now_ms);
+                let moment_ms = at.unwrap_or_else(clock::unix_ms);
                 fresh = state::with(|s| s.fresh(db, found, moment_ms));
                 (How::Soft(moment_ms), &fresh)
             }
@@ -123,7 +129,7 @@ impl Invalidation {
                 How::Hard => s.kill(db, &self.selector, ids),
                 How::Soft(moment_ms) => s.soften(db, &self.selector, ids, moment_ms),
             }
-            ids.len() <= s.config.reclaim_inline
+            ids.len() <= RECLAIM_INLINE.get()
         });
         // Replicas have to know what is stale, and since when, before they are told of the expiries that follow from it.
         let is_soft = matches!(how, How::Soft(_)) && !ids.is_empty();

@@ -5,8 +5,10 @@ use expcache_core::entry::Names;
 use expcache_core::grammar::lease::{ReleaseOptions, lease_duration};
 use expcache_core::lease::{Named, Token};
 
-use crate::server::context::{Arg, Args, Ctx, LogLevel, log};
+use crate::server::args::{Arg, Args};
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
+use crate::server::log::{LogLevel, log};
 use crate::server::{leases, state};
 
 /// `EXPCACHE.RENEW key token d`

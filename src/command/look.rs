@@ -5,9 +5,12 @@ use expcache_core::policy::{end_ms, fresh_left_ms};
 use expcache_core::stats::Why;
 use expcache_core::{Error, Result};
 
-use crate::server::context::{Arg, Ctx};
+use crate::server::args::Arg;
+use crate::server::clock;
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Key, Mode};
-use crate::server::state::{self, State, about_now_ms, now_ms};
+use crate::server::state::{self, State};
+use crate::server::status;
 
 /// An entry that a read found alive.
 pub struct Look<'k> {
@@ -44,7 +47,7 @@ impl<'k> Look<'k> {
         };
         let verdict = state::with(|s| s.verdict(ctx.db(), entry));
         let exact = expire_at_ms.is_some() || dated == Dated::Always || verdict != Verdict::Alive;
-        let now_ms = if exact { now_ms() } else { about_now_ms() };
+        let now_ms = if exact { clock::unix_ms() } else { clock::unix_ms_coarse() };
         let own_grace_ms = entry.grace_ms();
         let (fresh_left_ms, grace_ms) = match verdict {
             Verdict::Dead => return Ok(None),
@@ -87,8 +90,8 @@ impl<'k> Look<'k> {
             *(if fresh { &mut counters.hits } else { &mut counters.stale_hits }) += 1;
             counters.saved_ms = counters.saved_ms.saturating_add(saved_ms);
         });
-        if !s.saving {
-            self.entry.hit(s.use_us());
+        if !status::is_saving() {
+            self.entry.hit(clock::use_us());
             s.rank_hit(self.entry, saved_ms);
         }
     }
@@ -132,7 +135,7 @@ impl Miss {
             let why = state::with(|s| s.why_not_fresh(db, name.bytes(), entry));
             return Self { type_id: Some(entry.type_id()), why: Some(why) };
         }
-        let (why, is_replica) = state::with(|s| (s.why_gone(db, name.bytes()), s.is_replica));
+        let (why, is_replica) = state::with(|s| (s.why_gone(db, name.bytes()), status::is_replica()));
         // A replica keeps what has expired until its master says so, and does not show it.
         let buried = || matches!(ctx.open(name, Mode::Buried).found(), Found::Entry(_)).then_some(Why::Expired);
         Self { type_id: None, why: if is_replica { why.or_else(buried) } else { why } }

@@ -19,23 +19,47 @@ mod selector;
 mod selftest;
 mod set;
 mod stats;
-pub mod table;
 mod top;
 pub mod types;
 
 use expcache_core::Result;
 use expcache_core::grammar;
-use expcache_core::grammar::syntax::{KEY, integer, text};
+use expcache_core::grammar::syntax::{KEY, integer, syntax, text};
 
-use self::table::{Keys, LEASES, OVERWRITES, READS, REMOVES, ROW, Row};
-use crate::server::context::{Args, Ctx};
-use crate::server::handler;
+use crate::server::args::Args;
+use crate::server::command::{Keys, LEASES, OVERWRITES, READS, REMOVES, ROW, Row, command, subcommand};
+use crate::server::context::Ctx;
+use crate::server::feature::Feature;
+use crate::server::{leases, settle, state};
+
+/// What the commands bring.
+pub const FEATURE: Feature = Feature {
+    commands: TABLE,
+    settings: &[
+        &state::PREFIX,
+        &types::DEFAULT_TTL,
+        &state::MAX_TYPES,
+        &invalidate::RECLAIM_INLINE,
+        &leases::MAX_LEASE,
+        &leases::MAX_LEASES,
+        &leases::MAX_LEASES_PER_USER,
+        &leases::LEASE_MEMORY,
+        &leases::MAX_FENCES,
+        &health::MIN_HIT_RATE,
+        &payload::OFFLOAD_WRITE_SIZE,
+        &payload::OFFLOAD_READ_SIZE,
+        &payload::MAX_DECODED,
+        &payload::MAX_RATIO,
+        &settle::MIN_SAVING,
+        &state::MISS_MEMORY,
+    ],
+};
 
 /// The only list of commands there is: everything a server or a page of documentation knows of them comes from here.
-pub static TABLE: &[Row] = &[
+const TABLE: &[Row] = &[
     Row {
         name: "expcache.set",
-        handler: Some(handler!(set::set)),
+        handler: command(set::set),
         flags: "write deny-oom fast",
         keys: Keys::First,
         key_flags: OVERWRITES,
@@ -47,7 +71,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.mset",
-        handler: Some(handler!(set::mset)),
+        handler: command(set::mset),
         flags: "write deny-oom",
         keys: Keys::CountedPairs,
         key_flags: OVERWRITES,
@@ -60,7 +84,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.get",
-        handler: Some(handler!(read::get)),
+        handler: command(read::get),
         flags: "readonly fast",
         keys: Keys::First,
         key_flags: READS,
@@ -71,7 +95,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.mget",
-        handler: Some(handler!(read::mget)),
+        handler: command(read::mget),
         flags: "readonly fast",
         keys: Keys::All,
         key_flags: READS,
@@ -84,7 +108,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.fetch",
-        handler: Some(handler!(fetch::fetch)),
+        handler: command(fetch::fetch),
         flags: "readonly",
         keys: Keys::First,
         key_flags: READS,
@@ -96,7 +120,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.meta",
-        handler: Some(handler!(read::meta)),
+        handler: command(read::meta),
         flags: "readonly",
         keys: Keys::First,
         key_flags: READS,
@@ -108,7 +132,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.del",
-        handler: Some(handler!(del::del)),
+        handler: command(del::del),
         flags: "write",
         keys: Keys::All,
         key_flags: REMOVES,
@@ -121,7 +145,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.renew",
-        handler: Some(handler!(lease::renew)),
+        handler: command(lease::renew),
         flags: "fast",
         keys: Keys::First,
         key_flags: LEASES,
@@ -133,7 +157,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.release",
-        handler: Some(handler!(lease::release)),
+        handler: command(lease::release),
         flags: "fast",
         keys: Keys::First,
         key_flags: LEASES,
@@ -145,7 +169,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.restore",
-        handler: Some(handler!(restore::restore)),
+        handler: command(restore::restore),
         flags: "write deny-oom",
         keys: Keys::First,
         key_flags: OVERWRITES,
@@ -157,7 +181,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.keyfor",
-        handler: Some(handler!(keyfor::keyfor)),
+        handler: command(keyfor::keyfor),
         flags: "readonly fast allow-stale allow-loading",
         arity: -2,
         summary: "Returns the key for a request: the same parameters in any order give the same key.",
@@ -170,7 +194,7 @@ pub static TABLE: &[Row] = &[
     Row { name: "expcache.invtag", ..INVALIDATE_TAG },
     Row {
         name: "expcache.purge",
-        handler: Some(handler!(invalidate::purge)),
+        handler: command(invalidate::purge),
         flags: "write",
         arity: -3,
         summary: "Invalidates the entries that a selector means; returns how many there were.",
@@ -181,7 +205,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.clear",
-        handler: Some(handler!(invalidate::clear)),
+        handler: command(invalidate::clear),
         flags: "write",
         arity: -1,
         summary: "Invalidates every entry of the database; returns how many there were. Other keys stay.",
@@ -192,7 +216,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.count",
-        handler: Some(handler!(list::count)),
+        handler: command(list::count),
         flags: "readonly",
         arity: -3,
         summary: "Returns how many entries a selector means.",
@@ -203,7 +227,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.scan",
-        handler: Some(handler!(list::scan)),
+        handler: command(list::scan),
         flags: "readonly",
         arity: -2,
         summary: "Iterates over the keys of the entries that a selector means.",
@@ -214,7 +238,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.tags",
-        handler: Some(handler!(list::tags)),
+        handler: command(list::tags),
         flags: "readonly",
         arity: -2,
         summary: "Iterates over the tags, each with the number of its entries.",
@@ -233,7 +257,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.stats",
-        handler: Some(handler!(stats::stats)),
+        handler: command(stats::stats),
         flags: "readonly allow-stale allow-loading",
         arity: -1,
         summary: "Returns what there is and what was counted, overall or of one type, lately or at all; or starts counting anew.",
@@ -244,7 +268,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.top",
-        handler: Some(handler!(top::top)),
+        handler: command(top::top),
         flags: "readonly",
         arity: -1,
         summary: "Returns the first entries of the database by hits, size, cost or time saved.",
@@ -255,7 +279,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.health",
-        handler: Some(handler!(health::health)),
+        handler: command(health::health),
         flags: "readonly allow-stale allow-loading",
         arity: 1,
         summary: "Returns whether all is well, and what was checked: each figure, its limit and the verdict.",
@@ -265,7 +289,7 @@ pub static TABLE: &[Row] = &[
     },
     Row {
         name: "expcache.selftest",
-        handler: Some(handler!(selftest::selftest)),
+        handler: command(selftest::selftest),
         flags: "write deny-oom",
         arity: 1,
         summary: "Stores, reads, expires, invalidates and deletes an entry of its own; returns how each step went.",
@@ -283,7 +307,7 @@ pub static TABLE: &[Row] = &[
 ];
 
 const INVALIDATE_TAG: Row = Row {
-    handler: Some(handler!(invalidate::invalidate_tag)),
+    handler: command(invalidate::invalidate_tag),
     flags: "write",
     arity: -2,
     summary: "Makes every entry go that bears any of the tags; returns how many there were.",
@@ -299,7 +323,7 @@ const SELECTS: &str =
 static TYPE_SUBCOMMANDS: &[Row] = &[
     Row {
         name: "set",
-        handler: Some(handler!(sub types::set)),
+        handler: subcommand(types::set),
         flags: "write admin",
         arity: -3,
         summary: "Defines a type, or changes the named fields of its policy.",
@@ -309,7 +333,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     },
     Row {
         name: "get",
-        handler: Some(handler!(sub types::get)),
+        handler: subcommand(types::get),
         flags: "readonly fast allow-stale",
         arity: 3,
         summary: "Returns a type's policy.",
@@ -318,7 +342,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     },
     Row {
         name: "list",
-        handler: Some(handler!(sub types::list)),
+        handler: subcommand(types::list),
         flags: "readonly allow-stale",
         arity: 2,
         summary: "Returns the names of the defined types.",
@@ -327,7 +351,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
     },
     Row {
         name: "del",
-        handler: Some(handler!(sub types::del)),
+        handler: subcommand(types::del),
         flags: "write admin",
         arity: 3,
         summary: "Takes a type's policy away; its entries live on under that of the type default.",
@@ -335,7 +359,7 @@ static TYPE_SUBCOMMANDS: &[Row] = &[
         args: &[text("name")],
         ..TYPE_ROW
     },
-    Row { name: "help", handler: Some(handler!(sub type_help)), ..TYPE_HELP },
+    Row { name: "help", handler: subcommand(type_help), ..TYPE_HELP },
 ];
 
 const TYPE_ROW: Row = Row { container: "expcache.type", ..ROW };
@@ -344,14 +368,14 @@ const TYPE_HELP: Row = Row { arity: 2, flags: "readonly allow-stale allow-loadin
 static DEBUG_SUBCOMMANDS: &[Row] = &[
     Row {
         name: "check",
-        handler: Some(handler!(sub debug::check)),
+        handler: subcommand(debug::check),
         flags: "admin allow-stale",
         arity: 2,
         summary: "Returns every disagreement between the index and the keyspace, and inside the index.",
         complexity: "O(N) for N keys of all databases; the server waits.",
         ..DEBUG_ROW
     },
-    Row { name: "help", handler: Some(handler!(sub debug_help)), ..DEBUG_HELP },
+    Row { name: "help", handler: subcommand(debug_help), ..DEBUG_HELP },
 ];
 
 const DEBUG_ROW: Row = Row { container: "expcache.debug", ..ROW };
@@ -373,7 +397,7 @@ fn help(ctx: &Ctx, container: &str, subcommands: &[Row]) {
     ctx.reply_array(1 + 2 * subcommands.len());
     ctx.reply_line(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
     for row in subcommands {
-        ctx.reply_line(&table::syntax(&row.name.to_ascii_uppercase(), row.args));
+        ctx.reply_line(&syntax(&row.name.to_ascii_uppercase(), row.args));
         ctx.reply_line(&format!("    {}", row.summary));
     }
 }

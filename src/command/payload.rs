@@ -3,14 +3,41 @@
 use std::borrow::Cow;
 
 use expcache_core::codec::{Coder, Encoding};
-use expcache_core::entry::{Body, Entry, Etag, Form, Hasher, PayloadBytes, etag_of};
+use expcache_core::entry::{APART_FROM, Body, Entry, Etag, Form, Hasher, MAX_PAYLOAD, PayloadBytes, etag_of};
 use expcache_core::{Error, Result};
 
-use crate::server::context::{Arg, Ctx, Text};
+use crate::server::args::{Arg, Text};
+use crate::server::at_once::{self, AT_ONCE};
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
-use crate::server::workers::{self, Waiting};
+use crate::server::setting::Setting;
+use crate::server::workers;
 use crate::server::{alloc, settle, state};
+
+/// From which size on payloads are encoded and checked by a worker.
+pub static OFFLOAD_WRITE_SIZE: Setting =
+    Setting::size(c"offload-write-size", APART_FROM as u64, APART_FROM as u64..=MAX_PAYLOAD as u64);
+/// From which size on payloads are decoded by a worker.
+pub static OFFLOAD_READ_SIZE: Setting = Setting::size(c"offload-read-size", 32 << 10, 1024..=MAX_PAYLOAD as u64);
+/// The most bytes that what is encoded may decode to, alone or in one command.
+pub static MAX_DECODED: Setting = Setting::size(c"max-decoded", 256 << 20, 1 << 20..=MAX_PAYLOAD as u64);
+/// The most bytes that each encoded byte may decode to, of what decodes to more than [`ANY_RATIO`]; 0: any number. Exports compress to
+/// a twentieth, some to a sixtieth; what repeats a few lines all the time, to a two-hundredth.
+pub static MAX_RATIO: Setting = Setting::number(c"max-ratio", 250, 0..=1_000_000);
+
+/// What decodes to no more than this may do so from as few bytes as it likes.
+const ANY_RATIO: usize = 1 << 20;
+
+/// The most bytes that so many encoded bytes may decode to.
+pub fn may_decode_to(encoded_bytes: usize) -> usize {
+    let by_ratio = match MAX_RATIO.as_usize() {
+        0 => usize::MAX,
+        ratio => encoded_bytes.saturating_mul(ratio).max(ANY_RATIO),
+    };
+    MAX_DECODED.as_usize().min(by_ratio)
+}
 
 /// What is wanted of a payload.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,9 +91,6 @@ impl Client {
     }
 }
 
-/// No command decodes more than this on the main thread, for a client that cannot wait.
-pub const AT_ONCE: usize = 64 << 20;
-
 /// From this size on it is asked whether there is memory to decode something.
 const MUCH: usize = 1 << 20;
 /// A command may decode to no more than this part of `maxmemory`: there is a buffer beside the reply, and what both take is taken from
@@ -76,10 +100,11 @@ const PART_OF_MEMORY: u64 = 4;
 /// Refuses to decode what is too large altogether, of which one is of that size. What one payload decodes to was looked at when
 /// it was stored.
 pub fn admit(ctx: &Ctx, decoded: usize, largest: usize) -> Result<()> {
+    at_once::admit(ctx, decoded)?;
     if decoded < MUCH {
         return Ok(());
     }
-    if decoded > state::with(|s| s.config.max_decoded).max(largest) {
+    if decoded > MAX_DECODED.as_usize().max(largest) {
         return Err(Error::Expands);
     }
     if fits(ctx, decoded) { Ok(()) } else { Err(Error::NoMemory) }
@@ -105,7 +130,7 @@ pub const COPYING: u64 = 8;
 impl Weight {
     /// Of what takes as long as copying so many bytes.
     pub fn of(cost: u64) -> Self {
-        if cost >= state::with(|s| s.config.offload_read_size) * COPYING { Self::Heavy } else { Self::Light }
+        if cost >= OFFLOAD_READ_SIZE.get() * COPYING { Self::Heavy } else { Self::Light }
     }
 }
 
@@ -282,7 +307,7 @@ impl Outgoing {
 /// Is the MD5 of an entry's payload still to be computed, and would the main thread feel it?
 pub fn is_etag_heavy(entry: &Entry) -> bool {
     let (Some(body), None) = (entry.body(), entry.known_etag()) else { return false };
-    body.len() as u64 >= state::with(|s| s.config.offload_write_size)
+    body.len() as u64 >= OFFLOAD_WRITE_SIZE.get()
 }
 
 /// Does what needs the MD5 of an entry's payload, now or when it is known: of what is large it is computed by a worker, and the client
@@ -307,11 +332,18 @@ pub fn with_etag(
     true
 }
 
-/// Answers a client that waits, about a key of the selected database.
-pub fn answer(ctx: &Ctx, waiting: Waiting, name: &[u8], then: impl FnOnce(&Ctx, &mut Client, Arg<'_>) -> Result<()>) {
+/// Answers a client that waits, about a key of the selected database. `false` if it is by an error.
+pub fn answer(
+    ctx: &Ctx,
+    waiting: Waiting,
+    name: &[u8],
+    then: impl FnOnce(&Ctx, &mut Client, Arg<'_>) -> Result<()>,
+) -> bool {
     let name = Text::new(name);
     let mut client = Client::Waiting(waiting);
-    if let Err(error) = then(ctx, &mut client, name.arg()) {
+    let answered = then(ctx, &mut client, name.arg());
+    if let Err(error) = &answered {
         client.replies(ctx).reply_error(&error.reply());
     }
+    answered.is_ok()
 }

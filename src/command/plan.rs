@@ -16,13 +16,17 @@ use expcache_core::{Error, Result};
 use super::check::Checked;
 use super::evict::make_room;
 use super::look::{Dated, Look};
+use super::payload::OFFLOAD_WRITE_SIZE;
 use super::payload::fits;
+use super::types::DEFAULT_TTL;
 use super::types::{replicate_displaced, replicate_policy};
-use crate::server::config::Config;
-use crate::server::context::{Arg, Ctx, EventClass, Text};
+use crate::server::args::{Arg, Text};
+use crate::server::clock;
+use crate::server::context::{Ctx, EventClass};
 use crate::server::held::Held;
 use crate::server::key::{Found, Key};
-use crate::server::state::{self, now_ms};
+use crate::server::settle::worth_keeping;
+use crate::server::state;
 use crate::server::{discard, leases, settle, workers};
 
 /// What leads to storing.
@@ -99,14 +103,15 @@ impl Plan {
         if !present.satisfies(options.condition) {
             return Ok(None);
         }
+        let most_types = most_types(ctx);
         state::with(|s| {
             let name = key.name().bytes();
             let type_id = match options.type_name {
-                Some(name) => s.types.to_define(name, s.config.max_types)?,
+                Some(name) => s.types.to_define(name, most_types)?,
                 None => s.type_by_key(name),
             };
-            let (random, use_us) = (s.random(), s.use_us());
-            let moment = StoreContext { now_ms: now_ms(), default_ttl_ms: s.config.default_ttl_ms, random };
+            let (random, use_us) = (clock::random(), clock::use_us());
+            let moment = StoreContext { now_ms: clock::unix_ms(), default_ttl_ms: DEFAULT_TTL.get(), random };
             let policy = s.types.policy(type_id);
             if let Err(refused) = policy.admit(checked.size as u64, options.format) {
                 // A name that this would have been the first use of stays unused.
@@ -118,7 +123,7 @@ impl Plan {
             let life = life.ok_or(Error::InvalidExpire(command))?;
             let wanted =
                 if decodes { policy.encoding(checked.size as u64, options.format) } else { Encoding::Identity };
-            let Kept { stored, form, etag } = Kept::new(&s.config, payload, checked, wanted);
+            let Kept { stored, form, etag } = Kept::new(payload, checked, wanted);
             let extras = Extras {
                 grace_ms: life.grace_ms,
                 form,
@@ -164,8 +169,9 @@ impl Plan {
         // Of several keys of one MSET only the first defines their type.
         let is_defined = state::with(|s| s.types.get(type_id).policy.is_some());
         if let Some(policy) = defines.filter(|_| !is_defined) {
+            let most_types = most_types(ctx);
             let displaced = state::with(|s| {
-                let displaced = s.types.make_room(s.config.max_types);
+                let displaced = s.types.make_room(most_types);
                 s.types.set_policy(type_id, policy, Definer::FirstUse);
                 displaced
             });
@@ -195,6 +201,11 @@ impl Plan {
         make_room(ctx, name, type_id);
         Ok(())
     }
+}
+
+/// How many types there may be; what was decided elsewhere is not measured again.
+fn most_types(ctx: &Ctx) -> usize {
+    if ctx.is_handed_on() { usize::MAX } else { state::MAX_TYPES.as_usize() }
 }
 
 /// Is a value's time over before it is stored? Only who decides for himself may say so: a replica keeps what its master
@@ -232,7 +243,7 @@ struct Kept<'p> {
 impl<'p> Kept<'p> {
     /// What the client has encoded stays as it is. What is small is encoded at once; what is large is held as it came, and a worker
     /// does the rest.
-    fn new(config: &Config, payload: Arg<'p>, checked: &Checked, wanted: Encoding) -> Self {
+    fn new(payload: Arg<'p>, checked: &Checked, wanted: Encoding) -> Self {
         let Checked { encoding, size, etag, .. } = *checked;
         match checked.tried.as_ref().filter(|(tried, _)| *tried == wanted) {
             Some((_, Some(encoded))) => {
@@ -243,8 +254,8 @@ impl<'p> Kept<'p> {
         }
         let form = match encoding {
             Encoding::Identity if wanted == Encoding::Identity => None,
-            Encoding::Identity if (size as u64) < config.offload_write_size => {
-                return Self::encoded(config, payload, etag, wanted);
+            Encoding::Identity if (size as u64) < OFFLOAD_WRITE_SIZE.get() => {
+                return Self::encoded(payload, etag, wanted);
             }
             Encoding::Identity => Some(Form::wanting(wanted, size)),
             encoding => Some(Form::encoded(encoding, size)),
@@ -252,9 +263,9 @@ impl<'p> Kept<'p> {
         Self { stored: hold(payload), form, etag }
     }
 
-    fn encoded(config: &Config, payload: Arg<'p>, etag: Option<Etag>, wanted: Encoding) -> Self {
+    fn encoded(payload: Arg<'p>, etag: Option<Etag>, wanted: Encoding) -> Self {
         let bytes = payload.bytes();
-        match workers::here(|coder| coder.encode(wanted, bytes, config.worth_keeping(bytes.len()))) {
+        match workers::here(|coder| coder.encode(wanted, bytes, worth_keeping(bytes.len()))) {
             Some(encoded) => Self {
                 stored: Body::new(encoded.into_boxed_slice()).into(),
                 form: Some(Form::encoded(wanted, bytes.len())),

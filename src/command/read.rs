@@ -9,9 +9,11 @@ use expcache_core::{Error, Result};
 use super::look::{Dated, Look, Miss, slide};
 
 use super::payload::{self, Client, Outgoing, Part, Weight};
-use crate::server::context::{Arg, Args, Ctx, Text};
+use crate::server::args::{Arg, Args, Text};
+use crate::server::clock;
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
-use crate::server::replies::Replies;
+use crate::server::replies::{Replies, Value, field};
 use crate::server::{state, workers};
 
 /// Replies with a key's payload when fresh, else null.
@@ -174,30 +176,6 @@ fn take(ctx: &Ctx, name: Arg<'_>) -> Result<Option<Outgoing>> {
     Ok(Some(payload))
 }
 
-/// A value of a map: something, or null.
-pub enum Value<'v> {
-    /// Any bytes.
-    Bytes(Option<&'v [u8]>),
-    /// A number of something.
-    Count(Option<u64>),
-    /// A number that may be negative.
-    Signed(Option<i64>),
-    /// A quotient.
-    Ratio(f64),
-}
-
-/// One field of a map.
-pub fn field(to: &Replies, name: &str, value: Value<'_>) {
-    to.reply_bytes(name.as_bytes());
-    match value {
-        Value::Bytes(Some(bytes)) => to.reply_bytes(bytes),
-        Value::Count(Some(count)) => to.reply_count(count),
-        Value::Signed(Some(number)) => to.reply_integer(number),
-        Value::Ratio(ratio) => to.reply_double(ratio),
-        Value::Bytes(None) | Value::Count(None) | Value::Signed(None) => to.reply_null(),
-    }
-}
-
 /// `EXPCACHE.META key`
 pub fn meta(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
@@ -217,7 +195,7 @@ fn reply_meta(ctx: &Ctx, client: &mut Client, name: Arg<'_>) -> Result<()> {
     let entry = &*look.entry;
     let (extras, form) = (entry.extras(), entry.form());
     let bytes = Bytes { payload: form.size as u64, stored: entry.stored().len() as u64 };
-    let (names, last_access_ms) = state::with(|s| (s.names(ctx.db(), entry), s.last_access_ms(entry)));
+    let (names, last_access_ms) = state::with(|s| (s.names(ctx.db(), entry), clock::last_access_ms(entry)));
     let to = client.replies(ctx);
     to.reply_map(18);
     field(to, "type", Value::Bytes(Some(&names.type_name)));

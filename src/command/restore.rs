@@ -9,12 +9,17 @@ use expcache_core::policy::fresh_until_ms;
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result, units};
 
+use super::payload::may_decode_to;
 use super::payload::{COPYING, Client, Weight, digest};
 use super::plan::{Origin, announce, has_ended, hold, put};
-use crate::server::context::{Arg, Args, Ctx};
+use crate::server::args::{Arg, Args};
+use crate::server::at_once;
+use crate::server::clock;
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
 use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
-use crate::server::workers::{self, Waiting};
+use crate::server::workers;
 use crate::server::{leases, reclaim, state};
 
 /// What `RESTORE` was given, and comes to.
@@ -62,7 +67,7 @@ impl<'a> Request<'a> {
     fn distrust(&mut self, now_ms: u64) -> Result<()> {
         self.entry.clamp_created_ms(now_ms);
         let type_name = self.entry.names().map(|names| names.type_name.clone()).unwrap_or_default();
-        state::with(|s| s.types.has_room_for(&type_name, s.config.max_types))
+        state::with(|s| s.types.has_room_for(&type_name, state::MAX_TYPES.as_usize()))
     }
 }
 
@@ -76,13 +81,17 @@ struct Claim {
 impl Claim {
     /// How many bytes could be copied while so many are looked at.
     fn cost(self, stored: &[u8]) -> u64 {
-        self.form.size.max(stored.len()) as u64 * COPYING
+        self.size(stored) as u64 * COPYING
+    }
+
+    /// How many bytes are looked at.
+    fn size(self, stored: &[u8]) -> usize {
+        self.form.size.max(stored.len())
     }
 
     /// Refuses what is not to be decoded at all.
     fn admit(self, stored: &[u8]) -> Result<()> {
-        let may = self.form.encoding == Encoding::Identity
-            || self.form.size <= state::with(|s| s.config.may_decode_to(stored.len()));
+        let may = self.form.encoding == Encoding::Identity || self.form.size <= may_decode_to(stored.len());
         if may { Ok(()) } else { Err(Error::Expands) }
     }
 
@@ -105,12 +114,13 @@ pub fn restore(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     if ctx.decides() {
         if let Some(claim) = request.claim() {
             claim.admit(request.payload.bytes())?;
+            at_once::admit(ctx, claim.size(request.payload.bytes()))?;
             if check_aside(ctx, claim, &request, args)? {
                 return Ok(());
             }
             workers::here(|coder| claim.check(coder, request.payload.bytes()))?;
         }
-        request.distrust(state::now_ms())?;
+        request.distrust(clock::unix_ms())?;
     }
     store(ctx, request, Origin::Command)?;
     ctx.reply_ok();
@@ -144,7 +154,7 @@ fn finish(ctx: &Ctx, db: i32, held: HeldArgs, checked: Result<()>, waiting: Wait
             return Err(Error::SlotMoved);
         }
         request.refuse_foreign(ctx)?;
-        request.distrust(state::now_ms())?;
+        request.distrust(clock::unix_ms())?;
         store(ctx, request, Origin::Deferred)
     });
     match stored {
@@ -159,8 +169,8 @@ fn store(ctx: &Ctx, request: Request<'_>, origin: Origin) -> Result<()> {
     let Request { name, expire_at_ms, metadata, payload, claimed_ms, mut entry } = request;
     let mut key = ctx.open(name, Mode::Write);
     let verdict = state::with(|s| s.verdict(ctx.db(), &entry));
-    entry.touch(state::with(|s| s.use_us()));
-    if has_ended(ctx, state::now_ms(), expire_at_ms) {
+    entry.touch(clock::use_us());
+    if has_ended(ctx, clock::unix_ms(), expire_at_ms) {
         drop(key);
         ctx.unlink(name);
     } else {

@@ -10,9 +10,11 @@ use expcache_core::index::Placement;
 use expcache_core::policy::{fresh_left_ms, fresh_until_ms};
 use expcache_core::types::DEFAULT_TYPE;
 
-use super::read::{Value, field};
-use crate::server::context::{Args, Ctx, Text};
+use crate::server::args::{Args, Text};
+use crate::server::clock;
+use crate::server::context::Ctx;
 use crate::server::key::{Found, Key, Mode};
+use crate::server::replies::{Value, field};
 use crate::server::state::{self, Reason};
 
 const PAYLOAD: &[u8] = b"the payload of a self-test";
@@ -28,8 +30,9 @@ fn expect(holds: bool, otherwise: &'static str) -> Outcome {
 /// `EXPCACHE.SELFTEST`
 pub fn selftest(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     args.end()?;
-    let (now_ms, random, counters) =
-        state::with(|s| (state::now_ms(), [s.random(), s.random()], s.types.get(DEFAULT_TYPE).counters.clone()));
+    let (now_ms, random, counters) = state::with(|s| {
+        (clock::unix_ms(), [clock::random(), clock::random()], s.types.get(DEFAULT_TYPE).counters.clone())
+    });
     let name = Text::new(format!("expcache:selftest:{:016x}{:016x}", random[0], random[1]).as_bytes());
     let mut test = Test { ctx, now_ms, key: ctx.open(name.arg(), Mode::Write) };
     let mut outcomes = vec![("store", test.store())];

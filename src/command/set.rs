@@ -13,12 +13,16 @@ use smallvec::{SmallVec, smallvec};
 
 use super::check::{Checked, Claims};
 use super::payload::{self, COPYING, Client};
+use super::payload::{OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE};
 use super::plan::{Origin, Plan};
-use crate::server::context::{Arg, Args, Ctx};
+use crate::server::args::{Arg, Args};
+use crate::server::at_once;
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
 use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
-use crate::server::workers::{self, Waiting};
+use crate::server::workers;
 use crate::server::{leases, state};
 
 /// Something for each key: mostly there is one.
@@ -76,11 +80,11 @@ impl<'a> Request<'a> {
             return Ok(());
         }
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
-        let is_much = bytes as u64 >= state::with(|s| s.config.offload_write_size);
+        let is_much = bytes as u64 >= OFFLOAD_WRITE_SIZE.get();
         // Of one payload what is much is encoded later, of several each may be little.
         let are_many = is_much && self.pairs.len() > 1;
         // Mostly nothing is said of the payload, and no policy need be asked what that means.
-        let claims = if !are_many && self.options.say_nothing_of_payloads() { Each::new() } else { self.claims() };
+        let claims = if !are_many && self.options.say_nothing_of_payloads() { Each::new() } else { self.claims(ctx) };
         let encodes = are_many && claims.iter().any(Claims::are_to_encode) && ctx.may_block();
         if !encodes && claims.iter().all(Claims::are_plain) {
             let checked: Each<Checked> =
@@ -90,21 +94,23 @@ impl<'a> Request<'a> {
         // Who will be refused anyway is refused before the work is done.
         self.refuse_foreign(ctx)?;
         self.claim_lease(ctx)?;
-        let light = state::with(|s| s.config.offload_read_size as usize);
+        let light = OFFLOAD_READ_SIZE.as_usize();
         let is_heavy = is_much
             || !self.says_it_is_within(&claims, light)
             || !workers::has_time()
-            || !self.is_within(&claims, light);
+            || ctx.may_block() && !self.is_within(&claims, light);
         if let Some(waiting) = if is_heavy { Waiting::new(ctx) } else { None } {
             self.check_aside(ctx, claims, HeldArgs::new(args), waiting);
             return Ok(());
         }
-        if is_heavy && workers::are_there() && !self.is_within(&claims, payload::AT_ONCE) {
+        let mut left = at_once::left(ctx);
+        if left == 0 {
             return Err(self.refuse(Error::TooMuchAtOnce));
         }
         let checked = workers::here(|coder| {
+            let mut check = |claims: &Claims, payload: Arg<'_>| claims.check_here(coder, payload.bytes(), &mut left);
             let both = claims.iter().zip(&self.pairs);
-            both.map(|(claims, (_, payload))| claims.check(coder, payload.bytes())).collect::<Result<Each<_>>>()
+            both.map(|(claims, (_, payload))| check(claims, *payload)).collect::<Result<Each<_>>>()
         });
         let stored =
             checked.map_err(|refused| self.refuse(refused)).and_then(|of| self.store(ctx, &of, Origin::Command));
@@ -124,7 +130,7 @@ impl<'a> Request<'a> {
         let (verb, held) = (self.verb, HeldArgs::new(args));
         payload::with_etag(ctx, &mut Client::Running, *name, entry, move |ctx, client, _name| {
             let request = Request::parse(held.args(), verb)?;
-            let claims = request.claims();
+            let claims = request.claims(ctx);
             if let Some(waiting) = client.take(ctx) {
                 request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting);
             }
@@ -153,14 +159,17 @@ impl<'a> Request<'a> {
         Errand { home, verb: self.verb, claims, held }.send(bytes, waiting);
     }
 
-    fn claims(&self) -> Each<Claims> {
+    fn claims(&self, ctx: &Ctx) -> Each<Claims> {
+        let is_decided = ctx.is_handed_on();
         state::with(|s| {
             let of = |name: Arg<'_>| match self.options.type_name {
                 Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),
                 None => s.type_by_key(name.bytes()),
             };
             let new = |(name, payload): &(Arg<'_>, Arg<'_>)| {
-                Claims::new(&self.options, s.types.policy(of(*name)), &s.config, payload.bytes().len())
+                let policy = s.types.policy(of(*name));
+                let claims = Claims::new(&self.options, policy, payload.bytes().len());
+                if is_decided { claims.of_what_was_decided() } else { claims }
             };
             self.pairs.iter().map(new).collect()
         })
@@ -227,7 +236,10 @@ impl<'a> Request<'a> {
     }
 
     fn store_all(&self, ctx: &Ctx, checked: &[Checked], origin: Origin) -> Result<Option<()>> {
-        self.refuse_foreign(ctx)?;
+        // A condition that does not hold is no answer for who names a key of another kind; else planning finds it.
+        if self.options.condition.is_some() {
+            self.refuse_foreign(ctx)?;
+        }
         let mut plans = Vec::with_capacity(self.pairs.len());
         for ((name, payload), checked) in self.pairs.iter().zip(checked) {
             let mut key = ctx.open(*name, Mode::Write);

@@ -7,7 +7,9 @@ use expcache_core::stats::spread::{BOUNDS_S, Left};
 use expcache_core::stats::windows::start;
 use expcache_core::stats::{Counters, Formats};
 
-use crate::server::context::{Args, Ctx};
+use crate::server::args::Args;
+use crate::server::clock;
+use crate::server::context::Ctx;
 use crate::server::figures::Figures;
 use crate::server::state::{self, State};
 
@@ -46,13 +48,13 @@ fn reset(ctx: &Ctx) -> Result<()> {
 
 impl Stats {
     /// The minute with which the window begins.
-    fn start(&self, s: &State) -> Option<u64> {
-        self.window_ms.map(|window_ms| start(s.steady_ms(), window_ms))
+    fn start(&self) -> Option<u64> {
+        self.window_ms.map(|window_ms| start(clock::steady_ms(), window_ms))
     }
 
     /// The counters of a type that are to be shown; `total` are all of them.
     fn counters_of(&self, s: &State, type_id: u16, total: Counters) -> Counters {
-        match self.start(s) {
+        match self.start() {
             None => total,
             Some(start) => s.types.get(type_id).windows.since(start, &total),
         }
@@ -77,7 +79,7 @@ impl Stats {
     fn overall(&self, ctx: &Ctx) {
         let (all, types, tags, index_bytes, formats, left) = state::with(|s| {
             let (mut all, types) = s.all_figures();
-            if let Some(start) = self.start(s) {
+            if let Some(start) = self.start() {
                 all.counters = s.types.since(start, &all.counters);
             }
             let named = types.into_iter().map(|(id, figures)| {

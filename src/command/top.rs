@@ -6,10 +6,12 @@ use expcache_core::stats::By;
 use expcache_core::stats::ranking::TOP_MAX;
 
 use super::look::{Dated, Look};
-use super::read::{Value, field};
 use crate::server::access::{Right, Rights};
-use crate::server::context::{Args, Ctx, Text};
+use crate::server::args::{Args, Text};
+use crate::server::clock;
+use crate::server::context::Ctx;
 use crate::server::key::Mode;
+use crate::server::replies::{Value, field};
 use crate::server::state;
 
 /// How many are told of unless it is said.
@@ -59,7 +61,7 @@ fn line(ctx: &Ctx, rights: &Rights, key: Name, type_name: Name) -> Option<Line> 
     let look = Look::at(ctx, &mut opened, Dated::Always).ok()??;
     let entry = &*look.entry;
     let (hits, size) = (entry.hits().into(), entry.size() as u64);
-    let touched_ms = state::with(|s| s.last_access_ms(entry));
+    let touched_ms = clock::last_access_ms(entry);
     Some(Line { key, type_name, hits, size, cost_ms: entry.cost_ms(), touched_ms })
 }
 

@@ -7,8 +7,13 @@ use expcache_core::types::{DEFAULT_TYPE, Definer, Type};
 use expcache_core::{Error, Result};
 
 use crate::server::access::Right;
-use crate::server::context::{Args, Ctx, Recipients};
+use crate::server::args::Args;
+use crate::server::context::{Ctx, Recipients};
+use crate::server::setting::Setting;
 use crate::server::state;
+
+/// The lifetime of entries whose type has none; 0: without end.
+pub static DEFAULT_TTL: Setting = Setting::duration(c"default-ttl", 3_600_000, |_ms| Ok(()));
 
 /// `EXPCACHE.TYPE SET name [TTL d|default] [GRACE d] [MAXTTL d] [JITTER percent] [EARLY percent] [SLIDING yes|no]
 /// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no]`
@@ -17,7 +22,7 @@ pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     if decides {
         ctx.need_all_keys(Right::Delete)?;
     }
-    let most = if decides { state::with(|s| s.config.max_types) } else { usize::MAX };
+    let most = if decides { state::MAX_TYPES.as_usize() } else { usize::MAX };
     let (name, policy, definer) = define(args)?;
     if decides && definer != Definer::Command {
         // What only a master may say.
@@ -86,7 +91,7 @@ pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?.bytes();
     let found = state::with(|s| {
         let id = s.types.defined_id(name)?;
-        Some((s.types.policy(id).clone(), s.config.default_ttl_ms))
+        Some((s.types.policy(id).clone(), DEFAULT_TTL.get()))
     });
     let Some((policy, default_ttl_ms)) = found else {
         ctx.reply_null();

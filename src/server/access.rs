@@ -12,7 +12,8 @@ use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::context::{Arg, Ctx, Text};
+use super::args::{Arg, Text};
+use super::context::Ctx;
 use super::rules::{self, Selector};
 
 /// What a user may do with a key, or with the entries of a tag of that name.
@@ -291,7 +292,8 @@ impl Ctx {
         self.own(unsafe { api!(RedisModule_GetCurrentUserName)(self.raw()) })
     }
 
-    fn client_user_name(&self, client: u64) -> Option<Text> {
+    /// A client's user, by the client's number.
+    pub(super) fn client_user_name(&self, client: u64) -> Option<Text> {
         // SAFETY: the context is live.
         self.own(unsafe { api!(RedisModule_GetClientUserNameById)(self.raw(), client) })
     }

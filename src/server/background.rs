@@ -3,7 +3,6 @@
 //! The server counts a timer's time by the clock of the day. When that is set back, the timer comes so much later; so one
 //! that is late is set anew with the next beat of the server ([`catch_up`]).
 
-use std::cell::RefCell;
 use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,17 @@ use redis_module::raw;
 
 use super::api::api;
 use super::context::Ctx;
-use super::guard;
+use super::guard::guard;
+use super::main_thread::MainThread;
+use super::setting::Setting;
+
+/// How long one slice of work may take, µs.
+pub static SLICE_US: Setting = Setting::number(c"reclaim-slice-us", 500, 1..=100_000);
+
+/// How long one slice of work may take.
+pub fn slice() -> Duration {
+    Duration::from_micros(SLICE_US.get())
+}
 
 /// How long others have the server to themselves between two slices, ms.
 pub const BETWEEN_SLICES_MS: i64 = 1;
@@ -35,13 +44,8 @@ struct Due {
     at: Instant,
 }
 
-struct MainThread(RefCell<Vec<Due>>);
-
-// SAFETY: only touched by the main thread, or by a thread that holds the server's lock, which excludes the former.
-unsafe impl Sync for MainThread {}
-
 /// There are as many as kinds of work at most. No call into the server is made while they are borrowed.
-static DUE: MainThread = MainThread(RefCell::new(Vec::new()));
+static DUE: MainThread<Vec<Due>> = MainThread::new();
 
 impl Background {
     pub const fn new(slice: fn(&Ctx) -> Option<i64>) -> Self {
@@ -50,7 +54,7 @@ impl Background {
 
     /// Has a slice done in so many milliseconds, unless one is due already. On the main thread.
     pub fn schedule(&'static self, ctx: &Ctx, after_ms: i64) {
-        if !DUE.0.borrow().iter().any(|due| std::ptr::eq(due.work, self)) {
+        if !DUE.with(|all| all.iter().any(|due| std::ptr::eq(due.work, self))) {
             self.set_timer(ctx, after_ms);
         }
     }
@@ -60,14 +64,14 @@ impl Background {
         // SAFETY: the context is live; the callback and what it is given live as long as the module.
         let timer = unsafe { api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), this) };
         let at = Instant::now() + Duration::from_millis(after_ms.unsigned_abs());
-        DUE.0.borrow_mut().push(Due { work: self, timer, at });
+        DUE.with(|all| all.push(Due { work: self, timer, at }));
     }
 }
 
 /// Sets timers that are late anew.
 pub fn catch_up(ctx: &Ctx) {
     let is_late = |due: &mut Due| due.at.elapsed() > Duration::from_millis(LATE_MS);
-    let late: Vec<Due> = DUE.0.borrow_mut().extract_if(.., is_late).collect();
+    let late: Vec<Due> = DUE.with(|all| all.extract_if(.., is_late).collect());
     for Due { work, timer, .. } in late {
         // SAFETY: the context is live; a timer that fired is not known any more.
         unsafe { api!(RedisModule_StopTimer)(ctx.raw(), timer, std::ptr::null_mut()) };
@@ -79,7 +83,7 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, this: *mut c_void) 
     guard((), || {
         // SAFETY: the context is live during the callback; the other is what `schedule` gave.
         let (ctx, this) = unsafe { (Ctx::new(ctx), &*this.cast_const().cast::<Background>()) };
-        DUE.0.borrow_mut().retain(|due| !std::ptr::eq(due.work, this));
+        DUE.with(|all| all.retain(|due| !std::ptr::eq(due.work, this)));
         if let Some(after_ms) = guard(Some(AFTER_PANIC_MS), || (this.slice)(&ctx)) {
             this.schedule(&ctx, after_ms);
         }

@@ -6,15 +6,23 @@
 //!
 //! Times are ours, not the server's: in its own a client that is answered in the moment of its timeout gets no reply at all.
 
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 
 use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
-use super::context::{Args, Ctx};
-use super::workers::Waiting;
-use super::{guard, reply, state};
+use super::args::Args;
+use super::context::Ctx;
+use super::deferred::Waiting;
+use super::guard::guard;
+use super::main_thread::MainThread;
+use super::replies::reply;
+use super::setting::Setting;
+
+/// The most clients that wait for another's production, and for a search.
+pub static MAX_WAITERS: Setting = Setting::number(c"max-waiters", 100_000, 0..=10_000_000);
 
 /// A client that waits. Never one that went.
 pub type Waiter = u64;
@@ -27,28 +35,12 @@ pub struct Kind {
     pub unblocked: Option<fn(&Ctx, Args<'_>) -> Result<()>>,
 }
 
+/// All of them.
+static WAITING: MainThread<HashMap<Waiter, &'static Kind>> = MainThread::new();
+
 type Reply = Box<dyn FnOnce(&Ctx, Args<'_>) -> Result<()>>;
 
 impl Ctx {
-    /// May this client be made to wait? Not in a transaction or a script, nobody who brings what others decided, and nobody who has
-    /// waited and is being answered: the server would not let him go again.
-    pub fn may_block(&self) -> bool {
-        const NEVER: u32 = raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
-            | raw::REDISMODULE_CTX_FLAGS_MULTI
-            | raw::REDISMODULE_CTX_FLAGS_LUA
-            | raw::REDISMODULE_CTX_FLAGS_REPLICATED
-            | raw::REDISMODULE_CTX_FLAGS_LOADING;
-        !self.has_flag(NEVER) && !self.is_answering()
-    }
-
-    pub(super) fn is_answering(&self) -> bool {
-        // SAFETY: the context is live.
-        unsafe {
-            api!(RedisModule_IsBlockedReplyRequest)(self.raw()) != 0
-                || api!(RedisModule_IsBlockedTimeoutRequest)(self.raw()) != 0
-        }
-    }
-
     /// Has the client wait until it is answered. Only if it [may be made to](Ctx::may_block).
     pub fn block(&self, kind: &'static Kind) -> Waiter {
         let unblocked: raw::RedisModuleCmdFunc = if kind.unblocked.is_some() { Some(on_unblocked) } else { None };
@@ -58,14 +50,14 @@ impl Ctx {
             api!(RedisModule_SetDisconnectCallback)(client, Some(on_gone));
             client as Waiter
         };
-        state::with(|s| s.waiters.insert(waiter, kind));
+        WAITING.with(|all| all.insert(waiter, kind));
         waiter
     }
 }
 
 /// Answers a client: `reply` is called with its command's arguments when the server comes to it, unless the client goes first.
 pub fn answer(waiter: Waiter, reply: impl FnOnce(&Ctx, Args<'_>) -> Result<()> + 'static) {
-    if state::with(|s| s.waiters.remove(&waiter)).is_some() {
+    if WAITING.with(|all| all.remove(&waiter)).is_some() {
         let reply: Box<Option<Reply>> = Box::new(Some(Box::new(reply)));
         unblock(waiter, Box::into_raw(reply).cast());
     }
@@ -73,7 +65,7 @@ pub fn answer(waiter: Waiter, reply: impl FnOnce(&Ctx, Args<'_>) -> Result<()> +
 
 /// Hands a client over to somebody who answers it: from now on it goes by nobody else's doing. `None` if it went before.
 pub fn hand_over(waiter: Waiter) -> Option<Waiting> {
-    state::with(|s| s.waiters.remove(&waiter))?;
+    WAITING.with(|all| all.remove(&waiter))?;
     // SAFETY: a waiter is a blocked client that nobody unblocked yet, and nobody else will now.
     Some(unsafe { Waiting::of(waiter as *mut raw::RedisModuleBlockedClient) })
 }
@@ -131,7 +123,7 @@ unsafe extern "C" fn on_unblocked(
 
 /// A client went by itself. The server wants to be told that it may free what it keeps of it.
 fn forget(waiter: Waiter) -> Option<&'static Kind> {
-    let kind = state::with(|s| s.waiters.remove(&waiter))?;
+    let kind = WAITING.with(|all| all.remove(&waiter))?;
     (kind.gone)(waiter);
     unblock(waiter, std::ptr::null_mut());
     Some(kind)

@@ -4,16 +4,32 @@
 //! connection that is not there, and the server dies (valkey #2912). There the client is told to try again, and the server itself
 //! sends it on.
 
-use std::ffi::{CStr, c_char, c_longlong};
+use std::ffi::{CStr, c_longlong};
 
 use expcache_core::{Error, Result};
-use redis_module::raw;
 
-use super::Version;
 use super::api::api;
-use super::context::{Arg, Ctx};
+use super::args::Arg;
+use super::call::Reply;
+use super::context::Ctx;
+use super::version::Version;
 
 impl Ctx {
+    /// Is this node the one for a key? Where there is no cluster, it is for all.
+    pub fn serves(&self, key: Arg<'_>) -> bool {
+        if !self.is_cluster() {
+            return true;
+        }
+        // SAFETY: the variable argument is the string that the format says. The server refuses to ask about another node's key.
+        unsafe {
+            let reply = api!(RedisModule_Call)(self.raw(), c"EXISTS".as_ptr(), c"s".as_ptr(), key.raw());
+            if !reply.is_null() {
+                api!(RedisModule_FreeCallReply)(reply);
+            }
+            !reply.is_null()
+        }
+    }
+
     /// Is the key this node's still? If not, the error sends the client to where it is, as the server's own would.
     pub fn check_node(&self, key: Arg<'_>) -> Result<()> {
         if self.serves(key) {
@@ -83,82 +99,4 @@ impl Ctx {
 struct Owner {
     is_this_node: bool,
     address: String,
-}
-
-/// A reply of the server's to a call of ours.
-pub struct Reply(*mut raw::RedisModuleCallReply);
-
-/// A part of a reply, which is freed with the whole.
-pub struct Part<'r>(*mut raw::RedisModuleCallReply, std::marker::PhantomData<&'r Reply>);
-
-impl Reply {
-    /// # Safety
-    /// The reply must be nobody else's to free; null is none.
-    pub(super) unsafe fn new(reply: *mut raw::RedisModuleCallReply) -> Self {
-        Self(reply)
-    }
-
-    /// All of it.
-    pub fn whole(&self) -> Part<'_> {
-        Part(self.0, std::marker::PhantomData)
-    }
-
-    fn integer(&self) -> Option<i64> {
-        self.whole().integer()
-    }
-
-    fn len(&self) -> usize {
-        // SAFETY: the reply is live; of what is no array the length is of no matter, as it has no parts.
-        if self.0.is_null() { 0 } else { unsafe { api!(RedisModule_CallReplyLength)(self.0) } }
-    }
-
-    fn at(&self, at: usize) -> Option<Part<'_>> {
-        self.whole().at(at)
-    }
-}
-
-impl<'r> Part<'r> {
-    fn is(&self, kind: isize) -> bool {
-        // SAFETY: the reply is live.
-        !self.0.is_null() && unsafe { api!(RedisModule_CallReplyType)(self.0) } as isize == kind
-    }
-
-    fn integer(&self) -> Option<i64> {
-        // SAFETY: the reply is live.
-        self.is(raw::REDISMODULE_REPLY_INTEGER).then(|| unsafe { api!(RedisModule_CallReplyInteger)(self.0) })
-    }
-
-    fn at(&self, at: usize) -> Option<Part<'r>> {
-        if !self.is(raw::REDISMODULE_REPLY_ARRAY) {
-            return None;
-        }
-        // SAFETY: the reply is live and an array; beyond its end is null.
-        let part = unsafe { api!(RedisModule_CallReplyArrayElement)(self.0, at) };
-        (!part.is_null()).then_some(Part(part, std::marker::PhantomData))
-    }
-
-    /// Its text, if it is one, or an error's.
-    pub fn text(&self) -> String {
-        if !self.is(raw::REDISMODULE_REPLY_STRING) && !self.is(raw::REDISMODULE_REPLY_ERROR) {
-            return String::new();
-        }
-        let mut len = 0;
-        // SAFETY: the reply is live, and its text as long as it says.
-        unsafe {
-            let text: *const c_char = api!(RedisModule_CallReplyStringPtr)(self.0, &mut len);
-            if text.is_null() {
-                return String::new();
-            }
-            String::from_utf8_lossy(std::slice::from_raw_parts(text.cast(), len)).into_owned()
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if !self.0.is_null() {
-            // SAFETY: ours, freed once.
-            unsafe { api!(RedisModule_FreeCallReply)(self.0) };
-        }
-    }
 }

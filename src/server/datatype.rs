@@ -4,16 +4,19 @@
 //! of everything; none of them writes.
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use expcache_core::entry::{Body, Entry, etag_of};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::context::{Arg, Ctx, LogLevel, Text, log};
+use super::args::{Arg, Text};
+use super::clock;
+use super::context::Ctx;
 use super::discard::{self, FREE_ASIDE_FROM};
-use super::key::{as_entry, into_raw};
-use super::{guard, state};
+use super::guard::guard;
+use super::key::{as_entry, into_raw, set_data_type};
+use super::log::{LogLevel, log};
+use super::state;
 use crate::command::types::restore_policy;
 
 /// Nine characters, as the server demands.
@@ -22,13 +25,6 @@ const NAME: &std::ffi::CStr = c"exp-cache";
 const ENCODING_VERSION: c_int = 1;
 /// The effort from which the server frees aside is 64.
 const FREE_ASIDE: usize = 65;
-
-static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(std::ptr::null_mut());
-
-/// Our type, as the server knows it.
-pub(super) fn data_type() -> *mut raw::RedisModuleType {
-    TYPE.load(Ordering::Relaxed)
-}
 
 /// Registers the type.
 pub(super) fn register(ctx: &Ctx) -> Result<(), String> {
@@ -51,7 +47,7 @@ pub(super) fn register(ctx: &Ctx) -> Result<(), String> {
     methods.aux_save_triggers = raw::REDISMODULE_AUX_BEFORE_RDB as c_int;
     // SAFETY: the server copies what it needs of the structure.
     let made = unsafe { api!(RedisModule_CreateDataType)(ctx.raw(), NAME.as_ptr(), ENCODING_VERSION, &mut methods) };
-    TYPE.store(made, Ordering::Relaxed);
+    set_data_type(made);
     if made.is_null() { Err("the data type could not be registered".into()) } else { Ok(()) }
 }
 
@@ -88,14 +84,21 @@ unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *m
     })
 }
 
+/// In a cluster so many times the most types may come by `RESTORE`: so slots do, from nodes that have as many types each, and what is
+/// refused leaves a slot half moved.
+const TYPES_OF_OTHER_NODES: usize = 4;
+
 /// Refuses a value of one type too many that a client restores. What is loaded, or comes from a master, is taken as it is.
 fn admit_type(entry: &Entry) -> expcache_core::Result<()> {
     // SAFETY: without a context the server tells its own state.
     let flags = unsafe { api!(RedisModule_GetContextFlags)(std::ptr::null_mut()) } as u32;
     let is_masters_word =
         flags & raw::REDISMODULE_CTX_FLAGS_LOADING != 0 || flags & raw::REDISMODULE_CTX_FLAGS_MASTER == 0;
+    let times = if flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER != 0 { TYPES_OF_OTHER_NODES } else { 1 };
     match entry.names() {
-        Some(names) if !is_masters_word => state::with(|s| s.types.has_room_for(&names.type_name, s.config.max_types)),
+        Some(names) if !is_masters_word => {
+            state::with(|s| s.types.has_room_for(&names.type_name, times * state::MAX_TYPES.as_usize()))
+        }
         _ => Ok(()),
     }
 }
@@ -178,7 +181,7 @@ fn load_policies(io: *mut raw::RedisModuleIO, version: c_int) -> Option<()> {
         let texts: Vec<Text> = words.iter().map(|word| Text::new(word.as_ref())).collect();
         let strings: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
         // SAFETY: the strings live to the end of this scope.
-        let args = unsafe { super::context::Args::these(&strings) };
+        let args = unsafe { super::args::Args::these(&strings) };
         restore_policy(args).ok()?;
     }
     Some(())
@@ -278,7 +281,7 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
         let entry = unsafe { &*as_entry(value.cast_mut()) };
         let (names, dead) = state::with(|s| (s.names(db, entry), s.is_dead(db, entry)));
         let Some(mut copy) = entry.copy(names, dead) else { return std::ptr::null_mut() };
-        copy.touch(state::with(|s| s.use_us()));
+        copy.touch(clock::use_us());
         into_raw(copy)
     })
 }

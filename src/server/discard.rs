@@ -76,6 +76,12 @@ pub fn body(body: Body) {
     }
 }
 
+/// Frees what is many things, none of them large, on a thread of its own.
+pub fn on_thread(things: impl Send + 'static) {
+    // Without a thread they are freed here.
+    let _ = std::thread::Builder::new().name("expcache-free".into()).spawn(move || drop(things));
+}
+
 fn free_if_much() {
     let left = LEFT.bytes.load(Ordering::Relaxed) + LEFT_IN_THIS_TURN.bytes.load(Ordering::Relaxed);
     if left > MOST_LEFT || left > 0 && memory_is_short() {

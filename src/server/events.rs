@@ -21,10 +21,13 @@ use expcache_core::index::Mark;
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::context::{Arg, Ctx, LogLevel, Text, log};
+use super::args::{Arg, Text};
+use super::context::Ctx;
+use super::guard::guard;
 use super::key::{Found, Mode};
+use super::log::{LogLevel, log};
 use super::state::{self, Cause};
-use super::{background, guard, leases, migration, ranking, reclaim, settle};
+use super::{background, clock, leases, ranking, reclaim, settle, slots, status};
 
 /// Subscribes to all of it.
 pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
@@ -60,7 +63,7 @@ pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
             }
         }
     }
-    migration::subscribe(ctx);
+    slots::subscribe(ctx);
     Ok(())
 }
 
@@ -95,17 +98,16 @@ unsafe extern "C" fn on_key(
     raw::REDISMODULE_OK as c_int
 }
 
-/// Notes the first use of an entry that a client brought, who may have named any moment as that of its storing.
+/// Notes the first use of an entry that a client brought, who may have named any moment as that of its storing. Replicas get it as it
+/// came, so each server believes no moment later than its own.
 fn begin_anew(ctx: &Ctx, key: Arg<'_>) {
     let name = Text::new(key.bytes());
     let mut opened = ctx.open(name.arg(), Mode::Peek);
     if let Found::Entry(entry) = opened.found()
         && !entry.is_linked()
     {
-        entry.touch(state::with(|s| s.use_us()));
-        if ctx.decides() {
-            entry.clamp_created_ms(state::now_ms());
-        }
+        entry.touch(clock::use_us());
+        entry.clamp_created_ms(clock::unix_ms());
     }
 }
 
@@ -212,7 +214,7 @@ unsafe extern "C" fn on_loading(
         | raw::REDISMODULE_SUBEVENT_LOADING_AOF_START
         | raw::REDISMODULE_SUBEVENT_LOADING_REPL_START => state::with(|s| s.types.reset_policies()),
         raw::REDISMODULE_SUBEVENT_LOADING_ENDED => {
-            state::with(|s| s.heard = None);
+            status::forget_who_hears();
             // SAFETY: live during the callback.
             reclaim::schedule(&unsafe { Ctx::new(ctx) });
         }
@@ -228,7 +230,8 @@ unsafe extern "C" fn on_fork(
 ) {
     guard((), || {
         let born = phase == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
-        state::with(|s| (s.saving, s.heard) = (born, None));
+        status::set_saving(born);
+        status::forget_who_hears();
         if born {
             // SAFETY: live during the callback.
             super::policies::schedule(&unsafe { Ctx::new(ctx) });
@@ -245,7 +248,8 @@ unsafe extern "C" fn on_role(
     guard((), || {
         // SAFETY: live during the callback.
         let ctx = unsafe { Ctx::new(ctx) };
-        state::with(|s| (s.heard, s.is_replica) = (None, !ctx.is_master()));
+        status::forget_who_hears();
+        status::set_replica(!ctx.is_master());
         // What was given out in the old role is worth nothing in the new one.
         leases::flush(&ctx, None);
         reclaim::schedule(&ctx);
@@ -260,14 +264,14 @@ unsafe extern "C" fn on_beat(
     _data: *mut c_void,
 ) {
     guard((), || {
+        status::forget_who_hears();
         state::with(|s| {
-            s.heard = None;
             s.forget_gone();
             s.beat();
         });
         // SAFETY: live during the callback.
         let ctx = unsafe { Ctx::new(ctx) };
-        state::with(|s| s.is_replica = !ctx.is_master());
+        status::set_replica(!ctx.is_master());
         ranking::schedule(&ctx);
         leases::catch_up(&ctx);
         leases::look_after(&ctx);

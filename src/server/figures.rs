@@ -4,7 +4,8 @@ use expcache_core::codec::Encoding;
 use expcache_core::stats::spread::Left;
 use expcache_core::stats::{Counters, Gauges, Sizes, compression_ratio};
 
-use super::state::{State, now_ms};
+use super::clock;
+use super::state::State;
 use super::workers;
 
 /// What is said of one type, or of all.
@@ -70,7 +71,7 @@ impl State {
 
     /// How long the entries of a type, or all, have left.
     pub fn left(&mut self, type_id: Option<u16>) -> Left {
-        let (mut left, now_ms) = (Left::default(), now_ms());
+        let (mut left, now_ms) = (Left::default(), clock::unix_ms());
         for (_, index) in self.indexes() {
             for (id, _) in index.types().filter(|(id, _)| type_id.is_none_or(|wanted| wanted == *id)) {
                 index.add_left(id, now_ms, &mut left);
@@ -96,7 +97,7 @@ impl State {
     /// What there is besides.
     pub fn gauges(&mut self, all: &Figures, types: usize) -> Gauges {
         let [leases_held, keys_backing_off, fences] = self.lease_counts();
-        let (now_s, work) = (self.steady_ms() / 1000, workers::figures());
+        let (now_s, work) = (clock::steady_ms() / 1000, workers::figures());
         Gauges {
             types: types as u64,
             tags: self.tag_count(),
@@ -116,7 +117,7 @@ impl State {
             stored_gzip_bytes: self.kept_as(Encoding::Gzip),
             stored_zstd_bytes: self.kept_as(Encoding::Zstd),
             stored_lz4_bytes: self.kept_as(Encoding::Lz4),
-            workers: self.config.workers as u64,
+            workers: workers::WORKERS.get() as u64,
             workers_busy: work.busy as u64,
             worker_queue: work.queued as u64,
             settle_queue: (work.aside + work.posted) as u64,

@@ -7,9 +7,9 @@
 use redis_module::raw;
 
 use super::api::api;
-use super::context::{Arg, Args};
+use super::args::{Arg, Args};
 use super::discard::{self, FREE_ASIDE_FROM};
-use super::guard;
+use super::guard::guard;
 use super::workers;
 
 /// A string of the server's that an entry is made of.

@@ -1,14 +1,15 @@
 //! Keys, opened; and the way from a server's pointer to an entry and back.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use expcache_core::entry::{Entry, TAIL_LEN_OFFSET};
 use redis_module::raw;
 
 use super::api::api;
-use super::context::{Arg, Ctx};
-use super::datatype::data_type;
+use super::args::Arg;
+use super::context::{Ctx, EventClass};
 
 /// How a key is opened.
 #[derive(Clone, Copy)]
@@ -40,8 +41,51 @@ pub enum Found<'k> {
     Foreign,
 }
 
+/// Our type, once the server knows it.
+static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Our type, as the server knows it.
+fn data_type() -> *mut raw::RedisModuleType {
+    TYPE.load(Ordering::Relaxed)
+}
+
+/// Notes the address that the server gave our type.
+pub(super) fn set_data_type(address: *mut raw::RedisModuleType) {
+    TYPE.store(address, Ordering::Relaxed);
+}
+
+impl Ctx {
+    /// Opens a key of the selected database.
+    pub fn open<'c>(&'c self, name: Arg<'c>, mode: Mode) -> Key<'c> {
+        Key::open(self, name, mode)
+    }
+
+    /// As `UNLINK key`: with its keyspace event, seen by those who watch and track, replicated. Was there a key?
+    ///
+    /// Not by calling `UNLINK`, which is refused for a key of a slot that this node is only about to own.
+    pub fn unlink(&self, name: Arg<'_>) -> bool {
+        self.remove(name, EventClass::Generic, c"del")
+    }
+
+    /// As the server does for `maxmemory`.
+    pub fn evict(&self, name: Arg<'_>) -> bool {
+        self.remove(name, EventClass::Evicted, c"evicted")
+    }
+
+    fn remove(&self, name: Arg<'_>, class: EventClass, event: &CStr) -> bool {
+        if !self.open(name, Mode::Write).unlink() {
+            return false;
+        }
+        self.signal_modified(name);
+        self.notify(class, event, name);
+        // SAFETY: the variable argument is the string that the format says.
+        unsafe { api!(RedisModule_Replicate)(self.raw(), c"UNLINK".as_ptr(), c"s".as_ptr(), name.raw()) };
+        true
+    }
+}
+
 impl<'c> Key<'c> {
-    pub(super) fn open(ctx: &'c Ctx, name: Arg<'c>, mode: Mode) -> Self {
+    fn open(ctx: &'c Ctx, name: Arg<'c>, mode: Mode) -> Self {
         // Redis from 8.4 on hides the keys of a slot that has left while it deletes them; in our index they still are.
         let even_trimmed = raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_ACCESS_TRIMMED;
         let mode = match mode {

@@ -1,9 +1,10 @@
 //! Leases in the server: whom they may be given to, when waiting clients are answered, and the timer that ends what is over.
 //!
 //! Leases are in memory, and a master's only. A client that waits is blocked (see [`super::blocked`]) and known to the leases of its
-//! database by the same number; whatever ends its waiting goes through [`Ends`], which answers it as it [asks](Asking).
+//! database by a number, which no other ever has; whatever ends its waiting goes through [`Ends`], which answers it as it
+//! [asks](Asking).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::c_void;
 use std::ops::Bound;
 use std::time::Instant;
@@ -14,13 +15,34 @@ use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
-use super::background::LATE_MS;
-use super::blocked::{self, Kind, Waiter};
-use super::context::{Arg, Args, Ctx, Text};
-use super::guard;
+use super::args::{Arg, Args, Text};
+use super::background;
+use super::background::{BETWEEN_SLICES_MS, LATE_MS};
+use super::blocked::MAX_WAITERS;
+use super::blocked::{Kind, Waiter};
+use super::clock;
+use super::context::Ctx;
+use super::deferred::Waiting;
+use super::discard;
+use super::ends::{Ends, MOST_IN_A_TURN};
+use super::guard::guard;
 use super::key::{Found, Mode};
+use super::setting::Setting;
 use super::state::{self, State};
-use super::workers::{self, Waiting};
+
+/// The longest that a lease lasts unless it is renewed.
+pub static MAX_LEASE: Setting = Setting::duration(c"max-lease", 3_600_000, |most_ms| match most_ms {
+    0 => Err(Error::invalid("leases must last longer than nothing")),
+    _ => Ok(()),
+});
+/// The most leases, in each database.
+pub static MAX_LEASES: Setting = Setting::number(c"max-leases", 100_000, 0..=10_000_000);
+/// The most of them of one user; 0: any number.
+pub static MAX_LEASES_PER_USER: Setting = Setting::number(c"max-leases-per-user", 0, 0..=10_000_000);
+/// The most bytes that leases and keys backing off take, in each database.
+pub static LEASE_MEMORY: Setting = Setting::size(c"lease-memory", 64 << 20, 0..=1 << 40);
+/// The most names of tags and types that fences remember, in each database.
+pub static MAX_FENCES: Setting = Setting::number(c"max-fences", 100_000, 1..=10_000_000);
 
 /// What a reader is told of a key's lease.
 #[derive(Clone, Copy, Default)]
@@ -48,10 +70,15 @@ impl From<Standing> for Offer {
 /// Clients that wait.
 #[derive(Default)]
 pub struct Waits {
-    by_time: BTreeSet<(u64, Waiter)>,
-    of: HashMap<Waiter, Wait>,
+    by_time: BTreeSet<(u64, u64)>,
+    of: HashMap<u64, Wait>,
+    numbers: HashMap<Waiter, u64>,
+    /// The number given out last.
+    last: u64,
     /// Who was looked after last.
-    seen: (u64, Waiter),
+    seen: (u64, u64),
+    /// Who does not wait for anything but to be told.
+    pub(super) ended: VecDeque<Ends>,
 }
 
 /// What a client asks when it begins to wait, and how it is answered in the end, perhaps with the lease.
@@ -64,15 +91,16 @@ pub trait Asking: Send {
     fn is_heavy(&self, ctx: &Ctx) -> bool;
     /// Answers it, from the words of its command.
     fn answer(&self, ctx: &Ctx, args: Args<'_>, lease: Option<Token>) -> Result<()>;
-    /// Answers it, with the help of a worker.
-    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>);
+    /// Answers it, with the help of a worker. `false` if it is refused.
+    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) -> bool;
 }
 
 /// A client's waiting.
-struct Wait {
+pub(super) struct Wait {
     until_ms: u64,
-    db: i32,
-    asking: Box<dyn Asking>,
+    pub(super) client: Waiter,
+    pub(super) db: i32,
+    pub(super) asking: Box<dyn Asking>,
 }
 
 impl Waits {
@@ -81,14 +109,23 @@ impl Waits {
         self.of.len()
     }
 
-    /// Those whose time is up, with their databases.
-    fn over(&self, now_ms: u64) -> Vec<(Waiter, i32)> {
-        let over = self.by_time.range(..=(now_ms, Waiter::MAX)).map(|(_, waiter)| *waiter);
+    pub(super) fn get(&self, waiter: u64) -> Option<&Wait> {
+        self.of.get(&waiter)
+    }
+
+    /// Does it want the lease?
+    pub(super) fn wants(&self, waiter: u64) -> bool {
+        self.get(waiter).is_some_and(|wait| wait.asking.wish().is_some())
+    }
+
+    /// Some of those whose time is up, with their databases.
+    fn over(&self, now_ms: u64) -> Vec<(u64, i32)> {
+        let over = self.by_time.range(..=(now_ms, u64::MAX)).map(|(_, waiter)| *waiter).take(MOST_IN_A_TURN);
         over.filter_map(|waiter| Some((waiter, self.of.get(&waiter)?.db))).collect()
     }
 
     /// One after the other, and then from the start again.
-    fn next(&mut self) -> Option<(Waiter, i32, Box<[u8]>)> {
+    fn next(&mut self) -> Option<(u64, i32, Box<[u8]>)> {
         let after = self.by_time.range((Bound::Excluded(self.seen), Bound::Unbounded)).next();
         let next = *after.or_else(|| self.by_time.first())?;
         self.seen = next;
@@ -96,13 +133,20 @@ impl Waits {
         Some((next.1, wait.db, wait.asking.key().into()))
     }
 
-    fn insert(&mut self, waiter: Waiter, wait: Wait) {
+    fn next_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn insert(&mut self, waiter: u64, wait: Wait) {
         self.by_time.insert((wait.until_ms, waiter));
+        self.numbers.insert(wait.client, waiter);
         self.of.insert(waiter, wait);
     }
 
-    fn remove(&mut self, waiter: Waiter) -> Option<Wait> {
+    pub(super) fn remove(&mut self, waiter: u64) -> Option<Wait> {
         let wait = self.of.remove(&waiter)?;
+        self.numbers.remove(&wait.client);
         self.by_time.remove(&(wait.until_ms, waiter));
         Some(wait)
     }
@@ -124,72 +168,6 @@ impl Ctx {
     }
 }
 
-/// Waiters whose lease ended, and what each is told. They are answered once the state is no longer borrowed.
-#[must_use]
-struct Ends(Vec<Woken>);
-
-impl Ends {
-    /// They are answered with what is there. If nothing is any more, one of those who want the lease gets it, so they come first: then
-    /// the others can be told.
-    fn with_value(mut waiters: Vec<Waiter>) -> Self {
-        state::with(|s| {
-            waiters.sort_by_key(|waiter| s.waits.of.get(waiter).is_none_or(|wait| wait.asking.wish().is_none()))
-        });
-        Self(waiters.into_iter().map(|waiter| Woken { waiter, lease: None }).collect())
-    }
-
-    fn answer(self, ctx: &Ctx) {
-        for Woken { waiter, lease } in self.0 {
-            let Some(Wait { db, asking, .. }) = state::with(|s| s.waits.remove(waiter)) else { continue };
-            let mut heir = lease.map(|token| Heir { db, key: asking.key().into(), token, knows: false });
-            if is_heavy(ctx, db, &*asking) {
-                workers::post(move |ctx| {
-                    let Some(waiting) = blocked::hand_over(waiter) else { return };
-                    ctx.select(db);
-                    asking.answer_aside(ctx, waiting, lease);
-                    heir.iter_mut().for_each(|heir| heir.knows = true);
-                });
-            } else {
-                blocked::answer(waiter, move |ctx, args| {
-                    asking.answer(ctx, args, lease)?;
-                    heir.iter_mut().for_each(|heir| heir.knows = true);
-                    Ok(())
-                });
-            }
-        }
-        set_timer(ctx);
-    }
-}
-
-fn is_heavy(ctx: &Ctx, db: i32, asking: &dyn Asking) -> bool {
-    let selected = ctx.db();
-    ctx.select(db);
-    let is_heavy = asking.is_heavy(ctx);
-    ctx.select(selected);
-    is_heavy
-}
-
-/// A lease that its holder does not know of yet. If the holder goes before it learns of it, the lease is over.
-struct Heir {
-    db: i32,
-    key: Box<[u8]>,
-    token: Token,
-    knows: bool,
-}
-
-impl Drop for Heir {
-    fn drop(&mut self) {
-        if self.knows {
-            return;
-        }
-        state::with(|s| {
-            let now_ms = s.steady_ms();
-            // The timer sees to the rest; the server's clock sees to the timer.
-            s.leases_mut(self.db).is_some_and(|leases| leases.renew(&self.key, self.token, now_ms, 0))
-        });
-    }
-}
-
 /// A new token: 128 bits from the server's generator, which is seeded by the system's and cryptographically strong.
 pub fn new_token() -> Token {
     let mut bytes = [0; 16];
@@ -205,7 +183,7 @@ pub fn new_token() -> Token {
 pub fn offer(ctx: &Ctx, key: Arg<'_>, wish: Option<Wish>) -> Offer {
     let (db, name) = (ctx.db(), key.bytes());
     let (standing, is_theirs) = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         let Some(leases) = s.leases(db) else { return (Standing::Free, false) };
         let is_theirs = wish.is_some_and(|wish| leases.production_ms(name, wish.token, now_ms).is_some());
         (leases.standing(name, now_ms), is_theirs)
@@ -213,8 +191,8 @@ pub fn offer(ctx: &Ctx, key: Arg<'_>, wish: Option<Wish>) -> Offer {
     let may_be_given = is_theirs || !matches!(standing, Standing::BackingOff(_) | Standing::Held(1..));
     let Some(wish) = wish.filter(|_| may_be_given && ctx.accepts_writes()) else { return standing.into() };
     let asked = state::with(|s| {
-        let (now_ms, wish) = (s.steady_ms(), s.cut(wish));
-        let limits = Limits { records: s.config.max_leases, bytes: s.config.lease_memory };
+        let (now_ms, wish) = (clock::steady_ms(), s.cut(wish));
+        let limits = s.lease_limits();
         s.leases_mut(db).map_or(Asked::Full, |leases| leases.ask(name, now_ms, wish, limits))
     });
     match asked {
@@ -233,19 +211,32 @@ pub fn may_hold(ctx: &Ctx, client: u64, key: &[u8]) -> bool {
     ctx.client_may_run(client, &[b"EXPCACHE.SET", key, b""])
 }
 
+/// Whose leases a client's count as: its user's.
+pub fn owner(ctx: &Ctx, client: u64) -> u64 {
+    let name = ctx.client_user_name(client);
+    state::with(|s| name.map_or(0, |name| s.hash_of(name.arg().bytes())))
+}
+
+/// Does an owner hold no more leases in the selected database than it may?
+pub fn is_within_share(ctx: &Ctx, owner: u64) -> bool {
+    let db = ctx.db();
+    state::with(|s| s.leases(db).is_none_or(|leases| leases.owned_len(owner) <= s.lease_limits().each))
+}
+
 /// Has the client wait for what becomes of a key's lease, for `wait_ms` at most. `false` if it may not.
 pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_ms: u64) -> bool {
     let db = ctx.db();
-    if !ctx.may_lease() || state::with(|s| s.waits.count() >= s.config.max_waiters) {
+    if !ctx.may_lease() || state::with(|s| s.waits.count() >= MAX_WAITERS.as_usize()) {
         return false;
     }
-    let waiter = ctx.block(kind);
-    let waits = state::with(|s| {
-        let until_ms = s.steady_ms().saturating_add(wait_ms);
+    let client = ctx.block(kind);
+    let (waiter, waits) = state::with(|s| {
+        let until_ms = clock::steady_ms().saturating_add(wait_ms);
         let wish = asking.wish().map(|wish| s.cut(wish));
+        let waiter = s.waits.next_number();
         let waits = s.leases_mut(db).is_some_and(|leases| leases.wait(asking.key(), waiter, wish));
-        s.waits.insert(waiter, Wait { until_ms, db, asking: Box::new(asking) });
-        waits
+        s.waits.insert(waiter, Wait { until_ms, client, db, asking: Box::new(asking) });
+        (waiter, waits)
     });
     if waits {
         set_timer(ctx);
@@ -256,9 +247,11 @@ pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_
 }
 
 /// A client stopped waiting by itself.
-pub fn gone(waiter: Waiter) {
+pub fn gone(client: Waiter) {
     state::with(|s| {
-        if let Some(wait) = s.waits.remove(waiter) {
+        if let Some(waiter) = s.waits.numbers.get(&client).copied()
+            && let Some(wait) = s.waits.remove(waiter)
+        {
             s.leave(waiter, wait.db);
         }
     });
@@ -267,10 +260,18 @@ pub fn gone(waiter: Waiter) {
 impl State {
     /// No lease lasts longer than is configured.
     fn cut(&self, wish: Wish) -> Wish {
-        Wish { duration_ms: wish.duration_ms.min(self.config.max_lease_ms), ..wish }
+        Wish { duration_ms: wish.duration_ms.min(MAX_LEASE.get()), ..wish }
     }
 
-    fn leave(&mut self, waiter: Waiter, db: i32) {
+    fn lease_limits(&self) -> Limits {
+        let each = match MAX_LEASES_PER_USER.as_usize() {
+            0 => usize::MAX,
+            most => most,
+        };
+        Limits { records: MAX_LEASES.as_usize(), bytes: LEASE_MEMORY.as_usize(), each }
+    }
+
+    fn leave(&mut self, waiter: u64, db: i32) {
         if let Some(leases) = self.leases_mut(db) {
             leases.leave(waiter);
         }
@@ -283,7 +284,7 @@ impl State {
 pub fn production_ms(ctx: &Ctx, key: &[u8], token: Token) -> Result<u64> {
     let db = ctx.db();
     state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         s.leases(db).and_then(|leases| leases.production_ms(key, token, now_ms))
     })
     .ok_or(Error::LeaseLost)
@@ -293,7 +294,7 @@ pub fn production_ms(ctx: &Ctx, key: &[u8], token: Token) -> Result<u64> {
 pub fn check(ctx: &Ctx, token: Token, subject: &Subject<'_>) -> Result<()> {
     let db = ctx.db();
     let allowed = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         let lost = Err(Error::LeaseLost);
         s.leases(db).map_or(lost, |leases| leases.check(subject.key, token, now_ms, subject))
     });
@@ -307,8 +308,8 @@ pub fn check(ctx: &Ctx, token: Token, subject: &Subject<'_>) -> Result<()> {
 pub fn renew(ctx: &Ctx, key: &[u8], token: Token, duration_ms: u64) -> bool {
     let db = ctx.db();
     let renewed = state::with(|s| {
-        let (now_ms, wish) = (s.steady_ms(), s.cut(Wish { token, duration_ms }));
-        s.leases_mut(db).is_some_and(|leases| leases.renew(key, token, now_ms, wish.duration_ms))
+        let (now_ms, duration_ms) = (clock::steady_ms(), duration_ms.min(MAX_LEASE.get()));
+        s.leases_mut(db).is_some_and(|leases| leases.renew(key, token, now_ms, duration_ms))
     });
     set_timer(ctx);
     renewed
@@ -318,13 +319,14 @@ pub fn renew(ctx: &Ctx, key: &[u8], token: Token, duration_ms: u64) -> bool {
 pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64, named: Named) -> bool {
     let db = ctx.db();
     let woken = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         // A key that backs off takes a lease's place, and for no longer than a lease would.
-        let backoff_ms = backoff_ms.min(s.config.max_lease_ms);
-        s.leases_mut(db)?.release(key, token, now_ms, backoff_ms, named)
+        let backoff_ms = backoff_ms.min(MAX_LEASE.get());
+        let limits = s.lease_limits();
+        s.leases_mut(db)?.release(key, token, now_ms, backoff_ms, named, limits)
     });
     let released = woken.is_some();
-    Ends(woken.unwrap_or_default()).answer(ctx);
+    Ends::without_value(woken.unwrap_or_default()).answer(ctx);
     released
 }
 
@@ -333,7 +335,7 @@ pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64, named: Name
 /// A key was stored, with a lease or without: whoever waits is answered with what is there.
 pub fn stored(ctx: &Ctx, db: i32, key: &[u8], token: Option<Token>) {
     let waiters = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         // Mostly there is no lease at all.
         let leases = s.leases_mut(db).filter(|leases| !leases.is_empty())?;
         let stored = token.and_then(|token| leases.finish(key, token, now_ms));
@@ -347,19 +349,19 @@ pub fn stored(ctx: &Ctx, db: i32, key: &[u8], token: Option<Token>) {
 /// A key was deleted, or its next value refused: the lease is over.
 pub fn lost(ctx: &Ctx, db: i32, key: &[u8]) {
     let woken = state::with(|s| {
-        let now_ms = s.steady_ms();
+        let now_ms = clock::steady_ms();
         let leases = s.leases_mut(db).filter(|leases| !leases.is_empty())?;
         Some(leases.lost(key, now_ms))
     });
     if let Some(woken) = woken.filter(|woken| !woken.is_empty()) {
-        Ends(woken).answer(ctx);
+        Ends::without_value(woken).answer(ctx);
     }
 }
 
 /// Entries of a database were invalidated: what is being produced since before and would have been among them is not to be
 /// stored.
 pub fn fence(s: &mut State, db: i32, selector: &Selector) {
-    let bound = s.config.max_fences;
+    let bound = MAX_FENCES.as_usize();
     let Some(leases) = s.leases_mut(db) else { return };
     match selector.only_any() {
         _ if leases.is_empty() => (),
@@ -371,13 +373,15 @@ pub fn fence(s: &mut State, db: i32, selector: &Selector) {
 
 /// All leases of a database end, or all there are.
 pub fn flush(ctx: &Ctx, db: Option<i32>) {
-    let waiters = state::with(|s| match db {
-        Some(db) => s.leases_mut(db).map(Leases::flush).unwrap_or_default(),
-        None => s.all_leases_mut().flat_map(Leases::flush).collect(),
+    let flushed: Vec<_> = state::with(|s| {
+        let flushed = match db {
+            Some(db) => s.leases_mut(db).map(Leases::flush).into_iter().collect(),
+            None => s.all_leases_mut().map(Leases::flush).collect(),
+        };
+        s.free_aside();
+        flushed
     });
-    if !waiters.is_empty() {
-        Ends::with_value(waiters).answer(ctx);
-    }
+    Ends::flushed(flushed.into_iter().filter(|waiters| waiters.len() > 0)).answer(ctx);
 }
 
 // ---- time ----
@@ -387,7 +391,7 @@ pub fn set_timer(ctx: &Ctx) {
     let (now_ms, next_ms, set) = state::with(|s| {
         let waits = s.waits.by_time.first().map(|(until_ms, _)| *until_ms);
         let next_ms = s.all_leases_mut().filter_map(|leases| leases.next_deadline()).chain(waits).min();
-        (s.steady_ms(), next_ms, s.lease_timer.as_ref().map(|timer| (timer.id, timer.due_ms)))
+        (clock::steady_ms(), next_ms, s.lease_timer.as_ref().map(|timer| (timer.id, timer.due_ms)))
     });
     let Some(due_ms) = next_ms else { return };
     // SAFETY: the context is live; the callback lives as long as the module; a timer is stopped before it fired.
@@ -400,7 +404,7 @@ pub fn set_timer(ctx: &Ctx) {
             }
             None => (),
         }
-        let after_ms = due_ms.saturating_sub(now_ms).min(LONGEST_TIMER_MS).cast_signed();
+        let after_ms = due_ms.saturating_sub(now_ms).min(LONGEST_TIMER_MS).cast_signed().max(BETWEEN_SLICES_MS);
         let id = api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), std::ptr::null_mut());
         state::with(|s| s.lease_timer = Some(Timer { id, due_ms }));
     }
@@ -410,7 +414,8 @@ pub fn set_timer(ctx: &Ctx) {
 /// comes so much later.
 pub fn catch_up(ctx: &Ctx) {
     let late = state::with(|s| {
-        let now_ms = s.steady_ms();
+        s.free_aside();
+        let now_ms = clock::steady_ms();
         s.lease_timer.take_if(|timer| timer.due_ms.saturating_add(LATE_MS) < now_ms)
     });
     if let Some(timer) = late {
@@ -426,7 +431,7 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
         let ctx = unsafe { Ctx::new(ctx) };
         let over = state::with(|s| {
             s.lease_timer = None;
-            let now_ms = s.steady_ms();
+            let now_ms = clock::steady_ms();
             let mut over = s.expire_leases(now_ms);
             for (waiter, db) in s.waits.over(now_ms) {
                 s.leave(waiter, db);
@@ -434,14 +439,14 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void)
             }
             over
         });
-        Ends(over).answer(&ctx);
+        Ends::without_value(over).answer(&ctx);
     });
 }
 
 /// Nobody tells of a key that another type's value came to be stored under it, nor that its slot left the node. So those who wait
 /// are looked after: a few each time, and who waits in vain is answered, by what it then finds.
 pub fn look_after(ctx: &Ctx) {
-    let (start, slice, count) = (Instant::now(), state::with(|s| s.slice()), state::with(|s| s.waits.count()));
+    let (start, slice, count) = (Instant::now(), background::slice(), state::with(|s| s.waits.count()));
     let is_cluster = count > 0 && ctx.is_cluster();
     let mut in_vain = Vec::new();
     for _ in 0..count {
@@ -463,13 +468,24 @@ pub fn look_after(ctx: &Ctx) {
 }
 
 impl State {
+    /// Ends leases whose time is over, as many as there is time for.
     fn expire_leases(&mut self, now_ms: u64) -> Vec<Woken> {
-        let mut over = Vec::new();
+        let (start, slice, mut over) = (Instant::now(), background::slice(), Vec::new());
         for leases in self.all_leases_mut() {
-            while let Some(woken) = leases.expire(now_ms) {
+            while start.elapsed() < slice
+                && over.len() < MOST_IN_A_TURN
+                && let Some(woken) = leases.expire(now_ms)
+            {
                 over.extend(woken);
             }
         }
         over
+    }
+
+    fn free_aside(&mut self) {
+        let aside: Vec<_> = self.all_leases_mut().flat_map(Leases::take_aside).collect();
+        if !aside.is_empty() {
+            discard::on_thread(aside);
+        }
     }
 }

@@ -6,9 +6,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::background;
 use super::background::Background;
-use super::context::{Ctx, Cursor};
+use super::context::Ctx;
 use super::key::Found;
+use super::scan::Cursor;
 use super::state;
 
 /// How long others have the server to themselves between two slices, ms.
@@ -66,7 +68,7 @@ pub fn schedule(ctx: &Ctx) {
 
 fn walk_on(ctx: &Ctx) -> Option<i64> {
     let mut walk = state::with(|s| s.ranking.walk.take())?;
-    let goes_on = go_on(ctx, &mut walk, state::with(|s| s.slice()));
+    let goes_on = go_on(ctx, &mut walk, background::slice());
     state::with(|s| match goes_on {
         true => s.ranking.walk = Some(walk),
         false => s.ranking.rests_until = Some(Instant::now() + walk.started.elapsed() * REST),

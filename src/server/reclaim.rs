@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use expcache_core::entry::Verdict;
 use expcache_core::index::Ids;
 
+use super::args::{Arg, Text};
+use super::background;
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
-use super::context::{Arg, Ctx, EventClass, LogLevel, Text, log};
+use super::context::{Ctx, EventClass};
 use super::datatype::metadata;
 use super::key::{Found, Mode};
+use super::log::{LogLevel, log};
+use super::slots;
 use super::state::{self, Reason, State};
 
 /// How long an invalidation may deal with what it marked before it replies.
@@ -35,7 +39,7 @@ fn reclaim(ctx: &Ctx) -> Option<i64> {
     if ctx.must_keep_quiet() {
         return Some(WHILE_QUIET_MS);
     }
-    let (start, slice) = (Instant::now(), state::with(|s| s.slice()));
+    let (start, slice) = (Instant::now(), background::slice());
     while reclaim_next(ctx).is_some() {
         if start.elapsed() >= slice {
             return Some(BETWEEN_SLICES_MS);
@@ -55,26 +59,26 @@ pub fn reclaim_now(ctx: &Ctx, ids: &Ids) -> (u64, bool) {
             return (expired, false);
         }
         is_first = false;
-        expired += u64::from(!reclaim_one(ctx, id, |_, _| true));
+        expired += u64::from(!reclaim_one(ctx, id, |_| true));
     }
     (expired, true)
 }
 
 /// Deals with those of these entries of the selected database that were marked just now and whose slots are leaving this node:
-/// the node that gets the slots learns of each, but not of the invalidation (see [`super::migration`]). Returns how many of
+/// the node that gets the slots learns of each, but not of the invalidation (see [`super::slots`]). Returns how many of
 /// them the server found expired instead.
 pub fn reclaim_leaving(ctx: &Ctx, ids: &Ids) -> u64 {
-    if state::with(|s| s.leaving.is_empty()) {
+    if !slots::are_leaving() {
         return 0;
     }
-    ids.iter().map(|id| u64::from(!reclaim_one(ctx, id, |s, key| s.leaving.has(key)))).sum()
+    ids.iter().map(|id| u64::from(!reclaim_one(ctx, id, slots::is_leaving))).sum()
 }
 
 /// Deals with one marked entry of the selected database, if its key is wanted. `false` if it had expired.
-fn reclaim_one(ctx: &Ctx, id: u32, is_wanted: impl Fn(&State, &[u8]) -> bool) -> bool {
+fn reclaim_one(ctx: &Ctx, id: u32, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
     let marked = state::with(|s| {
         let index = s.index(ctx.db())?;
-        let key = index.key(id).filter(|key| is_wanted(s, key))?;
+        let key = index.key(id).filter(|key| is_wanted(key))?;
         Some((Text::new(key), index.has_died(id)))
     });
     marked.is_none_or(|(key, dead)| carry_out(ctx, key.arg(), dead))
@@ -126,7 +130,7 @@ fn make_stale(ctx: &Ctx, name: Arg<'_>) -> bool {
     let Some(end_ms) = soft.end_ms() else { return true };
     drop(key);
     ctx.expire_at(name, end_ms);
-    if state::with(|s| s.leaving.has(name.bytes())) {
+    if slots::is_leaving(name.bytes()) {
         hand_over(ctx, name);
     }
     state::with(|s| s.note_invalidated(db, name.bytes()));

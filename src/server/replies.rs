@@ -2,9 +2,11 @@
 
 use std::ffi::{CString, c_long};
 
+use expcache_core::Result;
 use redis_module::raw;
 
 use super::api::api;
+use super::guard::guard;
 
 /// Where a client's reply goes: the context of its command, or that of a client that waits while a thread makes its reply.
 pub struct Replies(*mut raw::RedisModuleCtx);
@@ -80,5 +82,38 @@ impl Replies {
         let text = CString::new(clean).unwrap_or_default();
         // SAFETY: the server copies the text.
         unsafe { api!(RedisModule_ReplyWithError)(self.0, text.as_ptr()) };
+    }
+}
+
+/// Runs what replies to a client; an error of its, or a panic, is the reply instead.
+pub(super) fn reply(to: &Replies, work: impl FnOnce() -> Result<()>) {
+    match guard(None, || Some(work())) {
+        Some(Ok(())) => (),
+        Some(Err(error)) => to.reply_error(&error.reply()),
+        None => to.reply_error("ERR internal error, see the server's log"),
+    }
+}
+
+/// A value of a map: something, or null.
+pub enum Value<'v> {
+    /// Any bytes.
+    Bytes(Option<&'v [u8]>),
+    /// A number of something.
+    Count(Option<u64>),
+    /// A number that may be negative.
+    Signed(Option<i64>),
+    /// A quotient.
+    Ratio(f64),
+}
+
+/// One field of a map.
+pub fn field(to: &Replies, name: &str, value: Value<'_>) {
+    to.reply_bytes(name.as_bytes());
+    match value {
+        Value::Bytes(Some(bytes)) => to.reply_bytes(bytes),
+        Value::Count(Some(count)) => to.reply_count(count),
+        Value::Signed(Some(number)) => to.reply_integer(number),
+        Value::Ratio(ratio) => to.reply_double(ratio),
+        Value::Bytes(None) | Value::Count(None) | Value::Signed(None) => to.reply_null(),
     }
 }

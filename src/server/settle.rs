@@ -12,8 +12,10 @@ use std::time::Duration;
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Body, Entry, Etag, Form, WeakBody, etag_of};
 
-use super::context::{Ctx, Text};
+use super::args::Text;
+use super::context::Ctx;
 use super::key::{Found, Mode};
+use super::setting::Setting;
 use super::{discard, state, workers};
 
 /// After that long it is done, unless somebody asks for the MD5. What is overwritten sooner, as some keys always are, is not worth
@@ -22,6 +24,14 @@ const AT_REST: Duration = Duration::from_millis(50);
 
 /// By how much copying is quicker than computing the MD5.
 const HASHING: u64 = 8;
+
+/// What encoding must save for its result to be kept, percent.
+pub static MIN_SAVING: Setting = Setting::number(c"min-saving", 10, 0..=90);
+
+/// The most bytes that an encoded payload of so many may have and be kept.
+pub fn worth_keeping(payload_bytes: usize) -> usize {
+    payload_bytes.saturating_sub((payload_bytes as u64 * MIN_SAVING.get()).div_ceil(100) as usize)
+}
 
 /// What waits for the MD5 of a payload.
 pub type Then = Box<dyn FnOnce(&Ctx)>;
@@ -50,7 +60,7 @@ pub fn settle(ctx: &Ctx, db: i32, key: &[u8], entry: &mut Entry) {
 fn settle_here(db: i32, entry: &mut Entry) {
     let Some(body) = entry.body().cloned() else { return };
     let (form, etag) = (entry.form(), entry.known_etag().unwrap_or_else(|| etag_of(&body)));
-    let most = state::with(|s| s.config.worth_keeping(body.len()));
+    let most = worth_keeping(body.len());
     if let Some((encoding, new)) = workers::here(|coder| encoded(coder, &body, form, most)) {
         put(db, entry, etag, encoding, new);
     }
@@ -121,7 +131,7 @@ fn note(ctx: &Ctx, place: &Place, etag: Etag) {
 // ---- all of it, later ----
 
 fn encode(place: Place, etag: Option<Etag>, form: Form, body: &Body) {
-    let most = state::with(|s| s.config.worth_keeping(body.len()));
+    let most = worth_keeping(body.len());
     workers::aside(AT_REST, move |coder| {
         let Some(body) = place.body.upgrade() else { return };
         let etag = etag.unwrap_or_else(|| etag_of(&body));

@@ -4,10 +4,8 @@
 //! into the server that may call us back (deleting a key, for one) happens while it is borrowed; a guard at run time proves
 //! it, and ends in an error rather than in two owners.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant};
 
 use expcache_core::codec::Encoding;
 use expcache_core::entry::{Entry, Names, Verdict};
@@ -17,16 +15,42 @@ use expcache_core::policy::fresh_until_ms;
 use expcache_core::selector::Selector;
 use expcache_core::stats::{Counters, MissMemory, Why};
 use expcache_core::types::{DEFAULT_TYPE, Types};
+use expcache_core::{Error, Result};
 
 use super::alloc::weighed;
-use super::blocked::{Kind, Waiter};
-use super::config::Config;
+use super::api::api;
+use super::args::Arg;
+use super::clock;
+use super::context::Ctx;
+use super::discard;
+use super::key::{Found, Mode};
 use super::leases::{Timer, Waits};
-use super::migration::Leaving;
+use super::main_thread::MainThread;
 use super::ranking::Ranking;
+use super::setting::Setting;
 use super::settle::Then;
+use super::status;
 use super::walk::Searches;
 use crate::command::types::policy_words;
+
+/// What derived keys begin with.
+pub static PREFIX: Setting = Setting::text(c"prefix", c"export_cache", check_prefix);
+/// The most types.
+pub static MAX_TYPES: Setting = Setting::number(c"max-types", 1024, 8..=16_384);
+/// How many keys are remembered of which it is known why they went; 0: none.
+pub static MISS_MEMORY: Setting = Setting::number(c"miss-memory", 65_536, 0..=16_777_216);
+
+fn check_prefix(prefix: &[u8]) -> Result<()> {
+    if prefix.is_empty() || prefix.len() > 512 {
+        return Err(Error::invalid("the prefix must be 1 to 512 bytes"));
+    }
+    // CONFIG REWRITE writes a module's settings as they are: with one of these the server would not read its file again,
+    // or read something else (Valkey 8.1 leaves backslashes out).
+    if prefix.iter().any(|byte| b" \t\n\x0b\x0c\r\0\"'\\".contains(byte)) {
+        return Err(Error::invalid("the prefix must have no blank, quote, backslash or NUL in it"));
+    }
+    Ok(())
+}
 
 /// See the module's head.
 pub struct State {
@@ -35,14 +59,6 @@ pub struct State {
     last_number: u16,
     /// All types.
     pub types: Types,
-    /// The configuration.
-    pub config: Config,
-    /// Is a child of the server saving? Then what is merely good to know is not written: each touched page would be copied.
-    pub saving: bool,
-    /// Does anybody get what is replicated, as far as known? See [`super::context::Ctx::is_heard`].
-    pub heard: Option<bool>,
-    /// The clients that wait for a reply.
-    pub waiters: HashMap<Waiter, &'static Kind>,
     /// Those of them that wait for another's production.
     pub waits: Waits,
     /// The timer of leases, while it is set.
@@ -51,16 +67,12 @@ pub struct State {
     pub searches: Searches,
     /// What waits for the MD5 of payloads, by where these stand.
     pub digesting: HashMap<usize, Vec<Then>>,
-    /// The slots that are leaving this node.
-    pub leaving: Leaving,
     /// Why we ourselves are unlinking keys, while we are.
     reason: Option<Reason>,
     /// The entry that was unlinked last, until the event that says why.
     gone: Option<Unlinked>,
     /// Why keys went lately.
     pub departed: MissMemory,
-    /// Is this server a replica, as far as known?
-    pub is_replica: bool,
     /// The completion of rankings.
     pub ranking: Ranking,
     /// When counting started, by the steady clock.
@@ -70,14 +82,6 @@ pub struct State {
     /// The name of the entry that came last with its expiry to follow.
     expiry_follows: Option<u64>,
     hasher: RandomState,
-    started: Instant,
-    /// When counting uses started, by the clock of the machine.
-    uses_since_us: u64,
-    /// When the last use was, by the clock that orders them.
-    last_use_us: u64,
-    /// What that clock is behind the clock of the day, as far as known.
-    uses_behind_us: i64,
-    dice: u64,
 }
 
 #[derive(Default)]
@@ -129,34 +133,11 @@ pub fn because<R>(reason: Reason, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-struct MainThread(RefCell<Option<State>>);
-
-// SAFETY: only touched by the main thread, or by a thread that holds the server's lock, which excludes the former.
-unsafe impl Sync for MainThread {}
-
-static STATE: MainThread = MainThread(RefCell::new(None));
+static STATE: MainThread<State> = MainThread::new();
 
 /// Asks or changes the state. `work` must not call the server.
 pub fn with<R>(work: impl FnOnce(&mut State) -> R) -> R {
-    work(STATE.0.borrow_mut().get_or_insert_with(State::new))
-}
-
-/// Now, unix ms: the clock of the day, which may be set, also back. It dates what is stored, and decides what is over.
-pub fn now_ms() -> u64 {
-    clock_us(libc::CLOCK_REALTIME) / 1000
-}
-
-/// As [`now_ms`], exact to a few ms and cheaper.
-pub fn about_now_ms() -> u64 {
-    clock_us(libc::CLOCK_REALTIME_COARSE) / 1000
-}
-
-fn clock_us(clock: libc::clockid_t) -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes the time to where it is told.
-    unsafe { libc::clock_gettime(clock, &mut now) };
-    // Before 1970 it is 1970.
-    u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000) + now.tv_nsec.unsigned_abs() / 1000
+    STATE.with(work)
 }
 
 /// What a key with this hash is remembered under, in the index of this number.
@@ -168,81 +149,32 @@ fn type_dead(databases: &[Database], type_id: u16) -> u64 {
     databases.iter().map(|database| database.index.type_dead(type_id)).sum()
 }
 
-impl State {
-    fn new() -> Self {
-        let hasher = RandomState::new();
-        let dice = hasher.hash_one(0) | 1;
+impl Default for State {
+    fn default() -> Self {
         Self {
             databases: Vec::new(),
             last_number: 0,
             types: Types::default(),
-            config: Config::default(),
-            saving: false,
-            heard: None,
-            waiters: HashMap::new(),
             waits: Waits::default(),
             lease_timer: None,
             searches: Searches::default(),
             digesting: HashMap::new(),
-            leaving: Leaving::default(),
             reason: None,
             gone: None,
             departed: MissMemory::default(),
-            is_replica: false,
             ranking: Ranking::default(),
             counting_since_ms: 0,
             backlog_since_ms: None,
             expiry_follows: None,
-            hasher,
-            started: Instant::now(),
-            uses_since_us: clock_us(libc::CLOCK_MONOTONIC_COARSE),
-            last_use_us: 0,
-            uses_behind_us: clock_us(libc::CLOCK_REALTIME).cast_signed(),
-            dice,
+            hasher: RandomState::new(),
         }
     }
+}
 
-    // ---- time and chance ----
-
-    /// Ms that pass as they do, whatever is done to the clock of the day.
-    pub fn steady_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
-    }
-
-    /// The time of a use: µs since the server started, exact to a few ms, never twice the same, whatever is done to the clock of
-    /// the day. It orders uses; what is dated, or compared with a date, is so by [`now_ms`].
-    pub fn use_us(&mut self) -> u64 {
-        let now_us = clock_us(libc::CLOCK_MONOTONIC_COARSE).saturating_sub(self.uses_since_us);
-        self.last_use_us = now_us.max(self.last_use_us + 1);
-        self.last_use_us
-    }
-
-    /// When an entry was last used, unix ms; when it was stored, if not since it was loaded.
-    pub fn last_access_ms(&mut self, entry: &Entry) -> u64 {
-        self.compare_clocks();
-        match entry.touched_us() {
-            0 => entry.created_ms(),
-            use_us => use_us.saturating_add_signed(self.uses_behind_us) / 1000,
-        }
-    }
-
-    /// Notes what the clock of the day is ahead of the one that orders uses, if it was set: not what it drifts by, or the moment
-    /// of a use would never be twice the same.
-    fn compare_clocks(&mut self) {
-        const DRIFT_US: u64 = 1_000_000;
-        let uses_us = clock_us(libc::CLOCK_MONOTONIC_COARSE).saturating_sub(self.uses_since_us).cast_signed();
-        let behind_us = clock_us(libc::CLOCK_REALTIME_COARSE).cast_signed().saturating_sub(uses_us);
-        if behind_us.abs_diff(self.uses_behind_us) > DRIFT_US {
-            self.uses_behind_us = behind_us;
-        }
-    }
-
-    /// Any number (xorshift64*; Vigna, 2016).
-    pub fn random(&mut self) -> u64 {
-        self.dice ^= self.dice >> 12;
-        self.dice ^= self.dice << 25;
-        self.dice ^= self.dice >> 27;
-        self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D)
+impl State {
+    /// What stands for a name, as long as the server runs.
+    pub fn hash_of(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
     }
 
     // ---- the index of each database ----
@@ -297,11 +229,6 @@ impl State {
     /// Those of every database.
     pub fn all_leases_mut(&mut self) -> impl Iterator<Item = &mut Leases<Selector>> {
         self.databases.iter_mut().map(|d| &mut d.leases)
-    }
-
-    /// How long one slice of work in the background may take.
-    pub fn slice(&self) -> Duration {
-        Duration::from_micros(self.config.reclaim_slice_us)
     }
 
     /// Changes the index of a database, noting what that does to its size.
@@ -455,8 +382,7 @@ impl State {
                 }
             }
             if !old.index.is_empty() {
-                // Without a thread it is freed here.
-                let _ = std::thread::Builder::new().name("expcache-free".into()).spawn(move || drop(old));
+                discard::on_thread(old);
             }
         }
     }
@@ -482,8 +408,10 @@ impl State {
 
     /// The type of an entry that does not say: the one in its key's name, if it is defined, else `default`.
     pub fn type_by_key(&self, key: &[u8]) -> u16 {
-        let mut names = expcache_core::key::types_in_key(&self.config.prefix, key, self.types.most_colons());
-        names.find_map(|name| self.types.defined_id(name)).unwrap_or(DEFAULT_TYPE)
+        PREFIX.with_text(|prefix| {
+            let mut names = expcache_core::key::types_in_key(prefix, key, self.types.most_colons());
+            names.find_map(|name| self.types.defined_id(name)).unwrap_or(DEFAULT_TYPE)
+        })
     }
 
     /// The words of a `TYPE SET` for each defined type.
@@ -496,33 +424,33 @@ impl State {
     /// Starts counting anew.
     pub fn reset_counters(&mut self) {
         self.turn();
-        self.counting_since_ms = self.steady_ms();
+        self.counting_since_ms = clock::steady_ms();
         self.types.reset_counters(|id| type_dead(&self.databases, id));
     }
 
     /// For how long has been counted.
     pub fn counting_ms(&self) -> u64 {
-        self.steady_ms() - self.counting_since_ms
+        clock::steady_ms() - self.counting_since_ms
     }
 
     /// Notes which minute it is. To be called before the counters of a window are asked for.
     pub fn turn(&mut self) {
-        self.types.turn(self.steady_ms() / 60_000, |id| type_dead(&self.databases, id));
+        self.types.turn(clock::steady_ms() / 60_000, |id| type_dead(&self.databases, id));
     }
 
     /// What there is to note from time to time.
     pub fn beat(&mut self) {
         self.turn();
         self.fit_memory();
-        self.types.shrink(self.config.max_types);
-        let now_ms = self.steady_ms();
+        self.types.shrink(MAX_TYPES.as_usize());
+        let now_ms = clock::steady_ms();
         let since_ms = self.backlog_since_ms.unwrap_or(now_ms);
         self.backlog_since_ms = (self.marked_len() > 0).then_some(since_ms);
     }
 
     /// For how long there has always been something to reclaim.
     pub fn backlog_age_ms(&self) -> u64 {
-        self.backlog_since_ms.map_or(0, |since_ms| self.steady_ms().saturating_sub(since_ms))
+        self.backlog_since_ms.map_or(0, |since_ms| clock::steady_ms().saturating_sub(since_ms))
     }
 
     /// How many entries of a type are dead and not yet reclaimed, in all databases.
@@ -564,13 +492,13 @@ impl State {
 
     fn note_gone(&mut self, trace: u64, why: Why) {
         self.fit_memory();
-        self.departed.note(trace, why, self.steady_ms() / 1000);
+        self.departed.note(trace, why, clock::steady_ms() / 1000);
     }
 
     /// Makes the memory of why keys went as large as it is configured.
     fn fit_memory(&mut self) {
-        if !self.departed.has_room_for(self.config.miss_memory) {
-            self.departed = MissMemory::new(self.config.miss_memory, self.steady_ms() / 1000);
+        if !self.departed.has_room_for(MISS_MEMORY.as_usize()) {
+            self.departed = MissMemory::new(MISS_MEMORY.as_usize(), clock::steady_ms() / 1000);
         }
     }
 
@@ -589,7 +517,7 @@ impl State {
         if self.departed.is_empty() {
             return None;
         }
-        self.departed.why(self.trace_of(db, key), self.steady_ms() / 1000)
+        self.departed.why(self.trace_of(db, key), clock::steady_ms() / 1000)
     }
 
     /// Why an entry that is there is not fresh.
@@ -643,7 +571,7 @@ impl State {
     pub fn count_gone(&mut self, key: &[u8], cause: Cause) {
         let Some(gone) = self.gone.take().filter(|gone| gone.name == self.hasher.hash_one(key)) else { return };
         // A replica's master tells it of what has expired by deleting it.
-        let has_ended = self.is_replica && cause == Cause::Deleted && gone.expires_ms <= now_ms();
+        let has_ended = status::is_replica() && cause == Cause::Deleted && gone.expires_ms <= clock::unix_ms();
         let cause = if has_ended { Cause::Expired } else { cause };
         // An entry that an invalidation was about to reclaim had expired before, if the server says so now.
         let had_expired = gone.was_dead && self.reason == Some(Reason::Reclaiming) && cause == Cause::Expired;
@@ -706,5 +634,22 @@ impl State {
             payload: sum.payload + bytes.payload,
             stored: sum.stored + bytes.stored,
         })
+    }
+}
+
+impl Ctx {
+    /// Puts a key's expiry off and tells replicas. Who watches or tracks the key is not told: its value is the same.
+    pub fn expire_at(&self, name: Arg<'_>, moment_ms: i64) {
+        let mut key = self.open(name, Mode::Write);
+        key.set_expire_at_ms(Some(moment_ms));
+        let db = key.db();
+        if let Found::Entry(entry) = key.found() {
+            with(|s| s.redate(db, entry, Some(moment_ms), Mark::CarriedOut));
+        }
+        drop(key);
+        // SAFETY: the variable arguments are the string and the number that the format says.
+        unsafe {
+            api!(RedisModule_Replicate)(self.raw(), c"PEXPIREAT".as_ptr(), c"sl".as_ptr(), name.raw(), moment_ms)
+        };
     }
 }

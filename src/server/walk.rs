@@ -10,10 +10,13 @@ use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
 use super::access::Rights;
+use super::background;
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
+use super::blocked::MAX_WAITERS;
 use super::blocked::{self, Kind, Waiter};
 use super::context::Ctx;
-use super::{guard, state};
+use super::guard::guard;
+use super::state;
 
 /// How long names are looked at between two looks at the clock, in steps of the matcher of patterns: ten microseconds or so.
 const STEPS: u64 = 8192;
@@ -97,7 +100,7 @@ pub fn find(
         let ids = state::with(|s| s.select(db, &selector));
         return then(ctx, &ids)(ctx);
     }
-    if state::with(|s| s.searches.waiting.len() >= s.config.max_waiters) {
+    if state::with(|s| s.searches.waiting.len() >= MAX_WAITERS.as_usize()) {
         return Err(Error::invalid("too many clients wait, see the config expcache.max-waiters"));
     }
     let wait = |walk, selector, then| {
@@ -112,7 +115,7 @@ pub fn find(
     if may_block && state::with(|s| s.searches.count() > 0) {
         return wait(None, selector, Box::new(then));
     }
-    let (walk, slice) = state::with(|s| (s.start_walk(db, &selector), s.slice()));
+    let (walk, slice) = state::with(|s| (s.start_walk(db, &selector), background::slice()));
     let (start, mut left) = (Instant::now(), STEPS_IN_ONE_GO);
     while !state::with(|s| s.walk(walk, STEPS)) {
         if may_block && start.elapsed() > slice {
@@ -139,7 +142,7 @@ fn cancel(waiter: Waiter) {
 }
 
 fn search(ctx: &Ctx) -> Option<i64> {
-    let (slice, quiet) = (state::with(|s| s.slice()), ctx.must_keep_quiet());
+    let (slice, quiet) = (background::slice(), ctx.must_keep_quiet());
     let goes_on = go_on(ctx, slice, quiet);
     let is_any_left = state::with(|s| s.searches.count() > 0);
     is_any_left.then_some(if goes_on { BETWEEN_SLICES_MS } else { WHILE_QUIET_MS })

@@ -31,11 +31,26 @@ use expcache_core::fair::Fair;
 use expcache_core::stats::Work;
 use redis_module::raw;
 
-use super::api::{api, api_if_any};
+use super::api::api;
+use super::background;
 use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
-use super::context::{Ctx, LogLevel, log};
-use super::replies::Replies;
-use super::{guard, state};
+use super::context::Ctx;
+use super::guard::guard;
+use super::log::{LogLevel, log};
+use super::setting::Setting;
+
+/// Threads for what is large; 0: none.
+pub static WORKERS: Setting = Setting::number_at_start(c"workers", 3, 0..=64);
+/// How many pieces of work may wait for one, and be waited for, while all is well.
+pub static WORKER_QUEUE: Setting = Setting::number(c"worker-queue", 1024, 0..=1_000_000);
+
+/// How many payloads may wait to be compressed while all is well. They are not held for it: what waits is a place of some hundred
+/// bytes.
+pub fn most_aside() -> u64 {
+    /// For each piece of work that may wait and is waited for.
+    const ASIDE_FACTOR: u64 = 64;
+    WORKER_QUEUE.get().saturating_mul(ASIDE_FACTOR)
+}
 
 /// What is asked of a worker.
 type Job = Box<dyn FnOnce(&mut Coder) + Send>;
@@ -164,6 +179,7 @@ thread_local! {
     static IS_MAIN: Cell<bool> = const { Cell::new(false) };
     /// The main thread's own.
     static CODER: RefCell<Option<Coder>> = const { RefCell::new(None) };
+    static DECODED: Cell<u64> = const { Cell::new(0) };
     static SPENT: Cell<Spent> = Cell::new(Spent { time: Duration::ZERO, at: Instant::now() });
 }
 
@@ -185,7 +201,7 @@ pub fn is_main_thread() -> bool {
 /// They are started by the first work that there is: a server that never sees a large payload has none.
 fn pool() -> Option<&'static Pool> {
     POOL.get_or_init(|| {
-        let threads = state::with(|s| s.config.workers);
+        let threads = WORKERS.as_usize();
         let start = |n: usize| {
             let role = Role::of(n, threads);
             std::thread::Builder::new().name(format!("expcache-{n}")).spawn(move || run(role))
@@ -222,10 +238,38 @@ pub fn are_there() -> bool {
     pool().is_some()
 }
 
+/// Counts work that the main thread does because its client cannot wait, or for want of threads.
+pub(super) fn count_here() {
+    DONE_HERE.fetch_add(1, Ordering::Relaxed);
+}
+
+/// As [`soon`], for a client that waits; without threads it is not counted again.
+pub(super) fn urgent(cost: u64, work: impl FnOnce(&mut Coder) + Send + 'static) {
+    match pool() {
+        Some(pool) => pool.push(cost, Box::new(work)),
+        None => here(work),
+    }
+}
+
+/// Notes that the main thread has decoded so many bytes.
+pub fn charge(bytes: usize) {
+    DECODED.set(DECODED.get() + bytes as u64);
+}
+
+/// How many bytes the main thread has decoded.
+pub fn decoded() -> u64 {
+    DECODED.get()
+}
+
 /// Does work on the main thread. The time that it takes is taken from its [allowance](has_time).
 pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
     let start = Instant::now();
-    let done = CODER.with_borrow_mut(|coder| work(coder.get_or_insert_with(Coder::new)));
+    let (done, decoded) = CODER.with_borrow_mut(|coder| {
+        let coder = coder.get_or_insert_with(Coder::new);
+        let before = coder.decoded();
+        (work(coder), coder.decoded() - before)
+    });
+    charge(decoded as usize);
     let took = start.elapsed();
     SPENT.set(Spent { time: left_of(SPENT.get(), start) + took, at: start + took });
     done
@@ -299,87 +343,8 @@ pub fn aside(after: Duration, work: impl FnOnce(&mut Coder) + Send + 'static) {
 }
 
 fn at_once(work: impl FnOnce(&mut Coder)) {
-    DONE_HERE.fetch_add(1, Ordering::Relaxed);
+    count_here();
     here(work);
-}
-
-// ---- clients that wait ----
-
-/// A client that waits while its reply is made. It is answered with what was put into its replies when this is dropped; if it went
-/// by itself meanwhile, nothing happens.
-pub struct Waiting {
-    client: *mut raw::RedisModuleBlockedClient,
-    replies: Replies,
-    answered: Cell<bool>,
-}
-
-// SAFETY: the server lets one thread at a time make the reply of a blocked client, and unblock it, without its lock.
-unsafe impl Send for Waiting {}
-
-impl Waiting {
-    /// Has the client wait, if it may be made to and there are threads. Else it must be served at once, which is counted.
-    pub fn new(ctx: &Ctx) -> Option<Self> {
-        if !ctx.may_block() || !are_there() {
-            DONE_HERE.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        // SAFETY: the context is that of a command that may block. Without callbacks the server waits for us to unblock the client,
-        // whatever becomes of it.
-        unsafe { Some(Self::of(api!(RedisModule_BlockClient)(ctx.raw(), None, None, None, 0))) }
-    }
-
-    /// # Safety
-    /// `client` must be blocked, and unblocked by nobody else.
-    pub(super) unsafe fn of(client: *mut raw::RedisModuleBlockedClient) -> Self {
-        // SAFETY: the caller vouches for the client; the context is used by whoever has this value.
-        let replies = unsafe { Replies::new(api!(RedisModule_GetThreadSafeContext)(client)) };
-        Self { client, replies, answered: Cell::new(false) }
-    }
-
-    /// Its replies, to be given now.
-    pub fn replies(&self) -> &Replies {
-        self.answered.set(true);
-        &self.replies
-    }
-
-    /// Has a thread work for it, for as long as copying so many bytes takes. The time is the command's, in statistics and `SLOWLOG`.
-    pub fn work(self, cost: u64, work: impl FnOnce(&mut Coder, Self) + Send + 'static) {
-        let timed = move |coder: &mut Coder| {
-            let start = self.measure(api_if_any!(RedisModule_BlockedClientMeasureTimeStart));
-            work(coder, start);
-        };
-        match pool() {
-            Some(pool) => pool.push(cost, Box::new(timed)),
-            None => here(timed),
-        }
-    }
-
-    fn measure(
-        self,
-        mark: Option<unsafe extern "C" fn(*mut raw::RedisModuleBlockedClient) -> std::ffi::c_int>,
-    ) -> Self {
-        if let Some(mark) = mark {
-            // SAFETY: the client is ours to unblock, so it is there.
-            unsafe { mark(self.client) };
-        }
-        self
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if !self.answered.get() {
-            self.replies.reply_error("ERR internal error, see the server's log");
-        }
-        // SAFETY: made for this client by `new`, given up once; unblocking it is ours alone.
-        unsafe {
-            if let Some(end) = api_if_any!(RedisModule_BlockedClientMeasureTimeEnd) {
-                end(self.client);
-            }
-            api!(RedisModule_FreeThreadSafeContext)(self.replies.raw());
-            api!(RedisModule_UnblockClient)(self.client, std::ptr::null_mut());
-        }
-    }
 }
 
 // ---- back to the main thread ----
@@ -433,7 +398,7 @@ static FINISHING: Background = Background::new(finish_posted);
 
 fn finish_posted(ctx: &Ctx) -> Option<i64> {
     IS_CALLED.store(false, Ordering::Release);
-    let (start, slice) = (Instant::now(), state::with(|s| s.slice()));
+    let (start, slice) = (Instant::now(), background::slice());
     // No more than there are now: what is put off comes to the end of the line.
     for _ in 0..posted() {
         let Some(finish) = POSTED.lock().ok().and_then(|mut posted| posted.pop_front()) else { break };

@@ -1,6 +1,7 @@
 //! Small payloads that decode to much: whoever stores or reads them waits by himself, for a bounded time and in bounded memory, and
 //! is refused what is out of all proportion.
 
+use std::io::Write;
 use std::process::Command;
 
 use crate::harness::{Conn, Server, Value, args, check, wait_until_settled};
@@ -239,16 +240,122 @@ fn in_a_transaction_nobody_decodes_very_much() {
     c.ok(args!["EXPCACHE.SET", "k", rle(800), "ENCODING", "zstd"]);
     let replies = c.transaction([
         args!["EXPCACHE.GET", "k"],
-        args!["EXPCACHE.SET", "l", rle(800), "ENCODING", "zstd"],
         args!["EXPCACHE.SET", "m", rle(80), "ENCODING", "zstd"],
         args!["EXPCACHE.GET", "m"],
+        args!["EXPCACHE.SET", "l", rle(800), "ENCODING", "zstd"],
     ]);
-    for refused in &replies[..2] {
-        assert!(matches!(refused, Value::Error(text) if text.starts_with("TOOLARGE")), "{refused}");
-    }
-    assert_eq!(replies[3].as_bytes().len(), 10 * MB);
+    assert!(is_too_much(&replies[0]) && is_too_much(&replies[3]), "{}, {}", replies[0], replies[3]);
+    assert_eq!(replies[2].as_bytes().len(), 10 * MB);
     assert_eq!(c.cmd("EXISTS l"), 0);
     check(&mut c);
+}
+
+/// A transaction or a script may be of very many commands, each of which decodes what one may.
+#[test]
+fn many_commands_of_one_transaction_decode_no_more_than_one() {
+    let server = Server::start();
+    let mut c = server.conn();
+    allow_bombs(&mut c);
+    c.ok(args!["EXPCACHE.SET", "k", rle(8), "ENCODING", "zstd"]);
+    c.ok(args!["EXPCACHE.SET", "last", "old"]);
+    let set = || args!["EXPCACHE.SET", "l", rle(8), "ENCODING", "zstd"];
+    let mset = || args!["EXPCACHE.MSET", 2, "l", rle(4), "last", rle(4), "ENCODING", "zstd"];
+    let of = |read: &str| read.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
+    let kinds = [
+        set(),
+        mset(),
+        of("EXPCACHE.GET k"),
+        of("EXPCACHE.MGET nothing k"),
+        of("EXPCACHE.FETCH k"),
+        of("EXPCACHE.FETCH k ACCEPT 1 zstd VERIFY"),
+    ];
+    for command in kinds {
+        let name = String::from_utf8_lossy(&command[0]).into_owned();
+        let replies = c.transaction(std::iter::repeat_n(command.clone(), 100));
+        let served = replies.iter().take_while(|reply| !is_too_much(reply)).count();
+        assert!((60..=64).contains(&served), "{name}: {served} of a MiB each");
+        assert!(replies[served..].iter().all(is_too_much), "{name}");
+        assert!(c.transaction([command]).iter().all(|reply| !is_too_much(reply)), "{name}: the next is another");
+    }
+    let script = "local refused = 0 for n = 1, 100 do \
+                  if redis.pcall('EXPCACHE.GET', KEYS[1]).err then refused = refused + 1 end end return refused";
+    for _ in 0..2 {
+        assert_eq!(c.cmd(args!["EVAL", script, 1, "k"]), 36);
+    }
+    // What others send, or the same client by itself, is not charged for it.
+    assert_eq!(c.bulk("EXPCACHE.GET k").len(), MB);
+    check(&mut c);
+}
+
+/// What is refused in the end was decoded until then.
+#[test]
+fn what_is_refused_is_charged_to_its_transaction() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.SET k old");
+    // 4,000 bytes, of which each may decode to 250: they are given up after a MiB.
+    let bomb = args!["EXPCACHE.SET", "l", rle(1000), "ENCODING", "zstd"];
+    let legal = || args!["EXPCACHE.SET", "k", zstd(&rows(20 * MB)), "ENCODING", "zstd"];
+    let replies = c.transaction(std::iter::repeat_n(bomb, 60).chain([legal()]));
+    assert!(replies.iter().all(|reply| matches!(reply, Value::Error(text) if text.starts_with("TOOLARGE"))));
+    assert!(is_too_much(&replies[60]) && !is_too_much(&replies[0]), "{}", replies[60]);
+    assert_eq!(c.cmd("EXPCACHE.GET k"), "old");
+    assert_eq!(c.transaction([legal()])[0], Value::Simple("OK".into()));
+    check(&mut c);
+}
+
+/// What a client restores by the server's own `RESTORE` was looked at by nobody, and is bounded where it is read.
+#[test]
+fn what_the_server_restores_is_bounded_where_it_is_read() {
+    let (source, server) = (Server::start(), Server::start());
+    let (mut s, mut c) = (source.conn(), server.conn());
+    allow_bombs(&mut s);
+    s.ok(args!["EXPCACHE.SET", "k", rle(2400), "ENCODING", "zstd"]);
+    c.ok(args!["RESTORE", "k", 0, s.bulk("DUMP k")]);
+    c.err("EXPCACHE.MGET k k", "TOOLARGE");
+    assert!(is_too_much(&c.transaction(["EXPCACHE.GET k"])[0]));
+    assert_eq!(aside(&mut c, args!["EXPCACHE.GET", "k"]).as_bytes().len(), 300 * MB);
+    c.ok("CONFIG SET maxmemory 500mb");
+    c.err("EXPCACHE.GET k", "OOM");
+    assert_eq!(c.map("EXPCACHE.META k")["size"], 300 * MB as i64);
+    check(&mut c);
+}
+
+/// The bounds are for clients. What a master did, or this server before, was within those of then and there.
+#[test]
+fn what_is_handed_on_is_not_measured_again() {
+    let server = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut c = server.conn();
+    let files = std::fs::read_dir(server.dir().join("appendonlydir")).unwrap();
+    let mut names = files.map(|file| file.unwrap().path());
+    let file = names.find(|path| path.to_string_lossy().ends_with(".incr.aof")).unwrap();
+    let mut file = std::fs::OpenOptions::new().append(true).open(file).unwrap();
+    let mut write = |words: Vec<Vec<u8>>| {
+        file.write_all(format!("*{}\r\n", words.len()).as_bytes()).unwrap();
+        for word in words {
+            file.write_all(&[format!("${}\r\n", word.len()).as_bytes(), &word, b"\r\n"].concat()).unwrap();
+        }
+    };
+    write(args!["SELECT", 0]);
+    write(args!["MULTI"]);
+    for n in 0..3 {
+        write(args!["EXPCACHE.SET", format!("k{n}"), rle(800), "ENCODING", "zstd"]);
+    }
+    write(args!["EXPCACHE.MSET", 2, "l", rle(80), "m", rle(80), "ENCODING", "zstd"]);
+    write(args!["EXEC"]);
+    c.ok("CONFIG SET expcache.max-types 8");
+    for n in 0..10 {
+        write(args!["EXPCACHE.SET", format!("t{n}"), "v", "TYPE", format!("type{n}")]);
+    }
+    c.ok("CONFIG SET expcache.max-decoded 1mb");
+    c.ok("DEBUG LOADAOF");
+    assert_eq!(c.cmd("EXISTS k0 k1 k2 l m t0 t1 t2 t3 t4 t5 t6 t7 t8 t9"), 15);
+    assert_eq!(c.bulk("EXPCACHE.GET k2").len(), 100 * MB);
+    check(&mut c);
+}
+
+fn is_too_much(reply: &Value) -> bool {
+    matches!(reply, Value::Error(text) if text.starts_with("TOOLARGE a transaction or script"))
 }
 
 /// What a type wants compressed, of many small payloads at once, a worker compresses.

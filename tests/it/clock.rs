@@ -196,3 +196,21 @@ fn windows_are_of_the_time_that_passed() {
     }
     assert_eq!(c.map("EXPCACHE.STATS WINDOW 1m")["hits"], 3);
 }
+
+#[test]
+fn what_is_restored_from_the_future_is_no_younger_on_replicas() {
+    let (server, replica, elsewhere) = (Server::start(), Server::start(), Server::with_clock(&[]));
+    replica.replica_of(&server);
+    let (mut c, mut there) = (server.conn(), replica.conn());
+    elsewhere.set_clock(DAY);
+    let mut ahead = elsewhere.conn();
+    ahead.ok("EXPCACHE.SET k v EX 8000000");
+    let dump = ahead.bulk("DUMP k");
+    c.ok(args!["RESTORE", "k", 0, &dump[..]]);
+    replica.wait_for_sync(&server);
+    let created = [&mut c, &mut there].map(|conn| conn.map("EXPCACHE.META k")["created"].int());
+    // Each by its own clock, which is the same here, when it came to it.
+    assert!(created.iter().all(|created| *created <= now_ms()), "{created:?}");
+    assert!(created[0] <= created[1], "{created:?}");
+    check(&mut there);
+}

@@ -1,7 +1,7 @@
 //! However a production ends, one client of those that wait gets the next lease, and no lease is given where it would do harm or
 //! no good: to who may not write, where nothing can be stored, past the bounds.
 
-use crate::harness::{Conn, Server, Value, args, check, refused, wait_until};
+use crate::harness::{Conn, Server, Value, args, check, refused, wait_until, wait_until_settled};
 use crate::leases::{LONG, STALE, Waiting, blocked, count, free, granted, held, is_held, lease, lost};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -68,6 +68,74 @@ fn one_waiter_produces_after_all_was_loaded_anew() {
 }
 
 #[test]
+fn many_who_wait_are_told_in_turns_and_every_lease_is_over_at_once() {
+    const KEYS: usize = 50;
+    for flush in ["FLUSHALL", "FLUSHDB", "SWAPDB 0 1"] {
+        let server = Server::start();
+        let mut c = server.conn();
+        let key = |n: usize| format!("k:{n}");
+        let tokens: Vec<_> = (0..KEYS).map(|n| lease(&mut c, key(n))).collect();
+        let mut waiting: Vec<Vec<Waiting>> = (0..KEYS)
+            .map(|n| {
+                let wait = |how| Waiting::new(&server, &*format!("EXPCACHE.FETCH {} {how} WAIT 1h", key(n)));
+                ["", "LEASE 1h", "LEASE 1h"].map(wait).into()
+            })
+            .collect();
+        // In one turn no more is done than one thing.
+        c.ok("CONFIG SET expcache.reclaim-slice-us 1");
+        let stored = args!["EXPCACHE.SET", "k:0", "late", "LEASE", &tokens[0]];
+        let replies = c.pipeline([flush.split(' ').map(Into::into).collect(), args!["EXPCACHE.HEALTH"], stored]);
+        let health = replies[1].fields();
+        let figure = |check: &str| health[check].fields()["figure"].int();
+        assert_eq!(figure("leases"), 0, "{flush}: none is held");
+        assert!(figure("waiters") >= 3 * KEYS as i64 - 1, "{flush}: not all are told at once");
+        assert!(replies[2].to_string().contains("LEASELOST"), "{flush}: {}", replies[2]);
+        for (n, waiting) in waiting.iter_mut().enumerate() {
+            let token = one_produces(flush, waiting);
+            c.ok(args!["EXPCACHE.SET", key(n), "v", "LEASE", token]);
+        }
+        assert_eq!(blocked(&mut c), 0);
+        check(&mut c);
+    }
+}
+
+#[test]
+fn who_goes_before_being_told_is_not_mistaken_for_who_came_after() {
+    let server = Server::start();
+    let mut c = server.conn();
+    lease(&mut c, "k");
+    let mut waiting: Vec<_> = (0..9).map(|_| Waiting::new(&server, "EXPCACHE.FETCH k WAIT 1h")).collect();
+    c.ok("CONFIG SET expcache.reclaim-slice-us 1");
+    let kill = args!["CLIENT", "KILL", "ID", waiting[8].id];
+    let replies = c.pipeline([args!["FLUSHALL"], kill, args!["EXPCACHE.FETCH", "other", "LEASE", LONG]]);
+    assert_eq!(replies[1], 1);
+    let mut later = Waiting::new(&server, "EXPCACHE.FETCH other WAIT 1h");
+    waiting[..8].iter_mut().for_each(|waiting| free(&waiting.misses()));
+    assert!(later.still_waits(&mut c));
+    c.ok(args!["EXPCACHE.SET", "other", "v"]);
+    later.hits("v");
+}
+
+#[test]
+fn leases_that_are_over_together_end_in_turns() {
+    const LEASES: usize = 3_000;
+    let server = Server::start();
+    let mut c = server.conn();
+    c.pipeline((0..LEASES).map(|n| args!["EXPCACHE.FETCH", n, "LEASE", "5s"]));
+    let held_ones = |c: &mut Conn| c.map("EXPCACHE.HEALTH")["leases"].fields()["figure"].int();
+    assert_eq!(held_ones(&mut c), LEASES as i64);
+    c.ok("CONFIG SET expcache.reclaim-slice-us 1");
+    wait_until("they end", || held_ones(&mut c) < LEASES as i64);
+    assert!(held_ones(&mut c) > 0, "not all at once");
+    // Each is over in its moment all the same.
+    let last = args!["EXPCACHE.FETCH", LEASES - 1, "LEASE", LONG];
+    wait_until("the last is over", || c.map(last.clone())["lease"] != Value::Nil);
+    assert!(held_ones(&mut c) > 1, "not all were taken away");
+    c.ok("CONFIG SET expcache.reclaim-slice-us 500");
+    wait_until("all but that are over", || held_ones(&mut c) == 1);
+}
+
+#[test]
 fn who_waits_without_wanting_the_lease_is_not_given_it() {
     let server = Server::start();
     let mut c = server.conn();
@@ -125,6 +193,30 @@ fn no_lease_is_given_while_nothing_can_be_stored() {
 }
 
 #[test]
+fn no_lease_is_given_while_saving_fails() {
+    let server = Server::with(&["--save", "3600 1000000"]);
+    let mut c = server.conn();
+    c.ok("CONFIG SET stop-writes-on-bgsave-error yes");
+    let token = lease(&mut c, "held");
+    // The server cannot put its file where a directory is.
+    let name = c.config("dbfilename");
+    let taken = server.dir().join(name);
+    std::fs::create_dir_all(taken.join("in the way")).unwrap();
+    c.cmd("BGSAVE");
+    wait_until("saving has failed", || c.info("persistence", "rdb_last_bgsave_status") == "err");
+    c.err("EXPCACHE.SET k v", "MISCONF");
+    for command in ["LEASE 1h", "LEASE 1h WAIT 1h"] {
+        free(&c.map(&*format!("EXPCACHE.FETCH k {command}")));
+    }
+    assert_eq!(c.cmd(args!["EXPCACHE.RENEW", "held", &token, LONG]), 1);
+    assert_eq!(c.cmd(args!["EXPCACHE.RELEASE", "held", &token]), 1);
+    std::fs::remove_dir_all(taken).unwrap();
+    c.cmd("BGSAVE");
+    wait_until("saving succeeds again", || c.info("persistence", "rdb_last_bgsave_status") == "ok");
+    lease(&mut c, "k");
+}
+
+#[test]
 fn who_may_not_write_a_key_is_given_no_lease() {
     let server = Server::start();
     let mut c = server.conn();
@@ -170,6 +262,32 @@ fn who_lost_the_right_to_write_while_it_waited_passes_the_lease_on() {
 }
 
 #[test]
+fn who_is_refused_a_large_answer_keeps_no_lease() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let large = "large ".repeat(100_000);
+    c.ok(args!["EXPCACHE.SET", "k", large, "TAGS", 1, "t"]);
+    wait_until_settled(&mut c);
+    c.ok("ACL SETUSER u on nopass +@all ~*");
+    c.ok("CONFIG SET expcache.reclaim-inline 0");
+    // What is dead stays where it is.
+    let replies = c.transaction(["EXPCACHE.INVALIDATE.TAG t", "CLIENT PAUSE 1000000 WRITE"]);
+    assert_eq!(replies, [Value::Int(1), Value::Simple("OK".into())]);
+    let token = lease(&mut c, "k");
+    let mut conn = server.conn();
+    conn.ok("AUTH u x");
+    let mut waiting = Waiting::on(&server, conn, "EXPCACHE.FETCH k LEASE 1h WAIT 1h");
+    c.ok("ACL SETUSER u -expcache.fetch");
+    assert_eq!(c.cmd(args!["EXPCACHE.RELEASE", "k", token]), 1);
+    let reply = waiting.reply().to_string();
+    assert!(reply.contains("NOPERM"), "{reply}");
+    wait_until("it does not hold the lease", || c.map("EXPCACHE.FETCH k")["retry"] == Value::Nil);
+    c.ok("CLIENT UNPAUSE");
+    lease(&mut c, "k");
+    check(&mut c);
+}
+
+#[test]
 fn who_lost_the_command_while_it_waited_is_told_nothing() {
     let server = Server::start();
     let mut c = server.conn();
@@ -203,6 +321,60 @@ fn leases_take_no_more_memory_than_they_may() {
     for n in [5, 6] {
         lease(&mut c, long(n));
     }
+}
+
+#[test]
+fn one_user_holds_no_more_leases_than_its_share() {
+    let server = Server::start();
+    let mut c = server.conn();
+    assert_eq!(c.config("expcache.max-leases-per-user"), "0");
+    c.ok("CONFIG SET expcache.max-leases-per-user 2");
+    for user in ["acme", "other"] {
+        c.ok(args!["ACL", "SETUSER", user, "on", "nopass", "+@all", "~*"]);
+    }
+    let of = |user: &str| {
+        let mut conn = server.conn();
+        conn.ok(args!["AUTH", user, "x"]);
+        conn
+    };
+    let [mut acme, mut again, mut other] = ["acme", "acme", "other"].map(of);
+    let token = lease(&mut acme, "k:1");
+    lease(&mut again, "k:2");
+    for conn in [&mut acme, &mut again] {
+        free(&conn.map("EXPCACHE.FETCH k:3 LEASE 1h"));
+    }
+    // Others are given theirs, and so is who may not have more, in another database and when one is given up.
+    let others = lease(&mut other, "k:3");
+    acme.ok("SELECT 1");
+    lease(&mut acme, "k:3");
+    acme.ok("SELECT 0");
+    // Waiting is no way around it: the next who waits gets what would be too many.
+    let mut first = Waiting::on(&server, of("acme"), "EXPCACHE.FETCH k:3 LEASE 1h WAIT 1h");
+    let mut second = Waiting::on(&server, of("other"), "EXPCACHE.FETCH k:3 LEASE 1h WAIT 1h");
+    assert_eq!(other.cmd(args!["EXPCACHE.RELEASE", "k:3", others]), 1);
+    assert_eq!(first.misses()["lease"], Value::Nil);
+    granted(&second.misses());
+    assert_eq!(again.cmd(args!["EXPCACHE.RELEASE", "k:1", token]), 1);
+    lease(&mut acme, "k:4");
+    c.ok("CONFIG SET expcache.max-leases-per-user 0");
+    lease(&mut acme, "k:5");
+    check(&mut c);
+}
+
+#[test]
+fn what_a_key_is_known_by_that_backs_off_takes_no_more_either() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let mut set = args!["EXPCACHE.SET", "k", "old", "PXAT", 1000, "GRACE", "365000d", "TAGS", 64];
+    set.extend((0..64).map(|n| vec![b'a' + n; 500]));
+    c.ok(set);
+    c.ok("CONFIG SET expcache.lease-memory 20kb");
+    back_off(&mut c, "k");
+    lease(&mut c, "other");
+    // Any invalidation may then mean the key.
+    assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG t"), 0);
+    lease(&mut c, "k");
+    check(&mut c);
 }
 
 // ---- backing off

@@ -471,6 +471,23 @@ fn restored_values_bring_no_more_types_than_there_may_be() {
     check(&mut c);
 }
 
+/// A slot is moved by `RESTORE`, and nodes may have had other types each: none is to be left half moved.
+#[test]
+fn slots_may_bring_the_types_of_other_nodes() {
+    let (source, server) = (Server::start(), Server::load(&["max-types", "8"], &["--cluster-enabled", "yes"]).unwrap());
+    let (mut s, mut c) = (source.conn(), server.conn());
+    c.ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    wait_until("the cluster is ok", || c.text("CLUSTER INFO").contains("cluster_state:ok"));
+    let mut restored = 0;
+    for n in 0..40 {
+        s.ok(args!["EXPCACHE.SET", "k", "v", "TYPE", format!("x{n}")]);
+        let dump = s.bulk("DUMP k");
+        restored += usize::from(!matches!(c.cmd(args!["RESTORE", format!("k{n}"), 0, dump]), Value::Error(_)));
+    }
+    assert_eq!(restored, 4 * 8 - 6, "beside the six");
+    check(&mut c);
+}
+
 /// A replica and a file that is loaded take what there was.
 #[test]
 fn what_was_there_is_loaded_whatever_the_bound_is_now() {

@@ -101,12 +101,18 @@ pub struct Coder {
     gzip: Gzip,
     zstd: Zstd,
     lz4: Lz4,
+    decoded: u64,
 }
 
 impl Coder {
     /// A coder that holds nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many bytes it has looked at or decoded to so far, of whatever came of that.
+    pub fn decoded(&self) -> u64 {
+        self.decoded
     }
 
     /// The encoded payload, if that is no more than `most` bytes; it gives up as soon as it is known to be more.
@@ -123,12 +129,13 @@ impl Coder {
 
     /// The payload, which has to be of `size` bytes; [`Error::BadEncoding`] otherwise.
     pub fn decode(&mut self, encoding: Encoding, stored: &[u8], size: usize) -> Result<Vec<u8>> {
-        let mut payload = Vec::new();
+        let (mut payload, before) = (Vec::new(), self.decoded);
         let decoded = match encoding {
             Encoding::Gzip => self.gzip.decode(stored, size, &mut payload),
             Encoding::Zstd if zstd::content_size(stored).is_some() => self.zstd.decode(stored, size, &mut payload),
             _ => self.stream(encoding, stored, 0, &mut |chunk| append(&mut payload, chunk, size, stored.len())),
         };
+        self.decoded = self.decoded.max(before + payload.len() as u64);
         match decoded {
             Ok(()) if payload.len() == size => Ok(payload),
             Err(Stop::Refused(error)) => Err(error),
@@ -246,11 +253,16 @@ impl Coder {
 
     /// Decodes from a start on: 0, or one that [`Coder::seek`] has found.
     fn stream(&mut self, encoding: Encoding, stored: &[u8], at: usize, each: Each) -> Streamed {
+        let Self { gzip, zstd, lz4, decoded } = self;
+        let each = &mut |chunk: &[u8]| {
+            *decoded += chunk.len() as u64;
+            each(chunk)
+        };
         match encoding {
             Encoding::Identity => stored.get(at..).unwrap_or_default().chunks(PART_BYTES).try_for_each(each),
-            Encoding::Gzip => self.gzip.stream(stored, at, each),
-            Encoding::Zstd => self.zstd.stream(stored, at, each),
-            Encoding::Lz4 => self.lz4.stream(stored, at, each),
+            Encoding::Gzip => gzip.stream(stored, at, each),
+            Encoding::Zstd => zstd.stream(stored, at, each),
+            Encoding::Lz4 => lz4.stream(stored, at, each),
         }
     }
 

@@ -74,6 +74,8 @@ impl Zstd {
 }
 
 fn stream(decoder: &mut DCtx, chunk: &mut Vec<u8>, frames: &[u8], each: Each) -> Streamed {
+    // What is left of the stream before would be room that is taken.
+    chunk.clear();
     reserve(chunk, CHUNK_BYTES)?;
     let mut input = InBuffer::around(frames);
     loop {

@@ -14,7 +14,7 @@ use crate::selector::Selector;
 /// What asking one set for an id takes.
 const ASK: u64 = 16;
 /// What is done to an element that a page lists, here and by others: its key is opened, the rights to it are checked.
-const LIST: u64 = 400;
+const LIST: u64 = 700;
 
 /// How much a page may look at.
 #[derive(Debug, Clone, Copy)]

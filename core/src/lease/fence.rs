@@ -7,20 +7,29 @@
 //! 1. Order comes from numbers given out by [`Leases`](super::Leases) one after the other, never from a clock. No two things
 //!    have the same number.
 //! 2. What was invalidated twice is one record, with the latest number: repeating costs no memory. Of a tag's name no more
-//!    than a hash is kept: of two that are one by chance both fence, in vain at worst.
-//! 3. A record that no outstanding lease, and no key backing off, is older than is dropped.
+//!    than a mark is kept (see `names.rs`): of two that are one by chance both fence, in vain at worst.
+//! 3. A record that no outstanding lease, and no key backing off, is older than is dropped, soon.
 //! 4. What takes too long to be looked through counts as a hit: a lease may be fenced in vain, others are not kept waiting.
-//! 5. There is a bound, and correctness comes before availability. Past it the oldest tags go to a *sketch* of fixed size, where
-//!    many hashes share two places each: then now and then a value is refused in vain, and more of them the more names there
-//!    were. So who names very many, perhaps such as nobody bears, does not push out what others named. A selector goes there, too,
-//!    as tags that all it hits bear; if it has none, the *floor* is raised to its number: leases older than the floor are
-//!    fenced whatever they store. (Who may name things by anything but their tags may name them all.)
+//! 5. There is a bound, and correctness comes before availability: what is forgotten fences the leases that are older than it. Of names
+//!    there are so many that nobody comes to it by naming some that nobody bears, before most leases are over. A selector past
+//!    the bound goes to the names, as tags that all it hits bear; if it has none, the *floor* is raised to its number: leases older
+//!    than the floor are fenced whatever they store. (Who may name things by anything but their tags may name them all.)
+//! 6. What is much is not freed here, but put aside for whoever can without keeping others waiting.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
+
+use super::Aside;
+use super::names::Names;
+
+/// So many tags' names are remembered for each name that may be remembered in selectors.
+pub const TAGS_PER_FENCE: usize = 40;
+
+/// No more selectors are dropped at a time, if there is no haste.
+const MOST_DROPPED: usize = 64;
 
 /// How much is looked through for one value, in steps: each is about a comparison of bytes. A millisecond or two.
 const MOST_STEPS: u64 = 1 << 19;
@@ -79,47 +88,14 @@ impl<T: Hash + Eq + Clone> Latest<T> {
     }
 }
 
-/// The latest number of every hash that was ever noted, or a later one.
-#[derive(Default)]
-struct Sketch {
-    /// Two rows, once there is something in them.
-    numbers: Box<[u64]>,
-    latest: u64,
-}
-
-/// Half a megabyte for both rows.
-const ROW: usize = 1 << 15;
-
-impl Sketch {
-    fn places(hash: u64) -> [usize; 2] {
-        [hash as usize % ROW, ROW + (hash >> 32) as usize % ROW]
-    }
-
-    fn note(&mut self, hash: u64, number: u64) {
-        if self.numbers.is_empty() {
-            self.numbers = vec![0; 2 * ROW].into_boxed_slice();
-        }
-        self.latest = self.latest.max(number);
-        for place in Self::places(hash) {
-            if let Some(known) = self.numbers.get_mut(place) {
-                *known = number.max(*known);
-            }
-        }
-    }
-
-    fn number(&self, hash: u64) -> u64 {
-        Self::places(hash).into_iter().filter_map(|place| self.numbers.get(place).copied()).min().unwrap_or(0)
-    }
-}
-
 /// See the module's head.
 pub(super) struct Fences<S> {
     /// Leases granted before this are fenced from everything.
     floor: u64,
+    /// The number of the last invalidation.
+    latest: u64,
     hasher: DefaultHashBuilder,
-    /// By the hashes of their names.
-    tags: Latest<u64>,
-    sketch: Sketch,
+    tags: Names,
     selectors: Latest<Arc<S>>,
     /// What the selectors count as, together.
     selectors_weight: usize,
@@ -135,16 +111,16 @@ impl<S> Fences<S> {
     fn above(floor: u64) -> Self {
         Self {
             floor,
+            latest: floor,
             hasher: DefaultHashBuilder::default(),
-            tags: Latest::default(),
-            sketch: Sketch::default(),
+            tags: Names::default(),
             selectors: Latest::default(),
             selectors_weight: 0,
         }
     }
 }
 
-impl<S: Hits> Fences<S> {
+impl<S: Hits + Send + Sync + 'static> Fences<S> {
     /// Was anything invalidated since the number `granted` that would have hit this? Looks each tag up, and at each
     /// selector noted since.
     pub(super) fn hit(&self, granted: u64, subject: &Subject<'_>) -> bool {
@@ -156,20 +132,21 @@ impl<S: Hits> Fences<S> {
 
     /// The number of a tag's last invalidation, or a later one.
     fn latest(&self, tag: &[u8]) -> u64 {
-        let hash = self.hasher.hash_one(tag);
-        self.tags.numbers.get(&hash).copied().unwrap_or(0).max(self.sketch.number(hash))
+        self.tags.number(self.hasher.hash_one(tag))
+    }
+
+    /// Was anything at all invalidated since the number `granted`?
+    pub(super) fn any_since(&self, granted: u64) -> bool {
+        granted < self.latest
     }
 
     pub(super) fn note_tag(&mut self, tag: &[u8], number: u64, bound: usize) {
-        self.tags.note(self.hasher.hash_one(tag), number);
-        while self.tags.things.len() > bound
-            && let Some((number, hash)) = self.tags.drop_oldest()
-        {
-            self.sketch.note(hash, number);
-        }
+        self.latest = number;
+        self.tags.note(self.hasher.hash_one(tag), number, bound.saturating_mul(TAGS_PER_FENCE));
     }
 
     pub(super) fn note_selector(&mut self, selector: S, number: u64, bound: usize) {
+        self.latest = number;
         let weight = weight_of(&selector);
         if self.selectors.note(Arc::new(selector), number) {
             self.selectors_weight += weight;
@@ -177,37 +154,45 @@ impl<S: Hits> Fences<S> {
         while self.selectors_weight > bound
             && let Some((number, selector)) = self.drop_oldest_selector()
         {
-            self.weaken(&selector, number);
+            self.weaken(&selector, number, bound);
         }
     }
 
     /// Everything was invalidated: nothing noted before says more.
-    pub(super) fn note_everything(&mut self, number: u64) {
-        *self = Self::above(number);
+    pub(super) fn note_everything(&mut self, number: u64, aside: &mut Aside) {
+        self.start_again(number, aside);
     }
 
-    /// Drops what is older than the oldest lease that is outstanding.
-    pub(super) fn drop_before(&mut self, oldest_lease: Option<u64>) {
-        let Some(oldest) = oldest_lease else {
-            if self.len() > 0 || self.sketch.latest > 0 {
-                *self = Self::above(self.floor);
-            }
-            return;
-        };
-        while self.tags.oldest().is_some_and(|number| number < oldest) {
-            self.tags.drop_oldest();
+    fn start_again(&mut self, floor: u64, aside: &mut Aside) {
+        if self.is_empty() {
+            (self.floor, self.latest) = (floor, self.latest.max(floor));
+        } else {
+            aside.put(std::mem::replace(self, Self::above(floor)));
         }
-        while self.selectors.oldest().is_some_and(|number| number < oldest) {
+    }
+
+    /// Drops what is older than the oldest lease that is outstanding, some of it at a time.
+    pub(super) fn drop_before(&mut self, oldest_lease: Option<u64>, aside: &mut Aside) {
+        let Some(oldest) = oldest_lease else { return self.start_again(self.floor, aside) };
+        if self.tags.is_before(oldest) && !self.tags.is_empty() {
+            aside.put(std::mem::take(&mut self.tags));
+        }
+        self.tags.drop_before(oldest);
+        for _ in 0..MOST_DROPPED {
+            if self.selectors.oldest().is_none_or(|number| number >= oldest) {
+                break;
+            }
             self.drop_oldest_selector();
         }
-        if self.sketch.latest < oldest && !self.sketch.numbers.is_empty() {
-            self.sketch = Sketch::default();
-        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tags.is_empty() && self.selectors.things.is_empty()
     }
 
     /// What is remembered, as it counts against the bound, which is for tags and for selectors.
     pub(super) fn len(&self) -> usize {
-        self.tags.things.len().max(self.selectors_weight)
+        self.tags.len().max(self.selectors_weight)
     }
 
     fn drop_oldest_selector(&mut self) -> Option<(u64, Arc<S>)> {
@@ -217,10 +202,12 @@ impl<S: Hits> Fences<S> {
     }
 
     /// Remembers less exactly what a selector hits.
-    fn weaken(&mut self, selector: &S, number: u64) {
+    fn weaken(&mut self, selector: &S, number: u64, bound: usize) {
         match selector.any_of() {
-            Some(tags) => tags.into_iter().for_each(|tag| self.sketch.note(self.hasher.hash_one(tag), number)),
-            None => self.floor = number,
+            Some(tags) => tags.into_iter().for_each(|tag| {
+                self.tags.note(self.hasher.hash_one(tag), number, bound.saturating_mul(TAGS_PER_FENCE));
+            }),
+            None => self.floor = self.floor.max(number),
         }
     }
 }

@@ -19,17 +19,20 @@
 //! 3. A lease whose time is over is lost, even before [`Leases::expire`] took it away. Until then it is still held to
 //!    those who ask, if somebody waits: whoever waited comes before whoever asks now.
 //! 4. Nothing is kept for a key but while it is leased or backing off, nothing for a waiter but while it waits.
-//! 5. No call takes longer than the logarithm of how much there is, for each lease, waiter or record that it touches.
+//! 5. What is much is not freed but put aside ([`Leases::take_aside`]): for a thread, it may take long.
+//! 6. No call takes longer than the logarithm of how much there is, for each lease, waiter or record that it touches.
 //!
 //! Only one thing may end a lease or fence it: a change that somebody asked for. A key that is expired, evicted, or reclaimed
 //! after an invalidation says nothing about the value that is being produced.
 
 mod fence;
+mod names;
 #[cfg(test)]
 mod race;
 #[cfg(test)]
 mod tests;
 
+use std::collections::btree_map::IntoKeys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -37,7 +40,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use self::fence::Fences;
-pub use self::fence::{Hits, Subject};
+pub use self::fence::{Hits, Subject, TAGS_PER_FENCE};
 use crate::{Error, Result};
 
 /// Proof of holding a lease: bytes that can't be guessed. Whoever asks may bring their own, and is known by it again.
@@ -96,6 +99,8 @@ pub struct Wish {
     pub token: Token,
     /// How long it is to last.
     pub duration_ms: u64,
+    /// Whose it counts as, see [`Limits::each`].
+    pub owner: u64,
 }
 
 /// The answer to who asks for a lease.
@@ -115,7 +120,7 @@ pub enum Asked {
         /// In ms.
         left_ms: u64,
     },
-    /// There are as many leases as there may be, or they take as much memory.
+    /// There are as many leases as there may be, of all or of this owner, or they take as much memory.
     Full,
 }
 
@@ -126,6 +131,8 @@ pub struct Limits {
     pub records: usize,
     /// So many bytes, see [`Leases::bytes`].
     pub bytes: usize,
+    /// So many records of each owner.
+    pub each: usize,
 }
 
 /// What stands in the way of a key's lease.
@@ -146,6 +153,13 @@ pub struct Named {
     pub type_name: Box<[u8]>,
     /// Its tags.
     pub tags: Vec<Box<[u8]>>,
+}
+
+impl Named {
+    fn bytes(&self) -> usize {
+        const BESIDES: usize = size_of::<Box<[u8]>>();
+        self.type_name.len() + self.tags.iter().map(|tag| BESIDES + tag.len()).sum::<usize>()
+    }
 }
 
 /// A waiter to be answered, for whom there is no value.
@@ -171,6 +185,7 @@ type Key = Arc<[u8]>;
 struct Record {
     number: u64,
     until_ms: u64,
+    owner: u64,
     state: State,
 }
 
@@ -186,7 +201,7 @@ impl Record {
     fn bytes(&self, key: &[u8]) -> usize {
         let names = match &self.state {
             State::Held(_) => 0,
-            State::BackingOff(named) => named.type_name.len() + named.tags.iter().map(|tag| tag.len()).sum::<usize>(),
+            State::BackingOff(named) => named.as_ref().map_or(0, Named::bytes),
         };
         bytes_of(key) + names
     }
@@ -194,7 +209,8 @@ impl Record {
 
 enum State {
     Held(Holding),
-    BackingOff(Named),
+    /// As what invalidations know the key; if there was no room for that, any of them means it.
+    BackingOff(Option<Named>),
 }
 
 struct Holding {
@@ -222,8 +238,27 @@ pub struct Leases<S> {
     held: usize,
     /// What they are reckoned to take.
     bytes: usize,
-    waiting: HashMap<u64, (Key, u64)>,
+    /// How many records each owner has.
+    of_owners: HashMap<u64, usize>,
+    waiting: BTreeMap<u64, Place>,
     fences: Fences<S>,
+    aside: Aside,
+}
+
+/// What a waiter waits for, and when it arrived.
+type Place = (Key, u64);
+
+/// The waiters of everything that a flush ended.
+pub type Flushed = IntoKeys<u64, Place>;
+
+/// What is no longer needed, and takes its time to be freed.
+#[derive(Default)]
+pub(crate) struct Aside(Vec<Box<dyn Send + Sync>>);
+
+impl Aside {
+    fn put(&mut self, thing: impl Send + Sync + 'static) {
+        self.0.push(Box::new(thing));
+    }
 }
 
 impl<S> Default for Leases<S> {
@@ -235,13 +270,15 @@ impl<S> Default for Leases<S> {
             numbers: BTreeSet::new(),
             held: 0,
             bytes: 0,
-            waiting: HashMap::default(),
+            of_owners: HashMap::default(),
+            waiting: BTreeMap::new(),
             fences: Fences::default(),
+            aside: Aside::default(),
         }
     }
 }
 
-impl<S: Hits> Leases<S> {
+impl<S: Hits + Send + Sync + 'static> Leases<S> {
     // ---- asking and waiting ----
 
     /// Asks for the lease of a key, from now on. Who brings the token that holds it is given it again: the reply may have been
@@ -255,7 +292,8 @@ impl<S: Hits> Leases<S> {
             Standing::BackingOff(left_ms) => return Asked::BackingOff { left_ms },
             Standing::Held(_) | Standing::Free => drop(self.take(key)),
         }
-        if self.records.len() >= limits.records || self.bytes + bytes_of(key) > limits.bytes {
+        let has_room = self.records.len() < limits.records && self.bytes + bytes_of(key) <= limits.bytes;
+        if !has_room || self.owned_len(wish.owner) >= limits.each {
             return Asked::Full;
         }
         self.grant(key.into(), now_ms, wish);
@@ -275,7 +313,8 @@ impl<S: Hits> Leases<S> {
         }
     }
 
-    fn is_hit(&self, key: &[u8], since: u64, named: &Named) -> bool {
+    fn is_hit(&self, key: &[u8], since: u64, named: &Option<Named>) -> bool {
+        let Some(named) = named else { return self.fences.any_since(since) };
         let tags: Vec<&[u8]> = named.tags.iter().map(AsRef::as_ref).collect();
         self.fences.hit(since, &Subject { key, type_name: &named.type_name, tags: &tags })
     }
@@ -307,7 +346,6 @@ impl<S: Hits> Leases<S> {
         if let Some(holding) = self.holding_mut(&key) {
             holding.waiters.remove(&arrival);
         }
-        self.waiting_shrinks();
         true
     }
 
@@ -348,8 +386,9 @@ impl<S: Hits> Leases<S> {
         true
     }
 
-    /// The holder gives up; nobody gets a lease of the key for `backoff_ms`, unless it is invalidated as what it is `named`. Says
-    /// who is to be answered, `None` when the lease is not theirs.
+    /// The holder gives up; nobody gets a lease of the key for `backoff_ms`, unless it is invalidated as what it is `named`. If that
+    /// would take more bytes than there may be, any invalidation counts as one that means the key.
+    /// Says who is to be answered, `None` when the lease is not theirs.
     pub fn release(
         &mut self,
         key: &[u8],
@@ -357,14 +396,18 @@ impl<S: Hits> Leases<S> {
         now_ms: u64,
         backoff_ms: u64,
         named: Named,
+        limits: Limits,
     ) -> Option<Vec<Woken>> {
         self.holder(key, token, now_ms)?;
         if backoff_ms == 0 {
             return Some(self.lost(key, now_ms));
         }
+        let owner = self.records.get(key)?.owner;
         let (key, holding) = self.end(key)?;
         let number = self.next_number();
-        self.put(key, Record { number, until_ms: now_ms.saturating_add(backoff_ms), state: State::BackingOff(named) });
+        let named = Some(named).filter(|named| self.bytes + bytes_of(&key) + named.bytes() <= limits.bytes);
+        let until_ms = now_ms.saturating_add(backoff_ms);
+        self.put(key, Record { number, until_ms, owner, state: State::BackingOff(named) });
         Some(self.dismiss(&holding.waiters).into_iter().map(|waiter| Woken { waiter, lease: None }).collect())
     }
 
@@ -384,13 +427,20 @@ impl<S: Hits> Leases<S> {
         self.end(key).map(|(key, holding)| self.pass_on(key, &holding, now_ms)).unwrap_or_default()
     }
 
-    /// Everything is gone, and every lease and backoff with it. Returns all waiters, in the order of their arrival.
-    pub fn flush(&mut self) -> Vec<u64> {
-        let mut waiters: Vec<_> = self.waiting.drain().map(|(waiter, (_, arrival))| (arrival, waiter)).collect();
-        waiters.sort_unstable();
-        let waiters = waiters.into_iter().map(|(_, waiter)| waiter).collect();
-        *self = Self { number: self.number, ..Self::default() };
-        waiters
+    /// Everything is gone, and every lease and backoff with it. Returns all waiters, by their names.
+    pub fn flush(&mut self) -> Flushed {
+        let (number, aside) = (self.number, std::mem::take(&mut self.aside));
+        let mut ended = std::mem::replace(self, Self { number, aside, ..Self::default() });
+        let waiters = std::mem::take(&mut ended.waiting);
+        if !ended.is_empty() {
+            self.aside.put(ended);
+        }
+        waiters.into_keys()
+    }
+
+    /// What was put aside, to be dropped where it keeps nobody waiting.
+    pub fn take_aside(&mut self) -> Vec<Box<dyn Send + Sync>> {
+        std::mem::take(&mut self.aside.0)
     }
 
     /// The entries with any of these tags were invalidated. At most `bound` records are kept.
@@ -415,7 +465,7 @@ impl<S: Hits> Leases<S> {
     /// All entries were invalidated, but leases go on (what they are for can be produced, but not from what was read).
     pub fn fence_all(&mut self) {
         let number = self.next_number();
-        self.fences.note_everything(number);
+        self.fences.note_everything(number, &mut self.aside);
     }
 
     // ---- time ----
@@ -456,6 +506,11 @@ impl<S: Hits> Leases<S> {
         self.bytes
     }
 
+    /// How many leases an owner holds, and keys that back off since it gave up.
+    pub fn owned_len(&self, owner: u64) -> usize {
+        self.of_owners.get(&owner).copied().unwrap_or(0)
+    }
+
     /// How many keys back off.
     pub fn backing_off_len(&self) -> usize {
         self.records.len() - self.held
@@ -494,17 +549,19 @@ impl<S: Hits> Leases<S> {
         }
     }
 
-    fn grant(&mut self, key: Key, now_ms: u64, Wish { token, duration_ms }: Wish) {
+    fn grant(&mut self, key: Key, now_ms: u64, Wish { token, duration_ms, owner }: Wish) {
         let number = self.next_number();
         let holding = Holding { token, since_ms: now_ms, waiters: BTreeMap::new() };
         self.held += 1;
-        self.put(key, Record { number, until_ms: now_ms.saturating_add(duration_ms), state: State::Held(holding) });
+        let until_ms = now_ms.saturating_add(duration_ms);
+        self.put(key, Record { number, until_ms, owner, state: State::Held(holding) });
     }
 
     fn put(&mut self, key: Key, record: Record) {
         self.deadlines.insert((record.until_ms, record.number), Arc::clone(&key));
         self.numbers.insert(record.number);
         self.bytes += record.bytes(&key);
+        *self.of_owners.entry(record.owner).or_default() += 1;
         self.records.insert(key, record);
     }
 
@@ -514,12 +571,22 @@ impl<S: Hits> Leases<S> {
         self.deadlines.remove(&(record.until_ms, record.number));
         self.numbers.remove(&record.number);
         self.bytes -= record.bytes(&key);
+        self.disown(record.owner);
         self.held -= usize::from(matches!(record.state, State::Held(_)));
-        self.fences.drop_before(self.numbers.first().copied());
+        self.fences.drop_before(self.numbers.first().copied(), &mut self.aside);
         if self.records.is_empty() {
             self.records = HashMap::default();
         }
         Some((key, record))
+    }
+
+    fn disown(&mut self, owner: u64) {
+        if let Some(count) = self.of_owners.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_owners.remove(&owner);
+            }
+        }
     }
 
     /// Takes the key's record out if it is held.
@@ -543,15 +610,7 @@ impl<S: Hits> Leases<S> {
         for waiter in waiters.values() {
             self.waiting.remove(&waiter.name);
         }
-        self.waiting_shrinks();
         waiters.values().map(|waiter| waiter.name).collect()
-    }
-
-    /// A table that was large once gives its memory back when the last waiter goes.
-    fn waiting_shrinks(&mut self) {
-        if self.waiting.is_empty() {
-            self.waiting = HashMap::default();
-        }
     }
 
     /// A lease ended without a value: the first who wants it gets the next, and all learn what became of it. Who waits more

@@ -115,7 +115,7 @@ impl Model {
     fn give_up(&mut self, key: usize, step: u64, now_ms: u64) -> Vec<Woken> {
         let Some(ended) = self.held[key].take() else { return Vec::new() };
         let heir = ended.waiters.iter().find_map(|(_, wish)| *wish);
-        if let Some(Wish { token, duration_ms }) = heir {
+        if let Some(Wish { token, duration_ms, .. }) = heir {
             let until_ms = now_ms + duration_ms;
             self.held[key] = Some(ModelLease { token, granted: step, since_ms: now_ms, until_ms, waiters: Vec::new() });
         }
@@ -223,8 +223,8 @@ impl World<'_> {
         let asked = self.leases.ask(
             KEYS[key],
             self.now_ms,
-            Wish { token, duration_ms },
-            Limits { records: self.limit, bytes: usize::MAX },
+            Wish { token, duration_ms, owner: 0 },
+            Limits { records: self.limit, bytes: usize::MAX, each: usize::MAX },
         );
         let until_ms = self.now_ms + duration_ms;
         let granted = ModelLease { token, granted: self.step, since_ms: self.now_ms, until_ms, waiters: Vec::new() };
@@ -318,7 +318,7 @@ impl World<'_> {
 
     fn wait(&mut self, key: usize) {
         let wants = self.dice.u64(..2) == 0;
-        let wish = wants.then(|| Wish { token: self.token(), duration_ms: 1 + self.dice.u64(..60) });
+        let wish = wants.then(|| Wish { token: self.token(), duration_ms: 1 + self.dice.u64(..60), owner: 1 });
         self.next_waiter += 1;
         let waits = self.leases.wait(KEYS[key], self.next_waiter, wish);
         let lease = self.model.held[key].as_mut();
@@ -354,7 +354,8 @@ impl World<'_> {
         let is = Is { key, type_at: self.dice.usize(..TYPES.len()), tags: self.dice.usize(..1 << TAGS.len()) };
         let tags = (0..TAGS.len()).filter(|tag| is.bears(*tag)).map(|tag| TAGS[tag].into()).collect();
         let named = Named { type_name: TYPES[is.type_at].into(), tags };
-        let woken = self.leases.release(KEYS[key], token, self.now_ms, backoff_ms, named);
+        let limits = Limits { records: self.limit, bytes: usize::MAX, each: usize::MAX };
+        let woken = self.leases.release(KEYS[key], token, self.now_ms, backoff_ms, named, limits);
         let theirs = self.model.holds(key, token, self.now_ms);
         assert_eq!(woken.is_some(), theirs);
         let Some(woken) = woken else { return };
@@ -441,8 +442,7 @@ impl World<'_> {
     }
 
     fn flush(&mut self) {
-        let mut waiters = self.leases.flush();
-        waiters.sort_unstable();
+        let waiters: Vec<u64> = self.leases.flush().collect();
         let mut expected: Vec<u64> = self.model.waiters().collect();
         expected.sort_unstable();
         assert_eq!(waiters, expected);
@@ -468,9 +468,11 @@ impl World<'_> {
         let (leases, model) = (&self.leases, &self.model);
         assert_eq!(leases.len(), model.held_len());
         assert_eq!(leases.len() + leases.backing_off_len(), model.records());
+        assert_eq!(leases.owned_len(0) + leases.owned_len(1), model.records());
         assert_eq!(leases.waiters_len(), model.waiters().count());
         assert_eq!(leases.next_deadline(), model.next_deadline());
-        assert!(leases.fences_len() <= self.bound && (!leases.is_empty() || leases.fences_len() == 0));
+        let bound = self.bound.saturating_mul(TAGS_PER_FENCE);
+        assert!(leases.fences_len() <= bound && (!leases.is_empty() || leases.fences_len() == 0));
     }
 }
 

@@ -123,6 +123,25 @@ fn a_bomb_is_refused_in_time() {
 }
 
 /// A lying size takes no memory before the bytes come.
+/// What was refused before leaves nothing behind that makes the next stream come in larger pieces.
+#[test]
+fn pieces_stay_small_whatever_was_refused() {
+    let (payload, mut coder) = (vec![b'x'; 4 << 20], Coder::new());
+    for encoding in [Encoding::Gzip, Encoding::Zstd, Encoding::Lz4] {
+        let stored = coder.encode(encoding, &payload, usize::MAX).unwrap();
+        let longest = |coder: &mut Coder, most: usize| {
+            let mut longest = 0;
+            let _refused = coder.for_each_chunk(encoding, &stored, most, |piece| longest = longest.max(piece.len()));
+            longest
+        };
+        let at_first = longest(&mut coder, usize::MAX);
+        for n in 0..10 {
+            longest(&mut coder, n << 17);
+            assert_eq!(longest(&mut coder, usize::MAX), at_first, "{encoding:?}");
+        }
+    }
+}
+
 #[test]
 fn a_size_that_cannot_be_takes_no_memory() {
     let mut coder = Coder::new();

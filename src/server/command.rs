@@ -1,49 +1,125 @@
-//! Registers the commands of a table with everything that a server can know of them: flags, keys, categories, documentation.
+//! Commands: what the server is told of each (flags, keys, categories, documentation), and how it calls them.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 
+use expcache_core::Result;
+use expcache_core::grammar::syntax::{Arg, Kind};
 use redis_module::raw;
 
-use super::Version;
 use super::api::{api, api_if_any};
+use super::args::Args;
 use super::context::Ctx;
-use crate::command::table::{Arg, Keys, Kind, LEASES, Row};
+use super::replies::reply;
+use super::version::Version;
+
+/// One command, or one subcommand.
+pub struct Row {
+    /// Its name; a subcommand's own word.
+    pub name: &'static str,
+    /// Of a subcommand, the command that it belongs to.
+    pub container: &'static str,
+    /// What runs it; nothing for a command that only has subcommands.
+    pub handler: Option<Handler>,
+    /// Flags, as `RM_CreateCommand` takes them.
+    pub flags: &'static str,
+    /// Where its keys are.
+    pub keys: Keys,
+    /// What it does to them: `REDISMODULE_CMD_KEY_*`.
+    pub key_flags: u32,
+    /// The number of words, its name's included; negative: at least so many.
+    pub arity: i32,
+    /// What it does.
+    pub summary: &'static str,
+    /// What that costs.
+    pub complexity: &'static str,
+    /// The version in which it came.
+    pub since: &'static str,
+    /// Hints for clients, as `COMMAND` knows them.
+    pub tips: &'static str,
+    /// Its grammar.
+    pub args: &'static [Arg],
+    /// Its subcommands.
+    pub subcommands: &'static [Row],
+}
+
+/// Where a command's keys are.
+#[derive(Clone, Copy)]
+pub enum Keys {
+    /// There are none.
+    None,
+    /// The first argument.
+    First,
+    /// All arguments.
+    All,
+    /// The first argument says how many pairs of key and value follow.
+    CountedPairs,
+}
+
+/// Reads the value, changes nothing.
+pub const READS: u32 = raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS;
+/// Overwrites the value.
+pub const OVERWRITES: u32 = raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE;
+/// Removes the key.
+pub const REMOVES: u32 = raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE;
+
+/// Decides about the next value, and touches none.
+pub const LEASES: u32 = raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE;
+
+/// A row to start from: `Row { name: …, ..ROW }`.
+pub const ROW: Row = Row {
+    name: "",
+    container: "",
+    handler: None,
+    flags: "",
+    keys: Keys::None,
+    key_flags: 0,
+    arity: -1,
+    summary: "",
+    complexity: "O(1)",
+    since: "0.1.0",
+    tips: "",
+    args: &[],
+    subcommands: &[],
+};
 
 /// A command, as the server calls it.
 pub type Handler = unsafe extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisModuleString, c_int) -> c_int;
 
-/// Makes a [`Handler`] of a function `fn(&Ctx, Args) -> Result<()>`. A subcommand's name is two words.
-macro_rules! handler {
-    ($call:path) => {
-        $crate::server::handler!($call, 1)
-    };
-    (sub $call:path) => {
-        $crate::server::handler!($call, 2)
-    };
-    ($call:path, $words:literal) => {{
-        unsafe extern "C" fn handle(
-            ctx: *mut redis_module::raw::RedisModuleCtx,
-            argv: *mut *mut redis_module::raw::RedisModuleString,
-            argc: std::ffi::c_int,
-        ) -> std::ffi::c_int {
-            // SAFETY: the server calls this, with what it calls a command with.
-            unsafe { $crate::server::run_command($call, ctx, argv, argc, $words) }
-        }
-        handle
-    }};
+/// The handler of a command.
+pub const fn command<F: Fn(&Ctx, Args<'_>) -> Result<()> + Copy>(_: F) -> Option<Handler> {
+    const { assert!(size_of::<F>() == 0, "a function by its name, which is a type of its own") };
+    Some(handle::<F, 1>)
 }
 
-pub(crate) use handler;
+/// The handler of a subcommand, whose name is two words.
+pub const fn subcommand<F: Fn(&Ctx, Args<'_>) -> Result<()> + Copy>(_: F) -> Option<Handler> {
+    const { assert!(size_of::<F>() == 0, "a function by its name, which is a type of its own") };
+    Some(handle::<F, 2>)
+}
+
+unsafe extern "C" fn handle<F: Fn(&Ctx, Args<'_>) -> Result<()> + Copy, const WORDS_OF_NAME: usize>(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: a function's own type has no bytes (see `command`), and one of its values was there: it can be copied from nowhere.
+    let call: F = unsafe { std::mem::transmute_copy(&()) };
+    // SAFETY: context and arguments live during the call.
+    let (ctx, args) = unsafe { (Ctx::of_command(ctx, argv, argc), Args::new(argv, argc, WORDS_OF_NAME)) };
+    reply(&ctx, || call(&ctx, args));
+    raw::REDISMODULE_OK as c_int
+}
 
 /// Our own category in access control lists, where the server has such.
 const CATEGORY: &CStr = c"expcache";
 
-pub(super) fn register(ctx: &Ctx, table: &'static [Row]) -> std::result::Result<(), String> {
+/// Registers commands.
+pub(super) fn register(ctx: &Ctx, mut rows: impl Iterator<Item = &'static Row>) -> std::result::Result<(), String> {
     let category = api_if_any!(RedisModule_AddACLCategory)
         // SAFETY: the context is that of loading the module, the name static.
         .is_some_and(|add| unsafe { add(ctx.raw(), CATEGORY.as_ptr()) } == raw::REDISMODULE_OK as c_int);
     let server = Server { category, counts_pairs: counts_pairs(ctx) };
-    table.iter().try_for_each(|row| register_row(ctx, row, None, &server))
+    rows.try_for_each(|row| register_row(ctx, row, None, &server))
 }
 
 /// What the server at hand can do.

@@ -18,31 +18,31 @@ use std::ops::RangeInclusive;
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::context::{Ctx, Text};
-use super::{Version, guard, state};
+use super::args::Text;
+use super::context::Ctx;
+use super::guard::guard;
+use super::main_thread::MainThread;
+use super::version::Version;
 
 /// The slots that are leaving this node now.
-#[derive(Default)]
-pub struct Leaving(Vec<RangeInclusive<u16>>);
+static LEAVING: MainThread<Vec<RangeInclusive<u16>>> = MainThread::new();
 
-impl Leaving {
-    /// Are there none?
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
+/// Are any slots leaving this node?
+pub fn are_leaving() -> bool {
+    LEAVING.with(|all| !all.is_empty())
+}
 
-    /// Is the key's slot among them?
-    pub fn has(&self, key: &[u8]) -> bool {
-        slot_of(key).is_some_and(|slot| self.0.iter().any(|slots| slots.contains(&slot)))
-    }
+/// Is the key's slot among those that are leaving?
+pub fn is_leaving(key: &[u8]) -> bool {
+    slot_of(key).is_some_and(|slot| LEAVING.with(|all| all.iter().any(|slots| slots.contains(&slot))))
+}
 
-    fn change(&mut self, what: Change, slots: Vec<RangeInclusive<u16>>) {
-        match what {
-            Change::Start => self.0.extend(slots),
-            // No slot is in two migrations at once, and one ends with the ranges with which it started.
-            Change::End => self.0.retain(|leaving| !slots.contains(leaving)),
-        }
-    }
+fn note(what: Change, slots: Vec<RangeInclusive<u16>>) {
+    LEAVING.with(|all| match what {
+        Change::Start => all.extend(slots),
+        // No slot is in two migrations at once, and one ends with the ranges with which it started.
+        Change::End => all.retain(|leaving| !slots.contains(leaving)),
+    });
 }
 
 /// The slot of a key. A server that moves slots in one step can say it.
@@ -96,7 +96,7 @@ unsafe extern "C" fn on_redis(
             (*slots).ranges.as_slice(usize::try_from((*slots).num_ranges).unwrap_or(0))
         };
         let slots = ranges.iter().map(|range| range.start..=range.end).collect();
-        state::with(|s| s.leaving.change(change, slots));
+        note(change, slots);
     });
 }
 
@@ -140,6 +140,6 @@ unsafe extern "C" fn on_valkey(
             std::slice::from_raw_parts(info.slot_ranges, info.num_slot_ranges as usize)
         };
         let slots = ranges.iter().map(|range| range.start as u16..=range.end as u16).collect();
-        state::with(|s| s.leaving.change(change, slots));
+        note(change, slots);
     });
 }

@@ -1,0 +1,394 @@
+//! The plan of the house: which file may name which other. Imports are read from the sources, so this needs no server.
+//!
+//! A *room* is a module of the crate's root: a file or a folder of `src/`. Arrows between rooms point down, as
+//! [`ROOMS`] says. Files of one room may name each other as long as no circle comes of it: neither rooms nor files go
+//! round.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms of the module, from the bottom up, and which others each may name. Besides, each may name `expcache-core`.
+const ROOMS: &[(&str, &[&str])] = &[("server", &[]), ("command", &["server"]), ("lib", &["server", "command"])];
+
+/// Arrows between rooms that are there and should not be.
+const OWED_ARROWS: &[(&str, &str)] =
+    &[("server/datatype.rs", "command/types.rs"), ("server/state.rs", "command/types.rs")];
+
+/// Circles of files that are there and should not be.
+const OWED_CIRCLES: &[(&str, &[&str])] = &[
+    (
+        "client/src",
+        &[
+            "cache.rs",
+            "cached.rs",
+            "check.rs",
+            "command/fetch.rs",
+            "command/invalidation.rs",
+            "command/leases.rs",
+            "command/look.rs",
+            "command/mod.rs",
+            "command/operation.rs",
+            "command/selector.rs",
+            "command/set.rs",
+            "command/statistics.rs",
+            "command/types.rs",
+            "config.rs",
+            "export.rs",
+            "flight.rs",
+            "http/ask.rs",
+            "http/body.rs",
+            "http/mod.rs",
+            "http/view.rs",
+            "lease.rs",
+            "lib.rs",
+            "link/breaker.rs",
+            "link/cluster.rs",
+            "link/connector.rs",
+            "link/lazy.rs",
+            "link/mod.rs",
+            "link/node.rs",
+            "link/pool.rs",
+            "link/setup.rs",
+            "link/wire.rs",
+            "memory.rs",
+            "observe.rs",
+            "parts.rs",
+            "request.rs",
+            "served.rs",
+            "sliding.rs",
+            "table.rs",
+            "tls.rs",
+            "tracking.rs",
+            "typed.rs",
+        ],
+    ),
+    ("core/src", &["codec/gzip.rs", "codec/lz4.rs", "codec/mod.rs", "codec/zstd.rs"]),
+    ("core/src", &["entry/extras.rs", "entry/mod.rs", "entry/verdict.rs", "policy.rs"]),
+    (
+        "core/src",
+        &[
+            "index/check.rs",
+            "index/hint.rs",
+            "index/members.rs",
+            "index/mod.rs",
+            "index/records.rs",
+            "index/run.rs",
+            "index/scan.rs",
+            "index/select.rs",
+            "index/soft.rs",
+            "index/walk.rs",
+        ],
+    ),
+    (
+        "src",
+        &[
+            "command/types.rs",
+            "server/leases.rs",
+            "server/ranking.rs",
+            "server/settle.rs",
+            "server/state.rs",
+            "server/walk.rs",
+        ],
+    ),
+];
+
+#[test]
+fn rooms_name_only_those_below_them() {
+    let house = House::read("src");
+    let mut wrong = BTreeSet::new();
+    for (from, to) in house.arrows() {
+        let (above, below) = (room(from), room(to));
+        let allowed = ROOMS.iter().find(|(name, _)| *name == above).map(|(_, allowed)| *allowed);
+        let allowed = allowed.unwrap_or_else(|| panic!("{from}: a room that is not in the table"));
+        if above != below && !allowed.contains(&below.as_str()) {
+            wrong.insert((from.clone(), to.clone()));
+        }
+    }
+    let owed = OWED_ARROWS.iter().map(|(from, to)| (from.to_string(), to.to_string())).collect();
+    assert_eq!(wrong, owed, "arrows between rooms that the table does not allow, and those that are owed");
+}
+
+/// The table itself is in order: each room names only rooms that stand before it.
+#[test]
+fn the_table_of_rooms_goes_upwards() {
+    for (at, (name, below)) in ROOMS.iter().enumerate() {
+        for room in *below {
+            assert!(ROOMS[..at].iter().any(|(other, _)| other == room), "{name} names {room}, which is not below it");
+        }
+    }
+}
+
+#[test]
+fn files_do_not_go_round() {
+    let found: BTreeSet<(String, String)> = ["src", "core/src", "client/src"]
+        .into_iter()
+        .flat_map(|sources| circles(&House::read(sources).names).into_iter().map(move |files| (sources, files)))
+        .map(|(sources, files)| (sources.to_string(), files.join(" ")))
+        .collect();
+    let owed = OWED_CIRCLES.iter().map(|(sources, files)| (sources.to_string(), files.join(" "))).collect();
+    assert_eq!(found, owed, "files that name each other in a circle, and those that are owed");
+}
+
+#[test]
+fn rooms_do_not_go_round() {
+    for sources in ["core/src", "client/src"] {
+        let mut rooms: Graph = BTreeMap::new();
+        for (from, to) in House::read(sources).arrows() {
+            let below = rooms.entry(room(from)).or_default();
+            if room(from) != room(to) {
+                below.insert(room(to));
+            }
+        }
+        let found: Vec<String> = circles(&rooms).into_iter().map(|rooms| rooms.join(" ")).collect();
+        let owed = OWED_ROOM_CIRCLES.iter().filter(|(of, _)| *of == sources).map(|(_, rooms)| rooms.to_string());
+        assert_eq!(found, owed.collect::<Vec<_>>(), "{sources}: rooms that name each other in a circle");
+    }
+}
+
+/// Circles of rooms of the other crates that are there and should not be.
+const OWED_ROOM_CIRCLES: &[(&str, &str)] = &[
+    ("core/src", "entry policy"),
+    (
+        "client/src",
+        "cache cached check command config export flight http lease lib link memory observe parts produce request served sliding table tls tracking typed",
+    ),
+];
+
+/// Who names whom.
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// The sources of a crate: its files by their module's path, and which file names which.
+struct House {
+    names: Graph,
+}
+
+impl House {
+    fn read(sources: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(sources);
+        let mut files = Vec::new();
+        collect(&root, &mut files);
+        let texts: BTreeMap<String, Source> = files
+            .iter()
+            .map(|path| {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_string();
+                let source = Source::new(&name, &fs::read_to_string(path).unwrap());
+                (name, source)
+            })
+            .collect();
+        let of_module: BTreeMap<Vec<String>, String> =
+            texts.iter().map(|(name, source)| (source.module.clone(), name.clone())).collect();
+        let names = texts
+            .iter()
+            .map(|(name, source)| {
+                let paths = source.paths.iter().filter(|path| !path.is_exported);
+                let found = paths.map(|path| resolve(&of_module, &texts, &path.segments, 0));
+                (name.clone(), found.filter(|to| to != name).collect())
+            })
+            .collect();
+        Self { names }
+    }
+
+    fn arrows(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.names.iter().flat_map(|(from, all)| all.iter().map(move |to| (from, to)))
+    }
+}
+
+/// The file in which what has this path is; what a file hands on (`pub use`) is where it comes from.
+fn resolve(
+    of_module: &BTreeMap<Vec<String>, String>,
+    texts: &BTreeMap<String, Source>,
+    path: &[String],
+    depth: usize,
+) -> String {
+    let len = (0..=path.len()).rev().find(|len| of_module.contains_key(&path[..*len])).unwrap();
+    let file = &of_module[&path[..len]];
+    let handed_on = path
+        .get(len)
+        .filter(|_| depth < 8)
+        .and_then(|name| texts[file].paths.iter().find(|path| path.is_exported && path.segments.last() == Some(name)));
+    match handed_on {
+        Some(path) => resolve(of_module, texts, &path.segments, depth + 1),
+        None => file.clone(),
+    }
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        // Tests look at what they like.
+        if path.is_dir() && name != "tests" {
+            collect(&path, files);
+        } else if name.ends_with(".rs") && !["tests.rs", "race.rs"].contains(&name) {
+            files.push(path);
+        }
+    }
+}
+
+/// The room that a file is in.
+fn room(file: &str) -> String {
+    file.split('/').next().unwrap().trim_end_matches(".rs").to_string()
+}
+
+/// One file.
+struct Source {
+    module: Vec<String>,
+    paths: Vec<Named>,
+}
+
+/// A path that a file names, from the crate's root on.
+struct Named {
+    segments: Vec<String>,
+    is_exported: bool,
+}
+
+impl Source {
+    fn new(name: &str, text: &str) -> Self {
+        let mut module: Vec<String> = name.trim_end_matches(".rs").split('/').map(Into::into).collect();
+        if ["mod", "lib"].contains(&module.last().unwrap().as_str()) {
+            module.pop();
+        }
+        let text = without_comments(text.split("#[cfg(test)]\nmod tests {").next().unwrap());
+        let mut source = Self { module, paths: Vec::new() };
+        for (statement, is_exported) in uses(&text) {
+            source.add_tree(&statement, &[], is_exported);
+        }
+        for path in inline_paths(&text) {
+            source.add(&path, false);
+        }
+        // Its own modules need no import.
+        for child in children(&text) {
+            if text.contains(&format!("{child}::")) {
+                let calls = words(&text, "::").any(|word| word == child);
+                if calls {
+                    source.add(&["self".into(), child], false);
+                }
+            }
+        }
+        source
+    }
+
+    /// Adds the paths of a `use`, its braces spread out.
+    fn add_tree(&mut self, tree: &str, before: &[String], is_exported: bool) {
+        let tree = tree.trim();
+        let (head, inner) = match tree.split_once('{') {
+            Some((head, rest)) => (head, Some(rest.strip_suffix('}').unwrap_or(rest))),
+            None => (tree, None),
+        };
+        let head = head.split(" as ").next().unwrap();
+        let mut path = before.to_vec();
+        path.extend(head.split("::").map(str::trim).filter(|s| !s.is_empty()).map(Into::into));
+        match inner {
+            Some(inner) => split_at_depth_0(inner).iter().for_each(|part| self.add_tree(part, &path, is_exported)),
+            None => self.add(&path, is_exported),
+        }
+    }
+
+    fn add(&mut self, path: &[String], is_exported: bool) {
+        let mut segments = match path.first().map(String::as_str) {
+            Some("crate") => Vec::new(),
+            Some("self" | "super") => self.module.clone(),
+            _ => return,
+        };
+        for segment in path {
+            match segment.as_str() {
+                "crate" | "self" | "*" => (),
+                "super" => _ = segments.pop(),
+                name => segments.push(name.into()),
+            }
+        }
+        self.paths.push(Named { segments, is_exported });
+    }
+}
+
+fn without_comments(text: &str) -> String {
+    let code = |line: &str| line.split("//").next().unwrap_or_default().to_string();
+    text.lines().map(code).collect::<Vec<_>>().join("\n")
+}
+
+/// What follows each `use`, and whether it is handed on.
+fn uses(text: &str) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("use ") {
+        let (before, after) = (&rest[..at], &rest[at + 4..]);
+        let start = before.rsplit('\n').next().unwrap_or_default().trim();
+        if start.is_empty() || start.starts_with("pub") {
+            let statement = after.split(';').next().unwrap_or_default();
+            // What a parent hands to its children stays in the house, but it is handed on all the same.
+            found.push((statement.split_whitespace().collect::<Vec<_>>().join(" "), start.starts_with("pub")));
+        }
+        rest = after;
+    }
+    found
+}
+
+/// Paths in the code itself.
+fn inline_paths(text: &str) -> Vec<Vec<String>> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let without_uses: String =
+        text.split('\n').filter(|line| !line.trim_start().starts_with("use ")).collect::<Vec<_>>().join("\n");
+    let found = without_uses
+        .split(|c| !is_part(c))
+        .filter(|word| ["crate::", "super::", "self::"].iter().any(|start| word.starts_with(start)));
+    found.map(|word| word.split("::").filter(|s| !s.is_empty()).map(Into::into).collect()).collect()
+}
+
+fn children(text: &str) -> Vec<String> {
+    let declared = |line: &str| {
+        let line = line.trim_end().strip_suffix(';')?;
+        let (before, name) = line.rsplit_once("mod ")?;
+        (before.is_empty() || before.starts_with("pub")).then(|| name.to_string())
+    };
+    text.lines().filter_map(declared).collect()
+}
+
+/// The words that stand before `end`.
+fn words<'t>(text: &'t str, end: &str) -> impl Iterator<Item = &'t str> {
+    text.split(end.to_string().leak() as &str).filter_map(|before| {
+        let start = before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+        // After a path's own `::` it is another's child.
+        (!before[..start].ends_with(':')).then(|| &before[start..])
+    })
+}
+
+fn split_at_depth_0(text: &str) -> Vec<String> {
+    let (mut depth, mut parts) = (0, vec![String::new()]);
+    for c in text.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => (),
+        }
+        if c == ',' && depth == 0 { parts.push(String::new()) } else { parts.last_mut().unwrap().push(c) }
+    }
+    parts.retain(|part| !part.trim().is_empty());
+    parts
+}
+
+/// Those that reach themselves, together with who is on the way.
+fn circles(graph: &Graph) -> Vec<Vec<String>> {
+    let reached = |from: &str| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from.to_string()]);
+        while let Some(one) = next.pop() {
+            for to in graph.get(&one).into_iter().flatten() {
+                if seen.insert(to.clone()) {
+                    next.push(to.clone());
+                }
+            }
+        }
+        seen
+    };
+    let all: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|one| (one, reached(one))).collect();
+    let round: BTreeSet<Vec<String>> = all
+        .iter()
+        .filter(|(one, reached)| reached.contains(**one))
+        .map(|(one, reached)| {
+            reached.iter().filter(|to| all.get(to).is_some_and(|reached| reached.contains(*one))).cloned().collect()
+        })
+        .collect();
+    round.into_iter().collect()
+}
