@@ -5,7 +5,7 @@ use expcache_core::lease::TAGS_PER_FENCE;
 
 use crate::server::args::Args;
 use crate::server::context::Ctx;
-use crate::server::replies::{Value, field};
+use crate::server::replies::Value;
 use crate::server::setting::Setting;
 use crate::server::state::{self, State};
 use crate::server::workers;
@@ -52,18 +52,16 @@ impl Check {
 
     fn reply(&self, ctx: &Ctx) {
         ctx.reply_bytes(self.name.as_bytes());
-        ctx.reply_map(3);
-        match &self.figure {
-            Figure::Count(count) => field(ctx, "figure", Value::Count(Some(*count))),
-            Figure::Text(text) => field(ctx, "figure", Value::Bytes(Some(text.as_bytes()))),
-        }
-        field(ctx, "limit", Value::Count(self.limit));
-        field(ctx, "verdict", Value::Bytes(Some(verdict(self.is_well))));
+        let figure = match &self.figure {
+            Figure::Count(count) => Value::Count(*count),
+            Figure::Text(text) => text.as_str().into(),
+        };
+        ctx.map(&[("figure", figure), ("limit", self.limit.into()), ("verdict", verdict(self.is_well).into())]);
     }
 }
 
-fn verdict(is_well: bool) -> &'static [u8] {
-    if is_well { b"ok" } else { b"degraded" }
+fn verdict(is_well: bool) -> &'static str {
+    if is_well { "ok" } else { "degraded" }
 }
 
 /// `EXPCACHE.HEALTH`
@@ -72,7 +70,7 @@ pub fn health(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let checks: Vec<Check> =
         [memory(ctx)].into_iter().chain(state::with(own)).chain(servers(ctx)).chain(service(ctx)).collect();
     ctx.reply_map(1 + checks.len());
-    field(ctx, "status", Value::Bytes(Some(verdict(checks.iter().all(|check| check.is_well)))));
+    ctx.field("status", verdict(checks.iter().all(|check| check.is_well)).into());
     checks.iter().for_each(|check| check.reply(ctx));
     Ok(())
 }
