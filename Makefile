@@ -66,11 +66,17 @@ fuzz: deps ## hostile and random input for a quarter of an hour each subject: ma
 	@echo "fuzz: core/tests/fuzz, $(FUZZ) s each"
 	@EXPCACHE_FUZZ_SECONDS=$(FUZZ) $(CARGO) test --release --package expcache-core --test fuzz -- --nocapture
 
-lint: ## formatting and clippy, warnings denied
+lint: ## formatting, clippy and the docs of the code, warnings denied; licences of what it is built from
 	@echo "lint: cargo fmt --check"
 	@$(CARGO) fmt --all --check
 	@echo "lint: cargo clippy --workspace --all-targets -- -D warnings"
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@for what in '--workspace --document-private-items' '-p expcache-client --no-default-features' '-p expcache-client --all-features'; do \
+	  echo "lint: cargo doc --no-deps $$what"; \
+	  RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps $$what || exit 1; \
+	done
+	@echo "lint: contrib/licences"
+	@contrib/licences
 
 bench: deps build ## measure the module against the server's own commands
 	@echo "bench: benches/bench.py in $(SERVER)"

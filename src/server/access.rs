@@ -293,7 +293,7 @@ impl Ctx {
     }
 
     /// A client's user, by the client's number.
-    pub(super) fn client_user_name(&self, client: u64) -> Option<Text> {
+    pub fn client_user_name(&self, client: u64) -> Option<Text> {
         // SAFETY: the context is live.
         self.own(unsafe { api!(RedisModule_GetClientUserNameById)(self.raw(), client) })
     }

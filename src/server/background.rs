@@ -29,7 +29,11 @@ pub const WHILE_QUIET_MS: i64 = 20;
 /// How long to wait after a panic, ms.
 const AFTER_PANIC_MS: i64 = 1000;
 /// By how much a timer may be late before it is not waited for any longer, ms.
-pub const LATE_MS: u64 = 100;
+const LATE_MS: u64 = 100;
+
+/// The server counts in µs, and a timer beyond what that can hold would fire at once, for ever. So it fires after a day, and work that is
+/// not due yet looks again then.
+const LONGEST_TIMER_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Work that comes again as long as there is some.
 pub struct Background {
@@ -48,6 +52,7 @@ struct Due {
 static DUE: MainThread<Vec<Due>> = MainThread::new();
 
 impl Background {
+    /// Work of which `slice` does a part.
     pub const fn new(slice: fn(&Ctx) -> Option<i64>) -> Self {
         Self { slice }
     }
@@ -59,8 +64,21 @@ impl Background {
         }
     }
 
+    /// Has a slice done in so many milliseconds at the latest: a timer that is set for later is set anew. On the main thread.
+    pub fn schedule_by(&'static self, ctx: &Ctx, after_ms: i64) {
+        let at = Instant::now() + Duration::from_millis(after_ms.clamp(0, LONGEST_TIMER_MS).unsigned_abs());
+        let is_later = |due: &mut Due| std::ptr::eq(due.work, self) && due.at > at;
+        let later: Vec<Due> = DUE.with(|all| all.extract_if(.., is_later).collect());
+        for Due { timer, .. } in later {
+            // SAFETY: the context is live; a timer is stopped before it fired.
+            unsafe { api!(RedisModule_StopTimer)(ctx.raw(), timer, std::ptr::null_mut()) };
+        }
+        self.schedule(ctx, after_ms);
+    }
+
     fn set_timer(&'static self, ctx: &Ctx, after_ms: i64) {
         let this = std::ptr::from_ref(self).cast_mut().cast();
+        let after_ms = after_ms.min(LONGEST_TIMER_MS);
         // SAFETY: the context is live; the callback and what it is given live as long as the module.
         let timer = unsafe { api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), this) };
         let at = Instant::now() + Duration::from_millis(after_ms.unsigned_abs());

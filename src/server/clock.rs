@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use expcache_core::entry::Entry;
 
+use super::api::api;
+
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// When counting uses started, by the clock of the machine.
 static USES_SINCE_US: LazyLock<u64> = LazyLock::new(|| read_us(libc::CLOCK_MONOTONIC_COARSE));
@@ -78,4 +80,12 @@ fn compare() {
 /// Any number.
 pub fn random() -> u64 {
     fastrand::u64(..)
+}
+
+/// A number that nobody can guess: 128 bits from the server's generator, which is seeded by the system's and cryptographically strong.
+pub fn secret() -> u128 {
+    let mut bytes = [0; 16];
+    // SAFETY: writes so many bytes; calls nobody back.
+    unsafe { api!(RedisModule_GetRandomBytes)(bytes.as_mut_ptr(), bytes.len()) };
+    u128::from_le_bytes(bytes)
 }

@@ -4,9 +4,8 @@
 //! connection that is not there, and the server dies (valkey #2912). There the client is told to try again, and the server itself
 //! sends it on.
 
-use std::ffi::{CStr, c_longlong};
-
 use expcache_core::{Error, Result};
+use redis_module::raw;
 
 use super::api::api;
 use super::args::Arg;
@@ -30,18 +29,18 @@ impl Ctx {
         }
     }
 
-    /// Is the key this node's still? If not, the error sends the client to where it is, as the server's own would.
+    /// Is the key this node's still? If not, the error sends the client to where it is, as the server's own would; or has it try
+    /// again, when the server knows: while the slot is on its way, the value that the client waits for will come to the other node.
     pub fn check_node(&self, key: Arg<'_>) -> Result<()> {
         if self.serves(key) {
             return Ok(());
         }
-        let slot = self.slot(key).unwrap_or_default();
         if matches!(self.server_version(), Version::Valkey(version) if version < [9, 0, 1]) {
-            return if self.has_slot(slot) { Ok(()) } else { Err(Error::SlotMoved) };
+            return Err(Error::SlotMoved);
         }
+        let slot = self.slot(key).unwrap_or_default();
         match self.owner(slot) {
-            // It is on its way, and not away.
-            Some(Owner { is_this_node: true, .. }) => Ok(()),
+            Some(Owner { is_this_node: true, .. }) => Err(Error::SlotMoved),
             Some(owner) => Err(Error::Moved(slot, Some(owner.address.into()))),
             None => Err(Error::Moved(slot, None)),
         }
@@ -61,37 +60,21 @@ impl Ctx {
         u16::try_from(reply.integer()?).ok()
     }
 
-    /// Is the slot this node's? Valkey alone has statistics of slots, and those of its own only.
-    fn has_slot(&self, slot: u16) -> bool {
-        // SAFETY: the variable arguments are the strings and numbers that the format says.
-        let reply = unsafe {
-            Reply::new(api!(RedisModule_Call)(
-                self.raw(),
-                c"CLUSTER".as_ptr(),
-                c"ccll".as_ptr(),
-                c"SLOT-STATS".as_ptr(),
-                c"SLOTSRANGE".as_ptr(),
-                c_longlong::from(slot),
-                c_longlong::from(slot),
-            ))
-        };
-        reply.len() > 0
-    }
-
     /// Who serves a slot, as far as this node knows.
     fn owner(&self, slot: u16) -> Option<Owner> {
         // SAFETY: the variable argument is the string that the format says.
         let reply = unsafe {
             Reply::new(api!(RedisModule_Call)(self.raw(), c"CLUSTER".as_ptr(), c"c".as_ptr(), c"SLOTS".as_ptr()))
         };
-        // SAFETY: the server's own name of this node lives as long as the server.
-        let own_id = unsafe { CStr::from_ptr(api!(RedisModule_GetMyClusterID)()) };
+        let id_len = raw::REDISMODULE_NODE_ID_LEN as usize;
+        // SAFETY: the server's own name of this node lives as long as the server. It has no end but its length.
+        let own_id = unsafe { std::slice::from_raw_parts(api!(RedisModule_GetMyClusterID)().cast::<u8>(), id_len) };
         (0..reply.len()).find_map(|at| {
             let range = reply.at(at)?;
             let (first, last) = (range.at(0)?.integer()?, range.at(1)?.integer()?);
             let node = range.at(2).filter(|_| (first..=last).contains(&slot.into()))?;
             let address = format!("{}:{}", node.at(0)?.text(), node.at(1)?.integer()?);
-            Some(Owner { is_this_node: node.at(2)?.text().as_bytes() == own_id.to_bytes(), address })
+            Some(Owner { is_this_node: node.at(2)?.text().as_bytes() == own_id, address })
         })
     }
 }

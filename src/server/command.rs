@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 
 use expcache_core::Result;
-use expcache_core::grammar::syntax::{Arg, Kind};
+use expcache_core::grammar::syntax::{Arg, Kind, syntax};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
@@ -318,3 +318,16 @@ fn key_specs(row: &Row, asks: bool) -> Vec<raw::RedisModuleCommandKeySpec> {
     };
     vec![spec, nothing]
 }
+
+/// Answers `HELP` as the server's own containers do.
+pub fn help(ctx: &Ctx, container: &str, subcommands: &[Row]) {
+    ctx.reply_array(1 + 2 * subcommands.len());
+    ctx.reply_line(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for row in subcommands {
+        ctx.reply_line(&syntax(&row.name.to_ascii_uppercase(), row.args));
+        ctx.reply_line(&format!("    {}", row.summary));
+    }
+}
+
+/// What `HELP` says of itself.
+pub const HELP: &str = "Returns helpful text about the different subcommands.";

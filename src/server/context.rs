@@ -190,6 +190,12 @@ impl Ctx {
         };
     }
 
+    /// Sends a key's expiry to replicas and the append-only file.
+    pub fn replicate_expiry(&self, key: Arg<'_>, moment_ms: i64) {
+        // SAFETY: the variable arguments are the string and the number that the format says.
+        unsafe { api!(RedisModule_Replicate)(self.raw(), c"PEXPIREAT".as_ptr(), c"sl".as_ptr(), key.raw(), moment_ms) };
+    }
+
     /// Sends a command, by its words, to replicas and the append-only file, or to the latter only.
     pub fn replicate_words(&self, command: &CStr, words: &[Vec<u8>], to: Recipients) {
         let texts: Vec<Text> = words.iter().map(|word| Text::new(word)).collect();

@@ -4,20 +4,19 @@
 //! of everything; none of them writes.
 
 use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
 
-use expcache_core::entry::{Body, Entry, etag_of};
+use expcache_core::Result;
+use expcache_core::entry::{Body, Entry, Names, etag_of};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::args::{Arg, Text};
-use super::clock;
+use super::args::Arg;
 use super::context::Ctx;
 use super::discard::{self, FREE_ASIDE_FROM};
 use super::guard::guard;
 use super::key::{as_entry, into_raw, set_data_type};
 use super::log::{LogLevel, log};
-use super::state;
-use crate::command::types::restore_policy;
 
 /// Nine characters, as the server demands.
 const NAME: &std::ffi::CStr = c"exp-cache";
@@ -26,8 +25,60 @@ const ENCODING_VERSION: c_int = 1;
 /// The effort from which the server frees aside is 64.
 const FREE_ASIDE: usize = 65;
 
-/// Registers the type.
-pub(super) fn register(ctx: &Ctx) -> Result<(), String> {
+/// What the type asks of the room that knows what its values mean. The number is that of the value's database, as the server says it,
+/// which is not always right.
+pub struct ValueHooks {
+    /// An entry's metadata, as it is saved and replicated.
+    pub metadata: fn(i32, &Entry) -> Vec<u8>,
+    /// An entry's names, wherever it is.
+    pub names: fn(i32, &Entry) -> Names,
+    /// Was it invalidated?
+    pub is_dead: fn(i32, &Entry) -> bool,
+    /// May an entry be restored by a client, here or on a node of a cluster?
+    pub admit: fn(&Entry, Home) -> Result<()>,
+    /// The key under this name lets its value go.
+    pub unlinked: fn(i32, &[u8], &mut Entry),
+    /// A copy of it; nothing if there is no memory.
+    pub copied: fn(i32, &Entry) -> Option<Box<Entry>>,
+}
+
+/// Where an entry is restored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// On a server by itself.
+    Alone,
+    /// On a node of a cluster.
+    Node,
+}
+
+/// What is saved beside the keys: the words of our own commands that make things so again.
+pub struct Saves {
+    /// Is there nothing to be saved?
+    pub is_initial: fn() -> bool,
+    /// The commands, each by its words.
+    pub save: fn() -> Vec<Vec<Vec<u8>>>,
+    /// Forgets what is there: it is going to be loaded.
+    pub forget: fn(),
+    /// Carries out a command, by its words.
+    pub load: fn(&[&[u8]]) -> Result<()>,
+}
+
+static HOOKS: OnceLock<&'static ValueHooks> = OnceLock::new();
+static SAVES: OnceLock<&'static Saves> = OnceLock::new();
+
+#[expect(clippy::panic, reason = "caught by the guard around every callback")]
+fn hooks() -> &'static ValueHooks {
+    HOOKS.get().unwrap_or_else(|| panic!("nobody answers for the data type"))
+}
+
+/// Registers the type, and who answers for it.
+pub(super) fn register(
+    ctx: &Ctx,
+    hooks: Option<&'static ValueHooks>,
+    saves: Option<&'static Saves>,
+) -> std::result::Result<(), String> {
+    hooks.into_iter().for_each(|hooks| _ = HOOKS.set(hooks));
+    saves.into_iter().for_each(|saves| _ = SAVES.set(saves));
     // SAFETY: the structure has no invalid all-zero field: numbers and optional functions.
     let mut methods: raw::RedisModuleTypeMethods = unsafe { std::mem::zeroed() };
     methods.version = raw::REDISMODULE_TYPE_METHOD_VERSION.into();
@@ -57,8 +108,7 @@ unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
     guard((), || {
         // SAFETY: the server hands us a value of ours and a live file.
         let (entry, db) = unsafe { (&*as_entry(value), api!(RedisModule_GetDbIdFromIO)(io)) };
-        let metadata = state::with(|s| metadata(s, db, entry));
-        save_bytes(io, &metadata);
+        save_bytes(io, &(hooks().metadata)(db, entry));
         save_bytes(io, entry.stored());
     });
 }
@@ -76,7 +126,7 @@ unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *m
             log(LogLevel::Warning, "an entry is truncated or malformed");
             return std::ptr::null_mut();
         };
-        if let Err(refused) = admit_type(&entry) {
+        if let Err(refused) = admit(&entry) {
             log(LogLevel::Warning, &format!("an entry is not restored: {refused}"));
             return std::ptr::null_mut();
         }
@@ -84,23 +134,14 @@ unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *m
     })
 }
 
-/// In a cluster so many times the most types may come by `RESTORE`: so slots do, from nodes that have as many types each, and what is
-/// refused leaves a slot half moved.
-const TYPES_OF_OTHER_NODES: usize = 4;
-
-/// Refuses a value of one type too many that a client restores. What is loaded, or comes from a master, is taken as it is.
-fn admit_type(entry: &Entry) -> expcache_core::Result<()> {
+/// What is loaded, or comes from a master, is taken as it is.
+fn admit(entry: &Entry) -> Result<()> {
     // SAFETY: without a context the server tells its own state.
     let flags = unsafe { api!(RedisModule_GetContextFlags)(std::ptr::null_mut()) } as u32;
     let is_masters_word =
         flags & raw::REDISMODULE_CTX_FLAGS_LOADING != 0 || flags & raw::REDISMODULE_CTX_FLAGS_MASTER == 0;
-    let times = if flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER != 0 { TYPES_OF_OTHER_NODES } else { 1 };
-    match entry.names() {
-        Some(names) if !is_masters_word => {
-            state::with(|s| s.types.has_room_for(&names.type_name, times * state::MAX_TYPES.as_usize()))
-        }
-        _ => Ok(()),
-    }
+    let home = if flags & raw::REDISMODULE_CTX_FLAGS_CLUSTER != 0 { Home::Node } else { Home::Alone };
+    if is_masters_word { Ok(()) } else { (hooks().admit)(entry, home) }
 }
 
 unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::RedisModuleString, value: *mut c_void) {
@@ -108,8 +149,10 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
         // SAFETY: the server hands us a value of ours and a live file.
         let (entry, db) = unsafe { (&*as_entry(value), api!(RedisModule_GetDbIdFromIO)(io)) };
         // What is dead stays so by not being written. The server writes the expiry itself.
-        let Some(metadata) = state::with(|s| (!s.is_dead(db, entry)).then(|| metadata(s, db, entry))) else { return };
-        let stored = entry.stored();
+        if (hooks().is_dead)(db, entry) {
+            return;
+        }
+        let (metadata, stored) = ((hooks().metadata)(db, entry), entry.stored());
         // SAFETY: the variable arguments are what the format says: a string, a number, twice bytes with their length.
         unsafe {
             api!(RedisModule_EmitAOF)(
@@ -127,39 +170,32 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
     });
 }
 
-/// An entry's metadata as it is saved and replicated.
-pub fn metadata(s: &state::State, db: i32, entry: &Entry) -> Vec<u8> {
-    let names = s.names(db, entry);
-    let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
-    entry.encode(&names.type_name, &tags, s.verdict(db, entry))
-}
-
-/// Policies are saved once, before the keys. Servers from 7.2 on save nothing where we write nothing, so what has only the
-/// policies of a fresh server can be loaded without the module.
+/// What is saved beside the keys comes once, before them. Servers from 7.2 on save nothing where we write nothing, so a file that has
+/// only what a fresh server has can be loaded without the module.
 unsafe extern "C" fn aux_save2(io: *mut raw::RedisModuleIO, _when: c_int) {
-    if !guard(true, || state::with(|s| s.types.are_initial())) {
-        guard((), || save_policies(io));
-    }
+    guard((), || {
+        if let Some(saves) = SAVES.get().filter(|saves| !(saves.is_initial)()) {
+            save_aside(io, saves);
+        }
+    });
 }
 
 /// As [`aux_save2`], for servers that load what is not there.
 unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
-    guard((), || save_policies(io));
+    guard((), || SAVES.get().into_iter().for_each(|saves| save_aside(io, saves)));
 }
 
-fn save_policies(io: *mut raw::RedisModuleIO) {
-    let policies = state::with(|s| s.policies());
-    save_number(io, policies.len() as u64);
-    for words in policies {
+fn save_aside(io: *mut raw::RedisModuleIO, saves: &Saves) {
+    let commands = (saves.save)();
+    save_number(io, commands.len() as u64);
+    for words in commands {
         save_number(io, words.len() as u64);
-        for word in words {
-            save_bytes(io, &word);
-        }
+        words.iter().for_each(|word| save_bytes(io, word));
     }
 }
 
 unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when: c_int) -> c_int {
-    guard(raw::REDISMODULE_ERR as c_int, || match load_policies(io, version) {
+    guard(raw::REDISMODULE_ERR as c_int, || match load_aside(io, version) {
         Some(()) => raw::REDISMODULE_OK as c_int,
         None => {
             log(LogLevel::Warning, "the saved policies are truncated, malformed or of a newer version");
@@ -168,21 +204,15 @@ unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when
     })
 }
 
-fn load_policies(io: *mut raw::RedisModuleIO, version: c_int) -> Option<()> {
-    /// More than the words of any policy, all formats named.
+fn load_aside(io: *mut raw::RedisModuleIO, version: c_int) -> Option<()> {
+    /// More than the words of any command that is saved.
     const MOST_WORDS: u64 = 1024;
-    if version != ENCODING_VERSION {
-        return None;
-    }
-    state::with(|s| s.types.forget_policies());
+    let saves = SAVES.get().filter(|_| version == ENCODING_VERSION)?;
+    (saves.forget)();
     for _ in 0..load_number(io).filter(|count| *count <= u16::MAX.into())? {
         let count = load_number(io).filter(|count| *count <= MOST_WORDS)?;
         let words: Vec<Buffer> = (0..count).map(|_| load_bytes(io)).collect::<Option<_>>()?;
-        let texts: Vec<Text> = words.iter().map(|word| Text::new(word.as_ref())).collect();
-        let strings: Vec<_> = texts.iter().map(|text| text.arg().raw()).collect();
-        // SAFETY: the strings live to the end of this scope.
-        let args = unsafe { super::args::Args::these(&strings) };
-        restore_policy(args).ok()?;
+        (saves.load)(&words.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()?;
     }
     Some(())
 }
@@ -268,8 +298,7 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         // SAFETY: the value is ours, and nobody else uses it during the callback.
         let entry = unsafe { &mut *as_entry(value.cast_mut()) };
         if let Some(key) = place.key() {
-            let key = key.bytes();
-            state::with(|s| s.unlink(place.db(), key, entry));
+            (hooks().unlinked)(place.db(), key.bytes(), entry);
         }
     });
 }
@@ -279,10 +308,7 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
         let db = Place { ctx }.db();
         // SAFETY: the value is ours.
         let entry = unsafe { &*as_entry(value.cast_mut()) };
-        let (names, dead) = state::with(|s| (s.names(db, entry), s.is_dead(db, entry)));
-        let Some(mut copy) = entry.copy(names, dead) else { return std::ptr::null_mut() };
-        copy.touch(clock::use_us());
-        into_raw(copy)
+        (hooks().copied)(db, entry).map_or(std::ptr::null_mut(), into_raw)
     })
 }
 
@@ -295,21 +321,25 @@ unsafe extern "C" fn free(value: *mut c_void) {
 }
 
 unsafe extern "C" fn free_effort2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) -> usize {
-    // SAFETY: the value is ours.
-    let size = unsafe { &*as_entry(value.cast_mut()) }.size_bytes().0;
-    // What is evicted is freed at once: the server goes on evicting as long as another thread still has it.
-    if size >= FREE_ASIDE_FROM && !discard::memory_is_short() { FREE_ASIDE } else { 1 }
+    guard(1, || {
+        // SAFETY: the value is ours.
+        let size = unsafe { &*as_entry(value.cast_mut()) }.size_bytes().0;
+        // What is evicted is freed at once: the server goes on evicting as long as another thread still has it.
+        if size >= FREE_ASIDE_FROM && !discard::memory_is_short() { FREE_ASIDE } else { 1 }
+    })
 }
 
 unsafe extern "C" fn mem_usage2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void, _sample: usize) -> usize {
-    // SAFETY: the value is ours; the server measures the block that it allocated.
-    unsafe {
-        let entry = &*as_entry(value.cast_mut());
-        match api_if_any!(RedisModule_MallocSize) {
-            Some(size) => size(value.cast_mut()) + entry.size_bytes().1,
-            None => entry.size_bytes().0,
+    guard(0, || {
+        // SAFETY: the value is ours; the server measures the block that it allocated.
+        unsafe {
+            let entry = &*as_entry(value.cast_mut());
+            match api_if_any!(RedisModule_MallocSize) {
+                Some(size) => size(value.cast_mut()) + entry.size_bytes().1,
+                None => entry.size_bytes().0,
+            }
         }
-    }
+    })
 }
 
 unsafe extern "C" fn defrag(
@@ -317,13 +347,15 @@ unsafe extern "C" fn defrag(
     _key: *mut raw::RedisModuleString,
     value: *mut *mut c_void,
 ) -> c_int {
-    // SAFETY: nothing points to an entry's block but the key, so it may be moved as it is. What stands apart stays where it is.
-    unsafe {
-        let moved = api!(RedisModule_DefragAlloc)(ctx, *value);
-        if !moved.is_null() {
-            *value = moved;
+    guard((), || {
+        // SAFETY: nothing points to an entry's block but the key, so it may be moved as it is. What stands apart stays where it is.
+        unsafe {
+            let moved = api!(RedisModule_DefragAlloc)(ctx, *value);
+            if !moved.is_null() {
+                *value = moved;
+            }
         }
-    }
+    });
     0
 }
 
@@ -332,7 +364,7 @@ unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_v
     guard((), || {
         // SAFETY: the value is ours, the digest live.
         let (entry, db) = unsafe { (&*as_entry(value), api!(RedisModule_GetDbIdFromDigest)(digest)) };
-        let mut names = state::with(|s| s.names(db, entry));
+        let mut names = (hooks().names)(db, entry);
         names.tags.sort();
         let extras = entry.extras();
         let add = |bytes: &[u8]| {

@@ -1,36 +1,29 @@
-//! What happens to keys and databases behind our back, and what it means for the index.
-//!
-//! Every way in which a key can come, go or move ends in one of these (tried on every supported server):
-//!
-//! | what | how we learn of it |
-//! |---|---|
-//! | our own commands | they link by themselves |
-//! | a key goes, in whatever way: deleted, expired, evicted, overwritten, renamed, moved, trimmed | the type's `unlink2` |
-//! | a key comes by `RENAME`, `MOVE`, `COPY`, `RESTORE` | `rename_to`, `move_to`, `copy_to`, `restore` |
-//! | a key is loaded (RDB, full synchronization, slot migration) | `loaded` |
-//! | a database, or all, is emptied at once | the event of flushing, which comes before the values are freed |
-//! | two databases are exchanged | the event of swapping |
-//!
-//! `new` is not used: some servers send it before the old name is unlinked. Loading into a database beside the live one
-//! is not opted in to, so a replica is flushed and loaded like anybody else.
+//! What happens to keys and to the server, told to the features: each reacts in the order of their list, behind a guard of its own.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
 
-use expcache_core::entry::Verdict;
-use expcache_core::index::Mark;
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
-use super::args::{Arg, Text};
+use super::args::Arg;
 use super::context::Ctx;
+use super::feature::{Feature, KeyEvent, ServerEvent};
 use super::guard::guard;
-use super::key::{Found, Mode};
-use super::log::{LogLevel, log};
-use super::state::{self, Cause};
-use super::{background, clock, leases, ranking, reclaim, settle, slots, status};
+use super::{background, slots, status};
 
-/// Subscribes to all of it.
-pub(super) fn subscribe(ctx: &Ctx) -> Result<(), String> {
+struct Reactions {
+    on_key: Vec<fn(&Ctx, KeyEvent, Arg<'_>)>,
+    on_server: Vec<fn(&Ctx, ServerEvent)>,
+}
+
+static REACTIONS: OnceLock<Reactions> = OnceLock::new();
+
+/// Subscribes to what features react to.
+pub(super) fn subscribe(ctx: &Ctx, features: &'static [&'static Feature]) -> Result<(), String> {
+    let on_key_all = features.iter().filter_map(|feature| feature.on_key).collect();
+    let on_server = features.iter().filter_map(|feature| feature.on_server).collect();
+    let _ = REACTIONS.set(Reactions { on_key: on_key_all, on_server });
     let wanted = raw::REDISMODULE_NOTIFY_GENERIC
         | raw::REDISMODULE_NOTIFY_EXPIRED
         | raw::REDISMODULE_NOTIFY_EVICTED
@@ -76,92 +69,27 @@ unsafe extern "C" fn on_key(
     guard((), || {
         // SAFETY: all three are live during the callback.
         let (ctx, event, key) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event).to_bytes(), Arg::new(key)) };
-        match event {
-            b"expire" | b"persist" => redate_by_name(&ctx, key),
-            b"restore" => {
-                begin_anew(&ctx, key);
-                link_by_name(&ctx, key);
-            }
-            b"loaded" | b"rename_to" | b"move_to" | b"copy_to" => link_by_name(&ctx, key),
-            b"rename_from" | b"move_from" => state::with(state::State::forget_gone),
-            b"del" => {
-                count_gone(key, Cause::Deleted);
-                if !state::with(|s| s.is_busy()) {
-                    leases::lost(&ctx, ctx.db(), key.bytes());
-                }
-            }
-            b"expired" => count_gone(key, Cause::Expired),
-            b"evicted" => count_gone(key, Cause::Evicted),
-            _ => (),
+        let event = match event {
+            b"expire" | b"persist" => KeyEvent::Redated,
+            b"restore" => KeyEvent::Restored,
+            b"loaded" | b"rename_to" | b"move_to" | b"copy_to" => KeyEvent::Arrived,
+            b"rename_from" | b"move_from" => KeyEvent::Left,
+            b"del" => KeyEvent::Deleted,
+            b"expired" => KeyEvent::Expired,
+            b"evicted" => KeyEvent::Evicted,
+            _ => return,
+        };
+        for react in REACTIONS.get().into_iter().flat_map(|all| &all.on_key) {
+            guard((), || react(&ctx, event, key));
         }
     });
     raw::REDISMODULE_OK as c_int
 }
 
-/// Notes the first use of an entry that a client brought, who may have named any moment as that of its storing. Replicas get it as it
-/// came, so each server believes no moment later than its own.
-fn begin_anew(ctx: &Ctx, key: Arg<'_>) {
-    let name = Text::new(key.bytes());
-    let mut opened = ctx.open(name.arg(), Mode::Peek);
-    if let Found::Entry(entry) = opened.found()
-        && !entry.is_linked()
-    {
-        entry.touch(clock::use_us());
-        entry.clamp_created_ms(clock::unix_ms());
+fn tell(ctx: &Ctx, event: ServerEvent) {
+    for react in REACTIONS.get().into_iter().flat_map(|all| &all.on_server) {
+        guard((), || react(ctx, event));
     }
-}
-
-/// Puts what the key holds into the index, if it is an entry.
-fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
-    // The name may stand on the server's stack, so a name of our own is used to open it.
-    let name = Text::new(key.bytes());
-    let mut opened = ctx.open(name.arg(), Mode::Peek);
-    let db = opened.db();
-    let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|_| true) else { return };
-    if entry.is_linked() {
-        return;
-    }
-    let is_marked = state::with(|s| s.verdict(db, entry)) != Verdict::Alive;
-    let linked = state::with(|s| s.link_loose(db, key.bytes(), entry, expire_at_ms));
-    if entry.is_unsettled() {
-        settle::settle(ctx, db, key.bytes(), entry);
-    }
-    drop(opened);
-    leases::stored(ctx, db, key.bytes(), None);
-    if !linked {
-        log(LogLevel::Warning, "the index is full; an entry is left out of it");
-    }
-    if is_marked {
-        reclaim::schedule(ctx);
-    }
-}
-
-/// Notes when what the key holds expires, if it is an entry.
-fn redate_by_name(ctx: &Ctx, key: Arg<'_>) {
-    // Without entries, every key is somebody else's.
-    if !state::with(|s| s.indexes().any(|(_, index)| index.minds_expiries())) {
-        return;
-    }
-    let name = Text::new(key.bytes());
-    let mut opened = ctx.open(name.arg(), Mode::Peek);
-    let db = opened.db();
-    if let (Found::Entry(entry), expire_at_ms) = opened.found_dated(|_| true) {
-        // A rewritten append-only file gives each key its expiry, also where a soft invalidation is still to be carried out. Any
-        // other says when the entry is gone; what was softly invalidated stays stale.
-        state::with(|s| {
-            let mark = if s.expected_expiry(key.bytes()) { Mark::Kept } else { Mark::CarriedOut };
-            s.redate(db, entry, expire_at_ms, mark);
-        });
-    }
-}
-
-fn count_gone(key: Arg<'_>, cause: Cause) {
-    state::with(|s| {
-        // Almost every event is about a key of another type.
-        if s.has_gone() {
-            s.count_gone(key.bytes(), cause);
-        }
-    });
 }
 
 unsafe extern "C" fn on_flush(
@@ -170,16 +98,12 @@ unsafe extern "C" fn on_flush(
     phase: u64,
     data: *mut c_void,
 ) {
-    if phase != raw::REDISMODULE_SUBEVENT_FLUSHDB_START {
-        return;
-    }
     guard((), || {
-        // SAFETY: that is what this event comes with.
-        let info = unsafe { &*data.cast::<raw::RedisModuleFlushInfo>() };
-        let db = (info.dbnum >= 0).then_some(info.dbnum);
-        state::with(|s| s.flush(db));
-        // SAFETY: live during the callback.
-        leases::flush(&unsafe { Ctx::new(ctx) }, db);
+        if phase == raw::REDISMODULE_SUBEVENT_FLUSHDB_START {
+            // SAFETY: the context is live during the callback; the other is what this event comes with.
+            let (ctx, info) = unsafe { (Ctx::new(ctx), &*data.cast::<raw::RedisModuleFlushInfo>()) };
+            tell(&ctx, ServerEvent::Flushed((info.dbnum >= 0).then_some(info.dbnum)));
+        }
     });
 }
 
@@ -190,35 +114,31 @@ unsafe extern "C" fn on_swap(
     data: *mut c_void,
 ) {
     guard((), || {
-        // SAFETY: that is what this event comes with.
-        let info = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
-        let both = [info.dbnum_first, info.dbnum_second];
-        state::with(|s| {
-            s.swap(both[0], both[1]);
-            s.ranking.restart();
-        });
-        // SAFETY: live during the callback.
-        both.into_iter().for_each(|db| leases::flush(&unsafe { Ctx::new(ctx) }, Some(db)));
+        // SAFETY: the context is live during the callback; the other is what this event comes with.
+        let (ctx, info) = unsafe { (Ctx::new(ctx), &*data.cast::<raw::RedisModuleSwapDbInfo>()) };
+        tell(&ctx, ServerEvent::Swapped(info.dbnum_first, info.dbnum_second));
     });
 }
 
-/// What is loaded brings its policies along; if it brings none, they were the initial ones.
 unsafe extern "C" fn on_loading(
     ctx: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,
     phase: u64,
     _data: *mut c_void,
 ) {
-    guard((), || match phase {
-        raw::REDISMODULE_SUBEVENT_LOADING_RDB_START
-        | raw::REDISMODULE_SUBEVENT_LOADING_AOF_START
-        | raw::REDISMODULE_SUBEVENT_LOADING_REPL_START => state::with(|s| s.types.reset_policies()),
-        raw::REDISMODULE_SUBEVENT_LOADING_ENDED => {
-            status::forget_who_hears();
-            // SAFETY: live during the callback.
-            reclaim::schedule(&unsafe { Ctx::new(ctx) });
+    guard((), || {
+        // SAFETY: live during the callback.
+        let ctx = unsafe { Ctx::new(ctx) };
+        match phase {
+            raw::REDISMODULE_SUBEVENT_LOADING_RDB_START
+            | raw::REDISMODULE_SUBEVENT_LOADING_AOF_START
+            | raw::REDISMODULE_SUBEVENT_LOADING_REPL_START => tell(&ctx, ServerEvent::LoadingStarted),
+            raw::REDISMODULE_SUBEVENT_LOADING_ENDED => {
+                status::forget_who_hears();
+                tell(&ctx, ServerEvent::Loaded);
+            }
+            _ => (),
         }
-        _ => (),
     });
 }
 
@@ -234,7 +154,7 @@ unsafe extern "C" fn on_fork(
         status::forget_who_hears();
         if born {
             // SAFETY: live during the callback.
-            super::policies::schedule(&unsafe { Ctx::new(ctx) });
+            tell(&unsafe { Ctx::new(ctx) }, ServerEvent::Forked);
         }
     });
 }
@@ -250,13 +170,11 @@ unsafe extern "C" fn on_role(
         let ctx = unsafe { Ctx::new(ctx) };
         status::forget_who_hears();
         status::set_replica(!ctx.is_master());
-        // What was given out in the old role is worth nothing in the new one.
-        leases::flush(&ctx, None);
-        reclaim::schedule(&ctx);
+        tell(&ctx, ServerEvent::RoleChanged);
     });
 }
 
-/// Who hears what is replicated has to be asked again; and what went long ago went without an event.
+/// Whoever hears what is replicated has to be asked again; and what went long ago went without an event.
 unsafe extern "C" fn on_beat(
     ctx: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,
@@ -264,17 +182,11 @@ unsafe extern "C" fn on_beat(
     _data: *mut c_void,
 ) {
     guard((), || {
-        status::forget_who_hears();
-        state::with(|s| {
-            s.forget_gone();
-            s.beat();
-        });
         // SAFETY: live during the callback.
         let ctx = unsafe { Ctx::new(ctx) };
+        status::forget_who_hears();
         status::set_replica(!ctx.is_master());
-        ranking::schedule(&ctx);
-        leases::catch_up(&ctx);
-        leases::look_after(&ctx);
+        tell(&ctx, ServerEvent::Beat);
         background::catch_up(&ctx);
     });
 }

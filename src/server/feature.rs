@@ -1,6 +1,15 @@
-//! What a room brings to the server, in one literal: `Feature { commands: …, ..NOTHING }`.
+//! What a room brings to the server, in one literal: `Feature { commands: …, ..NOTHING }`. `lib.rs` lists the features in the order in
+//! which they react.
 
+use std::sync::OnceLock;
+
+use expcache_core::stats::Gauges;
+
+use super::args::Arg;
 use super::command::Row;
+use super::context::Ctx;
+use super::datatype::{Saves, ValueHooks};
+use super::info::Report;
 use super::setting::Setting;
 
 /// What a room brings.
@@ -9,7 +18,78 @@ pub struct Feature {
     pub commands: &'static [Row],
     /// Its settings.
     pub settings: &'static [&'static Setting],
+    /// What it does when something happens to a key of any type.
+    pub on_key: Option<fn(&Ctx, KeyEvent, Arg<'_>)>,
+    /// What it does when something happens to the server.
+    pub on_server: Option<fn(&Ctx, ServerEvent)>,
+    /// Fills in the figures that it knows.
+    pub gauges: Option<fn(&mut Gauges)>,
+    /// What the data type asks. One room answers.
+    pub value: Option<&'static ValueHooks>,
+    /// What is saved beside the keys. One room saves.
+    pub saves: Option<&'static Saves>,
+    /// Writes the section of `INFO`. One room does.
+    pub info: Option<fn(&Report)>,
 }
 
 /// A feature to start from.
-pub const NOTHING: Feature = Feature { commands: &[], settings: &[] };
+pub const NOTHING: Feature = Feature {
+    commands: &[],
+    settings: &[],
+    on_key: None,
+    on_server: None,
+    gauges: None,
+    value: None,
+    saves: None,
+    info: None,
+};
+
+/// What happened to a key, which may be of any type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum KeyEvent {
+    /// A client restored it.
+    Restored,
+    /// It was loaded, renamed or moved to, or copied to.
+    Arrived,
+    /// It goes on under another name or in another database.
+    Left,
+    /// Its expiry was set or taken away.
+    Redated,
+    /// A command deleted it.
+    Deleted,
+    /// Its time was over.
+    Expired,
+    /// It made room.
+    Evicted,
+}
+
+/// What happened to the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// A database, or all, is emptied at once. The values are not freed yet.
+    Flushed(Option<i32>),
+    /// Two databases were exchanged.
+    Swapped(i32, i32),
+    /// Loading begins.
+    LoadingStarted,
+    /// Loading ended well.
+    Loaded,
+    /// A child that saves was born.
+    Forked,
+    /// The server became a master, or a replica.
+    RoleChanged,
+    /// The server's clock beat: ten times a second or so.
+    Beat,
+}
+
+static ALL: OnceLock<Vec<&'static Feature>> = OnceLock::new();
+
+/// Notes all features. Called when the module is loaded.
+pub(super) fn set_all(features: Vec<&'static Feature>) {
+    let _ = ALL.set(features);
+}
+
+/// Has every feature fill in the figures that it knows.
+pub fn gauges(gauges: &mut Gauges) {
+    ALL.get().into_iter().flatten().filter_map(|feature| feature.gauges).for_each(|fill| fill(gauges));
+}

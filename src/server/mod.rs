@@ -1,25 +1,26 @@
-//! The room that knows the server's C interface, and the only one with `unsafe` in it.
+//! The tools: the server's C interface, and the only room with `unsafe` in it. It knows the value type `Entry` and nothing above it: what the
+//! module brings is handed to [`load`] as a list of [`Feature`]s.
 //!
 //! ```text
-//!  the server ──▶ command    
-//!             ──▶ datatype   saving, loading, copying, freeing a value
-//!             ──▶ events     keys and databases that come and go behind our back ──▶ state
-//!             ──▶ migration  slots on their way to another node ──▶ state
-//!             ──▶ config     CONFIG SET, the configuration file, loadmodule's arguments
-//!             ──▶ info       the section of INFO
-//!             ──▶ background timers ──▶ reclaim (dead entries' memory), walk (searches), ranking, policies, what workers post
-//!             ──▶ blocked    clients that wait: answered, or gone
-//!             ──▶ workers    threads for what is large ──▶ settle, and clients that wait for them
+//!  ways in, each behind guard                        ways out, for everybody above
+//!    command     a command's row and its call          context   who calls, what it may do, what is replicated
+//!    setting     CONFIG, the file, loadmodule          key       keys, opened and removed;  scan  all of them
+//!    datatype    a value saved, loaded, copied, freed  replies   what a client is told
+//!    events      keys and databases that change        call      the server's own commands;  cluster  where a key is
+//!    slots       slots that are leaving this node      access    whose key or tag it is
+//!    info        the section of INFO                   status    facts that are asked often;  clock  time and chance
+//!    background  timers                                blocked   clients that wait;  deferred  a reply that a worker makes
+//!                                                      workers   threads;  held  strings they look at;  discard  what they free
 //! ```
 //!
-//! Every way in from the server goes through [`guard`]: a panic ends there, in an error, and the server goes on.
+//! Every way in goes through [`guard::guard`]: a panic ends there, in an error, and the server goes on.
 
 pub mod access;
 pub mod alloc;
 mod api;
 pub mod args;
 pub mod at_once;
-mod background;
+pub mod background;
 pub mod blocked;
 mod call;
 pub mod clock;
@@ -29,31 +30,21 @@ pub mod context;
 pub mod datatype;
 pub mod deferred;
 pub mod discard;
-mod ends;
 mod events;
 pub mod feature;
-pub mod figures;
-mod guard;
+pub mod guard;
 pub mod held;
-mod info;
+pub mod info;
 pub mod key;
-pub mod leases;
 pub mod log;
-mod main_thread;
-mod policies;
-pub mod ranking;
-pub mod reclaim;
+pub mod main_thread;
 pub mod replies;
 mod rules;
-mod scan;
-mod selection;
+pub mod scan;
 pub mod setting;
-pub mod settle;
-mod slots;
-pub mod state;
+pub mod slots;
 pub mod status;
 mod version;
-pub mod walk;
 pub mod workers;
 
 use std::ffi::c_int;
@@ -99,6 +90,7 @@ pub unsafe fn load(
 /// What the tools themselves bring.
 const TOOLS: Feature = Feature {
     settings: &[&background::SLICE_US, &blocked::MAX_WAITERS, &workers::WORKERS, &workers::WORKER_QUEUE],
+    gauges: Some(workers::gauges),
     ..NOTHING
 };
 
@@ -106,12 +98,14 @@ fn register(ctx: &Ctx, args: Args<'_>, features: &'static [&'static Feature]) ->
     clock::start();
     workers::prepare(ctx);
     version::set_options(ctx);
-    datatype::register(ctx)?;
-    command::register(ctx, features.iter().flat_map(|feature| feature.commands))?;
-    let all = features.iter().copied().chain([&TOOLS]);
-    setting::register(ctx, args, &all.flat_map(|feature| feature.settings).copied().collect::<Vec<_>>())?;
-    events::subscribe(ctx)?;
-    info::register(ctx)?;
+    let (hooks, saves) = (features.iter().find_map(|of| of.value), features.iter().find_map(|of| of.saves));
+    datatype::register(ctx, hooks, saves)?;
+    command::register(ctx, features.iter().flat_map(|of| of.commands))?;
+    let all: Vec<&'static Feature> = features.iter().copied().chain([&TOOLS]).collect();
+    setting::register(ctx, args, &all.iter().flat_map(|of| of.settings).copied().collect::<Vec<_>>())?;
+    feature::set_all(all);
+    events::subscribe(ctx, features)?;
+    info::register(ctx, features.iter().find_map(|of| of.info))?;
     version::warn_of_known_bugs(ctx);
     Ok(())
 }

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use expcache_core::codec::Coder;
 use expcache_core::fair::Fair;
-use expcache_core::stats::Work;
+use expcache_core::stats::{Gauges, Work};
 use redis_module::raw;
 
 use super::api::api;
@@ -324,6 +324,15 @@ pub fn figures() -> Figures {
         posted: posted(),
         done: Work { aside: DONE_ASIDE.load(Ordering::Relaxed), here: DONE_HERE.load(Ordering::Relaxed) },
     }
+}
+
+/// Fills in what is known of the threads.
+pub(super) fn gauges(gauges: &mut Gauges) {
+    let figures = figures();
+    gauges.workers = WORKERS.get();
+    gauges.workers_busy = figures.busy as u64;
+    gauges.worker_queue = figures.queued as u64;
+    gauges.settle_queue = (figures.aside + figures.posted) as u64;
 }
 
 /// Has a thread do what takes it as long as copying so many bytes, and is waited for. On the main thread.

@@ -91,36 +91,38 @@ fn a_replica_keeps_the_same() {
 /// The workers of the old replica go on with what they are at when it is a master.
 #[test]
 fn a_promotion_in_the_middle() {
-    let (master, replica) = (Server::start(), Server::load(&["workers", "1"], &[]).unwrap());
-    let (mut m, mut r) = (master.conn(), replica.conn());
-    replica.replica_of(&master);
-    allow_bombs(&mut m);
-    m.ok(args!["EXPCACHE.SET", "much", gzip(&vec![0; 256 * MB]), "ENCODING", "gzip"]);
-    replica.wait_for_sync(&master);
-    // Each takes the worker half a second, and comes before what it is to compress.
-    let mut verifiers = [(); 4].map(|()| {
-        let mut conn = replica.conn();
-        let id = conn.int("CLIENT ID");
-        conn.send("EXPCACHE.FETCH much VERIFY RANGE 0 9").unwrap();
-        wait_until_blocked(&mut r, id);
-        conn
+    in_time(|| {
+        let (master, replica) = (Server::start(), Server::load(&["workers", "1"], &[]).unwrap());
+        let (mut m, mut r) = (master.conn(), replica.conn());
+        replica.replica_of(&master);
+        allow_bombs(&mut m);
+        m.ok(args!["EXPCACHE.SET", "much", gzip(&vec![0; 256 * MB]), "ENCODING", "gzip"]);
+        replica.wait_for_sync(&master);
+        // Each takes the worker half a second, and comes before what it is to compress.
+        let mut verifiers = [(); 4].map(|()| {
+            let mut conn = replica.conn();
+            let id = conn.int("CLIENT ID");
+            conn.send("EXPCACHE.FETCH much VERIFY RANGE 0 9").unwrap();
+            wait_until_blocked(&mut r, id);
+            conn
+        });
+        populate(&mut m);
+        replica.wait_for_sync(&master);
+        still_occupied(&mut r);
+        let mut reader = replica.conn();
+        reader.send("EXPCACHE.META auto").unwrap();
+        r.ok("REPLICAOF NO ONE");
+        r.ok(args!["EXPCACHE.SET", "new", rows(500 * KB), "TYPE", "gzip"]);
+        assert_eq!(reader.receive().unwrap().fields()["etag"], etag(&payload("auto")).as_str());
+        all_is_there(&mut r);
+        becomes(&mut r, "new", "gzip");
+        for conn in &mut verifiers {
+            assert_eq!(conn.receive().unwrap().fields()["value"].as_bytes(), [0; 9]);
+        }
+        assert_eq!(r.cmd("EXPCACHE.DEL much"), 1);
+        master.replica_of(&replica);
+        are_equal(&replica, &master);
     });
-    populate(&mut m);
-    replica.wait_for_sync(&master);
-    still_occupied(&mut r);
-    let mut reader = replica.conn();
-    reader.send("EXPCACHE.META auto").unwrap();
-    r.ok("REPLICAOF NO ONE");
-    r.ok(args!["EXPCACHE.SET", "new", rows(500 * KB), "TYPE", "gzip"]);
-    assert_eq!(reader.receive().unwrap().fields()["etag"], etag(&payload("auto")).as_str());
-    all_is_there(&mut r);
-    becomes(&mut r, "new", "gzip");
-    for conn in &mut verifiers {
-        assert_eq!(conn.receive().unwrap().fields()["value"].as_bytes(), [0; 9]);
-    }
-    assert_eq!(r.cmd("EXPCACHE.DEL much"), 1);
-    master.replica_of(&replica);
-    are_equal(&replica, &master);
 }
 
 /// A store that a worker checks is not made by a server that became a replica meanwhile.

@@ -222,19 +222,21 @@ fn a_replica_removes_nothing() {
 /// What somebody stored over it meanwhile is not removed in its place.
 #[test]
 fn what_was_stored_over_it_stays() {
-    let (server, mut c) = one_worker(PLAIN);
-    let (_, dumped) = store(&mut c, "gzip", 200 * KB);
-    dumped.restore(&mut c, "h", |stored| stored.reverse());
-    let mut reader = server.conn();
-    occupy(&mut c, 1);
-    reader.send("EXPCACHE.GET h").unwrap();
-    wait_until("the reader waits", || c.info("clients", "blocked_clients") == "1");
-    c.ok("EXPCACHE.SET h sound");
-    still_occupied(&mut c);
-    assert_eq!(reader.receive().unwrap(), Value::Nil);
-    wait_until_settled(&mut c);
-    assert_eq!(c.cmd("EXPCACHE.GET h"), "sound");
-    check(&mut c);
+    in_time(|| {
+        let (server, mut c) = one_worker(PLAIN);
+        let (_, dumped) = store(&mut c, "gzip", 200 * KB);
+        dumped.restore(&mut c, "h", |stored| stored.reverse());
+        let mut reader = server.conn();
+        occupy(&mut c, 1);
+        reader.send("EXPCACHE.GET h").unwrap();
+        wait_until("the reader waits", || c.info("clients", "blocked_clients") == "1");
+        c.ok("EXPCACHE.SET h sound");
+        still_occupied(&mut c);
+        assert_eq!(reader.receive().unwrap(), Value::Nil);
+        wait_until_settled(&mut c);
+        assert_eq!(c.cmd("EXPCACHE.GET h"), "sound");
+        check(&mut c);
+    });
 }
 
 #[test]

@@ -45,93 +45,98 @@ fn goes_on(server: &Server) {
 
 #[test]
 fn what_becomes_of_a_key_before_it_is_compressed() {
-    let (server, mut c) = one_worker(&[]);
-    let (payload, other) = (rows(SIZE), rows(SIZE + 9));
-    for n in 0..3 {
-        c.ok(args!["EXPCACHE.SET", format!("stays:{n}"), &payload, "TAGS", 1, "t"]);
-    }
-    wait_until_settled(&mut c);
-    occupy(&mut c, PIECES);
-    let keys =
-        ["over", "small", "del", "unlink", "renamed", "moved", "copied", "expired", "tagged", "soft", "text", "same"];
-    for key in keys {
-        c.ok(args!["EXPCACHE.SET", key, &payload, "TAGS", 1, key, "GRACE", "1h"]);
-    }
-    c.ok(args!["EXPCACHE.SET", "over", &other]);
-    c.ok("EXPCACHE.SET small v");
-    c.ok(args!["EXPCACHE.SET", "same", &payload]);
-    assert_eq!(c.cmd("DEL del"), 1);
-    assert_eq!(c.cmd("UNLINK unlink"), 1);
-    c.ok("RENAME renamed name");
-    // Some versions of Valkey go along to the other database.
-    assert_eq!(c.cmd("MOVE moved 1"), 1);
-    c.ok("SELECT 0");
-    assert_eq!(c.cmd("COPY copied copy"), 1);
-    assert_eq!(c.cmd("COPY copied far DB 1"), 1);
-    c.ok("SELECT 0");
-    assert_eq!(c.cmd("PEXPIREAT expired 1"), 1);
-    assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG tagged"), 1);
-    assert_eq!(c.cmd("EXPCACHE.PURGE ANY 1 soft SOFT"), 1);
-    c.ok("SET text v");
-    assert_eq!(c.cmd("PERSIST copy"), 1);
-    // Before as after.
-    for settled in [false, true] {
-        if settled {
-            wait_until_settled(&mut c);
-        } else {
-            still_occupied(&mut c);
+    in_time(|| {
+        let (server, mut c) = one_worker(&[]);
+        let (payload, other) = (rows(SIZE), rows(SIZE + 9));
+        for n in 0..3 {
+            c.ok(args!["EXPCACHE.SET", format!("stays:{n}"), &payload, "TAGS", 1, "t"]);
         }
-        for (key, expected) in
-            [("over", &other), ("name", &payload), ("copied", &payload), ("copy", &payload), ("same", &payload)]
-        {
-            same(&c.bulk(&["EXPCACHE.GET", key]), expected, key);
-            let encoding = stored(&mut server.conn(), key).0;
-            assert!(!settled || encoding == "gzip", "{key} {encoding}");
+        wait_until_settled(&mut c);
+        occupy(&mut c, PIECES);
+        let keys = [
+            "over", "small", "del", "unlink", "renamed", "moved", "copied", "expired", "tagged", "soft", "text", "same",
+        ];
+        for key in keys {
+            c.ok(args!["EXPCACHE.SET", key, &payload, "TAGS", 1, key, "GRACE", "1h"]);
         }
-        assert_eq!(c.cmd("EXPCACHE.GET small"), "v");
-        assert_eq!(c.cmd("GET text"), "v");
-        for key in ["del", "unlink", "renamed", "moved", "expired", "tagged"] {
-            c.nil(&["EXPCACHE.GET", key]);
-        }
-        same(c.map("EXPCACHE.FETCH soft")["value"].as_bytes(), &payload, "soft");
-        c.ok("SELECT 1");
-        for key in ["moved", "far"] {
-            same(&c.bulk(&["EXPCACHE.GET", key]), &payload, key);
-            assert!(!settled || kept(&mut c, key).0 == "gzip", "{key}");
-        }
+        c.ok(args!["EXPCACHE.SET", "over", &other]);
+        c.ok("EXPCACHE.SET small v");
+        c.ok(args!["EXPCACHE.SET", "same", &payload]);
+        assert_eq!(c.cmd("DEL del"), 1);
+        assert_eq!(c.cmd("UNLINK unlink"), 1);
+        c.ok("RENAME renamed name");
+        // Some versions of Valkey go along to the other database.
+        assert_eq!(c.cmd("MOVE moved 1"), 1);
         c.ok("SELECT 0");
-        check(&mut c);
-    }
-    let stats = c.map("EXPCACHE.STATS");
-    assert!(stats["stored-bytes"].int() < stats["payload-bytes"].int() / 2);
-    goes_on(&server);
+        assert_eq!(c.cmd("COPY copied copy"), 1);
+        assert_eq!(c.cmd("COPY copied far DB 1"), 1);
+        c.ok("SELECT 0");
+        assert_eq!(c.cmd("PEXPIREAT expired 1"), 1);
+        assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG tagged"), 1);
+        assert_eq!(c.cmd("EXPCACHE.PURGE ANY 1 soft SOFT"), 1);
+        c.ok("SET text v");
+        assert_eq!(c.cmd("PERSIST copy"), 1);
+        // Before as after.
+        for settled in [false, true] {
+            if settled {
+                wait_until_settled(&mut c);
+            } else {
+                still_occupied(&mut c);
+            }
+            for (key, expected) in
+                [("over", &other), ("name", &payload), ("copied", &payload), ("copy", &payload), ("same", &payload)]
+            {
+                same(&c.bulk(&["EXPCACHE.GET", key]), expected, key);
+                let encoding = stored(&mut server.conn(), key).0;
+                assert!(!settled || encoding == "gzip", "{key} {encoding}");
+            }
+            assert_eq!(c.cmd("EXPCACHE.GET small"), "v");
+            assert_eq!(c.cmd("GET text"), "v");
+            for key in ["del", "unlink", "renamed", "moved", "expired", "tagged"] {
+                c.nil(&["EXPCACHE.GET", key]);
+            }
+            same(c.map("EXPCACHE.FETCH soft")["value"].as_bytes(), &payload, "soft");
+            c.ok("SELECT 1");
+            for key in ["moved", "far"] {
+                same(&c.bulk(&["EXPCACHE.GET", key]), &payload, key);
+                assert!(!settled || kept(&mut c, key).0 == "gzip", "{key}");
+            }
+            c.ok("SELECT 0");
+            check(&mut c);
+        }
+        let stats = c.map("EXPCACHE.STATS");
+        assert!(stats["stored-bytes"].int() < stats["payload-bytes"].int() / 2);
+        goes_on(&server);
+    });
 }
 
 #[test]
 fn databases_that_go_or_change_places() {
-    for flush in ["FLUSHALL SYNC", "FLUSHDB ASYNC", "SWAPDB 0 1"] {
-        let (server, mut c) = one_worker(&[]);
-        occupy(&mut c, 1);
-        c.ok(args!["EXPCACHE.SET", "k", rows(SIZE), "TAGS", 1, "t"]);
-        let (mut asks, _) = waiting(&server, &mut c, args!["EXPCACHE.META", "k"]);
-        let (mut stores, _) = waiting(&server, &mut c, hash_set("other", &rows(SIZE)));
-        c.ok(flush);
-        still_occupied(&mut c);
-        c.ok(args!["EXPCACHE.SET", "k", rows(SIZE + 1)]);
-        // It asked for what is there no more; it is told of nothing, or of what is there now.
-        let asked = asks.receive().unwrap();
-        assert!(asked == Value::Nil || asked.fields()["size"].int() == SIZE as i64 + 1, "{asked}");
-        assert_eq!(stores.receive().unwrap(), Value::Simple("OK".into()));
-        wait_until_settled(&mut c);
-        reads(&mut c, "k", &rows(SIZE + 1), flush);
-        reads(&mut c, "other", &rows(SIZE), flush);
-        if flush.starts_with("SWAPDB") {
-            c.ok("SELECT 1");
-            becomes(&mut c, "k", "gzip");
-            reads(&mut c, "k", &rows(SIZE), "what went elsewhere");
+    in_time(|| {
+        for flush in ["FLUSHALL SYNC", "FLUSHDB ASYNC", "SWAPDB 0 1"] {
+            let (server, mut c) = one_worker(&[]);
+            occupy(&mut c, 1);
+            c.ok(args!["EXPCACHE.SET", "k", rows(SIZE), "TAGS", 1, "t"]);
+            let (mut asks, _) = waiting(&server, &mut c, args!["EXPCACHE.META", "k"]);
+            let (mut stores, _) = waiting(&server, &mut c, hash_set("other", &rows(SIZE)));
+            c.ok(flush);
+            still_occupied(&mut c);
+            c.ok(args!["EXPCACHE.SET", "k", rows(SIZE + 1)]);
+            // It asked for what is there no more; it is told of nothing, or of what is there now.
+            let asked = asks.receive().unwrap();
+            assert!(asked == Value::Nil || asked.fields()["size"].int() == SIZE as i64 + 1, "{asked}");
+            assert_eq!(stores.receive().unwrap(), Value::Simple("OK".into()));
+            wait_until_settled(&mut c);
+            reads(&mut c, "k", &rows(SIZE + 1), flush);
+            reads(&mut c, "other", &rows(SIZE), flush);
+            if flush.starts_with("SWAPDB") {
+                c.ok("SELECT 1");
+                becomes(&mut c, "k", "gzip");
+                reads(&mut c, "k", &rows(SIZE), "what went elsewhere");
+            }
+            goes_on(&server);
         }
-        goes_on(&server);
-    }
+    });
 }
 
 // ---- readers and writers that wait
@@ -139,58 +144,62 @@ fn databases_that_go_or_change_places() {
 /// A reader gets what was there when it asked.
 #[test]
 fn a_reader_gets_what_it_asked_for_whatever_becomes_of_the_key() {
-    let (server, mut c) = one_worker(&[]);
-    let payload = rows(SIZE);
-    for change in ["EXPCACHE.SET k new", "DEL k", "FLUSHALL ASYNC", "EXPCACHE.INVALIDATE.TAG t", "SWAPDB 0 1"] {
-        c.ok(args!["EXPCACHE.SET", "k", &payload, "TAGS", 1, "t"]);
-        becomes(&mut c, "k", "gzip");
-        occupy(&mut c, 1);
-        let commands = [
-            args!["EXPCACHE.GET", "k"],
-            args!["EXPCACHE.MGET", "k", "k"],
-            args!["EXPCACHE.FETCH", "k", "VERIFY"],
-            args!["EXPCACHE.FETCH", "k", "RANGE", 1, SIZE],
-        ];
-        let mut readers = commands.map(|command| waiting(&server, &mut c, command).0);
-        c.cmd(change);
-        still_occupied(&mut c);
-        same(readers[0].receive().unwrap().as_bytes(), &payload, change);
-        same(readers[1].receive().unwrap().items()[1].as_bytes(), &payload, change);
-        same(readers[2].receive().unwrap().fields()["value"].as_bytes(), &payload, change);
-        same(readers[3].receive().unwrap().fields()["value"].as_bytes(), &payload[1..], change);
-        c.ok("FLUSHALL");
-    }
-    goes_on(&server);
+    in_time(|| {
+        let (server, mut c) = one_worker(&[]);
+        let payload = rows(SIZE);
+        for change in ["EXPCACHE.SET k new", "DEL k", "FLUSHALL ASYNC", "EXPCACHE.INVALIDATE.TAG t", "SWAPDB 0 1"] {
+            c.ok(args!["EXPCACHE.SET", "k", &payload, "TAGS", 1, "t"]);
+            becomes(&mut c, "k", "gzip");
+            occupy(&mut c, 1);
+            let commands = [
+                args!["EXPCACHE.GET", "k"],
+                args!["EXPCACHE.MGET", "k", "k"],
+                args!["EXPCACHE.FETCH", "k", "VERIFY"],
+                args!["EXPCACHE.FETCH", "k", "RANGE", 1, SIZE],
+            ];
+            let mut readers = commands.map(|command| waiting(&server, &mut c, command).0);
+            c.cmd(change);
+            still_occupied(&mut c);
+            same(readers[0].receive().unwrap().as_bytes(), &payload, change);
+            same(readers[1].receive().unwrap().items()[1].as_bytes(), &payload, change);
+            same(readers[2].receive().unwrap().fields()["value"].as_bytes(), &payload, change);
+            same(readers[3].receive().unwrap().fields()["value"].as_bytes(), &payload[1..], change);
+            c.ok("FLUSHALL");
+        }
+        goes_on(&server);
+    });
 }
 
 #[test]
 fn clients_that_go_in_the_middle() {
-    let (server, mut c) = one_worker(&[]);
-    c.ok(args!["EXPCACHE.SET", "k", rows(SIZE)]);
-    wait_until_settled(&mut c);
-    let commands =
-        || [args!["EXPCACHE.GET", "k"], args!["EXPCACHE.FETCH", "k", "WAIT", "1h"], hash_set("new", &rows(SIZE))];
-    // They disconnect, are killed, or told to be unblocked, which does not apply.
-    occupy(&mut c, 2);
-    for command in commands() {
-        drop(waiting(&server, &mut c, command));
-    }
-    wait_until("they are gone", || c.info("clients", "connected_clients") == "1");
-    for command in commands() {
-        let (_conn, id) = waiting(&server, &mut c, command);
-        assert_eq!(c.cmd(args!["CLIENT", "KILL", "ID", id]), 1);
-    }
-    let mut stays: Vec<(Conn, i64)> = commands().map(|command| waiting(&server, &mut c, command)).into();
-    for (_, id) in &stays {
-        for how in ["TIMEOUT", "ERROR"] {
-            assert_eq!(c.cmd(args!["CLIENT", "UNBLOCK", id, how]), 0);
+    in_time(|| {
+        let (server, mut c) = one_worker(&[]);
+        c.ok(args!["EXPCACHE.SET", "k", rows(SIZE)]);
+        wait_until_settled(&mut c);
+        let commands =
+            || [args!["EXPCACHE.GET", "k"], args!["EXPCACHE.FETCH", "k", "WAIT", "1h"], hash_set("new", &rows(SIZE))];
+        // They disconnect, are killed, or told to be unblocked, which does not apply.
+        occupy(&mut c, 2);
+        for command in commands() {
+            drop(waiting(&server, &mut c, command));
         }
-    }
-    still_occupied(&mut c);
-    same(stays[0].0.receive().unwrap().as_bytes(), &rows(SIZE), "GET");
-    same(stays[1].0.receive().unwrap().fields()["value"].as_bytes(), &rows(SIZE), "FETCH");
-    assert_eq!(stays[2].0.receive().unwrap(), Value::Simple("OK".into()));
-    goes_on(&server);
+        wait_until("they are gone", || c.info("clients", "connected_clients") == "1");
+        for command in commands() {
+            let (_conn, id) = waiting(&server, &mut c, command);
+            assert_eq!(c.cmd(args!["CLIENT", "KILL", "ID", id]), 1);
+        }
+        let mut stays: Vec<(Conn, i64)> = commands().map(|command| waiting(&server, &mut c, command)).into();
+        for (_, id) in &stays {
+            for how in ["TIMEOUT", "ERROR"] {
+                assert_eq!(c.cmd(args!["CLIENT", "UNBLOCK", id, how]), 0);
+            }
+        }
+        still_occupied(&mut c);
+        same(stays[0].0.receive().unwrap().as_bytes(), &rows(SIZE), "GET");
+        same(stays[1].0.receive().unwrap().fields()["value"].as_bytes(), &rows(SIZE), "FETCH");
+        assert_eq!(stays[2].0.receive().unwrap(), Value::Simple("OK".into()));
+        goes_on(&server);
+    });
 }
 
 #[test]
@@ -282,78 +291,83 @@ fn a_file_is_loaded_in_the_memory_of_its_data() {
 
 #[test]
 fn a_child_that_saves_in_the_middle() {
-    for preamble in ["yes", "no"] {
-        let settings = ["--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", preamble];
-        let mut server = Server::load(&["workers", "1"], &settings).unwrap();
-        let mut c = server.conn();
-        c.ok("EXPCACHE.TYPE SET default CODEC gzip");
-        c.ok("EXPCACHE.TYPE SET busy CODEC gzip");
-        occupy(&mut c, PIECES);
-        c.ok(args!["EXPCACHE.SET", "k", rows(SIZE), "TAGS", 1, "t"]);
-        let (mut stores, _) = waiting(&server, &mut c, hash_set("checked", &rows(SIZE)));
-        c.cmd("BGREWRITEAOF");
-        still_occupied(&mut c);
-        c.ok(args!["EXPCACHE.SET", "after", rows(SIZE), "TAGS", 1, "t"]);
-        assert_eq!(stores.receive().unwrap(), Value::Simple("OK".into()));
-        wait_until_settled(&mut c);
-        wait_until("the file is rewritten", || {
-            c.info("persistence", "aof_rewrite_in_progress") == "0"
-                && c.info("persistence", "aof_rewrite_scheduled") == "0"
-        });
-        assert_eq!(c.info("persistence", "aof_last_bgrewrite_status"), "ok");
-        c.cmd("BGSAVE");
-        wait_until("the snapshot is written", || c.info("persistence", "rdb_bgsave_in_progress") == "0");
-        assert_eq!(c.info("persistence", "rdb_last_bgsave_status"), "ok");
-        server.restart(Stop::Kill);
-        let mut c = server.conn();
-        for key in ["k", "checked", "after"] {
-            becomes(&mut c, key, "gzip");
-            reads(&mut c, key, &rows(SIZE), key);
+    in_time(|| {
+        for preamble in ["yes", "no"] {
+            let settings = ["--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", preamble];
+            let mut server = Server::load(&["workers", "1"], &settings).unwrap();
+            let mut c = server.conn();
+            c.ok("EXPCACHE.TYPE SET default CODEC gzip");
+            c.ok("EXPCACHE.TYPE SET busy CODEC gzip");
+            occupy(&mut c, PIECES);
+            c.ok(args!["EXPCACHE.SET", "k", rows(SIZE), "TAGS", 1, "t"]);
+            let (mut stores, _) = waiting(&server, &mut c, hash_set("checked", &rows(SIZE)));
+            c.cmd("BGREWRITEAOF");
+            still_occupied(&mut c);
+            c.ok(args!["EXPCACHE.SET", "after", rows(SIZE), "TAGS", 1, "t"]);
+            assert_eq!(stores.receive().unwrap(), Value::Simple("OK".into()));
+            wait_until_settled(&mut c);
+            wait_until("the file is rewritten", || {
+                c.info("persistence", "aof_rewrite_in_progress") == "0"
+                    && c.info("persistence", "aof_rewrite_scheduled") == "0"
+            });
+            assert_eq!(c.info("persistence", "aof_last_bgrewrite_status"), "ok");
+            c.cmd("BGSAVE");
+            wait_until("the snapshot is written", || c.info("persistence", "rdb_bgsave_in_progress") == "0");
+            assert_eq!(c.info("persistence", "rdb_last_bgsave_status"), "ok");
+            server.restart(Stop::Kill);
+            let mut c = server.conn();
+            for key in ["k", "checked", "after"] {
+                becomes(&mut c, key, "gzip");
+                reads(&mut c, key, &rows(SIZE), key);
+            }
+            assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG t"), 3);
+            check(&mut c);
         }
-        assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG t"), 3);
-        check(&mut c);
-    }
+    });
 }
 
 // ---- a store that waits is decided on at its end
 
 #[test]
 fn what_holds_when_it_is_stored_counts() {
-    let (server, mut c) = one_worker(&[]);
-    let payload = rows(SIZE);
-    let with = |key: &str, more: &str| {
-        [hash_set(key, &payload), more.split(' ').map(|w| w.as_bytes().to_vec()).collect()].concat()
-    };
-    c.ok("EXPCACHE.SET there v");
-    let [fenced, lost] = ["fenced", "lost"].map(|key| c.map(&["EXPCACHE.FETCH", key, "LEASE", "1h"])["lease"].text());
-    occupy(&mut c, 1);
-    let mut stores = [
-        with("new", "NX"),
-        with("there", "XX"),
-        with("there", "IFMATCH 9e3669d19b675bd57058fd4664205d2a"),
-        with("fenced", &format!("LEASE {fenced}")),
-        with("lost", &format!("LEASE {lost}")),
-        with("foreign", "NX"),
-    ]
-    .map(|command| waiting(&server, &mut c, command).0);
-    c.ok("EXPCACHE.SET new first");
-    assert_eq!(c.cmd("EXPCACHE.DEL there"), 1);
-    c.int("EXPCACHE.INVALIDATE.TAG t");
-    c.ok("EXPCACHE.SET lost first");
-    c.int("SADD foreign a");
-    still_occupied(&mut c);
-    let replies = stores.each_mut().map(|conn| conn.receive().unwrap());
-    assert_eq!(replies[..3], [Value::Nil, Value::Nil, Value::Nil]);
-    for (reply, prefix) in replies[3..].iter().zip(["FENCED", "LEASELOST", "WRONGTYPE"]) {
-        assert!(matches!(reply, Value::Error(text) if text.starts_with(prefix)), "{reply} for {prefix}");
-    }
-    assert_eq!(c.cmd("EXPCACHE.MGET new there fenced lost").items()[0], Value::bulk("first"));
-    for key in ["there", "fenced"] {
-        c.nil(&["EXPCACHE.GET", key]);
-    }
-    assert_eq!(c.cmd("EXPCACHE.GET lost"), "first");
-    assert_eq!(c.cmd("SCARD foreign"), 1);
-    goes_on(&server);
+    in_time(|| {
+        let (server, mut c) = one_worker(&[]);
+        let payload = rows(SIZE);
+        let with = |key: &str, more: &str| {
+            [hash_set(key, &payload), more.split(' ').map(|w| w.as_bytes().to_vec()).collect()].concat()
+        };
+        c.ok("EXPCACHE.SET there v");
+        let [fenced, lost] =
+            ["fenced", "lost"].map(|key| c.map(&["EXPCACHE.FETCH", key, "LEASE", "1h"])["lease"].text());
+        occupy(&mut c, 1);
+        let mut stores = [
+            with("new", "NX"),
+            with("there", "XX"),
+            with("there", "IFMATCH 9e3669d19b675bd57058fd4664205d2a"),
+            with("fenced", &format!("LEASE {fenced}")),
+            with("lost", &format!("LEASE {lost}")),
+            with("foreign", "NX"),
+        ]
+        .map(|command| waiting(&server, &mut c, command).0);
+        c.ok("EXPCACHE.SET new first");
+        assert_eq!(c.cmd("EXPCACHE.DEL there"), 1);
+        c.int("EXPCACHE.INVALIDATE.TAG t");
+        c.ok("EXPCACHE.SET lost first");
+        c.int("SADD foreign a");
+        still_occupied(&mut c);
+        let replies = stores.each_mut().map(|conn| conn.receive().unwrap());
+        assert_eq!(replies[..3], [Value::Nil, Value::Nil, Value::Nil]);
+        for (reply, prefix) in replies[3..].iter().zip(["FENCED", "LEASELOST", "WRONGTYPE"]) {
+            assert!(matches!(reply, Value::Error(text) if text.starts_with(prefix)), "{reply} for {prefix}");
+        }
+        assert_eq!(c.cmd("EXPCACHE.MGET new there fenced lost").items()[0], Value::bulk("first"));
+        for key in ["there", "fenced"] {
+            c.nil(&["EXPCACHE.GET", key]);
+        }
+        assert_eq!(c.cmd("EXPCACHE.GET lost"), "first");
+        assert_eq!(c.cmd("SCARD foreign"), 1);
+        goes_on(&server);
+    });
 }
 
 #[test]
@@ -383,63 +397,67 @@ fn a_pause_of_writes_puts_off_what_is_to_be_stored() {
 
 #[test]
 fn rights_that_are_taken_away_in_the_middle() {
-    let (server, mut c) = one_worker(&[]);
-    c.ok(args!["EXPCACHE.SET", "k", rows(SIZE)]);
-    wait_until_settled(&mut c);
-    c.ok("ACL SETUSER someone on nopass ~* +@all");
-    occupy(&mut c, 1);
-    let of_someone = |c: &mut Conn, command: Vec<Vec<u8>>| {
-        let mut conn = server.conn();
-        let id = conn.int("CLIENT ID");
-        conn.ok("AUTH someone x");
-        conn.send(command).unwrap();
-        wait_until_blocked(c, id);
-        conn
-    };
-    let mut clients =
-        [of_someone(&mut c, args!["EXPCACHE.GET", "k"]), of_someone(&mut c, hash_set("new", &rows(SIZE)))];
-    c.ok("ACL SETUSER someone resetkeys ~other -@all");
-    still_occupied(&mut c);
-    // They were allowed to when they asked; what counts here is that they are answered.
-    assert!(clients.iter_mut().all(|conn| conn.receive().is_ok()));
-    c.ok("ACL SETUSER someone on nopass ~* +@all");
-    occupy(&mut c, 1);
-    let mut gone = of_someone(&mut c, hash_set("new", &rows(SIZE)));
-    assert_eq!(c.cmd("ACL DELUSER someone"), 1);
-    assert!(gone.receive().is_err());
-    goes_on(&server);
+    in_time(|| {
+        let (server, mut c) = one_worker(&[]);
+        c.ok(args!["EXPCACHE.SET", "k", rows(SIZE)]);
+        wait_until_settled(&mut c);
+        c.ok("ACL SETUSER someone on nopass ~* +@all");
+        occupy(&mut c, 1);
+        let of_someone = |c: &mut Conn, command: Vec<Vec<u8>>| {
+            let mut conn = server.conn();
+            let id = conn.int("CLIENT ID");
+            conn.ok("AUTH someone x");
+            conn.send(command).unwrap();
+            wait_until_blocked(c, id);
+            conn
+        };
+        let mut clients =
+            [of_someone(&mut c, args!["EXPCACHE.GET", "k"]), of_someone(&mut c, hash_set("new", &rows(SIZE)))];
+        c.ok("ACL SETUSER someone resetkeys ~other -@all");
+        still_occupied(&mut c);
+        // They were allowed to when they asked; what counts here is that they are answered.
+        assert!(clients.iter_mut().all(|conn| conn.receive().is_ok()));
+        c.ok("ACL SETUSER someone on nopass ~* +@all");
+        occupy(&mut c, 1);
+        let mut gone = of_someone(&mut c, hash_set("new", &rows(SIZE)));
+        assert_eq!(c.cmd("ACL DELUSER someone"), 1);
+        assert!(gone.receive().is_err());
+        goes_on(&server);
+    });
 }
 
 // ---- where nobody may wait
 
 #[test]
 fn transactions_and_scripts_work_in_place() {
-    let (server, mut c) = one_worker(&[]);
-    let (payload, hash) = (rows(SIZE), etag(&rows(SIZE)));
-    c.ok(args!["EXPCACHE.SET", "k", &payload]);
-    wait_until_settled(&mut c);
-    occupy(&mut c, 2);
-    let replies = c.transaction([
-        args!["EXPCACHE.GET", "k"],
-        hash_set("a", &payload),
-        args!["EXPCACHE.META", "a"],
-        args!["EXPCACHE.SET", "b", &payload],
-        args!["EXPCACHE.SET", "b", "new", "IFMATCH", &hash],
-        args!["EXPCACHE.SET", "c", gzip(&payload), "ENCODING", "gzip"],
-        args!["EXPCACHE.FETCH", "c", "IFNONEMATCH", &hash],
-        args!["EXPCACHE.MGET", "k", "c"],
-    ]);
-    same(replies[0].as_bytes(), &payload, "in a transaction");
-    assert_eq!(replies[2].fields()["etag"], hash.as_str());
-    assert!([1, 3, 4, 5].iter().all(|at| replies[*at] == Value::Simple("OK".into())), "{:?}", &replies[3..6]);
-    assert_eq!(replies[6].fields()["status"], "not-modified");
-    same(replies[7].items()[1].as_bytes(), &payload, "in a transaction");
-    let script =
-        "redis.call('EXPCACHE.SET', KEYS[1], ARGV[1], 'HASH', ARGV[2]); return redis.call('EXPCACHE.GET', KEYS[1])";
-    same(c.cmd(args!["EVAL", script, 1, "d", &payload, &hash]).as_bytes(), &payload, "in a script");
-    still_occupied(&mut c);
-    assert_eq!(c.cmd("EXPCACHE.GET b"), "new");
-    goes_on(&server);
+    in_time(|| {
+        let (server, mut c) = one_worker(&[]);
+        let (payload, hash) = (rows(SIZE), etag(&rows(SIZE)));
+        c.ok(args!["EXPCACHE.SET", "k", &payload]);
+        wait_until_settled(&mut c);
+        occupy(&mut c, 2);
+        let replies = c.transaction([
+            args!["EXPCACHE.GET", "k"],
+            hash_set("a", &payload),
+            args!["EXPCACHE.META", "a"],
+            args!["EXPCACHE.SET", "b", &payload],
+            args!["EXPCACHE.SET", "b", "new", "IFMATCH", &hash],
+            args!["EXPCACHE.SET", "c", gzip(&payload), "ENCODING", "gzip"],
+            args!["EXPCACHE.FETCH", "c", "IFNONEMATCH", &hash],
+            args!["EXPCACHE.MGET", "k", "c"],
+        ]);
+        same(replies[0].as_bytes(), &payload, "in a transaction");
+        assert_eq!(replies[2].fields()["etag"], hash.as_str());
+        assert!([1, 3, 4, 5].iter().all(|at| replies[*at] == Value::Simple("OK".into())), "{:?}", &replies[3..6]);
+        assert_eq!(replies[6].fields()["status"], "not-modified");
+        same(replies[7].items()[1].as_bytes(), &payload, "in a transaction");
+        let script =
+            "redis.call('EXPCACHE.SET', KEYS[1], ARGV[1], 'HASH', ARGV[2]); return redis.call('EXPCACHE.GET', KEYS[1])";
+        same(c.cmd(args!["EVAL", script, 1, "d", &payload, &hash]).as_bytes(), &payload, "in a script");
+        still_occupied(&mut c);
+        assert_eq!(c.cmd("EXPCACHE.GET b"), "new");
+        goes_on(&server);
+    });
 }
 
 #[test]

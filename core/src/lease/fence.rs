@@ -167,7 +167,8 @@ impl<S: Hits + Send + Sync + 'static> Fences<S> {
         if self.is_empty() {
             (self.floor, self.latest) = (floor, self.latest.max(floor));
         } else {
-            aside.put(std::mem::replace(self, Self::above(floor)));
+            let before = std::mem::replace(self, Self::above(floor));
+            aside.put(before.len(), before);
         }
     }
 
@@ -175,7 +176,7 @@ impl<S: Hits + Send + Sync + 'static> Fences<S> {
     pub(super) fn drop_before(&mut self, oldest_lease: Option<u64>, aside: &mut Aside) {
         let Some(oldest) = oldest_lease else { return self.start_again(self.floor, aside) };
         if self.tags.is_before(oldest) && !self.tags.is_empty() {
-            aside.put(std::mem::take(&mut self.tags));
+            aside.put(self.tags.len(), std::mem::take(&mut self.tags));
         }
         self.tags.drop_before(oldest);
         for _ in 0..MOST_DROPPED {

@@ -256,8 +256,14 @@ pub type Flushed = IntoKeys<u64, Place>;
 pub(crate) struct Aside(Vec<Box<dyn Send + Sync>>);
 
 impl Aside {
-    fn put(&mut self, thing: impl Send + Sync + 'static) {
-        self.0.push(Box::new(thing));
+    /// So many things are freed as fast as they could be handed on.
+    const FEW: usize = 1_000;
+
+    /// Puts aside what consists of so many things, if they are not few.
+    fn put(&mut self, things: usize, all: impl Send + Sync + 'static) {
+        if things > Self::FEW {
+            self.0.push(Box::new(all));
+        }
     }
 }
 
@@ -432,9 +438,7 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
         let (number, aside) = (self.number, std::mem::take(&mut self.aside));
         let mut ended = std::mem::replace(self, Self { number, aside, ..Self::default() });
         let waiters = std::mem::take(&mut ended.waiting);
-        if !ended.is_empty() {
-            self.aside.put(ended);
-        }
+        self.aside.put(ended.records.len().max(ended.fences.len()), ended);
         waiters.into_keys()
     }
 

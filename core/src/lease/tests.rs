@@ -575,13 +575,17 @@ fn selectors_that_are_not_needed_any_more_go_a_few_at_a_time() {
 
 #[test]
 fn what_is_much_is_put_aside() {
-    let mut play = Play::default();
-    play.run(&[(0, "ask k1 a 100", "granted"), (0, "tags x y", "2"), (0, "everything", "0")]);
-    assert_eq!(play.leases.take_aside().len(), 1, "fences");
-    play.run(&[(0, "flush", "flushed:"), (0, "flush", "flushed:")]);
-    assert_eq!(play.leases.take_aside().len(), 1, "records");
-    play.run(&[(0, "ask k1 a 100", "granted"), (0, "store k1 a t", "stored in 0:")]);
-    assert_eq!(play.leases.take_aside().len(), 0, "what is little is not");
+    let tags = (0..2_000).map(|n| format!(" t{n}")).collect::<String>();
+    for (many, expected) in [(true, 1), (false, 0)] {
+        let mut play = Play { limit: NO_BOUND, ..Play::default() };
+        play.run(&[(0, "ask k1 a 100", "granted")]);
+        play.call(0, if many { &tags } else { " x" }.replacen(' ', "tags ", 1).as_str());
+        play.run(&[(0, "everything", "0")]);
+        assert_eq!(play.leases.take_aside().len(), expected, "fences");
+        (0..if many { 2_000 } else { 2 }).for_each(|n| _ = play.call(0, &format!("ask l{n} a 100")));
+        play.run(&[(0, "flush", "flushed:"), (0, "flush", "flushed:")]);
+        assert_eq!(play.leases.take_aside().len(), expected, "records");
+    }
 }
 
 #[test]

@@ -1,0 +1,9 @@
+//! Diagnosis: does the module do what it should?
+
+mod check;
+mod selftest;
+
+use crate::server::feature::{Feature, NOTHING};
+
+/// What diagnosis brings to the server.
+pub const FEATURE: Feature = Feature { commands: &[check::DEBUG, selftest::SELFTEST], ..NOTHING };

@@ -1,0 +1,51 @@
+//! `EXPCACHE.DEL`.
+
+use expcache_core::{Error, Result};
+
+use crate::cache;
+use crate::leases;
+use crate::server::args::Args;
+use crate::server::command::Keys;
+use crate::server::command::REMOVES;
+use crate::server::command::ROW;
+use crate::server::command::Row;
+use crate::server::command::command;
+use crate::server::context::Ctx;
+use crate::server::key::Found;
+use crate::server::key::Mode;
+use expcache_core::grammar::syntax::KEY;
+
+/// `EXPCACHE.DEL`, for the server.
+pub const DEL: Row = Row {
+    name: "expcache.del",
+    handler: command(del),
+    flags: "write",
+    keys: Keys::All,
+    key_flags: REMOVES,
+    arity: -2,
+    summary: "Removes entries; returns how many there were.",
+    complexity: "O(N*T) for N keys of T tags.",
+    tips: "request_policy:multi_shard response_policy:agg_sum",
+    args: &[KEY.multiple()],
+    ..ROW
+};
+
+/// `EXPCACHE.DEL key [key …]`
+pub fn del(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    for name in args {
+        if matches!(ctx.open(name, Mode::Peek).found(), Found::Foreign) {
+            return Err(Error::WrongType);
+        }
+    }
+    let mut removed = 0;
+    for name in args {
+        leases::lost(ctx, ctx.db(), name.bytes());
+        let alive = match ctx.open(name, Mode::Peek).found() {
+            Found::Entry(entry) => cache::with(|s| !s.is_dead(ctx.db(), entry)),
+            Found::Missing | Found::Foreign => continue,
+        };
+        removed += u64::from(ctx.unlink(name) && alive);
+    }
+    ctx.reply_count(removed);
+    Ok(())
+}

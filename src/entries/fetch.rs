@@ -1,0 +1,490 @@
+//! `EXPCACHE.FETCH`: the full read protocol.
+//!
+//! A client that waits for another's production is blocked, and its `FETCH` runs again when the waiting is over: then it is
+//! answered whatever there is. What is large is computed and sent by a worker, from what the main thread decided.
+
+use std::borrow::Cow;
+
+use expcache_core::codec::Encoding;
+use expcache_core::early::is_due_early;
+use expcache_core::entry::{Etag, Form};
+use expcache_core::grammar::fetch::{Accepted, FetchOptions};
+use expcache_core::grammar::{etag, etag_text};
+use expcache_core::lease::{Named, Token, Wish};
+use expcache_core::{Error, Result};
+use smallvec::SmallVec;
+
+use crate::cache;
+use crate::cache::Cache;
+use crate::entries::look::Dated;
+use crate::entries::look::Look;
+use crate::entries::look::Miss;
+use crate::entries::look::slide;
+use crate::leases;
+use crate::leases::Asking;
+use crate::leases::Offer;
+use crate::payloads::outgoing;
+use crate::payloads::outgoing::Client;
+use crate::payloads::outgoing::Outgoing;
+use crate::payloads::outgoing::Part;
+use crate::payloads::outgoing::Portion;
+use crate::payloads::outgoing::Weight;
+use crate::server::args::Arg;
+use crate::server::args::Args;
+use crate::server::args::Text;
+use crate::server::at_once;
+use crate::server::blocked::Kind;
+use crate::server::clock;
+use crate::server::command::Keys;
+use crate::server::command::READS;
+use crate::server::command::ROW;
+use crate::server::command::Row;
+use crate::server::command::command;
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
+use crate::server::key::Found;
+use crate::server::key::Mode;
+use crate::server::replies::Replies;
+use crate::server::replies::Value;
+use crate::server::workers;
+use expcache_core::grammar;
+
+/// What is asked for, kept while the client waits: see [`FetchOptions`].
+#[derive(Clone, Copy)]
+struct Fetch {
+    lease_ms: Option<u64>,
+    token: Option<Token>,
+    wait_ms: Option<u64>,
+    accept: Option<Accepted>,
+    if_none_match: Option<Etag>,
+    range: Option<(u64, u64)>,
+    max_age_ms: Option<u64>,
+    verify: Option<()>,
+}
+
+impl From<FetchOptions<'_>> for Fetch {
+    fn from(options: FetchOptions<'_>) -> Self {
+        let FetchOptions { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify } = options;
+        let (token, if_none_match) = (token.and_then(Token::parse), if_none_match.and_then(etag));
+        Self { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify }
+    }
+}
+
+/// Which run of the command it is.
+#[derive(Clone, Copy)]
+enum Turn {
+    First,
+    /// This client has waited, perhaps for the lease that it has now.
+    Last {
+        client: u64,
+        lease: Option<Token>,
+    },
+}
+
+impl Turn {
+    /// There is a fresh value: a lease that the client may have got while it waited is given up.
+    fn needs_none(self, ctx: &Ctx, name: Arg<'_>) -> Offer {
+        if let Self::Last { lease: Some(token), .. } = self {
+            leases::release(ctx, name.bytes(), token, 0, Named::default());
+        }
+        Offer::default()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Hit,
+    Stale,
+    NotModified,
+}
+
+impl Status {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::Hit => b"hit",
+            Self::Stale => b"stale",
+            Self::NotModified => b"not-modified",
+        }
+    }
+}
+
+/// `EXPCACHE.FETCH`:`, for the server.
+pub const FETCH: Row = Row {
+    name: "expcache.fetch",
+    handler: command(fetch),
+    flags: "readonly",
+    keys: Keys::First,
+    key_flags: READS,
+    arity: -2,
+    summary: "Returns an entry with what is known of it: its state, payload or part of it, etag, type and age.",
+    complexity: "O(1) on the main thread; large payloads are hashed, decoded and sent by a worker.",
+    args: grammar::fetch::FETCH,
+    ..ROW
+};
+
+/// `EXPCACHE.FETCH`: see [`Fetch`].
+pub fn fetch(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    let name = args.need()?;
+    Fetch::parse(args)?.run(ctx, &mut Client::Running, name, Turn::First)
+}
+
+/// A client that waits for a key's value.
+struct Waiter {
+    fetch: Fetch,
+    wish: Option<Wish>,
+    key: Box<[u8]>,
+    client: u64,
+}
+
+impl Waiter {
+    // What it may do can have changed while it waited, and where the key is; nobody checks that but us.
+    fn check(&self, ctx: &Ctx, name: Arg<'_>) -> Result<()> {
+        if !ctx.client_may_run(self.client, &[b"EXPCACHE.FETCH", name.bytes()]) {
+            return Err(Error::NoPermission);
+        }
+        ctx.check_node(name)
+    }
+
+    fn last(&self, lease: Option<Token>) -> Turn {
+        Turn::Last { client: self.client, lease }
+    }
+}
+
+static WAITING: Kind = Kind { gone: leases::gone, unblocked: Some(unblocked) };
+
+/// It need not wait any longer: it is answered as if its time were up.
+fn unblocked(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    let name = args.need()?;
+    let turn = Turn::Last { client: ctx.client(), lease: None };
+    Fetch::parse(args)?.run(ctx, &mut Client::Running, name, turn)
+}
+
+impl Asking for Waiter {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn wish(&self) -> Option<Wish> {
+        self.wish
+    }
+
+    fn is_heavy(&self, ctx: &Ctx) -> bool {
+        let name = Text::new(&self.key);
+        match ctx.open(name.arg(), Mode::Peek).found() {
+            Found::Entry(entry) => {
+                let part = Part { portion: self.fetch.portion(entry.form()), verify: None };
+                part.weight(entry) == Weight::Heavy || outgoing::is_etag_heavy(entry)
+            }
+            Found::Missing | Found::Foreign => false,
+        }
+    }
+
+    fn answer(&self, ctx: &Ctx, mut args: Args<'_>, lease: Option<Token>) -> Result<()> {
+        let name = args.need()?;
+        self.check(ctx, name)?;
+        self.fetch.run(ctx, &mut Client::Running, name, self.last(lease))
+    }
+
+    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) -> bool {
+        outgoing::answer(ctx, waiting, &self.key, |ctx, client, name| {
+            self.check(ctx, name)?;
+            self.fetch.run(ctx, client, name, self.last(lease))
+        })
+    }
+}
+
+impl Fetch {
+    fn parse(args: Args<'_>) -> Result<Self> {
+        FetchOptions::parse(args.words()).map(Self::from)
+    }
+
+    /// The lease, if it is asked for, as this client's.
+    fn wish(&self, ctx: &Ctx, client: u64) -> Option<Wish> {
+        let duration_ms = self.lease_ms?;
+        let token = self.token.unwrap_or_else(leases::new_token);
+        Some(Wish { token, duration_ms, owner: leases::owner(ctx, client) })
+    }
+
+    fn run(self, ctx: &Ctx, client: &mut Client, name: Arg<'_>, turn: Turn) -> Result<()> {
+        let mut key = ctx.open(name, Mode::Read);
+        let Some(mut look) = Look::at(ctx, &mut key, Dated::Always)? else {
+            let miss = Miss::of(ctx, &mut key);
+            drop(key);
+            self.miss(ctx, client, name, turn, &miss);
+            return Ok(());
+        };
+        let again = move |ctx: &Ctx, client: &mut Client, name: Arg<'_>| self.run(ctx, client, name, turn);
+        if outgoing::with_etag(ctx, client, name, look.entry, again) {
+            return Ok(());
+        }
+        let etag = look.entry.etag();
+        let status = self.status(&look, etag);
+        let (form, kept) = (look.entry.form(), look.entry.stored().len());
+        if status != Status::NotModified {
+            let decoded = Part { portion: self.portion(form), verify: None }.decoded(form);
+            outgoing::admit(ctx, decoded, decoded)?;
+        }
+        if self.verify.is_some() {
+            at_once::admit(ctx, form.size.max(kept))?;
+        }
+        let type_id = look.entry.type_id();
+        let (due, slides_to) = cache::with(|s| {
+            let due = status == Status::Stale || self.lease_ms.is_some() && is_due(s, &look);
+            look.count_hit(s, status != Status::Stale);
+            (due, if status == Status::Stale { None } else { look.slides_to(s) })
+        });
+        let mut offer = if due { self.offer(ctx, name, turn, Some(type_id)) } else { turn.needs_none(ctx, name) };
+        if status != Status::Stale {
+            offer.retry_ms = None;
+        }
+        let broken = self.reply_found(ctx, client, name, &look, Heading { status, etag, offer, turn })?;
+        drop(key);
+        match broken {
+            Some(broken) => self.broken(ctx, client, name, &broken, Heading { status, etag, offer, turn }),
+            None => slide(ctx, name, slides_to),
+        }
+        Ok(())
+    }
+
+    /// What is kept of the payload is not what was stored: it goes, and is a miss.
+    fn broken(&self, ctx: &Ctx, client: &Client, name: Arg<'_>, broken: &Outgoing, heading: Heading) {
+        broken.remove_corrupt(ctx, name, heading.status != Status::Stale);
+        let miss = Miss::of(ctx, &mut ctx.open(name, Mode::Peek));
+        // Removing it ended the lease that came with it, if there was one.
+        let holds = |token| leases::production_ms(ctx, name.bytes(), token).is_ok();
+        if heading.offer.lease.is_some_and(holds) {
+            miss.count(name.bytes());
+            reply_miss(client.replies(ctx), heading.offer);
+        } else {
+            self.miss(ctx, client, name, heading.turn, &miss);
+        }
+    }
+
+    /// There is nothing: the client is told so, unless it waits for another that produces it.
+    fn miss(&self, ctx: &Ctx, client: &Client, name: Arg<'_>, turn: Turn, miss: &Miss) {
+        let offer = self.offer(ctx, name, turn, None);
+        if let (Client::Running, Turn::First, Some(wait_ms @ 1..), true) = (client, turn, self.wait_ms, offer.is_held) {
+            let client = ctx.client();
+            let wish = self.wish(ctx, client).filter(|_| leases::may_hold(ctx, client, name.bytes()));
+            let waiter = Waiter { fetch: *self, wish, key: name.bytes().into(), client };
+            if leases::wait(ctx, &WAITING, waiter, wait_ms) {
+                return cache::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
+            }
+        }
+        miss.count(name.bytes());
+        reply_miss(client.replies(ctx), offer);
+    }
+
+    /// The key's lease: the reader's own, if it asked for it and nobody holds it.
+    fn offer(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn, type_id: Option<u16>) -> Offer {
+        let wish = self.holder(ctx, name, turn).and_then(|client| self.wish(ctx, client));
+        let offer = match turn {
+            // Unless it was lost again before it could be told.
+            Turn::Last { lease: Some(token), .. } if leases::production_ms(ctx, name.bytes(), token).is_ok() => {
+                self.inherit(ctx, name, token, wish)
+            }
+            // What it waited for may have been stored and be gone again: then it asks as anybody does.
+            Turn::First | Turn::Last { .. } => leases::offer(ctx, name, wish),
+        };
+        if offer.is_new {
+            cache::with(|s| {
+                let type_id = type_id.unwrap_or_else(|| s.type_by_key(name.bytes()));
+                s.count(type_id, |counters| counters.leases += 1);
+            });
+        }
+        offer
+    }
+
+    /// The client, if it may be given a lease.
+    fn holder(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn) -> Option<u64> {
+        let client = match turn {
+            _ if self.lease_ms.is_none() => return None,
+            Turn::First if ctx.may_lease() => ctx.client(),
+            Turn::Last { client, .. } if ctx.is_master() => client,
+            Turn::First | Turn::Last { .. } => return None,
+        };
+        leases::may_hold(ctx, client, name.bytes()).then_some(client)
+    }
+
+    /// The lease that the client got while it waited; if it may not have it any more, it is given up.
+    fn inherit(&self, ctx: &Ctx, name: Arg<'_>, token: Token, wish: Option<Wish>) -> Offer {
+        let may_hold = wish.is_some_and(|wish| leases::is_within_share(ctx, wish.owner));
+        if may_hold && ctx.accepts_writes() {
+            return Offer { lease: Some(token), is_new: true, ..Offer::default() };
+        }
+        leases::release(ctx, name.bytes(), token, 0, Named::default());
+        leases::offer(ctx, name, None)
+    }
+
+    fn status(&self, look: &Look<'_>, etag: Etag) -> Status {
+        let too_old = self.max_age_ms.is_some_and(|most| look.is_older_than(most));
+        let same = self.if_none_match == Some(etag);
+        match (look.is_fresh() && !too_old, same) {
+            (true, true) => Status::NotModified,
+            (true, false) => Status::Hit,
+            (false, _) => Status::Stale,
+        }
+    }
+
+    /// What is handed out of a payload that is kept like that.
+    fn portion(&self, form: Form) -> Portion {
+        match (self.range, self.accept) {
+            (Some((offset, length)), _) => Portion::Range(offset, length),
+            (None, Some(accepted)) if accepted.contains(form.encoding) => Portion::AsKept,
+            (None, _) => Portion::Whole,
+        }
+    }
+
+    /// Replies, or has a worker do it; hands back what turned out to be broken.
+    fn reply_found(
+        &self,
+        ctx: &Ctx,
+        client: &mut Client,
+        name: Arg<'_>,
+        look: &Look<'_>,
+        heading: Heading,
+    ) -> Result<Option<Outgoing>> {
+        let form = look.entry.form();
+        let sends = heading.status != Status::NotModified;
+        let part = Part { portion: self.portion(form), verify: self.verify.map(|()| heading.etag) };
+        let about = cache::with(|s| About::new(s, look, heading, part.encoding(form)));
+        if sends || part.verify.is_some() {
+            let (weight, cost) = (part.weight(look.entry), part.cost(look.entry));
+            if let Some(waiting) = if weight == Weight::Heavy { client.take_for(ctx, cost)? } else { None } {
+                let outgoing = Outgoing::new(look.entry, part);
+                self.reply_aside(ctx, waiting, name, about.into_owned(), outgoing, cost);
+                return Ok(None);
+            }
+        }
+        let replies = client.replies(ctx);
+        if !sends && part.verify.is_none() {
+            about.reply(replies, None);
+            return Ok(None);
+        }
+        match workers::here(|coder| part.of(coder, look.entry.stored(), form)) {
+            Ok(value) => about.reply(replies, sends.then_some(&value)),
+            Err(Error::NoMemory) => return Err(Error::NoMemory),
+            Err(_) => return Ok(Some(Outgoing::new(look.entry, part))),
+        }
+        Ok(None)
+    }
+
+    fn reply_aside(
+        self,
+        ctx: &Ctx,
+        waiting: Waiting,
+        name: Arg<'_>,
+        about: About<'static>,
+        outgoing: Outgoing,
+        cost: u64,
+    ) {
+        let (db, key) = (ctx.db(), name.bytes().to_vec());
+        waiting.work(cost, move |coder, waiting| match outgoing.bytes(coder) {
+            Ok(value) => about.reply(waiting.replies(), about.sends().then_some(&value)),
+            Err(Error::NoMemory) => waiting.replies().reply_error(&Error::NoMemory.reply()),
+            Err(_) => workers::post_writing(move |ctx| {
+                ctx.select(db);
+                outgoing::answer(ctx, waiting, &key, |ctx, client, name| {
+                    self.broken(ctx, client, name, &outgoing, about.heading);
+                    Ok(())
+                });
+            }),
+        });
+    }
+}
+
+/// Is a fresh entry to be refreshed by this reader already?
+fn is_due(s: &mut Cache, look: &Look<'_>) -> bool {
+    let early_percent = s.types.policy(look.entry.type_id()).early_percent;
+    let Some(left_ms) = look.fresh_left_ms.filter(|_| early_percent > 0) else { return false };
+    let (lifetime_ms, cost_ms) = (look.entry.lifetime_ms(), look.entry.cost_ms());
+    is_due_early(early_percent, lifetime_ms, left_ms.unsigned_abs(), cost_ms, clock::random())
+}
+
+/// What was decided of a reply.
+#[derive(Clone, Copy)]
+struct Heading {
+    status: Status,
+    etag: Etag,
+    offer: Offer,
+    turn: Turn,
+}
+
+/// Everything that is said of an entry but its value.
+struct About<'e> {
+    heading: Heading,
+    encoding: Encoding,
+    type_name: TypeName,
+    format: Option<Cow<'e, [u8]>>,
+    meta: Option<Cow<'e, [u8]>>,
+    records: Option<u64>,
+    size: u64,
+    age_ms: u64,
+    fresh_left_ms: Option<i64>,
+}
+
+/// Names of types are short, so this mostly takes no block of memory.
+type TypeName = SmallVec<[u8; 32]>;
+
+impl<'e> About<'e> {
+    fn new(s: &Cache, look: &'e Look<'_>, heading: Heading, encoding: Encoding) -> Self {
+        let extras = look.entry.extras();
+        Self {
+            heading,
+            encoding,
+            type_name: TypeName::from_slice(&s.types.get(look.entry.type_id()).name),
+            format: extras.format.map(Cow::Borrowed),
+            meta: extras.meta.map(Cow::Borrowed),
+            records: extras.records,
+            size: look.entry.size() as u64,
+            age_ms: look.age_ms(),
+            fresh_left_ms: look.fresh_left_ms,
+        }
+    }
+
+    fn into_owned(self) -> About<'static> {
+        let own = |bytes: Option<Cow<'_, [u8]>>| bytes.map(|bytes| Cow::Owned(bytes.into_owned()));
+        About { format: own(self.format), meta: own(self.meta), ..self }
+    }
+
+    fn sends(&self) -> bool {
+        self.heading.status != Status::NotModified
+    }
+
+    fn reply(&self, to: &Replies, value: Option<&[u8]>) {
+        let offer = self.heading.offer;
+        to.map(&[
+            ("status", Value::Bytes(self.heading.status.text())),
+            ("value", value.into()),
+            ("encoding", self.encoding.name().into()),
+            ("etag", Value::Bytes(&etag_text(self.heading.etag))),
+            ("type", Value::Bytes(&self.type_name)),
+            ("format", self.format.as_deref().into()),
+            ("records", self.records.into()),
+            ("size", self.size.into()),
+            ("meta", self.meta.as_deref().into()),
+            ("age", self.age_ms.into()),
+            ("ttl", self.fresh_left_ms.into()),
+            ("lease", offer.lease.as_ref().map(Token::as_bytes).into()),
+            ("retry", offer.retry_ms.into()),
+        ]);
+    }
+}
+
+fn reply_miss(to: &Replies, offer: Offer) {
+    to.map(&[
+        ("status", "miss".into()),
+        ("value", Value::Null),
+        ("encoding", Value::Null),
+        ("etag", Value::Null),
+        ("type", Value::Null),
+        ("format", Value::Null),
+        ("records", Value::Null),
+        ("size", Value::Null),
+        ("meta", Value::Null),
+        ("age", Value::Null),
+        ("ttl", Value::Null),
+        ("lease", offer.lease.as_ref().map(Token::as_bytes).into()),
+        ("retry", offer.retry_ms.into()),
+    ]);
+}

@@ -1,0 +1,374 @@
+//! `EXPCACHE.SET` and `EXPCACHE.MSET`.
+//!
+//! What takes time to check (`HASH`, `ENCODING`, `VALIDATE`) is checked first, of large payloads by a worker while the client waits.
+//! Then everything is stored in one go, on the main thread, and only then is it decided whether it may be: by the conditions,
+//! lease and fences of that moment.
+
+use expcache_core::codec::Coder;
+use expcache_core::grammar::number;
+use expcache_core::grammar::set::{SetOptions, Verb};
+use expcache_core::types::DEFAULT_TYPE;
+use expcache_core::{Error, Result};
+use smallvec::{SmallVec, smallvec};
+
+use crate::cache;
+use crate::cache::Cache;
+use crate::entries::store::Origin;
+use crate::entries::store::Plan;
+use crate::leases;
+use crate::payloads::claims::Checked;
+use crate::payloads::claims::Claims;
+use crate::payloads::outgoing;
+use crate::payloads::outgoing::COPYING;
+use crate::payloads::outgoing::Client;
+use crate::payloads::outgoing::OFFLOAD_READ_SIZE;
+use crate::payloads::outgoing::OFFLOAD_WRITE_SIZE;
+use crate::server::args::Arg;
+use crate::server::args::Args;
+use crate::server::at_once;
+use crate::server::command::Keys;
+use crate::server::command::OVERWRITES;
+use crate::server::command::ROW;
+use crate::server::command::Row;
+use crate::server::command::command;
+use crate::server::context::Ctx;
+use crate::server::deferred::Waiting;
+use crate::server::held::HeldArgs;
+use crate::server::key::Found;
+use crate::server::key::Mode;
+use crate::server::replies::Replies;
+use crate::server::workers;
+use expcache_core::grammar;
+
+/// Something for each key: mostly there is one.
+type Each<T> = SmallVec<[T; 1]>;
+
+/// `EXPCACHE.SET`, for the server.
+pub const SET: Row = Row {
+    name: "expcache.set",
+    handler: command(set),
+    flags: "write deny-oom fast",
+    keys: Keys::First,
+    key_flags: OVERWRITES,
+    arity: -3,
+    summary: "Stores an entry, replacing everything about the one that may be there.",
+    complexity: "O(T) for T tags, and the copy of the payload.",
+    args: grammar::set::SET,
+    ..ROW
+};
+
+/// `EXPCACHE.SET key value [options]`
+pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    Request::parse(args, Verb::Set)?.run(ctx, args)
+}
+
+/// `EXPCACHE.MSET`, for the server.
+pub const MSET: Row = Row {
+    name: "expcache.mset",
+    handler: command(mset),
+    flags: "write deny-oom",
+    keys: Keys::CountedPairs,
+    key_flags: OVERWRITES,
+    arity: -4,
+    summary: "Stores several entries with the same options, all or none.",
+    complexity: "O(N*T) for N keys and T tags, and the copy of the payloads.",
+    tips: "request_policy:multi_shard response_policy:all_succeeded",
+    args: grammar::set::MSET,
+    ..ROW
+};
+
+/// `EXPCACHE.MSET numkeys key value [key value …] [options]`
+pub fn mset(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    if ctx.asks_for_keys() {
+        let numkeys = numkeys(&mut args).unwrap_or(0);
+        (0..numkeys).for_each(|pair| ctx.declare_overwritten_key(2 + 2 * pair));
+        return Ok(());
+    }
+    Request::parse(args, Verb::Mset)?.run(ctx, args)
+}
+
+/// How many keys there are: no more than there are words for.
+fn numkeys(args: &mut Args<'_>) -> Result<usize> {
+    let numkeys = number(args.need()?.bytes())?;
+    let numkeys = usize::try_from(numkeys).ok().filter(|n| *n > 0 && *n <= args.len() / 2);
+    numkeys.ok_or(Error::invalid("invalid numkeys value"))
+}
+
+/// The keys and their payloads.
+fn pairs<'a>(args: &mut Args<'a>, verb: Verb) -> Result<Each<(Arg<'a>, Arg<'a>)>> {
+    Ok(match verb {
+        Verb::Set => smallvec![(args.need()?, args.need()?)],
+        Verb::Mset => {
+            let count = numkeys(args)?;
+            let mut words = args.split_off(count * 2)?;
+            std::iter::from_fn(|| words.next().zip(words.next())).collect()
+        }
+    })
+}
+
+/// What a client wants stored.
+struct Request<'a> {
+    verb: Verb,
+    pairs: Each<(Arg<'a>, Arg<'a>)>,
+    options: SetOptions<'a>,
+}
+
+impl<'a> Request<'a> {
+    fn parse(mut args: Args<'a>, verb: Verb) -> Result<Self> {
+        let pairs = pairs(&mut args, verb)?;
+        Ok(Self { verb, pairs, options: SetOptions::parse(args.words(), verb)? })
+    }
+
+    fn run(mut self, ctx: &Ctx, args: Args<'a>) -> Result<()> {
+        if self.waits_for_etag(ctx, args) {
+            return Ok(());
+        }
+        let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
+        let is_much = bytes as u64 >= OFFLOAD_WRITE_SIZE.get();
+        // Of one payload what is much is encoded later, of several each may be little.
+        let are_many = is_much && self.pairs.len() > 1;
+        // Mostly nothing is said of the payload, and no policy need be asked what that means.
+        let claims = if !are_many && self.options.say_nothing_of_payloads() { Each::new() } else { self.claims(ctx) };
+        let encodes = are_many && claims.iter().any(Claims::are_to_encode) && ctx.may_block();
+        if !encodes && claims.iter().all(Claims::are_plain) {
+            let checked: Each<Checked> =
+                self.pairs.iter().map(|(_, payload)| Checked::plain(payload.bytes())).collect();
+            return reply(ctx, self.store(ctx, &checked, Origin::Command));
+        }
+        // Who will be refused anyway is refused before the work is done.
+        self.refuse_foreign(ctx)?;
+        self.claim_lease(ctx)?;
+        let light = OFFLOAD_READ_SIZE.as_usize();
+        let is_heavy = is_much
+            || !self.says_it_is_within(&claims, light)
+            || !workers::has_time()
+            || ctx.may_block() && !self.is_within(&claims, light);
+        if let Some(waiting) = if is_heavy { Waiting::new(ctx) } else { None } {
+            self.check_aside(ctx, claims, HeldArgs::new(args), waiting);
+            return Ok(());
+        }
+        let mut left = at_once::left(ctx);
+        if left == 0 {
+            return Err(self.refuse(Error::TooMuchAtOnce));
+        }
+        let checked = workers::here(|coder| {
+            let mut check = |claims: &Claims, payload: Arg<'_>| claims.check_here(coder, payload.bytes(), &mut left);
+            let both = claims.iter().zip(&self.pairs);
+            both.map(|(claims, (_, payload))| check(claims, *payload)).collect::<Result<Each<_>>>()
+        });
+        let stored =
+            checked.map_err(|refused| self.refuse(refused)).and_then(|of| self.store(ctx, &of, Origin::Command));
+        reply(ctx, stored)
+    }
+
+    /// `IFMATCH` compares with an MD5 that may still have to be computed: then the client waits for that.
+    fn waits_for_etag(&self, ctx: &Ctx, args: Args<'a>) -> bool {
+        let (Some(_), Some((name, _))) = (self.options.if_match(), self.pairs.first()) else {
+            return false;
+        };
+        let mut key = ctx.open(*name, Mode::Peek);
+        let Found::Entry(entry) = key.found() else { return false };
+        if !outgoing::is_etag_heavy(entry) {
+            return false;
+        }
+        let (verb, held) = (self.verb, HeldArgs::new(args));
+        outgoing::with_etag(ctx, &mut Client::Running, *name, entry, move |ctx, client, _name| {
+            let request = Request::parse(held.args(), verb)?;
+            let claims = request.claims(ctx);
+            if let Some(waiting) = client.take(ctx) {
+                request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting);
+            }
+            Ok(())
+        })
+    }
+
+    /// Does it say that it decodes to no more than so many bytes? What says nothing is not tried.
+    fn says_it_is_within(&self, claims: &[Claims], most: usize) -> bool {
+        let mut both = claims.iter().zip(&self.pairs).map(|(claims, (_, payload))| claims.said_size(payload.bytes()));
+        both.try_fold(0, |sum: usize, said| sum.checked_add(said?)).is_some_and(|sum| sum <= most)
+    }
+
+    /// Does all of it decode to no more than so many bytes? Found out on the main thread.
+    fn is_within(&self, claims: &[Claims], mut most: usize) -> bool {
+        workers::here(|coder| {
+            let mut both = claims.iter().zip(&self.pairs);
+            both.all(|(claims, (_, payload))| claims.are_within(coder, payload.bytes(), &mut most))
+        })
+    }
+
+    /// Has a worker check it; it is stored after that.
+    fn check_aside(&self, ctx: &Ctx, claims: Each<Claims>, held: HeldArgs, waiting: Waiting) {
+        let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
+        let home = Home { db: ctx.db(), is_master: ctx.is_master() };
+        Errand { home, verb: self.verb, claims, held }.send(bytes, waiting);
+    }
+
+    fn claims(&self, ctx: &Ctx) -> Each<Claims> {
+        let is_decided = ctx.is_handed_on();
+        cache::with(|s| {
+            let of = |name: Arg<'_>| match self.options.type_name {
+                Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),
+                None => s.type_by_key(name.bytes()),
+            };
+            let new = |(name, payload): &(Arg<'_>, Arg<'_>)| {
+                let policy = s.types.policy(of(*name));
+                let claims = Claims::new(&self.options, policy, payload.bytes().len());
+                if is_decided { claims.of_what_was_decided() } else { claims }
+            };
+            self.pairs.iter().map(new).collect()
+        })
+    }
+
+    /// Counts what a policy refuses.
+    fn refuse(&self, refused: Error) -> Error {
+        if matches!(refused, Error::TooLarge | Error::Expands | Error::TooMuchAtOnce | Error::BadFormat(_)) {
+            cache::with(|s| {
+                let by_key = |s: &mut Cache| self.pairs.first().map_or(0, |(name, _)| s.type_by_key(name.bytes()));
+                let named = self.options.type_name.and_then(|name| s.types.defined_id(name));
+                let type_id = named.unwrap_or_else(|| by_key(s));
+                s.count(type_id, |counters| counters.rejected += 1);
+            });
+        }
+        refused
+    }
+
+    fn refuse_foreign(&self, ctx: &Ctx) -> Result<()> {
+        let is_foreign = |name: Arg<'_>| matches!(ctx.open(name, Mode::Peek).found(), Found::Foreign);
+        if self.pairs.iter().any(|(name, _)| is_foreign(*name)) { Err(Error::WrongType) } else { Ok(()) }
+    }
+
+    /// Is the client the one that is to produce it? Then the cost is measured, unless it was said.
+    fn claim_lease(&mut self, ctx: &Ctx) -> Result<()> {
+        if let (Some(_), Some((name, _))) = (self.options.lease, self.pairs.first()) {
+            let token = self.options.token().ok_or(Error::LeaseLost)?;
+            let production_ms = leases::production_ms(ctx, name.bytes(), token)?;
+            self.options.cost_ms.get_or_insert(production_ms);
+        }
+        Ok(())
+    }
+
+    /// Stores all of it, or nothing: `None` when a condition does not hold.
+    fn store(&mut self, ctx: &Ctx, checked: &[Checked], origin: Origin) -> Result<Option<()>> {
+        match (self.verb, self.pairs.first().copied(), checked) {
+            (Verb::Set, Some((name, payload)), [checked]) => self.store_one(ctx, name, payload, checked, origin),
+            _ => self.store_all(ctx, checked, origin),
+        }
+    }
+
+    fn store_one(
+        &mut self,
+        ctx: &Ctx,
+        name: Arg<'_>,
+        payload: Arg<'_>,
+        checked: &Checked,
+        origin: Origin,
+    ) -> Result<Option<()>> {
+        if self.options.lease.is_some() {
+            self.refuse_foreign(ctx)?;
+            self.claim_lease(ctx)?;
+        }
+        let mut key = ctx.open(name, Mode::Write);
+        let Some(plan) = Plan::new(ctx, &mut key, payload, checked, &self.options, "expcache.set")? else {
+            return Ok(None);
+        };
+        if let Some(token) = self.options.token() {
+            plan.check_fences(ctx, name.bytes(), token, self.options.tags())?;
+        }
+        plan.commit(ctx, key, payload, &self.options, origin)?;
+        Ok(Some(()))
+    }
+
+    fn store_all(&self, ctx: &Ctx, checked: &[Checked], origin: Origin) -> Result<Option<()>> {
+        // A condition that does not hold is no answer for who names a key of another kind; else planning finds it.
+        if self.options.condition.is_some() {
+            self.refuse_foreign(ctx)?;
+        }
+        let mut plans = Vec::with_capacity(self.pairs.len());
+        for ((name, payload), checked) in self.pairs.iter().zip(checked) {
+            let mut key = ctx.open(*name, Mode::Write);
+            match Plan::new(ctx, &mut key, *payload, checked, &self.options, "expcache.mset")? {
+                Some(plan) => plans.push(plan),
+                None => return Ok(None),
+            }
+        }
+        for (plan, (name, payload)) in plans.into_iter().zip(&self.pairs) {
+            plan.commit(ctx, ctx.open(*name, Mode::Write), *payload, &self.options, origin)?;
+        }
+        Ok(Some(()))
+    }
+}
+
+/// What a worker is asked to check, for a client that waits.
+struct Errand {
+    home: Home,
+    verb: Verb,
+    claims: Each<Claims>,
+    held: HeldArgs,
+}
+
+/// What decodes to no more than this is no large piece of work. Which it is cannot be told from how many bytes came: so it is found
+/// out, and what is more is put off until its turn comes.
+const SMALL: usize = 1 << 20;
+
+impl Errand {
+    /// So many bytes came.
+    fn send(self, bytes: usize, waiting: Waiting) {
+        if bytes > SMALL {
+            return self.send_as_large(waiting);
+        }
+        waiting.work(bytes as u64 * COPYING, move |coder, waiting| {
+            if self.is_within(coder, SMALL) { self.run(coder, waiting) } else { self.send_as_large(waiting) }
+        });
+    }
+
+    fn send_as_large(self, waiting: Waiting) {
+        let bound: usize = self.claims.iter().map(Claims::bound).sum();
+        waiting.work(bound as u64 * COPYING, move |coder, waiting| self.run(coder, waiting));
+    }
+
+    fn is_within(&self, coder: &mut Coder, mut most: usize) -> bool {
+        let Ok(pairs) = pairs(&mut self.held.args(), self.verb) else { return true };
+        let mut both = self.claims.iter().zip(&pairs);
+        both.all(|(claims, (_, payload))| claims.are_within(coder, payload.bytes(), &mut most))
+    }
+
+    fn run(self, coder: &mut Coder, waiting: Waiting) {
+        let Self { home, verb, claims, held } = self;
+        let checked = pairs(&mut held.args(), verb).and_then(|pairs| {
+            let both = claims.iter().zip(&pairs);
+            both.map(|(claims, (_, payload))| claims.check_and_encode(coder, payload.bytes())).collect()
+        });
+        workers::post_writing(move |ctx| finish(ctx, home, verb, held, checked, waiting));
+    }
+}
+
+/// Where it was asked for.
+struct Home {
+    db: i32,
+    /// A replica may be writable.
+    is_master: bool,
+}
+
+/// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words.
+fn finish(ctx: &Ctx, home: Home, verb: Verb, held: HeldArgs, checked: Result<Vec<Checked>>, waiting: Waiting) {
+    ctx.select(home.db);
+    let stored = Request::parse(held.args(), verb).and_then(|mut request| match checked {
+        _ if home.is_master && !ctx.is_master() => Err(Error::Unblocked),
+        _ if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
+        Ok(checked) => request.store(ctx, &checked, Origin::Deferred),
+        Err(refused) => Err(request.refuse(refused)),
+    });
+    if let Err(error) = reply(waiting.replies(), stored) {
+        waiting.replies().reply_error(&error.reply());
+    }
+    // The client lets its words go before we do.
+    drop(waiting);
+}
+
+fn reply(to: &Replies, stored: Result<Option<()>>) -> Result<()> {
+    match stored? {
+        Some(()) => to.reply_ok(),
+        None => to.reply_null(),
+    }
+    Ok(())
+}

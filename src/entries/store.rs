@@ -1,0 +1,315 @@
+//! Storing has two steps. Planning looks at the request, the type's policy and what is there, and may refuse: nothing has
+//! changed then. Committing fails only when a database has four billion entries. `MSET` plans for all its keys before it commits any.
+
+use expcache_core::codec::Encoding;
+use expcache_core::entry::{
+    APART_FROM, Body, Content, End, Entry, Etag, Extras, Form, MAX_PAYLOAD, PayloadBytes, Verdict, etag_of,
+};
+use expcache_core::grammar::etag;
+use expcache_core::grammar::set::{Condition, ExpiryOption, SetOptions};
+use expcache_core::index::Placement;
+use expcache_core::lease::{Subject, Token};
+use expcache_core::policy::{Lifetime, Policy, StoreContext, end_ms, fresh_until_ms};
+use expcache_core::types::{DEFAULT_TYPE, Definer};
+use expcache_core::{Error, Result};
+
+use crate::cache;
+use crate::cache::place::place;
+use crate::entries::look::Dated;
+use crate::entries::look::Look;
+use crate::leases;
+use crate::payloads::claims::Checked;
+use crate::payloads::outgoing::OFFLOAD_WRITE_SIZE;
+use crate::payloads::outgoing::fits;
+use crate::payloads::settle;
+use crate::payloads::settle::worth_keeping;
+use crate::server::args::Arg;
+use crate::server::args::Text;
+use crate::server::clock;
+use crate::server::context::Ctx;
+use crate::server::context::EventClass;
+use crate::server::held::Held;
+use crate::server::key::Found;
+use crate::server::key::Key;
+use crate::server::workers;
+use crate::types::limits::make_room;
+use crate::types::policies::DEFAULT_TTL;
+use crate::types::policies::MAX_TYPES;
+use crate::types::policies::replicate_displaced;
+use crate::types::policies::replicate_policy;
+
+/// What leads to storing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The command that is running.
+    Command,
+    /// One whose client waits.
+    Deferred,
+}
+
+/// What is going to be stored under a key.
+pub struct Plan {
+    entry: Box<Entry>,
+    /// Are its bytes those that the command brought?
+    is_as_it_came: bool,
+    type_id: u16,
+    life: Lifetime,
+    /// The type's policy, if this value is the first to use its name.
+    defines: Option<Policy>,
+}
+
+/// What stands in the way of a plan, or what it has to know, of the present value.
+#[derive(Default)]
+struct Present {
+    exists: bool,
+    etag: Option<Etag>,
+    fresh_until_ms: Option<Option<i64>>,
+    /// What that end follows from.
+    end: End,
+}
+
+impl Present {
+    fn look(ctx: &Ctx, key: &mut Key<'_>, wants: &SetOptions<'_>) -> Result<Self> {
+        let keep = wants.expiry == Some(ExpiryOption::Keep);
+        let dated = if keep { Dated::Always } else { Dated::IfItDecides };
+        let Some(look) = Look::at(ctx, key, dated)? else { return Ok(Self::default()) };
+        let fresh_until_ms = keep.then(|| look.fresh_until_ms());
+        let end = if keep { look.entry.end() } else { End::default() };
+        let etag = wants.if_match().map(|_| look.entry.etag());
+        Ok(Self { exists: true, etag, fresh_until_ms, end })
+    }
+
+    fn satisfies(&self, condition: Option<Condition<'_>>) -> bool {
+        match condition {
+            None => true,
+            Some(Condition::Nx) => !self.exists,
+            Some(Condition::Xx) => self.exists,
+            Some(Condition::IfMatch(text)) => self.exists && etag(text).is_some_and(|etag| self.etag == Some(etag)),
+        }
+    }
+}
+
+impl Plan {
+    /// What the request comes to; `None` when its condition does not hold.
+    pub fn new(
+        ctx: &Ctx,
+        key: &mut Key<'_>,
+        payload: Arg<'_>,
+        checked: &Checked,
+        options: &SetOptions<'_>,
+        command: &'static str,
+    ) -> Result<Option<Self>> {
+        if payload.bytes().len() > MAX_PAYLOAD {
+            return Err(Error::TooLarge);
+        }
+        let freshness = options.freshness(command)?;
+        // What a master decided is done.
+        let decodes = !ctx.decides() || fits(ctx, checked.size);
+        if !decodes && options.encoding.is_some_and(|encoding| encoding != Encoding::Identity) {
+            return Err(Error::Expands);
+        }
+        let present = Present::look(ctx, key, options)?;
+        if !present.satisfies(options.condition) {
+            return Ok(None);
+        }
+        let most_types = most_types(ctx);
+        cache::with(|s| {
+            let name = key.name().bytes();
+            let type_id = match options.type_name {
+                Some(name) => s.types.to_define(name, most_types)?,
+                None => s.type_by_key(name),
+            };
+            let (random, use_us) = (clock::random(), clock::use_us());
+            let moment = StoreContext { now_ms: clock::unix_ms(), default_ttl_ms: DEFAULT_TTL.get(), random };
+            let policy = s.types.policy(type_id);
+            if let Err(refused) = policy.admit(checked.size as u64, options.format) {
+                // A name that this would have been the first use of stays unused.
+                let known = if s.types.get(type_id).policy.is_some() { type_id } else { DEFAULT_TYPE };
+                s.count(known, |counters| counters.rejected += 1);
+                return Err(refused);
+            }
+            let life = policy.life(freshness, options.grace_ms, present.fresh_until_ms, moment);
+            let life = life.ok_or(Error::InvalidExpire(command))?;
+            let wanted =
+                if decodes { policy.encoding(checked.size as u64, options.format) } else { Encoding::Identity };
+            let Kept { stored, form, etag } = Kept::new(payload, checked, wanted);
+            let extras = Extras {
+                grace_ms: life.grace_ms,
+                form,
+                cost_ms: options.cost_ms,
+                records: checked.records.or(options.records),
+                etag,
+                format: options.format,
+                meta: options.meta,
+                end: options.end().unwrap_or(present.end),
+            };
+            let content = Content { created_ms: moment.now_ms, lifetime_ms: life.lifetime_ms, extras, stored };
+            let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());
+            let mut entry = Entry::new(content, tag_count).ok_or(Error::TooLarge)?;
+            entry.touch(use_us);
+            let is_as_it_came = entry.form().encoding == checked.encoding;
+            let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
+            Ok(Some(Self { entry, is_as_it_came, type_id, life, defines }))
+        })
+    }
+
+    /// Is it still wanted: nothing that it may have been computed from was invalidated since its lease was given?
+    pub fn check_fences(&self, ctx: &Ctx, key: &[u8], token: Token, tags: &[&[u8]]) -> Result<()> {
+        let type_name = cache::with(|s| s.types.get(self.type_id).name.clone());
+        let checked = leases::check(ctx, token, &Subject { key, type_name: &type_name, tags });
+        if checked == Err(Error::Fenced) {
+            cache::with(|s| s.count(self.type_id, |counters| counters.fenced += 1));
+        }
+        checked
+    }
+
+    /// Stores it.
+    pub fn commit(
+        self,
+        ctx: &Ctx,
+        mut key: Key<'_>,
+        payload: Arg<'_>,
+        options: &SetOptions<'_>,
+        origin: Origin,
+    ) -> Result<()> {
+        let (tags, db) = (options.tags(), ctx.db());
+        let Self { entry, is_as_it_came, type_id, life, defines } = self;
+        let name = key.name();
+        // Of several keys of one MSET only the first defines their type.
+        let is_defined = cache::with(|s| s.types.get(type_id).policy.is_some());
+        if let Some(policy) = defines.filter(|_| !is_defined) {
+            let most_types = most_types(ctx);
+            let displaced = cache::with(|s| {
+                let displaced = s.types.make_room(most_types);
+                s.types.set_policy(type_id, policy, Definer::FirstUse);
+                displaced
+            });
+            replicate_displaced(ctx, displaced);
+            replicate_policy(ctx, type_id);
+        }
+        if has_ended(ctx, entry.created_ms(), life.expire_at_ms) {
+            drop(key);
+            leases::stored(ctx, db, name.bytes(), options.token());
+            ctx.unlink(name);
+            return Ok(());
+        }
+        let (cost_ms, size) = (entry.cost_ms(), entry.size());
+        let fresh_until_ms = fresh_until_ms(life.expire_at_ms, life.grace_ms);
+        // Without a command that is running there is none to be handed on as it came.
+        let is_resolved = origin == Origin::Deferred || ctx.is_heard();
+        let resolved = is_resolved.then(|| Resolved::new(&entry, is_as_it_came, type_id, tags));
+        put(ctx, &mut key, entry, Placement { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
+        drop(key);
+        match resolved {
+            Some(resolved) => resolved.replicate(ctx, name, life.expire_at_ms, payload),
+            None => ctx.replicate_verbatim(),
+        }
+        cache::with(|s| s.count_set(type_id, cost_ms, options.format, size));
+        leases::stored(ctx, db, name.bytes(), options.token());
+        announce(ctx, name);
+        make_room(ctx, name, type_id);
+        Ok(())
+    }
+}
+
+/// How many types there may be; what was decided elsewhere is not measured again.
+fn most_types(ctx: &Ctx) -> usize {
+    if ctx.is_handed_on() { usize::MAX } else { MAX_TYPES.as_usize() }
+}
+
+/// Is a value's time over before it is stored? Only who decides for himself may say so: a replica keeps what its master
+/// sends until its master says otherwise.
+pub fn has_ended(ctx: &Ctx, now_ms: u64, expire_at_ms: Option<i64>) -> bool {
+    expire_at_ms.is_some_and(|at| at <= end_ms(now_ms, 0)) && ctx.decides()
+}
+
+/// An entry as replicas and the append-only file get it.
+struct Resolved {
+    metadata: Vec<u8>,
+    /// What is kept, where that is not what came.
+    encoded: Option<Text>,
+}
+
+impl Resolved {
+    fn new(entry: &Entry, is_as_it_came: bool, type_id: u16, tags: &[&[u8]]) -> Self {
+        let metadata = cache::with(|s| entry.encode(&s.types.get(type_id).name, tags, Verdict::Alive));
+        Self { metadata, encoded: (!is_as_it_came).then(|| Text::new(entry.stored())) }
+    }
+
+    fn replicate(&self, ctx: &Ctx, name: Arg<'_>, expire_at_ms: Option<i64>, payload: Arg<'_>) {
+        let stored = self.encoded.as_ref().map_or(payload, Text::arg);
+        ctx.replicate_entry(name, expire_at_ms.unwrap_or(-1), &self.metadata, stored);
+    }
+}
+
+/// A payload as it is going to be kept, for now.
+struct Kept<'p> {
+    stored: PayloadBytes<'p>,
+    form: Option<Form>,
+    etag: Option<Etag>,
+}
+
+impl<'p> Kept<'p> {
+    /// What the client has encoded stays as it is. What is small is encoded at once; what is large is held as it came, and a worker
+    /// does the rest.
+    fn new(payload: Arg<'p>, checked: &Checked, wanted: Encoding) -> Self {
+        let Checked { encoding, size, etag, .. } = *checked;
+        match checked.tried.as_ref().filter(|(tried, _)| *tried == wanted) {
+            Some((_, Some(encoded))) => {
+                return Self { stored: encoded.clone().into(), form: Some(Form::encoded(wanted, size)), etag };
+            }
+            Some((_, None)) => return Self { stored: hold(payload), form: None, etag },
+            None => (),
+        }
+        let form = match encoding {
+            Encoding::Identity if wanted == Encoding::Identity => None,
+            Encoding::Identity if (size as u64) < OFFLOAD_WRITE_SIZE.get() => {
+                return Self::encoded(payload, etag, wanted);
+            }
+            Encoding::Identity => Some(Form::wanting(wanted, size)),
+            encoding => Some(Form::encoded(encoding, size)),
+        };
+        Self { stored: hold(payload), form, etag }
+    }
+
+    fn encoded(payload: Arg<'p>, etag: Option<Etag>, wanted: Encoding) -> Self {
+        let bytes = payload.bytes();
+        match workers::here(|coder| coder.encode(wanted, bytes, worth_keeping(bytes.len()))) {
+            Some(encoded) => Self {
+                stored: Body::new(encoded.into_boxed_slice()).into(),
+                form: Some(Form::encoded(wanted, bytes.len())),
+                etag: Some(etag.unwrap_or_else(|| etag_of(bytes))),
+            },
+            None => Self { stored: hold(payload), form: None, etag },
+        }
+    }
+}
+
+/// The bytes of an argument, for an entry: what is to stand apart is not copied.
+pub fn hold(payload: Arg<'_>) -> PayloadBytes<'_> {
+    let bytes = payload.bytes();
+    if bytes.len() < APART_FROM { bytes.into() } else { Body::new(Held::new(payload)).into() }
+}
+
+/// Stores an entry under a key, over whatever entry is there. What is large is settled later.
+pub fn put(
+    ctx: &Ctx,
+    key: &mut Key<'_>,
+    entry: Box<Entry>,
+    placement: Placement,
+    tags: &[&[u8]],
+    expire_at_ms: Option<i64>,
+) -> Result<()> {
+    let (db, name, is_apart) = (ctx.db(), key.name().bytes(), entry.body().is_some());
+    place(db, key, entry, placement, tags, expire_at_ms)?;
+    if is_apart && let Found::Entry(entry) = key.found() {
+        settle::settle(ctx, db, name, entry);
+    }
+    Ok(())
+}
+
+/// Tells who listens that a key was stored.
+pub fn announce(ctx: &Ctx, key: Arg<'_>) {
+    ctx.signal_modified(key);
+    ctx.notify(EventClass::Module, c"expcache.set", key);
+}

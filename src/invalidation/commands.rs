@@ -1,0 +1,166 @@
+//! `EXPCACHE.INVALIDATE.TAG`, `EXPCACHE.PURGE` and `EXPCACHE.CLEAR`: entries are invalidated, or turn stale, however many they are.
+
+use expcache_core::grammar::all_tags;
+use expcache_core::grammar::purge::PurgeOptions;
+use expcache_core::index::Ids;
+use expcache_core::selector::Selector;
+use expcache_core::{Error, Result};
+
+use crate::cache;
+use crate::invalidation::access;
+use crate::invalidation::invalidate::Mode;
+use crate::invalidation::invalidate::invalidate;
+use crate::invalidation::search;
+use crate::invalidation::search::Answer;
+use crate::invalidation::search::Purpose;
+use crate::invalidation::search::SELECTION_COMPLEXITY;
+use crate::server::access::Right;
+use crate::server::access::Rights;
+use crate::server::args::Args;
+use crate::server::clock;
+use crate::server::command::ROW;
+use crate::server::command::Row;
+use crate::server::command::command;
+use crate::server::context::Ctx;
+use expcache_core::grammar;
+
+/// The most tags that one command invalidates: all of it is one step.
+const MOST_TAGS: usize = 4096;
+
+/// A request to invalidate.
+struct Request {
+    selector: Selector,
+    wish: Wish,
+    /// Is it only counted?
+    dry_run: bool,
+    /// How many of the keys are to be named; `None`: the reply is a number.
+    keys: Option<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Wish {
+    /// The entries go.
+    Hard,
+    /// They are stale from this moment on, unix ms; `None`: from when it takes effect.
+    Soft(Option<u64>),
+}
+
+/// `EXPCACHE.INVALIDATE.TAG`, for the server.
+pub const INVALIDATE_TAG: Row = Row {
+    name: "expcache.invalidate.tag",
+    handler: command(invalidate_tag),
+    flags: "write",
+    arity: -2,
+    summary: "Makes every entry go that bears any of the tags; returns how many there were.",
+    complexity: "O(N/64) for N entries of these tags; their keys are reclaimed in the background.",
+    tips: "request_policy:all_shards response_policy:agg_sum",
+    args: grammar::purge::INVALIDATE_TAG,
+    ..ROW
+};
+/// The same by another name: some cluster clients refuse a name with two dots.
+pub const INVTAG: Row = Row { name: "expcache.invtag", ..INVALIDATE_TAG };
+
+/// `EXPCACHE.INVALIDATE.TAG tag [tag …]`
+pub fn invalidate_tag(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    if args.len() > MOST_TAGS && !ctx.is_handed_on() {
+        return Err(Error::invalid("at most 4096 tags at a time"));
+    }
+    let selector = access::any_of(&all_tags(args.words())?);
+    Request { selector, wish: Wish::Hard, dry_run: false, keys: None }.run(ctx)
+}
+
+/// `EXPCACHE.PURGE`, for the server.
+pub const PURGE: Row = Row {
+    name: "expcache.purge",
+    handler: command(purge),
+    flags: "write",
+    arity: -3,
+    summary: "Invalidates the entries that a selector means; returns how many there were.",
+    complexity: SELECTION_COMPLEXITY,
+    tips: "request_policy:all_shards response_policy:agg_sum",
+    args: grammar::purge::PURGE,
+    ..ROW
+};
+
+/// `EXPCACHE.PURGE selector [SOFT] [DRYRUN] [KEYS max] [AT unix-ms]`
+pub fn purge(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let asked = Request::parse(ctx, args)?;
+    if asked.selector.clauses.is_empty() {
+        return Err(Error::Syntax);
+    }
+    asked.run(ctx)
+}
+
+/// `EXPCACHE.CLEAR`, for the server.
+pub const CLEAR: Row = Row {
+    name: "expcache.clear",
+    handler: command(clear),
+    flags: "write",
+    arity: -1,
+    summary: "Invalidates every entry of the database; returns how many there were. Other keys stay.",
+    complexity: "O(N/64) for N entries; their keys are reclaimed in the background.",
+    tips: "request_policy:all_shards response_policy:agg_sum",
+    args: grammar::purge::CLEAR,
+    ..ROW
+};
+
+/// `EXPCACHE.CLEAR [SOFT] [AT unix-ms]`
+pub fn clear(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let asked = Request::parse(ctx, args)?;
+    if !asked.selector.clauses.is_empty() || asked.dry_run || asked.keys.is_some() {
+        return Err(Error::Syntax);
+    }
+    asked.run(ctx)
+}
+
+impl Request {
+    /// See [`purge`]. `AT` is for replicas: since when the entries are stale. From a user it is never in the future; a master's
+    /// clock may be ahead.
+    fn parse(ctx: &Ctx, args: Args<'_>) -> Result<Self> {
+        let PurgeOptions { selector, soft, dry_run, keys, at_ms } =
+            PurgeOptions::parse(args.words(), access::limits(ctx))?;
+        let wish = match (soft, at_ms) {
+            (None, _) => Wish::Hard,
+            (Some(()), Some(at)) if ctx.decides() => Wish::Soft(Some(at.min(clock::unix_ms()))),
+            (Some(()), at) => Wish::Soft(at),
+        };
+        Ok(Self { selector, wish, dry_run: dry_run.is_some(), keys })
+    }
+
+    fn run(self, ctx: &Ctx) -> Result<()> {
+        access::guard(ctx, Right::Delete, &self.selector)?;
+        let purpose = if self.dry_run { Purpose::Read } else { Purpose::Write };
+        let may = |rights: &Rights, selector: &Selector| access::owns(rights, Right::Delete, selector);
+        search::find(ctx, self.selector.clone(), purpose, may, move |ctx, ids| self.apply(ctx, ids))
+    }
+
+    /// Invalidates what was found, and says what to reply.
+    fn apply(self, ctx: &Ctx, found: &Ids) -> Answer {
+        let db = ctx.db();
+        let fresh;
+        let (mode, ids) = match self.wish {
+            Wish::Hard => (Mode::Hard, found),
+            Wish::Soft(at) => {
+                let moment_ms = at.unwrap_or_else(clock::unix_ms);
+                fresh = cache::with(|s| s.fresh(db, found, moment_ms));
+                (Mode::Soft { at_ms: moment_ms }, &fresh)
+            }
+        };
+        let keys = self.keys.map(|most| cache::with(|s| s.keys(db, ids, most)));
+        let count = if self.dry_run { ids.len() } else { invalidate(ctx, &self.selector, mode, ids) };
+        Box::new(move |ctx| {
+            reply(ctx, count, keys);
+            Ok(())
+        })
+    }
+}
+
+/// The count, and with it the keys that the caller may see, if any were to be named.
+fn reply(ctx: &Ctx, count: u64, keys: Option<Vec<Box<[u8]>>>) {
+    let Some(mut keys) = keys else { return ctx.reply_count(count) };
+    let rights = ctx.rights();
+    keys.retain(|key| rights.allow(Right::Read, key));
+    ctx.reply_array(1 + keys.len());
+    ctx.reply_count(count);
+    keys.iter().for_each(|key| ctx.reply_bytes(key));
+}

@@ -1,0 +1,174 @@
+//! Reclaiming: what invalidations marked is carried out in the keyspace, a slice of bounded time after another. The keys of
+//! dead entries are unlinked; those of entries made stale get the expiry of their grace.
+//!
+//! Only a master reclaims; its replicas and its append-only file get one `UNLINK` a key. While nothing may be written
+//! ([`Ctx::must_keep_quiet`]) the timer waits; a replica that becomes a master takes up where its master stopped.
+
+use std::time::{Duration, Instant};
+
+use expcache_core::entry::Verdict;
+use expcache_core::index::Ids;
+
+use crate::cache;
+use crate::cache::Cache;
+use crate::cache::departures::Reason;
+use crate::cache::freshness::put_off;
+use crate::server::args::Arg;
+use crate::server::args::Text;
+use crate::server::background;
+use crate::server::background::BETWEEN_SLICES_MS;
+use crate::server::background::Background;
+use crate::server::background::WHILE_QUIET_MS;
+use crate::server::clock;
+use crate::server::context::Ctx;
+use crate::server::context::EventClass;
+use crate::server::key::Found;
+use crate::server::key::Mode;
+use crate::server::log::LogLevel;
+use crate::server::log::log;
+use crate::server::main_thread::MainThread;
+use crate::server::slots;
+
+/// How long an invalidation may deal with what it marked before it replies.
+const INLINE: Duration = Duration::from_millis(2);
+
+static RECLAIMING: Background = Background::new(reclaim);
+
+/// Sees to it that dead entries are reclaimed, if there are any.
+pub fn schedule(ctx: &Ctx) {
+    if cache::with(|s| s.marked_len() > 0) {
+        RECLAIMING.schedule(ctx, BETWEEN_SLICES_MS);
+    }
+}
+
+/// Since when something waits to be reclaimed, by the steady clock.
+static BACKLOG_SINCE_MS: MainThread<Option<u64>> = MainThread::new();
+
+/// Notes whether something still waits.
+pub fn note_age() {
+    let now_ms = clock::steady_ms();
+    let waits = cache::with(|cache| cache.marked_len()) > 0;
+    BACKLOG_SINCE_MS.with(|since_ms| *since_ms = waits.then(|| since_ms.unwrap_or(now_ms)));
+}
+
+/// For how long there has always been something to reclaim.
+pub fn backlog_age_ms() -> u64 {
+    BACKLOG_SINCE_MS.with(|since_ms| since_ms.map_or(0, |since_ms| clock::steady_ms().saturating_sub(since_ms)))
+}
+
+fn reclaim(ctx: &Ctx) -> Option<i64> {
+    if !ctx.is_master() {
+        // The master's unlinks will come; if this server is promoted, `schedule` is called again.
+        return None;
+    }
+    if ctx.must_keep_quiet() {
+        return Some(WHILE_QUIET_MS);
+    }
+    let (start, slice) = (Instant::now(), background::slice());
+    while reclaim_next(ctx).is_some() {
+        if start.elapsed() >= slice {
+            return Some(BETWEEN_SLICES_MS);
+        }
+    }
+    None
+}
+
+/// Deals with these entries of the selected database, which were marked just now, for a bounded time: entries can be large. The
+/// first of them is dealt with however slow the machine is.
+/// Returns how many of them the server found expired instead, and whether that were all.
+pub fn reclaim_now(ctx: &Ctx, ids: &Ids) -> (u64, bool) {
+    let start = Instant::now();
+    let (mut expired, mut is_first) = (0, true);
+    for id in ids.iter() {
+        if !is_first && start.elapsed() > INLINE {
+            return (expired, false);
+        }
+        is_first = false;
+        expired += u64::from(!reclaim_one(ctx, id, |_| true));
+    }
+    (expired, true)
+}
+
+/// Deals with those of these entries of the selected database that were marked just now and whose slots are leaving this node:
+/// the node that gets the slots learns of each, but not of the invalidation (see [`super::slots`]). Returns how many of
+/// them the server found expired instead.
+pub fn reclaim_leaving(ctx: &Ctx, ids: &Ids) -> u64 {
+    if !slots::are_leaving() {
+        return 0;
+    }
+    ids.iter().map(|id| u64::from(!reclaim_one(ctx, id, slots::is_leaving))).sum()
+}
+
+/// Deals with one marked entry of the selected database, if its key is wanted. `false` if it had expired.
+fn reclaim_one(ctx: &Ctx, id: u32, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+    let marked = cache::with(|s| {
+        let index = s.index(ctx.db())?;
+        let key = index.key(id).filter(|key| is_wanted(key))?;
+        Some((Text::new(key), index.has_died(id)))
+    });
+    marked.is_none_or(|(key, dead)| carry_out(ctx, key.arg(), dead))
+}
+
+/// Deals with one marked entry of any database, if there is one.
+fn reclaim_next(ctx: &Ctx) -> Option<bool> {
+    let db = cache::with(|s| s.indexes().find(|(_, index)| index.marked_len() > 0).map(|(db, _)| db))?;
+    ctx.select(db);
+    reclaim_in(ctx, db)
+}
+
+/// Deals with one marked entry of a database, if there is one. Was it still there?
+fn reclaim_in(ctx: &Ctx, db: i32) -> Option<bool> {
+    let next = |s: &Cache| {
+        let index = s.index(db)?;
+        let dead = index.next_dead().map(|(id, key)| (id, Text::new(key), true));
+        dead.or_else(|| index.next_soft().map(|(id, key)| (id, Text::new(key), false)))
+    };
+    let (id, key, dead) = cache::with(|s| next(s))?;
+    let was_there = carry_out(ctx, key.arg(), dead);
+    cache::with(|s| {
+        if next(s).is_some_and(|(again, ..)| again == id) {
+            log(LogLevel::Warning, "a marked entry has no key; see EXPCACHE.DEBUG CHECK");
+            s.drop_lost(db, id);
+        }
+    });
+    Some(was_there)
+}
+
+/// Carries out in the keyspace what the mark of an entry says. Was it still there, and had not expired?
+fn carry_out(ctx: &Ctx, name: Arg<'_>, dead: bool) -> bool {
+    if !dead {
+        return make_stale(ctx, name);
+    }
+    let was_there = cache::while_unlinking(Reason::Reclaiming, || ctx.unlink(name));
+    if was_there {
+        ctx.notify(EventClass::Module, c"expcache.invalidate", name);
+    }
+    was_there
+}
+
+/// Puts down that an entry is stale: its key expires when its grace is over. Is it there?
+fn make_stale(ctx: &Ctx, name: Arg<'_>) -> bool {
+    let db = ctx.db();
+    let mut key = ctx.open(name, Mode::Write);
+    let Found::Entry(entry) = key.found() else { return false };
+    let Verdict::Soft(soft) = cache::with(|s| s.verdict(db, entry)) else { return true };
+    let Some(end_ms) = soft.end_ms() else { return true };
+    drop(key);
+    put_off(ctx, name, end_ms);
+    if slots::is_leaving(name.bytes()) {
+        hand_over(ctx, name);
+    }
+    cache::with(|s| s.note_invalidated(db, name.bytes()));
+    ctx.signal_modified(name);
+    ctx.notify(EventClass::Module, c"expcache.stale", name);
+    true
+}
+
+/// Sends an entry as it is: the node that gets its slot was told of its expiry, and not why it is stale.
+fn hand_over(ctx: &Ctx, name: Arg<'_>) {
+    let db = ctx.db();
+    let mut key = ctx.open(name, Mode::Peek);
+    let (Found::Entry(entry), expire_at_ms) = key.found_dated(|_| true) else { return };
+    let (metadata, payload) = (cache::with(|s| s.metadata(db, entry)), Text::new(entry.stored()));
+    ctx.replicate_entry(name, expire_at_ms.unwrap_or(-1), &metadata, payload.arg());
+}

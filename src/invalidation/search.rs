@@ -1,0 +1,224 @@
+//! Entries found by their names, which no set tells: names are looked at in slices of bounded time, the asker waiting and
+//! nobody else. What was found is exact in the moment in which it is used, whatever came and went in between (the index sees
+//! to that, at a small price for every entry that comes: so there are few walks at a time, and the other searches wait in line).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use expcache_core::index::{Ids, WalkId};
+use expcache_core::selector::Selector;
+use expcache_core::{Error, Result};
+
+use crate::cache;
+use crate::server::access::Rights;
+use crate::server::background;
+use crate::server::background::BETWEEN_SLICES_MS;
+use crate::server::background::Background;
+use crate::server::background::WHILE_QUIET_MS;
+use crate::server::blocked;
+use crate::server::blocked::Kind;
+use crate::server::blocked::MAX_WAITERS;
+use crate::server::blocked::Waiter;
+use crate::server::context::Ctx;
+use crate::server::guard::guard;
+use crate::server::main_thread::MainThread;
+
+/// What selecting costs.
+pub const SELECTION_COMPLEXITY: &str =
+    "O(N/64) for N entries of its tags and types; with MATCH O(N), in slices, the caller waiting and nobody else.";
+
+/// How long names are looked at between two looks at the clock, in steps of the matcher of patterns: ten microseconds or so.
+const STEPS: u64 = 8192;
+/// How long where nobody can wait, so all others do: ten milliseconds or so.
+const STEPS_IN_ONE_GO: u64 = 1 << 23;
+/// How many searches are under way at a time.
+const ABREAST: usize = 16;
+
+/// What is done with what was found, in one go; it says what to reply.
+type Then = Box<dyn FnOnce(&Ctx, &Ids) -> Answer>;
+/// May whoever has these rights still be told of what this means, or have it changed?
+type May = fn(&Rights, &Selector) -> bool;
+/// Replies, to the client that asked.
+pub type Answer = Box<dyn FnOnce(&Ctx) -> Result<()>>;
+
+/// What is going to be done with what is found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing is written.
+    Read,
+    /// It is.
+    Write,
+}
+
+/// A client's search that goes on.
+pub struct Search {
+    waiter: Waiter,
+    /// The database that was asked about.
+    db: i32,
+    /// `None`: it is not its turn yet.
+    walk: Option<WalkId>,
+    selector: Selector,
+    purpose: Purpose,
+    /// Who asks, in which words.
+    client: u64,
+    words: Vec<Box<[u8]>>,
+    may: May,
+    then: Then,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Searches {
+    waiting: VecDeque<Search>,
+}
+
+impl Searches {
+    /// How many go on.
+    pub fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Puts one behind all, and says how many there are.
+    fn put_last(&mut self, search: Search) -> usize {
+        self.waiting.push_back(search);
+        self.waiting.len()
+    }
+
+    /// Puts one behind those that are under way, and says how many these are.
+    fn put_back(&mut self, search: Search) -> usize {
+        let abreast = ABREAST.min(self.waiting.len() + 1);
+        self.waiting.insert(abreast - 1, search);
+        abreast
+    }
+}
+
+static SEARCHES: MainThread<Searches> = MainThread::new();
+
+/// How many searches go on.
+pub fn count() -> usize {
+    SEARCHES.with(|all| all.count())
+}
+
+static SEARCHING: Background = Background::new(search);
+
+static WAITING: Kind = Kind { gone: cancel, unblocked: None };
+
+/// Finds the entries of the selected database that a selector means and hands them to `then`.
+pub fn find(
+    ctx: &Ctx,
+    selector: Selector,
+    purpose: Purpose,
+    may: May,
+    then: impl FnOnce(&Ctx, &Ids) -> Answer + 'static,
+) -> Result<()> {
+    let db = ctx.db();
+    if selector.patterns().next().is_none() {
+        let ids = cache::with(|s| s.select(db, &selector));
+        return then(ctx, &ids)(ctx);
+    }
+    if SEARCHES.with(|all| all.waiting.len() >= MAX_WAITERS.as_usize()) {
+        return Err(Error::invalid("too many clients wait, see the config expcache.max-waiters"));
+    }
+    let wait = |walk, selector, then| {
+        let waiter = ctx.block(&WAITING);
+        let (client, words) = (ctx.client(), ctx.copied_words());
+        let search = Search { waiter, db, walk, selector, purpose, client, words, may, then };
+        SEARCHES.with(|all| all.waiting.push_back(search));
+        SEARCHING.schedule(ctx, BETWEEN_SLICES_MS);
+        Ok(())
+    };
+    let may_block = ctx.may_block();
+    if may_block && count() > 0 {
+        return wait(None, selector, Box::new(then));
+    }
+    let (walk, slice) = cache::with(|s| (s.start_walk(db, &selector), background::slice()));
+    let (start, mut left) = (Instant::now(), STEPS_IN_ONE_GO);
+    while !cache::with(|s| s.walk(walk, STEPS)) {
+        if may_block && start.elapsed() > slice {
+            return wait(Some(walk), selector, Box::new(then));
+        }
+        left = left.saturating_sub(STEPS);
+        if left == 0 && !may_block && !ctx.is_handed_on() {
+            cache::with(|s| s.cancel_walk(walk));
+            return Err(Error::invalid("too many names to look at in a transaction or script"));
+        }
+    }
+    let ids = cache::with(|s| s.finish_walk(walk, &selector));
+    then(ctx, &ids)(ctx)
+}
+
+/// Its client went.
+fn cancel(waiter: Waiter) {
+    let walk = SEARCHES.with(|all| {
+        let at = all.waiting.iter().position(|search| search.waiter == waiter)?;
+        all.waiting.remove(at)?.walk
+    });
+    if let Some(walk) = walk {
+        cache::with(|s| s.cancel_walk(walk));
+    }
+}
+
+fn search(ctx: &Ctx) -> Option<i64> {
+    let (slice, quiet) = (background::slice(), ctx.must_keep_quiet());
+    let goes_on = go_on(ctx, slice, quiet);
+    let is_any_left = count() > 0;
+    is_any_left.then_some(if goes_on { BETWEEN_SLICES_MS } else { WHILE_QUIET_MS })
+}
+
+/// Goes on with the searches, in turn, for the length of a slice. `false` if all there are wait for the end of a pause.
+fn go_on(ctx: &Ctx, slice: Duration, quiet: bool) -> bool {
+    let start = Instant::now();
+    let mut held_back = 0;
+    while start.elapsed() < slice {
+        let Some(search) = SEARCHES.with(|all| all.waiting.pop_front()) else { return true };
+        let (search, walk) = search.begun();
+        let done = cache::with(|s| s.walk(walk, STEPS));
+        let waits = done && quiet && search.purpose == Purpose::Write;
+        if done && !waits {
+            search.finish(ctx, walk);
+            continue;
+        }
+        held_back = if waits { held_back + 1 } else { 0 };
+        // What waits for the end of a pause keeps no other from its turn.
+        let others = SEARCHES.with(|all| if waits { all.put_last(search) } else { all.put_back(search) });
+        if held_back > others {
+            return false;
+        }
+    }
+    true
+}
+
+impl Search {
+    /// It, and its walk, which begins now if it has not yet.
+    fn begun(mut self) -> (Self, WalkId) {
+        let begin = || cache::with(|s| s.start_walk(self.db, &self.selector));
+        let walk = self.walk.unwrap_or_else(begin);
+        self.walk = Some(walk);
+        (self, walk)
+    }
+
+    /// Uses what it found, and answers its client.
+    fn finish(self, ctx: &Ctx, walk: WalkId) {
+        if self.purpose == Purpose::Write && !ctx.is_master() {
+            cache::with(|s| s.cancel_walk(walk));
+            return blocked::answer(self.waiter, |_ctx, _args| Err(Error::Unblocked));
+        }
+        let Some(db) = cache::with(|s| s.database_of(walk)) else {
+            // The database was flushed. There is little in it by now, to be looked at from the beginning.
+            return SEARCHES.with(|all| all.waiting.push_back(Self { walk: None, ..self }));
+        };
+        ctx.select(db);
+        // What the client may do can have changed while it waited, and nobody looks at that but us.
+        if !(self.may)(&ctx.client_rights(self.client, &self.words), &self.selector) {
+            cache::with(|s| s.cancel_walk(walk));
+            return blocked::answer(self.waiter, |_ctx, _args| Err(Error::NoPermission));
+        }
+        let ids = cache::with(|s| s.finish_walk(walk, &self.selector));
+        match guard(None, || Some((self.then)(ctx, &ids))) {
+            Some(answer) => blocked::answer(self.waiter, move |ctx, _args| answer(ctx)),
+            None => {
+                blocked::answer(self.waiter, |_ctx, _args| Err(Error::invalid("internal error, see the server's log")))
+            }
+        }
+    }
+}

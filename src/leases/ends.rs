@@ -1,0 +1,176 @@
+//! Clients whose waiting is over, and how they come to be told: at once while they are few, the others in turns of bounded time.
+//!
+//! What ended is over for everybody from that moment on, whoever is told when. A client that goes meanwhile is not told.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use expcache_core::lease::{Flushed, Token, Woken};
+
+use super::table::{self, Asking, MOST_IN_A_TURN, Wait, Waits};
+use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
+use crate::server::blocked;
+use crate::server::clock;
+use crate::server::context::Ctx;
+use crate::server::main_thread::MainThread;
+use crate::server::workers;
+
+static TELLING: Background = Background::new(tell_next);
+static ENDING: Background = Background::new(end_what_is_over);
+
+/// What ended and is still to be told.
+static ENDED: MainThread<VecDeque<Ends>> = MainThread::new();
+
+/// Sees to it that what is over next ends in time.
+pub fn set_timer(ctx: &Ctx) {
+    if let Some(due_ms) = table::with(table::Board::next_deadline_ms) {
+        let after_ms = due_ms.saturating_sub(clock::steady_ms());
+        ENDING.schedule_by(ctx, i64::try_from(after_ms).unwrap_or(i64::MAX).max(BETWEEN_SLICES_MS));
+    }
+}
+
+fn end_what_is_over(ctx: &Ctx) -> Option<i64> {
+    Ends::without_value(table::with(table::Board::end_what_is_over)).answer(ctx);
+    None
+}
+
+/// Those to be told of what ended at one time. Not to be dropped while the tables are open.
+#[must_use]
+#[derive(Default)]
+pub struct Ends {
+    /// Those who want the lease come first.
+    flushed: VecDeque<Flushed>,
+    /// Then these, in this order.
+    told: VecDeque<(u64, Option<Heir>)>,
+}
+
+impl Ends {
+    /// They are told that a lease ended without a value, whose next some of them have. These come first: their time has begun.
+    pub fn without_value(mut woken: Vec<Woken>) -> Self {
+        woken.sort_by_key(|woken| woken.lease.is_none());
+        let told = table::with(|board| {
+            let heir = |woken: &Woken| {
+                let wait = board.waits.get(woken.waiter)?;
+                Some(Heir { db: wait.db, key: wait.asking.key().into(), token: woken.lease?, knows: false })
+            };
+            woken.iter().map(|woken| (woken.waiter, heir(woken))).collect()
+        });
+        Self { told, ..Self::default() }
+    }
+
+    /// They are answered with what is there. If nothing is any more, one of those who want the lease gets it, so they come first: then
+    /// the others can be told.
+    pub fn with_value(mut waiters: Vec<u64>) -> Self {
+        table::with(|board| waiters.sort_by_key(|waiter| !board.waits.wants(*waiter)));
+        Self { told: waiters.into_iter().map(|waiter| (waiter, None)).collect(), ..Self::default() }
+    }
+
+    /// As [`Ends::with_value`], for all waiters of some databases.
+    pub fn flushed(flushed: impl IntoIterator<Item = Flushed>) -> Self {
+        Self { flushed: flushed.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Answers them, in so many turns as it takes.
+    pub fn answer(mut self, ctx: &Ctx) {
+        if !self.take_turn(ctx) {
+            ENDED.with(|all| all.push_back(self));
+            TELLING.schedule(ctx, BETWEEN_SLICES_MS);
+        }
+        set_timer(ctx);
+    }
+
+    /// Tells some. Was that all?
+    fn take_turn(&mut self, ctx: &Ctx) -> bool {
+        let (start, slice) = (Instant::now(), background::slice());
+        for _ in 0..MOST_IN_A_TURN {
+            match table::with(|board| self.step(&board.waits)) {
+                Step::Tell(waiter, heir) => tell(ctx, waiter, heir),
+                Step::Over => return true,
+                Step::Later => (),
+            }
+            if start.elapsed() > slice {
+                break;
+            }
+        }
+        false
+    }
+
+    fn step(&mut self, waits: &Waits) -> Step {
+        let Some(flushed) = self.flushed.front_mut() else {
+            return self.told.pop_front().map_or(Step::Over, |(waiter, heir)| Step::Tell(waiter, heir));
+        };
+        match flushed.next() {
+            Some(waiter) if waits.wants(waiter) => return Step::Tell(waiter, None),
+            Some(waiter) => self.told.push_back((waiter, None)),
+            None => drop(self.flushed.pop_front()),
+        }
+        Step::Later
+    }
+}
+
+enum Step {
+    Tell(u64, Option<Heir>),
+    Later,
+    Over,
+}
+
+fn tell_next(ctx: &Ctx) -> Option<i64> {
+    let mut ends = ENDED.with(VecDeque::pop_front)?;
+    let is_all = ends.take_turn(ctx);
+    ENDED.with(|all| {
+        if !is_all {
+            all.push_front(ends);
+        }
+        (!all.is_empty()).then_some(BETWEEN_SLICES_MS)
+    })
+}
+
+fn tell(ctx: &Ctx, waiter: u64, mut heir: Option<Heir>) {
+    let Some(Wait { client, db, asking, .. }) = table::with(|board| board.waits.remove(waiter)) else { return };
+    let lease = heir.as_ref().map(|heir| heir.token);
+    let learns = move |knows: bool| heir.iter_mut().for_each(|heir| heir.knows = knows);
+    if is_heavy(ctx, db, &*asking) {
+        workers::post(move |ctx| {
+            let mut learns = learns;
+            let Some(waiting) = blocked::hand_over(client) else { return };
+            ctx.select(db);
+            learns(asking.answer_aside(ctx, waiting, lease));
+        });
+    } else {
+        blocked::answer(client, move |ctx, args| {
+            let mut learns = learns;
+            asking.answer(ctx, args, lease)?;
+            learns(true);
+            Ok(())
+        });
+    }
+}
+
+fn is_heavy(ctx: &Ctx, db: i32, asking: &dyn Asking) -> bool {
+    let selected = ctx.db();
+    ctx.select(db);
+    let is_heavy = asking.is_heavy(ctx);
+    ctx.select(selected);
+    is_heavy
+}
+
+/// A lease that its holder does not know of yet. If the holder goes before it learns of it, the lease is over.
+struct Heir {
+    db: i32,
+    key: Box<[u8]>,
+    token: Token,
+    knows: bool,
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        if self.knows {
+            return;
+        }
+        table::with(|board| {
+            let now_ms = clock::steady_ms();
+            // The timer sees to the rest; the server's clock sees to the timer.
+            board.of_mut(self.db).is_some_and(|leases| leases.renew(&self.key, self.token, now_ms, 0))
+        });
+    }
+}

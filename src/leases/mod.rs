@@ -1,0 +1,60 @@
+//! Leases: who produces a value, and who waits for it.
+//!
+//! ```text
+//!  table    one table of leases a database; the clients that wait      grants    asked for, renewed, fenced, lost, flushed
+//!  ends     clients whose waiting is over, told in turns; the timer    commands  RENEW, RELEASE
+//! ```
+
+mod commands;
+mod ends;
+mod grants;
+mod table;
+
+use expcache_core::stats::Gauges;
+
+pub use self::grants::{
+    Counts, Offer, check, counts, fence, flush, gone, is_within_share, lost, may_hold, new_token, offer, owner,
+    production_ms, release, renew, stored, tick, wait,
+};
+pub use self::table::{Asking, LEASE_MEMORY, MAX_FENCES, MAX_LEASE, MAX_LEASES, MAX_LEASES_PER_USER};
+use crate::cache;
+use crate::server::args::Arg;
+use crate::server::context::Ctx;
+use crate::server::feature::{Feature, KeyEvent, NOTHING, ServerEvent};
+
+/// What leases bring to the server.
+pub const FEATURE: Feature = Feature {
+    commands: &[commands::RENEW, commands::RELEASE],
+    settings: &[&MAX_LEASE, &MAX_LEASES, &MAX_LEASES_PER_USER, &LEASE_MEMORY, &MAX_FENCES],
+    on_key: Some(on_key),
+    on_server: Some(on_server),
+    gauges: Some(gauges),
+    ..NOTHING
+};
+
+/// Who deletes a key does not want what is being produced for it. What we unlink on our own account says nothing of that.
+fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
+    if event == KeyEvent::Deleted && !cache::with(|cache| cache.is_unlinking()) {
+        lost(ctx, ctx.db(), key.bytes());
+    }
+}
+
+fn on_server(ctx: &Ctx, event: ServerEvent) {
+    match event {
+        ServerEvent::Flushed(db) => flush(ctx, db),
+        ServerEvent::Swapped(first, second) => {
+            flush(ctx, Some(first));
+            flush(ctx, Some(second));
+        }
+        // What was given out in the old role is worth nothing in the new one.
+        ServerEvent::RoleChanged => flush(ctx, None),
+        ServerEvent::Beat => tick(ctx),
+        ServerEvent::LoadingStarted | ServerEvent::Loaded | ServerEvent::Forked => (),
+    }
+}
+
+fn gauges(gauges: &mut Gauges) {
+    let Counts { held, backing_off, fences, waiting } = counts();
+    (gauges.leases_held, gauges.keys_backing_off, gauges.fences, gauges.waiting_clients) =
+        (held, backing_off, fences, waiting);
+}

@@ -1,0 +1,158 @@
+//! `EXPCACHE.TYPE SET|GET|LIST|DEL|HELP`.
+
+use expcache_core::grammar;
+use expcache_core::types::Definer;
+use expcache_core::{Error, Result};
+
+use crate::cache;
+use crate::server::access::Right;
+use crate::server::args::Args;
+use crate::server::command::HELP;
+use crate::server::command::ROW;
+use crate::server::command::Row;
+use crate::server::command::help;
+use crate::server::command::subcommand;
+use crate::server::context::Ctx;
+use crate::server::replies::Value;
+use crate::types::policies::{DEFAULT_TTL, MAX_TYPES, define, replicate_displaced, replicate_policy};
+use expcache_core::grammar::syntax::text;
+
+/// `EXPCACHE.TYPE`, for the server.
+pub const TYPE: Row = Row {
+    name: "expcache.type",
+    arity: -2,
+    summary: "A container for commands on types and their policies.",
+    complexity: "Depends on subcommand.",
+    subcommands: SUBCOMMANDS,
+    ..ROW
+};
+
+static SUBCOMMANDS: &[Row] = &[
+    Row {
+        name: "set",
+        handler: subcommand(set),
+        flags: "write admin",
+        arity: -3,
+        summary: "Defines a type, or changes the named fields of its policy.",
+        tips: "request_policy:all_shards response_policy:all_succeeded",
+        args: grammar::policy::TYPE_SET,
+        ..TYPE_ROW
+    },
+    Row {
+        name: "get",
+        handler: subcommand(get),
+        flags: "readonly fast allow-stale",
+        arity: 3,
+        summary: "Returns a type's policy.",
+        args: &[text("name")],
+        ..TYPE_ROW
+    },
+    Row {
+        name: "list",
+        handler: subcommand(list),
+        flags: "readonly allow-stale",
+        arity: 2,
+        summary: "Returns the names of the defined types.",
+        complexity: "O(T log T) for T types.",
+        ..TYPE_ROW
+    },
+    Row {
+        name: "del",
+        handler: subcommand(del),
+        flags: "write admin",
+        arity: 3,
+        summary: "Takes a type's policy away; its entries live on under that of the type default.",
+        tips: "request_policy:all_shards response_policy:agg_max",
+        args: &[text("name")],
+        ..TYPE_ROW
+    },
+    Row { name: "help", handler: subcommand(type_help), ..TYPE_HELP },
+];
+
+const TYPE_ROW: Row = Row { container: "expcache.type", ..ROW };
+const TYPE_HELP: Row = Row { arity: 2, flags: "readonly allow-stale allow-loading", summary: HELP, ..TYPE_ROW };
+
+fn type_help(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
+    help(ctx, "EXPCACHE.TYPE", SUBCOMMANDS);
+    Ok(())
+}
+
+/// `EXPCACHE.TYPE SET name [TTL d|default] [GRACE d] [MAXTTL d] [JITTER percent] [EARLY percent] [SLIDING yes|no]
+/// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no]`
+pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let decides = ctx.decides();
+    if decides {
+        ctx.need_all_keys(Right::Delete)?;
+    }
+    let most = if decides { MAX_TYPES.as_usize() } else { usize::MAX };
+    let (name, policy, definer) = define(args.words())?;
+    if decides && definer != Definer::Command {
+        // What only a master may say.
+        return Err(Error::Syntax);
+    }
+    let (displaced, id) = cache::with(|s| {
+        let id = s.types.to_define(&name, most)?;
+        let displaced = if s.types.get(id).policy.is_some() { None } else { s.types.make_room(most) };
+        s.types.set_policy(id, policy.clone(), definer);
+        Ok::<_, Error>((displaced, id))
+    })?;
+    replicate_displaced(ctx, displaced);
+    replicate_policy(ctx, id);
+    ctx.reply_ok();
+    Ok(())
+}
+
+/// `EXPCACHE.TYPE GET name`
+pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    let name = args.need()?.bytes();
+    let found = cache::with(|s| {
+        let id = s.types.defined_id(name)?;
+        Some((s.types.policy(id).clone(), DEFAULT_TTL.get()))
+    });
+    let Some((policy, default_ttl_ms)) = found else {
+        ctx.reply_null();
+        return Ok(());
+    };
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
+    ctx.map(&[
+        ("ttl", policy.ttl_ms(default_ttl_ms).into()),
+        ("grace", policy.grace_ms.into()),
+        ("maxttl", policy.max_ttl_ms.into()),
+        ("jitter", u64::from(policy.jitter_percent).into()),
+        ("early", u64::from(policy.early_percent).into()),
+        ("sliding", yes(policy.sliding).into()),
+        ("codec", policy.codec.name().into()),
+        ("threshold", policy.threshold.into()),
+        ("maxvalue", policy.max_value.into()),
+        ("maxentries", policy.max_entries.into()),
+        ("maxbytes", policy.max_bytes.into()),
+        ("formats", Value::Names(&policy.formats)),
+        ("validate", yes(policy.validate).into()),
+    ]);
+    Ok(())
+}
+
+/// `EXPCACHE.TYPE LIST`
+pub fn list(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
+    let mut names: Vec<Box<[u8]>> = cache::with(|s| {
+        s.types.iter().filter(|(_, known)| known.policy.is_some()).map(|(_, known)| known.name.clone()).collect()
+    });
+    names.sort();
+    ctx.reply_array(names.len());
+    names.iter().for_each(|name| ctx.reply_bytes(name));
+    Ok(())
+}
+
+/// `EXPCACHE.TYPE DEL name`
+pub fn del(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+    let name = args.need()?.bytes();
+    if ctx.decides() {
+        ctx.need_all_keys(Right::Delete)?;
+    }
+    let deleted = cache::with(|s| s.types.undefine(name))?;
+    if deleted {
+        ctx.replicate_verbatim();
+    }
+    ctx.reply_integer(deleted.into());
+    Ok(())
+}
