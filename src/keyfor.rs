@@ -1,17 +1,13 @@
 //! `EXPCACHE.KEYFOR`: the key under which a request's result is kept.
 
-use expcache_core::Result;
 use expcache_core::key::{KeyRequest, derive_key};
+use expcache_core::{Result, grammar};
 
 use crate::cache;
 use crate::server::args::Args;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
-use crate::server::feature::Feature;
-use crate::server::feature::NOTHING;
-use expcache_core::grammar;
+use crate::server::feature::{Feature, NOTHING};
 
 /// What it brings to the server.
 pub const FEATURE: Feature = Feature { commands: &[KEYFOR], ..NOTHING };

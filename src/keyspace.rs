@@ -15,28 +15,21 @@
 //! is not opted in to, so a replica is flushed and loaded like anybody else.
 
 use expcache_core::Result;
-use expcache_core::entry::Entry;
-use expcache_core::entry::Verdict;
+use expcache_core::entry::{Entry, Verdict};
 use expcache_core::index::Mark;
 
-use crate::cache;
-use crate::cache::Cache;
 use crate::cache::departures::Cause;
-use crate::cache::figures;
+use crate::cache::{self, Cache, figures};
 use crate::invalidation::reclaim;
 use crate::leases;
 use crate::payloads::settle;
-use crate::server::args::Arg;
-use crate::server::args::Text;
+use crate::server::args::{Arg, Text};
 use crate::server::clock;
 use crate::server::context::Ctx;
-use crate::server::datatype::Home;
-use crate::server::datatype::ValueHooks;
+use crate::server::datatype::{Home, ValueHooks};
 use crate::server::feature::{Feature, KeyEvent, NOTHING, ServerEvent};
-use crate::server::key::Found;
-use crate::server::key::Mode;
-use crate::server::log::LogLevel;
-use crate::server::log::log;
+use crate::server::key::{Found, Mode};
+use crate::server::log::{LogLevel, log};
 use crate::types::policies::MAX_TYPES;
 
 /// What the keyspace brings to the server.

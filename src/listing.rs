@@ -1,29 +1,20 @@
 //! `EXPCACHE.COUNT`, `EXPCACHE.SCAN` and `EXPCACHE.TAGS`: what there is, without touching it.
 
-use expcache_core::Result;
 use expcache_core::grammar::scan::{ScanOptions, TagsOptions};
 use expcache_core::index::Effort;
 use expcache_core::selector::Selector;
+use expcache_core::{Result, grammar};
 
 use crate::cache;
-use crate::entries::look::Dated;
-use crate::entries::look::Look;
+use crate::entries::look::{Dated, Look};
 use crate::invalidation::access;
-use crate::invalidation::search;
-use crate::invalidation::search::Purpose;
-use crate::invalidation::search::SELECTION_COMPLEXITY;
-use crate::server::access::Right;
-use crate::server::access::Rights;
-use crate::server::args::Args;
-use crate::server::args::Text;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::invalidation::search::{self, Purpose, SELECTION_COMPLEXITY};
+use crate::server::access::{Right, Rights};
+use crate::server::args::{Args, Text};
+use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
-use crate::server::feature::Feature;
-use crate::server::feature::NOTHING;
+use crate::server::feature::{Feature, NOTHING};
 use crate::server::key::Mode;
-use expcache_core::grammar;
 
 /// What listing brings to the server.
 pub const FEATURE: Feature = Feature { commands: &[COUNT, SCAN, TAGS], ..NOTHING };

@@ -72,7 +72,7 @@ impl Databases {
     }
 
     /// Gives a database, or all, an index with nothing in it; returns the old ones.
-    pub fn empty(&mut self, db: Option<i32>) -> Vec<Box<Index>> {
+    pub fn empty(&mut self, db: Option<i32>) -> Vec<Index> {
         let range = match db.map(usize::try_from) {
             None => 0..self.all.len(),
             Some(Ok(at)) if at < self.all.len() => at..at + 1,
@@ -81,7 +81,7 @@ impl Databases {
         range
             .filter_map(|at| {
                 let new = Database { index: self.new_index(), bytes: 0 };
-                Some(std::mem::replace(self.all.get_mut(at)?, new).index)
+                Some(*std::mem::replace(self.all.get_mut(at)?, new).index)
             })
             .collect()
     }

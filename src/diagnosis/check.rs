@@ -6,11 +6,7 @@ use expcache_core::policy::fresh_until_ms;
 
 use crate::cache;
 use crate::server::args::Args;
-use crate::server::command::HELP;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::help;
-use crate::server::command::subcommand;
+use crate::server::command::{HELP, ROW, Row, help, subcommand};
 use crate::server::context::Ctx;
 use crate::server::key::Found;
 

@@ -1,19 +1,13 @@
 //! `EXPCACHE.DEL`.
 
+use expcache_core::grammar::syntax::KEY;
 use expcache_core::{Error, Result};
 
-use crate::cache;
-use crate::leases;
 use crate::server::args::Args;
-use crate::server::command::Keys;
-use crate::server::command::REMOVES;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::server::command::{Keys, REMOVES, ROW, Row, command};
 use crate::server::context::Ctx;
-use crate::server::key::Found;
-use crate::server::key::Mode;
-use expcache_core::grammar::syntax::KEY;
+use crate::server::key::{Found, Mode};
+use crate::{cache, leases};
 
 /// `EXPCACHE.DEL`, for the server.
 pub const DEL: Row = Row {

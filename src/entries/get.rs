@@ -2,33 +2,18 @@
 
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Entry, Form};
+use expcache_core::grammar::syntax::KEY;
 use expcache_core::{Error, Result};
 
-use crate::entries::look::Dated;
-use crate::entries::look::Look;
-use crate::entries::look::Miss;
-use crate::entries::look::slide;
-
+use super::look::{Dated, Look, Miss, slide};
 use crate::cache;
-use crate::payloads::outgoing;
-use crate::payloads::outgoing::Client;
-use crate::payloads::outgoing::Outgoing;
-use crate::payloads::outgoing::Part;
-use crate::payloads::outgoing::Weight;
-use crate::server::args::Arg;
-use crate::server::args::Args;
-use crate::server::args::Text;
-use crate::server::command::Keys;
-use crate::server::command::READS;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::payloads::outgoing::{self, Client, Outgoing, Part, Weight};
+use crate::server::args::{Arg, Args, Text};
+use crate::server::command::{Keys, READS, ROW, Row, command};
 use crate::server::context::Ctx;
-use crate::server::key::Found;
-use crate::server::key::Mode;
+use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
 use crate::server::workers;
-use expcache_core::grammar::syntax::KEY;
 
 /// Replies with a key's payload when fresh, else null.
 fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {

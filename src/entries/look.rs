@@ -5,16 +5,12 @@ use expcache_core::policy::{end_ms, fresh_left_ms};
 use expcache_core::stats::Why;
 use expcache_core::{Error, Result};
 
-use crate::cache;
-use crate::cache::Cache;
 use crate::cache::freshness::put_off;
+use crate::cache::{self, Cache};
 use crate::server::args::Arg;
-use crate::server::clock;
 use crate::server::context::Ctx;
-use crate::server::key::Found;
-use crate::server::key::Key;
-use crate::server::key::Mode;
-use crate::server::status;
+use crate::server::key::{Found, Key, Mode};
+use crate::server::{clock, status};
 
 /// An entry that a read found alive.
 pub struct Look<'k> {

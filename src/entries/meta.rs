@@ -2,25 +2,18 @@
 
 use expcache_core::Result;
 use expcache_core::grammar::etag_text;
+use expcache_core::grammar::syntax::KEY;
 use expcache_core::index::Bytes;
 
+use super::look::{Dated, Look};
 use crate::cache;
-use crate::entries::look::Dated;
-use crate::entries::look::Look;
-use crate::payloads::outgoing;
-use crate::payloads::outgoing::Client;
-use crate::server::args::Arg;
-use crate::server::args::Args;
+use crate::payloads::outgoing::{self, Client};
+use crate::server::args::{Arg, Args};
 use crate::server::clock;
-use crate::server::command::Keys;
-use crate::server::command::READS;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::server::command::{Keys, READS, ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::key::Mode;
 use crate::server::replies::Value;
-use expcache_core::grammar::syntax::KEY;
 
 /// `EXPCACHE.META`, for the server.
 pub const META: Row = Row {

@@ -4,43 +4,24 @@
 
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Entry, Etag, Form, Verdict};
+use expcache_core::grammar::syntax::{KEY, integer, text};
 use expcache_core::index::Placement;
 use expcache_core::policy::fresh_until_ms;
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result, units};
 
-use crate::cache;
-use crate::entries::store::Origin;
-use crate::entries::store::announce;
-use crate::entries::store::has_ended;
-use crate::entries::store::hold;
-use crate::entries::store::put;
+use super::store::{Origin, announce, has_ended, hold, put};
 use crate::invalidation::reclaim;
-use crate::leases;
-use crate::payloads::outgoing::COPYING;
-use crate::payloads::outgoing::Client;
-use crate::payloads::outgoing::Weight;
-use crate::payloads::outgoing::digest;
-use crate::payloads::outgoing::may_decode_to;
-use crate::server::args::Arg;
-use crate::server::args::Args;
-use crate::server::at_once;
-use crate::server::clock;
-use crate::server::command::Keys;
-use crate::server::command::OVERWRITES;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::payloads::outgoing::{COPYING, Client, Weight, digest, may_decode_to};
+use crate::server::args::{Arg, Args};
+use crate::server::command::{Keys, OVERWRITES, ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
 use crate::server::held::HeldArgs;
-use crate::server::key::Found;
-use crate::server::key::Mode;
-use crate::server::workers;
+use crate::server::key::{Found, Mode};
+use crate::server::{at_once, clock, workers};
 use crate::types::policies::MAX_TYPES;
-use expcache_core::grammar::syntax::KEY;
-use expcache_core::grammar::syntax::integer;
-use expcache_core::grammar::syntax::text;
+use crate::{cache, leases};
 
 /// What `RESTORE` was given, and comes to.
 struct Request<'a> {

@@ -5,40 +5,25 @@
 //! lease and fences of that moment.
 
 use expcache_core::codec::Coder;
-use expcache_core::grammar::number;
 use expcache_core::grammar::set::{SetOptions, Verb};
+use expcache_core::grammar::{self, number};
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result};
 use smallvec::{SmallVec, smallvec};
 
-use crate::cache;
-use crate::cache::Cache;
-use crate::entries::store::Origin;
-use crate::entries::store::Plan;
+use super::store::{Origin, Plan};
+use crate::cache::{self, Cache};
 use crate::leases;
-use crate::payloads::claims::Checked;
-use crate::payloads::claims::Claims;
-use crate::payloads::outgoing;
-use crate::payloads::outgoing::COPYING;
-use crate::payloads::outgoing::Client;
-use crate::payloads::outgoing::OFFLOAD_READ_SIZE;
-use crate::payloads::outgoing::OFFLOAD_WRITE_SIZE;
-use crate::server::args::Arg;
-use crate::server::args::Args;
-use crate::server::at_once;
-use crate::server::command::Keys;
-use crate::server::command::OVERWRITES;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::payloads::claims::{Checked, Claims};
+use crate::payloads::outgoing::{self, COPYING, Client, OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE};
+use crate::server::args::{Arg, Args};
+use crate::server::command::{Keys, OVERWRITES, ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
 use crate::server::held::HeldArgs;
-use crate::server::key::Found;
-use crate::server::key::Mode;
+use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
-use crate::server::workers;
-use expcache_core::grammar;
+use crate::server::{at_once, workers};
 
 /// Something for each key: mostly there is one.
 type Each<T> = SmallVec<[T; 1]>;

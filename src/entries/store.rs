@@ -13,30 +13,19 @@ use expcache_core::policy::{Lifetime, Policy, StoreContext, end_ms, fresh_until_
 use expcache_core::types::{DEFAULT_TYPE, Definer};
 use expcache_core::{Error, Result};
 
-use crate::cache;
+use super::look::{Dated, Look};
 use crate::cache::place::place;
-use crate::entries::look::Dated;
-use crate::entries::look::Look;
-use crate::leases;
 use crate::payloads::claims::Checked;
-use crate::payloads::outgoing::OFFLOAD_WRITE_SIZE;
-use crate::payloads::outgoing::fits;
-use crate::payloads::settle;
-use crate::payloads::settle::worth_keeping;
-use crate::server::args::Arg;
-use crate::server::args::Text;
-use crate::server::clock;
-use crate::server::context::Ctx;
-use crate::server::context::EventClass;
+use crate::payloads::outgoing::{OFFLOAD_WRITE_SIZE, fits};
+use crate::payloads::settle::{self, worth_keeping};
+use crate::server::args::{Arg, Text};
+use crate::server::context::{Ctx, EventClass};
 use crate::server::held::Held;
-use crate::server::key::Found;
-use crate::server::key::Key;
-use crate::server::workers;
+use crate::server::key::{Found, Key};
+use crate::server::{clock, workers};
 use crate::types::limits::make_room;
-use crate::types::policies::DEFAULT_TTL;
-use crate::types::policies::MAX_TYPES;
-use crate::types::policies::replicate_displaced;
-use crate::types::policies::replicate_policy;
+use crate::types::policies::{DEFAULT_TTL, MAX_TYPES, replicate_displaced, replicate_policy};
+use crate::{cache, leases};
 
 /// What leads to storing.
 #[derive(Clone, Copy, PartialEq, Eq)]

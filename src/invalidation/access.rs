@@ -4,8 +4,7 @@ use expcache_core::Result;
 use expcache_core::grammar::selector::Limits;
 use expcache_core::selector::{Clause, Selector};
 
-use crate::server::access::Right;
-use crate::server::access::Rights;
+use crate::server::access::{Right, Rights};
 use crate::server::context::Ctx;
 
 /// The limits that hold for a selector of this command: what was decided before is not measured again.

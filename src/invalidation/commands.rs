@@ -1,28 +1,20 @@
 //! `EXPCACHE.INVALIDATE.TAG`, `EXPCACHE.PURGE` and `EXPCACHE.CLEAR`: entries are invalidated, or turn stale, however many they are.
 
-use expcache_core::grammar::all_tags;
 use expcache_core::grammar::purge::PurgeOptions;
+use expcache_core::grammar::{self, all_tags};
 use expcache_core::index::Ids;
 use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
+use super::access;
+use super::invalidate::{Mode, invalidate};
+use super::search::{self, Answer, Purpose, SELECTION_COMPLEXITY};
 use crate::cache;
-use crate::invalidation::access;
-use crate::invalidation::invalidate::Mode;
-use crate::invalidation::invalidate::invalidate;
-use crate::invalidation::search;
-use crate::invalidation::search::Answer;
-use crate::invalidation::search::Purpose;
-use crate::invalidation::search::SELECTION_COMPLEXITY;
-use crate::server::access::Right;
-use crate::server::access::Rights;
+use crate::server::access::{Right, Rights};
 use crate::server::args::Args;
 use crate::server::clock;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
-use expcache_core::grammar;
 
 /// The most tags that one command invalidates: all of it is one step.
 const MOST_TAGS: usize = 4096;

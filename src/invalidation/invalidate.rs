@@ -12,12 +12,10 @@ use expcache_core::grammar::purge::PurgeOptions;
 use expcache_core::index::Ids;
 use expcache_core::selector::{Clause, Selector};
 
-use crate::cache;
-use crate::invalidation::reclaim;
-use crate::leases;
-use crate::server::context::Ctx;
-use crate::server::context::Recipients;
+use super::reclaim;
+use crate::server::context::{Ctx, Recipients};
 use crate::server::setting::Setting;
+use crate::{cache, leases};
 
 /// Up to how many entries an invalidation reclaims before it replies.
 pub static RECLAIM_INLINE: Setting = Setting::number(c"reclaim-inline", 256, 0..=10_000);

@@ -9,25 +9,16 @@ use std::time::{Duration, Instant};
 use expcache_core::entry::Verdict;
 use expcache_core::index::Ids;
 
-use crate::cache;
-use crate::cache::Cache;
 use crate::cache::departures::Reason;
 use crate::cache::freshness::put_off;
-use crate::server::args::Arg;
-use crate::server::args::Text;
-use crate::server::background;
-use crate::server::background::BETWEEN_SLICES_MS;
-use crate::server::background::Background;
-use crate::server::background::WHILE_QUIET_MS;
-use crate::server::clock;
-use crate::server::context::Ctx;
-use crate::server::context::EventClass;
-use crate::server::key::Found;
-use crate::server::key::Mode;
-use crate::server::log::LogLevel;
-use crate::server::log::log;
+use crate::cache::{self, Cache};
+use crate::server::args::{Arg, Text};
+use crate::server::background::{self, BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
+use crate::server::context::{Ctx, EventClass};
+use crate::server::key::{Found, Mode};
+use crate::server::log::{LogLevel, log};
 use crate::server::main_thread::MainThread;
-use crate::server::slots;
+use crate::server::{clock, slots};
 
 /// How long an invalidation may deal with what it marked before it replies.
 const INLINE: Duration = Duration::from_millis(2);

@@ -11,14 +11,8 @@ use expcache_core::{Error, Result};
 
 use crate::cache;
 use crate::server::access::Rights;
-use crate::server::background;
-use crate::server::background::BETWEEN_SLICES_MS;
-use crate::server::background::Background;
-use crate::server::background::WHILE_QUIET_MS;
-use crate::server::blocked;
-use crate::server::blocked::Kind;
-use crate::server::blocked::MAX_WAITERS;
-use crate::server::blocked::Waiter;
+use crate::server::background::{self, BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
+use crate::server::blocked::{self, Kind, MAX_WAITERS, Waiter};
 use crate::server::context::Ctx;
 use crate::server::guard::guard;
 use crate::server::main_thread::MainThread;

@@ -1,25 +1,17 @@
 //! `EXPCACHE.RENEW` and `EXPCACHE.RELEASE`: what else the holder of a lease may do but store.
 
-use expcache_core::Result;
 use expcache_core::entry::Names;
 use expcache_core::grammar::lease::{ReleaseOptions, lease_duration};
 use expcache_core::lease::{Named, Token};
+use expcache_core::{Result, grammar};
 
 use super::grants;
 use crate::cache;
-use crate::server::args::Arg;
-use crate::server::args::Args;
-use crate::server::command::Keys;
-use crate::server::command::LEASES;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::server::args::{Arg, Args};
+use crate::server::command::{Keys, LEASES, ROW, Row, command};
 use crate::server::context::Ctx;
-use crate::server::key::Found;
-use crate::server::key::Mode;
-use crate::server::log::LogLevel;
-use crate::server::log::log;
-use expcache_core::grammar;
+use crate::server::key::{Found, Mode};
+use crate::server::log::{LogLevel, log};
 
 /// What the server is told of it.
 pub const RENEW: Row = Row {

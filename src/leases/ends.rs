@@ -9,11 +9,9 @@ use expcache_core::lease::{Flushed, Token, Woken};
 
 use super::table::{self, Asking, MOST_IN_A_TURN, Wait, Waits};
 use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
-use crate::server::blocked;
-use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::main_thread::MainThread;
-use crate::server::workers;
+use crate::server::{blocked, clock, workers};
 
 static TELLING: Background = Background::new(tell_next);
 static ENDING: Background = Background::new(end_what_is_over);

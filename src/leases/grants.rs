@@ -11,11 +11,10 @@ use expcache_core::{Error, Result};
 use super::ends::{Ends, set_timer};
 use super::table::{self, Asking, MAX_FENCES, MAX_LEASE, Wait};
 use crate::server::args::{Arg, Text};
-use crate::server::background;
 use crate::server::blocked::{Kind, MAX_WAITERS, Waiter};
-use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
+use crate::server::{background, clock};
 
 /// What a reader is told of a key's lease.
 #[derive(Clone, Copy, Default)]
@@ -108,7 +107,7 @@ pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_
     let client = ctx.block(kind);
     let (waiter, waits) = table::with(|board| {
         let until_ms = clock::steady_ms().saturating_add(wait_ms);
-        let wish = asking.wish().map(|wish| table::cut(wish));
+        let wish = asking.wish().map(table::cut);
         let waiter = board.waits.next_number();
         let waits = board.of_mut(db).is_some_and(|leases| leases.wait(asking.key(), waiter, wish));
         board.waits.insert(waiter, Wait { until_ms, client, db, asking: Box::new(asking) });

@@ -13,14 +13,12 @@ use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
 use crate::server::args::Args;
-use crate::server::background;
 use crate::server::blocked::Waiter;
-use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
-use crate::server::discard;
 use crate::server::main_thread::MainThread;
 use crate::server::setting::Setting;
+use crate::server::{background, clock, discard};
 
 /// The longest that a lease lasts unless it is renewed.
 pub static MAX_LEASE: Setting = Setting::duration(c"max-lease", 3_600_000, |most_ms| match most_ms {

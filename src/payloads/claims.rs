@@ -7,10 +7,8 @@ use expcache_core::policy::Policy;
 use expcache_core::validate::validate;
 use expcache_core::{Error, Result};
 
-use crate::payloads::outgoing::OFFLOAD_WRITE_SIZE;
-use crate::payloads::outgoing::digest;
-use crate::payloads::outgoing::may_decode_to;
-use crate::payloads::settle::worth_keeping;
+use super::outgoing::{OFFLOAD_WRITE_SIZE, digest, may_decode_to};
+use super::settle::worth_keeping;
 use crate::server::workers;
 
 /// What is said of one payload.

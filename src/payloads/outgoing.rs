@@ -6,20 +6,16 @@ use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{APART_FROM, Body, Entry, Etag, Form, Hasher, MAX_PAYLOAD, PayloadBytes, etag_of};
 use expcache_core::{Error, Result};
 
+use super::settle;
 use crate::cache;
-use crate::payloads::settle;
-use crate::server::alloc;
-use crate::server::args::Arg;
-use crate::server::args::Text;
-use crate::server::at_once;
-use crate::server::at_once::AT_ONCE;
+use crate::server::args::{Arg, Text};
+use crate::server::at_once::{self, AT_ONCE};
 use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
-use crate::server::key::Found;
-use crate::server::key::Mode;
+use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
 use crate::server::setting::Setting;
-use crate::server::workers;
+use crate::server::{alloc, workers};
 
 /// From which size on payloads are encoded and checked by a worker.
 pub static OFFLOAD_WRITE_SIZE: Setting =

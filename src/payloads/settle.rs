@@ -16,12 +16,10 @@ use expcache_core::entry::{Body, Entry, Etag, Form, WeakBody, etag_of};
 use crate::cache;
 use crate::server::args::Text;
 use crate::server::context::Ctx;
-use crate::server::discard;
-use crate::server::key::Found;
-use crate::server::key::Mode;
+use crate::server::key::{Found, Mode};
 use crate::server::main_thread::MainThread;
 use crate::server::setting::Setting;
-use crate::server::workers;
+use crate::server::{discard, workers};
 
 /// After that long it is done, unless somebody asks for the MD5. What is overwritten sooner, as some keys always are, is not worth
 /// the work.

@@ -14,7 +14,7 @@ unsafe impl<T> Sync for MainThread<T> {}
 
 impl<T: Default> MainThread<T> {
     /// A cell that holds the default.
-    #[expect(clippy::new_without_default, reason = "a static is made by a function that is const")]
+    #[allow(clippy::new_without_default, reason = "a static is made by a function that is const")]
     pub const fn new() -> Self {
         Self(RefCell::new(None))
     }

@@ -32,8 +32,7 @@ use expcache_core::stats::{Gauges, Work};
 use redis_module::raw;
 
 use super::api::api;
-use super::background;
-use super::background::{BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
+use super::background::{self, BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
 use super::context::Ctx;
 use super::guard::guard;
 use super::log::{LogLevel, log};

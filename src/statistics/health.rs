@@ -3,19 +3,15 @@
 use expcache_core::Result;
 use expcache_core::lease::TAGS_PER_FENCE;
 
-use crate::cache;
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::invalidation::reclaim;
 use crate::leases;
 use crate::server::args::Args;
-use crate::server::blocked;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::replies::Value;
 use crate::server::setting::Setting;
-use crate::server::workers;
+use crate::server::{blocked, workers};
 
 /// The least share of reads that should hit, percent; 0: none.
 pub static MIN_HIT_RATE: Setting = Setting::number(c"min-hit-rate", 0, 0..=100);

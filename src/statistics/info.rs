@@ -3,9 +3,8 @@
 use expcache_core::stats::Gauges;
 
 use crate::cache;
-use crate::server::feature;
 use crate::server::info::Report;
-use crate::server::workers;
+use crate::server::{feature, workers};
 
 /// Writes the section.
 pub fn show(report: &Report) {

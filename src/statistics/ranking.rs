@@ -6,10 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cache;
-use crate::cache::Cache;
-use crate::server::background;
-use crate::server::background::Background;
+use crate::cache::{self, Cache};
+use crate::server::background::{self, Background};
 use crate::server::context::Ctx;
 use crate::server::key::Found;
 use crate::server::main_thread::MainThread;

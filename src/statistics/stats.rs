@@ -1,23 +1,19 @@
 //! `EXPCACHE.STATS [TYPE name] [WINDOW d]` and `EXPCACHE.STATS RESET`.
 
-use expcache_core::Result;
 use expcache_core::grammar::stats::StatsOptions;
 use expcache_core::stats::metrics::Shown;
 use expcache_core::stats::spread::{BOUNDS_S, Left};
 use expcache_core::stats::windows::start;
 use expcache_core::stats::{Counters, Formats};
+use expcache_core::{Result, grammar};
 
-use crate::cache;
-use crate::cache::Cache;
 use crate::cache::figures::Figures;
+use crate::cache::{self, Cache};
 use crate::server::args::Args;
 use crate::server::clock;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::replies::{Replies, Value};
-use expcache_core::grammar;
 
 /// Who may run one of these is an administrator. (`CONFIG` may have been renamed.)
 const ADMINS: [&[&[u8]]; 2] = [&[b"CONFIG", b"RESETSTAT"], &[b"EXPCACHE.DEBUG", b"CHECK"]];

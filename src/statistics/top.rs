@@ -1,25 +1,19 @@
 //! `EXPCACHE.TOP`: the first entries of the database by hits, size, cost or time saved.
 
-use expcache_core::Result;
 use expcache_core::grammar::top::TopOptions;
 use expcache_core::stats::By;
 use expcache_core::stats::ranking::TOP_MAX;
+use expcache_core::{Result, grammar};
 
 use crate::cache;
-use crate::entries::look::Dated;
-use crate::entries::look::Look;
-use crate::server::access::Right;
-use crate::server::access::Rights;
-use crate::server::args::Args;
-use crate::server::args::Text;
+use crate::entries::look::{Dated, Look};
+use crate::server::access::{Right, Rights};
+use crate::server::args::{Args, Text};
 use crate::server::clock;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::command;
+use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::key::Mode;
 use crate::server::replies::Value;
-use expcache_core::grammar;
 
 /// How many are told of unless it is said.
 const COUNT: u64 = 10;

@@ -1,21 +1,16 @@
 //! `EXPCACHE.TYPE SET|GET|LIST|DEL|HELP`.
 
-use expcache_core::grammar;
+use expcache_core::grammar::syntax::text;
 use expcache_core::types::Definer;
-use expcache_core::{Error, Result};
+use expcache_core::{Error, Result, grammar};
 
+use super::policies::{DEFAULT_TTL, MAX_TYPES, define, replicate_displaced, replicate_policy};
 use crate::cache;
 use crate::server::access::Right;
 use crate::server::args::Args;
-use crate::server::command::HELP;
-use crate::server::command::ROW;
-use crate::server::command::Row;
-use crate::server::command::help;
-use crate::server::command::subcommand;
+use crate::server::command::{HELP, ROW, Row, help, subcommand};
 use crate::server::context::Ctx;
 use crate::server::replies::Value;
-use crate::types::policies::{DEFAULT_TTL, MAX_TYPES, define, replicate_displaced, replicate_policy};
-use expcache_core::grammar::syntax::text;
 
 /// `EXPCACHE.TYPE`, for the server.
 pub const TYPE: Row = Row {

@@ -5,12 +5,10 @@
 
 use crate::cache;
 use crate::cache::departures::Reason;
-use crate::server::args::Arg;
-use crate::server::args::Text;
+use crate::server::args::{Arg, Text};
 use crate::server::clock;
 use crate::server::context::Ctx;
-use crate::server::key::Found;
-use crate::server::key::Mode;
+use crate::server::key::{Found, Mode};
 
 /// How many entries are looked at to find one to evict; a type with no more is evicted from exactly.
 const SAMPLE: u64 = 16;

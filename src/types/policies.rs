@@ -1,15 +1,13 @@
 //! Policies of types: what a type is going to be, and the words that make it so on replicas and in files.
 
-use expcache_core::grammar;
-use expcache_core::grammar::is;
 use expcache_core::grammar::policy::PolicyChange;
+use expcache_core::grammar::{self, is};
 use expcache_core::policy::Policy;
 use expcache_core::types::{DEFAULT_TYPE, Definer, Type};
 use expcache_core::{Error, Result};
 
 use crate::cache;
-use crate::server::context::Ctx;
-use crate::server::context::Recipients;
+use crate::server::context::{Ctx, Recipients};
 use crate::server::setting::Setting;
 
 /// The lifetime of entries whose type has none; 0: without end.

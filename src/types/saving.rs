@@ -3,14 +3,11 @@
 //! Such a rewrite asks only keys for what they are, so nobody would write the policies. But the server opens the file for what comes
 //! next before it forks: sending the policies once more, right after the fork, puts them there.
 
+use super::policies::{policy_words, restore_policy};
 use crate::cache;
-use crate::server::background::Background;
-use crate::server::background::WHILE_QUIET_MS;
-use crate::server::context::Ctx;
-use crate::server::context::Recipients;
+use crate::server::background::{Background, WHILE_QUIET_MS};
+use crate::server::context::{Ctx, Recipients};
 use crate::server::datatype::Saves;
-use crate::types::policies::policy_words;
-use crate::types::policies::restore_policy;
 
 /// What is saved beside the keys. Nothing is, while policies are the initial ones.
 pub static SAVES: Saves = Saves {

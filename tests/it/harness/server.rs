@@ -40,6 +40,8 @@ pub struct Server {
     port: u16,
     dir: TempDir,
     environment: Vec<(&'static str, PathBuf)>,
+    /// Its log tells of panics, as it should.
+    panics: bool,
 }
 
 impl Server {
@@ -57,7 +59,7 @@ impl Server {
     pub fn with_clock(settings: &[&str]) -> Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let environment = super::clock::prepare(dir.path()).into();
-        Server::load_in(dir, environment, &[], settings)
+        Server::load_in(dir, environment, &module_path(), &[], settings)
             .unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
     }
 
@@ -73,16 +75,27 @@ impl Server {
 
     /// A server with arguments for the module; when it refuses to start, its log.
     pub fn load(module_args: &[&str], settings: &[&str]) -> Result<Server, String> {
-        Server::load_in(tempfile::tempdir().expect("a temporary directory"), Vec::new(), module_args, settings)
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Server::load_in(dir, Vec::new(), &module_path(), module_args, settings)
+    }
+
+    /// A server with another module in the place of ours, one that panics.
+    pub fn with_panics(module: &Path, settings: &[&str]) -> Server {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let server = Server::load_in(dir, Vec::new(), module, &[], settings);
+        let mut server = server.unwrap_or_else(|log| panic!("the server did not start:\n{log}"));
+        server.panics = true;
+        server
     }
 
     fn load_in(
         dir: TempDir,
         environment: Vec<(&'static str, PathBuf)>,
+        module: &Path,
         module_args: &[&str],
         settings: &[&str],
     ) -> Result<Server, String> {
-        let mut module = vec!["--loadmodule".to_string(), module_path().display().to_string()];
+        let mut module = vec!["--loadmodule".to_string(), module.display().to_string()];
         module.extend(module_args.iter().map(ToString::to_string));
         loop {
             let port = free_port();
@@ -93,7 +106,7 @@ impl Server {
             fs::write(config_path(dir.path()), all).unwrap();
             let mut child = spawn(dir.path(), &environment);
             match await_start(&mut child, port, dir.path()) {
-                Ok(()) => return Ok(Server { child, port, dir, environment }),
+                Ok(()) => return Ok(Server { child, port, dir, environment, panics: false }),
                 Err(log) if port_was_taken(&log) => fs::remove_file(log_path(dir.path())).unwrap(),
                 Err(log) => return Err(log),
             }
@@ -191,7 +204,7 @@ impl Drop for Server {
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
             return;
         }
-        let crash = log.lines().find(|line| tells_of_a_crash(line));
+        let crash = log.lines().find(|line| tells_of_a_crash(line) && !(self.panics && line.contains("a panic at")));
         assert_eq!(crash, None, "in the server's log:\n{log}");
     }
 }
