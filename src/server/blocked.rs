@@ -124,7 +124,8 @@ unsafe extern "C" fn on_unblocked(
 /// A client went by itself. The server wants to be told that it may free what it keeps of it.
 fn forget(waiter: Waiter) -> Option<&'static Kind> {
     let kind = WAITING.with(|all| all.remove(&waiter))?;
-    (kind.gone)(waiter);
+    // Whatever becomes of this, the server is told.
+    guard((), || (kind.gone)(waiter));
     unblock(waiter, std::ptr::null_mut());
     Some(kind)
 }

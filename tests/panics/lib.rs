@@ -25,8 +25,14 @@ use server::key::Mode;
 use server::setting::Setting;
 use server::{blocked, workers};
 
-static TEXT: Setting = Setting::text(c"text", c"text", |_text| panic!("a text is set"));
-static DURATION: Setting = Setting::duration(c"duration", 1000, |_ms| panic!("a duration is set"));
+static TEXT: Setting = Setting::text(c"text", c"text", |text| match text {
+    b"text" => Ok(()),
+    _ => panic!("a text is set"),
+});
+static DURATION: Setting = Setting::duration(c"duration", 1000, |ms| match ms {
+    1000 => Ok(()),
+    _ => panic!("a duration is set"),
+});
 
 static PANICS: Feature = Feature {
     commands: &[
