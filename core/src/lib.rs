@@ -15,6 +15,7 @@ pub mod grammar;
 pub mod index;
 pub mod key;
 pub mod lease;
+pub mod limit;
 pub mod policy;
 pub mod selector;
 pub mod stats;

@@ -75,7 +75,7 @@ impl<'a> Args<'a> {
     }
 
     /// What is left, as the grammar reads it.
-    pub fn words(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+    pub fn words(self) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
         self.map(Arg::bytes)
     }
 

@@ -196,6 +196,23 @@ impl Ctx {
         unsafe { api!(RedisModule_Replicate)(self.raw(), c"PEXPIREAT".as_ptr(), c"sl".as_ptr(), key.raw(), moment_ms) };
     }
 
+    /// Sends a native string with an expiry to replicas and the append-only file.
+    pub fn replicate_text(&self, key: Arg<'_>, text: &[u8], expire_at_ms: i64) {
+        // SAFETY: the variable arguments are what the format says: a string, bytes with their length, a text, a number.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.raw(),
+                c"SET".as_ptr(),
+                c"sbcl".as_ptr(),
+                key.raw(),
+                text.as_ptr().cast::<c_char>(),
+                text.len(),
+                c"PXAT".as_ptr(),
+                expire_at_ms,
+            )
+        };
+    }
+
     /// Sends a command, by its words, to replicas and the append-only file, or to the latter only.
     pub fn replicate_words(&self, command: &CStr, words: &[Vec<u8>], to: Recipients) {
         let texts: Vec<Text> = words.iter().map(|word| Text::new(word)).collect();
