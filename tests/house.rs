@@ -49,20 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const OWED_ARROWS: &[(&str, &str)] = &[];
 
 /// Circles of files that are there and should not be.
-const OWED_CIRCLES: &[(&str, &[&str])] = &[
-    (
-        "core/src",
-        &[
-            "index/members.rs",
-            "index/mod.rs",
-            "index/patterns.rs",
-            "index/records.rs",
-            "index/run.rs",
-            "index/walks.rs",
-        ],
-    ),
-    ("core/src", &["lease/fence.rs", "lease/mod.rs"]),
-];
+const OWED_CIRCLES: &[(&str, &[&str])] = &[];
 
 #[test]
 fn rooms_name_only_those_below_them() {
@@ -137,13 +124,9 @@ fn rooms_do_not_go_round() {
             }
         }
         let found: Vec<String> = circles(&rooms).into_iter().map(|rooms| rooms.join(" ")).collect();
-        let owed = OWED_ROOM_CIRCLES.iter().filter(|(of, _)| *of == sources).map(|(_, rooms)| rooms.to_string());
-        assert_eq!(found, owed.collect::<Vec<_>>(), "{sources}: rooms that name each other in a circle");
+        assert_eq!(found, [""; 0], "{sources}: rooms that name each other in a circle");
     }
 }
-
-/// Circles of rooms of the other crates that are there and should not be.
-const OWED_ROOM_CIRCLES: &[(&str, &str)] = &[];
 
 /// Who names whom.
 type Graph = BTreeMap<String, BTreeSet<String>>;
@@ -193,18 +176,15 @@ fn resolve(
 ) -> String {
     let len = (0..=path.len()).rev().find(|len| of_module.contains_key(&path[..*len])).unwrap();
     let file = &of_module[&path[..len]];
-    let handed_on = path.get(len).filter(|_| depth < 8).and_then(|name| {
-        let exported = || texts[file].paths.iter().filter(|path| path.is_exported);
-        let by_name = exported().find(|path| !path.is_all && path.segments.last() == Some(name));
-        let among_all = || {
-            let all = exported().filter(|path| path.is_all);
-            let mut paths = all.map(|path| [&path.segments[..], &[name.clone()]].concat());
-            paths.find(|path| texts[&resolve(of_module, texts, path, depth + 1)].defined.contains(name))
-        };
-        by_name.map(|path| path.segments.clone()).or_else(among_all)
-    });
+    let Some(name) = path.get(len).filter(|_| depth < 8) else { return file.clone() };
+    let exports = |file: &String| {
+        let mut exported = texts[file].paths.iter().filter(|path| path.is_exported && !path.is_all);
+        exported.find(|path| path.segments.last() == Some(name))
+    };
+    let of_all = || texts[file].paths.iter().filter(|path| path.is_exported && path.is_all);
+    let handed_on = exports(file).or_else(|| of_all().find_map(|path| exports(of_module.get(&path.segments)?)));
     match handed_on {
-        Some(path) => resolve(of_module, texts, &path, depth + 1),
+        Some(path) => resolve(of_module, texts, &path.segments, depth + 1),
         None => file.clone(),
     }
 }
@@ -230,17 +210,15 @@ fn room(file: &str) -> String {
 /// One file.
 struct Source {
     module: Vec<String>,
-    paths: Vec<Named>,
     children: Vec<String>,
-    /// The names of what is in it.
-    defined: BTreeSet<String>,
+    paths: Vec<Named>,
 }
 
 /// A path that a file names, from the crate's root on.
 struct Named {
     segments: Vec<String>,
     is_exported: bool,
-    /// Everything in there: `*`.
+    /// It ends in a star.
     is_all: bool,
 }
 
@@ -250,18 +228,18 @@ impl Source {
         if ["mod", "lib"].contains(&module.last().unwrap().as_str()) {
             module.pop();
         }
-        let text = without_comments(text.split("#[cfg(test)]\nmod tests {").next().unwrap());
-        let (children, defined) = (children(&text), defined(&text));
-        let mut source = Self { module, paths: Vec::new(), children, defined };
+        let text = without_comments(text.split("\nmod tests {").next().unwrap());
+        let (children, code) = (children(&text), without_uses(&text));
+        let mut source = Self { module, children, paths: Vec::new() };
         for (statement, is_exported) in uses(&text) {
             source.add_tree(&statement, &[], is_exported);
         }
-        for path in inline_paths(&text) {
+        for path in inline_paths(&code) {
             source.add(&path, false);
         }
         // Its own modules need no import.
         for child in source.children.clone() {
-            if names_child(&without_uses(&text), &child) {
+            if words(&code, "::").any(|word| word == child) {
                 source.add(&["self".into(), child], false);
             }
         }
@@ -288,7 +266,7 @@ impl Source {
         let mut segments = match path.first().map(String::as_str) {
             Some("crate") => Vec::new(),
             Some("self" | "super") => self.module.clone(),
-            Some(child) if self.children.iter().any(|other| other == child) => self.module.clone(),
+            Some(first) if self.children.iter().any(|child| child == first) => self.module.clone(),
             _ => return,
         };
         for segment in path {
@@ -326,26 +304,25 @@ fn uses(text: &str) -> Vec<(String, bool)> {
 }
 
 /// Paths in the code itself.
-fn inline_paths(text: &str) -> Vec<Vec<String>> {
+fn inline_paths(code: &str) -> Vec<Vec<String>> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let code = without_uses(text);
     let found = code
         .split(|c| !is_part(c))
         .filter(|word| ["crate::", "super::", "self::"].iter().any(|start| word.starts_with(start)));
     found.map(|word| word.split("::").filter(|s| !s.is_empty()).map(Into::into).collect()).collect()
 }
 
+/// The code, its imports left out.
 fn without_uses(text: &str) -> String {
-    let (mut code, mut is_use) = (String::new(), false);
-    for line in text.lines() {
-        let start = line.trim_start();
-        is_use |= start.starts_with("use ") || start.starts_with("pub") && start.contains(" use ");
-        if !is_use {
-            code.extend([line, "\n"]);
-        }
-        is_use &= !line.contains(';');
-    }
-    code
+    let mut in_use = false;
+    let mut is_code = |line: &&str| {
+        let words = line.trim_start().trim_start_matches(|c: char| c != ' ').trim_start();
+        in_use |= line.trim_start().starts_with("use ") || line.starts_with("pub") && words.starts_with("use ");
+        let was_use = in_use;
+        in_use &= !line.contains(';');
+        !was_use
+    };
+    text.lines().filter(|line| is_code(line)).collect::<Vec<_>>().join("\n")
 }
 
 fn children(text: &str) -> Vec<String> {
@@ -357,19 +334,13 @@ fn children(text: &str) -> Vec<String> {
     text.lines().filter_map(declared).collect()
 }
 
-/// The names of what a file defines.
-fn defined(text: &str) -> BTreeSet<String> {
-    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-    let words: Vec<&str> = words.collect();
-    let kinds = ["struct", "enum", "trait", "type", "fn", "const", "static", "union"];
-    words.windows(2).filter(|pair| kinds.contains(&pair[0])).map(|pair| pair[1].to_string()).collect()
-}
-
-/// Does the code say `child::…`, and not as a part of a longer path?
-fn names_child(text: &str, child: &str) -> bool {
-    text.match_indices(&format!("{child}::")).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        before.is_none_or(|c| !c.is_alphanumeric() && !"_:".contains(c))
+/// The words that stand before `end`.
+fn words<'t>(text: &'t str, end: &'t str) -> impl Iterator<Item = &'t str> {
+    text.match_indices(end).filter_map(move |(at, _)| {
+        let before = &text[..at];
+        let start = before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+        // After a path's own `::` it is another's child.
+        (!before[..start].ends_with(':')).then(|| &before[start..])
     })
 }
 

@@ -16,6 +16,7 @@ pub mod index;
 pub mod key;
 pub mod lease;
 pub mod limit;
+mod moment;
 pub mod policy;
 pub mod selector;
 pub mod stats;

@@ -24,7 +24,7 @@ use crate::server::command::{Keys, READS, ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::deferred::Waiting;
 use crate::server::key::{Found, Mode};
-use crate::server::replies::{Replies, Value, field};
+use crate::server::replies::{Replies, Value};
 use crate::server::{at_once, clock, workers};
 
 /// What is asked for, kept while the client waits: see [`FetchOptions`].
@@ -379,9 +379,6 @@ fn is_due(s: &mut Cache, look: &Look<'_>) -> bool {
     is_due_early(early_percent, lifetime_ms, left_ms.unsigned_abs(), cost_ms, clock::random())
 }
 
-/// The fields of a `FETCH`, in their order.
-const FETCH_FIELDS: usize = 13;
-
 /// What was decided of a reply.
 #[derive(Clone, Copy)]
 struct Heading {
@@ -433,32 +430,39 @@ impl<'e> About<'e> {
     }
 
     fn reply(&self, to: &Replies, value: Option<&[u8]>) {
-        to.reply_map(FETCH_FIELDS);
-        field(to, "status", Value::Bytes(Some(self.heading.status.text())));
-        field(to, "value", Value::Bytes(value));
-        field(to, "encoding", Value::Bytes(Some(self.encoding.name().as_bytes())));
-        field(to, "etag", Value::Bytes(Some(&etag_text(self.heading.etag))));
-        field(to, "type", Value::Bytes(Some(&self.type_name)));
-        field(to, "format", Value::Bytes(self.format.as_deref()));
-        field(to, "records", Value::Count(self.records));
-        field(to, "size", Value::Count(Some(self.size)));
-        field(to, "meta", Value::Bytes(self.meta.as_deref()));
-        field(to, "age", Value::Count(Some(self.age_ms)));
-        field(to, "ttl", Value::Signed(self.fresh_left_ms));
-        reply_offer(to, self.heading.offer);
+        let offer = self.heading.offer;
+        to.map(&[
+            ("status", Value::Bytes(self.heading.status.text())),
+            ("value", value.into()),
+            ("encoding", self.encoding.name().into()),
+            ("etag", Value::Bytes(&etag_text(self.heading.etag))),
+            ("type", Value::Bytes(&self.type_name)),
+            ("format", self.format.as_deref().into()),
+            ("records", self.records.into()),
+            ("size", self.size.into()),
+            ("meta", self.meta.as_deref().into()),
+            ("age", self.age_ms.into()),
+            ("ttl", self.fresh_left_ms.into()),
+            ("lease", offer.lease.as_ref().map(Token::as_bytes).into()),
+            ("retry", offer.retry_ms.into()),
+        ]);
     }
 }
 
 fn reply_miss(to: &Replies, offer: Offer) {
-    to.reply_map(FETCH_FIELDS);
-    field(to, "status", Value::Bytes(Some(b"miss")));
-    for name in ["value", "encoding", "etag", "type", "format", "records", "size", "meta", "age", "ttl"] {
-        field(to, name, Value::Bytes(None));
-    }
-    reply_offer(to, offer);
-}
-
-fn reply_offer(to: &Replies, offer: Offer) {
-    field(to, "lease", Value::Bytes(offer.lease.as_ref().map(Token::as_bytes)));
-    field(to, "retry", Value::Count(offer.retry_ms));
+    to.map(&[
+        ("status", "miss".into()),
+        ("value", Value::Null),
+        ("encoding", Value::Null),
+        ("etag", Value::Null),
+        ("type", Value::Null),
+        ("format", Value::Null),
+        ("records", Value::Null),
+        ("size", Value::Null),
+        ("meta", Value::Null),
+        ("age", Value::Null),
+        ("ttl", Value::Null),
+        ("lease", offer.lease.as_ref().map(Token::as_bytes).into()),
+        ("retry", offer.retry_ms.into()),
+    ]);
 }

@@ -13,7 +13,7 @@ use crate::server::clock;
 use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::key::Mode;
-use crate::server::replies::{Value, field};
+use crate::server::replies::Value;
 
 /// How many are told of unless it is said.
 const COUNT: u64 = 10;
@@ -81,12 +81,13 @@ fn line(ctx: &Ctx, rights: &Rights, key: Name, type_name: Name) -> Option<Line> 
 
 impl Line {
     fn reply(&self, ctx: &Ctx) {
-        ctx.reply_map(6);
-        field(ctx, "key", Value::Bytes(Some(&self.key)));
-        field(ctx, "type", Value::Bytes(Some(&self.type_name)));
-        field(ctx, "hits", Value::Count(Some(self.hits)));
-        field(ctx, "size", Value::Count(Some(self.size)));
-        field(ctx, "cost", Value::Count(self.cost_ms));
-        field(ctx, "last-access", Value::Count(Some(self.touched_ms)));
+        ctx.map(&[
+            ("key", Value::Bytes(&self.key)),
+            ("type", Value::Bytes(&self.type_name)),
+            ("hits", self.hits.into()),
+            ("size", self.size.into()),
+            ("cost", self.cost_ms.into()),
+            ("last-access", self.touched_ms.into()),
+        ]);
     }
 }
