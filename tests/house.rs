@@ -67,6 +67,31 @@ fn rooms_name_only_those_below_them() {
     assert_eq!(wrong, owed, "arrows between rooms that the table does not allow, and those that are owed");
 }
 
+/// Invariant 6: whatever the server calls goes through the guard, where a panic ends.
+#[test]
+fn every_way_in_goes_through_the_guard() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    let mut ways_in = 0;
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        for at in text.match_indices("extern \"C\" fn ").map(|(at, _)| at) {
+            let rest = &text[at..];
+            // A type, or a declaration, has no body.
+            let Some(body) = rest.find(" {\n").filter(|open| rest[..*open].contains(')')) else { continue };
+            let line = text[..at].rfind('\n').map_or(0, |at| at + 1);
+            let indent = text[line..].chars().take_while(|c| *c == ' ').count();
+            let end = rest.find(&format!("\n{}}}\n", " ".repeat(indent))).unwrap();
+            let guarded = ["guard(", "reply("].iter().any(|call| rest[body..end].contains(call));
+            let name = rest.split(['(', '<']).next().unwrap();
+            assert!(guarded, "{}: {name} is called by the server and not guarded", path.display());
+            ways_in += 1;
+        }
+    }
+    assert!(ways_in > 30, "only {ways_in} ways in were found");
+}
+
 /// The table itself is in order: each room names only rooms that stand before it.
 #[test]
 fn the_table_of_rooms_goes_upwards() {

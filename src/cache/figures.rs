@@ -70,7 +70,7 @@ impl Cache {
     }
 
     /// How long the entries of a type, or all, have left.
-    pub fn left(&mut self, type_id: Option<u16>) -> Left {
+    pub fn lifetimes_left(&mut self, type_id: Option<u16>) -> Left {
         let (mut left, now_ms) = (Left::default(), clock::unix_ms());
         for (_, index) in self.databases.indexes() {
             for (id, _) in index.types().filter(|(id, _)| type_id.is_none_or(|wanted| wanted == *id)) {

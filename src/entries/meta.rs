@@ -5,9 +5,9 @@ use expcache_core::grammar::etag_text;
 use expcache_core::grammar::syntax::KEY;
 use expcache_core::index::Bytes;
 
-use super::look::{Dated, Look};
+use super::look::{Look, ReadExpiry};
 use crate::cache;
-use crate::payloads::outgoing::{self, Client};
+use crate::payloads::outgoing::{self, ReplyTo};
 use crate::server::args::{Arg, Args};
 use crate::server::clock;
 use crate::server::command::{Keys, READS, ROW, Row, command};
@@ -32,12 +32,12 @@ pub const META: Row = Row {
 /// `EXPCACHE.META key`
 pub fn meta(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    reply_meta(ctx, &mut Client::Running, name)
+    reply_meta(ctx, &mut ReplyTo::Caller, name)
 }
 
-fn reply_meta(ctx: &Ctx, client: &mut Client, name: Arg<'_>) -> Result<()> {
+fn reply_meta(ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>) -> Result<()> {
     let mut key = ctx.open(name, Mode::Peek);
-    let Some(look) = Look::at(ctx, &mut key, Dated::Always)? else {
+    let Some(look) = Look::at(ctx, &mut key, ReadExpiry::Always)? else {
         client.replies(ctx).reply_null();
         return Ok(());
     };

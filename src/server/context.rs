@@ -69,8 +69,7 @@ impl Ctx {
         flags & flag as c_int != 0
     }
 
-    /// Does this server decide for itself, and may it do so now? Not on a replica, not for a command that came over
-    /// replication, not while loading.
+    /// May this call make decisions of its own? Not on a replica, not in a command that came over replication, not while loading.
     pub fn decides(&self) -> bool {
         // SAFETY: the context is live.
         let flags = unsafe { api!(RedisModule_GetContextFlags)(self.raw()) } as u32;

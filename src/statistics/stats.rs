@@ -80,7 +80,7 @@ impl Stats {
             let id = s.types.id(name).filter(|id| s.types.get(*id).is_in_use())?;
             let mut figures = s.figures_of(id);
             figures.counters = self.counters_of(s, id, figures.counters);
-            Some((figures, s.types.get(id).formats.clone(), s.left(Some(id))))
+            Some((figures, s.types.get(id).formats.clone(), s.lifetimes_left(Some(id))))
         });
         let Some((figures, formats, left)) = known else { return ctx.reply_null() };
         reply(ctx, &figures, &formats, &left, None);
@@ -99,7 +99,7 @@ impl Stats {
             let types: Vec<_> = named.collect();
             let of_types = s.types.iter().map(|(_, known)| &known.formats);
             let formats = Formats::sum(std::iter::once(&s.types.retired_formats).chain(of_types));
-            (all, types, s.tag_count(), s.index_bytes(), formats, s.left(None))
+            (all, types, s.tag_count(), s.index_bytes(), formats, s.lifetimes_left(None))
         });
         reply(ctx, &all, &formats, &left, Some(&Whole { tags, index_bytes, types }));
     }

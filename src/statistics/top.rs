@@ -6,7 +6,7 @@ use expcache_core::stats::ranking::TOP_MAX;
 use expcache_core::{Result, grammar};
 
 use crate::cache;
-use crate::entries::look::{Dated, Look};
+use crate::entries::look::{Look, ReadExpiry};
 use crate::server::access::{Right, Rights};
 use crate::server::args::{Args, Text};
 use crate::server::clock;
@@ -72,7 +72,7 @@ fn line(ctx: &Ctx, rights: &Rights, key: Name, type_name: Name) -> Option<Line> 
     }
     let name = Text::new(&key);
     let mut opened = ctx.open(name.arg(), Mode::Peek);
-    let look = Look::at(ctx, &mut opened, Dated::Always).ok()??;
+    let look = Look::at(ctx, &mut opened, ReadExpiry::Always).ok()??;
     let entry = &*look.entry;
     let (hits, size) = (entry.hits().into(), entry.size() as u64);
     let touched_ms = clock::last_access_ms(entry);
