@@ -129,8 +129,8 @@ fn rooms_do_not_go_round() {
     }
 }
 
-/// Circles of rooms of the other crates that are there and should not be. The server in memory is a whole client's friend: what connects
-/// names it, and it makes a cache.
+/// Circles of rooms of the other crates that are there and should not be. The connector names the server in
+/// memory, which makes a cache.
 const OWED_ROOM_CIRCLES: &[(&str, &str)] =
     &[("client/src", "cache command config flight lease link memory request served sliding testing tls tracking view")];
 
