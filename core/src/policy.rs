@@ -106,6 +106,8 @@ pub enum Freshness {
     Until(i64),
     /// As long as the value that it replaces was; as the type says when there is none.
     Keep,
+    /// For ever.
+    Forever,
 }
 
 /// The life of one entry.
@@ -149,6 +151,7 @@ impl Policy {
         let now = i64::try_from(at.now_ms).ok()?;
         let ends = |lifetime: u64| now.checked_add(i64::try_from(lifetime).ok()?);
         let fresh_until = match (wish, kept) {
+            (Freshness::Forever, _) => None,
             (Freshness::Until(moment), _) => Some(moment),
             (Freshness::Keep, Some(until)) => until,
             (Freshness::For(lifetime), _) => Some(ends(self.jittered(lifetime, at.random))?),
@@ -265,7 +268,7 @@ mod tests {
         let capped = Policy { ttl_ms: Some(0), max_ttl_ms: 2_000, ..Policy::default() };
         let boundless = Policy { max_ttl_ms: u64::MAX, ..Policy::default() };
         let now = NOW as i64;
-        use Freshness::{For, Keep, TypeDefault, Until};
+        use Freshness::{For, Forever, Keep, TypeDefault, Until};
         for (policy, wish, grace, kept, expected) in [
             (&plain, TypeDefault, None, None, life(now + 3_600_000, 3_600_000, 0)),
             (&plain, For(10), Some(5), None, life(now + 15, 10, 5)),
@@ -275,6 +278,8 @@ mod tests {
             (&plain, Keep, Some(4), Some(Some(now + 50)), life(now + 54, 50, 4)),
             (&plain, Keep, Some(4), Some(None), life(None, 0, 4)),
             (&endless, TypeDefault, None, None, life(None, 0, 0)),
+            (&graceful, Forever, None, Some(Some(now + 50)), life(None, 0, 700)),
+            (&capped, Forever, None, None, life(now + 2_000, 2_000, 0)),
             (&graceful, TypeDefault, None, None, life(now + 5_700, 5_000, 700)),
             (&graceful, For(1), Some(0), None, life(now + 1, 1, 0)),
             (&capped, TypeDefault, None, None, life(now + 2_000, 2_000, 0)),

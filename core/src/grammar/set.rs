@@ -55,6 +55,7 @@ const FRESHNESS: Arg = one_of(
         with_integer("EXAT", "unix-time-seconds"),
         with_integer("PXAT", "unix-time-milliseconds"),
         word("KEEPTTL", "keepttl"),
+        word("PERSIST", "persist"),
     ],
 )
 .optional();
@@ -107,6 +108,8 @@ pub enum ExpiryOption {
     AtMilli(i64),
     /// `KEEPTTL`
     Keep,
+    /// `PERSIST`
+    Never,
 }
 
 /// When to store at all.
@@ -146,6 +149,7 @@ impl<'a> SetOptions<'a> {
             b"EXAT" => once(&mut self.expiry, ExpiryOption::AtSecond(units::parse_i64(words.need()?)?)),
             b"PXAT" => once(&mut self.expiry, ExpiryOption::AtMilli(units::parse_i64(words.need()?)?)),
             b"KEEPTTL" => once(&mut self.expiry, ExpiryOption::Keep),
+            b"PERSIST" => once(&mut self.expiry, ExpiryOption::Never),
             b"GRACE" => once(&mut self.grace_ms, duration(words.need()?)?),
             b"TAGS" => once(&mut self.tags, tags(words)?),
             b"FORMAT" => once(&mut self.format, format_name(words)?),
@@ -172,6 +176,7 @@ impl<'a> SetOptions<'a> {
             Some(ExpiryOption::AtSecond(n)) => write_amount(to, "EXAT", Some(n)),
             Some(ExpiryOption::AtMilli(n)) => write_amount(to, "PXAT", Some(n)),
             Some(ExpiryOption::Keep) => write_word(to, "KEEPTTL", true),
+            Some(ExpiryOption::Never) => write_word(to, "PERSIST", true),
         }
         write_amount(to, "GRACE", self.grace_ms);
         if let Some(tags) = &self.tags {
@@ -222,7 +227,9 @@ impl<'a> SetOptions<'a> {
         match self.expiry {
             Some(ExpiryOption::Keep) => None,
             Some(ExpiryOption::AtSecond(_) | ExpiryOption::AtMilli(_)) => Some(End::Named),
-            Some(ExpiryOption::Seconds(_) | ExpiryOption::Millis(_)) | None => Some(End::OfLifetime),
+            Some(ExpiryOption::Seconds(_) | ExpiryOption::Millis(_) | ExpiryOption::Never) | None => {
+                Some(End::OfLifetime)
+            }
         }
     }
 
@@ -234,6 +241,7 @@ impl<'a> SetOptions<'a> {
         Ok(match self.expiry {
             None => Freshness::TypeDefault,
             Some(ExpiryOption::Keep) => Freshness::Keep,
+            Some(ExpiryOption::Never) => Freshness::Forever,
             Some(ExpiryOption::Seconds(n)) => Freshness::For(positive(in_ms(n)?)?),
             Some(ExpiryOption::Millis(n)) => Freshness::For(positive(n)?),
             Some(ExpiryOption::AtSecond(n)) => Freshness::Until(positive(in_ms(n)?)?.cast_signed()),

@@ -83,11 +83,12 @@ fn options_of_set_are_read_as_they_were_written() {
         round_trips(
             |rng| SetOptions {
                 type_name: maybe(rng, text),
-                expiry: maybe(rng, |rng| match rng.u8(..5) {
+                expiry: maybe(rng, |rng| match rng.u8(..6) {
                     0 => ExpiryOption::Seconds(rng.i64(..)),
                     1 => ExpiryOption::Millis(rng.i64(..)),
                     2 => ExpiryOption::AtSecond(rng.i64(..)),
                     3 => ExpiryOption::AtMilli(rng.i64(..)),
+                    4 => ExpiryOption::Never,
                     _ => ExpiryOption::Keep,
                 }),
                 grace_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
