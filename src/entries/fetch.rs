@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use expcache_core::codec::Encoding;
 use expcache_core::early::is_due_early;
 use expcache_core::entry::{Etag, Form};
-use expcache_core::grammar::fetch::{Accepted, FetchOptions};
+use expcache_core::grammar::fetch::{Accepted, FetchOptions, Field, Fields};
 use expcache_core::grammar::{self, etag, etag_text};
 use expcache_core::lease::{Named, Token, Wish};
 use expcache_core::{Error, Result};
@@ -38,13 +38,16 @@ struct Fetch {
     range: Option<(u64, u64)>,
     max_age_ms: Option<u64>,
     verify: Option<()>,
+    fields: Fields,
 }
 
 impl From<FetchOptions<'_>> for Fetch {
     fn from(options: FetchOptions<'_>) -> Self {
-        let FetchOptions { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify } = options;
+        let FetchOptions { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify, fields } =
+            options;
         let (token, if_none_match) = (token.and_then(Token::parse), if_none_match.and_then(etag));
-        Self { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify }
+        let fields = fields.unwrap_or(Fields::ALL);
+        Self { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify, fields }
     }
 }
 
@@ -151,7 +154,8 @@ impl Asking for Waiter {
         match ctx.open(name.arg(), Mode::Peek).found() {
             Found::Entry(entry) => {
                 let part = Part { portion: self.fetch.portion(entry.form()), verify: None };
-                part.weight(entry) == Weight::Heavy || outgoing::is_etag_heavy(entry)
+                let (sends, needs_etag) = (self.fetch.wants(Field::Value), self.fetch.needs_etag());
+                sends && part.weight(entry) == Weight::Heavy || needs_etag && outgoing::is_etag_heavy(entry)
             }
             Found::Missing | Found::Foreign => false,
         }
@@ -176,6 +180,21 @@ impl Fetch {
         FetchOptions::parse(args.words()).map(Self::from)
     }
 
+    fn wants(&self, field: Field) -> bool {
+        self.fields.has(field)
+    }
+
+    /// Does the reply tell the MD5 of the payload, or depend on it?
+    fn needs_etag(&self) -> bool {
+        self.wants(Field::Etag) || self.if_none_match.is_some() || self.verify.is_some()
+    }
+
+    /// When to look up the key's expiry, and the exact time.
+    fn dated(&self) -> Dated {
+        let tells = self.wants(Field::Ttl) || self.wants(Field::Age);
+        if tells || self.lease_ms.is_some() || self.max_age_ms.is_some() { Dated::Always } else { Dated::IfItDecides }
+    }
+
     /// The lease, if it is asked for, as this client's.
     fn wish(&self, ctx: &Ctx, client: u64) -> Option<Wish> {
         let duration_ms = self.lease_ms?;
@@ -185,20 +204,20 @@ impl Fetch {
 
     fn run(self, ctx: &Ctx, client: &mut Client, name: Arg<'_>, turn: Turn) -> Result<()> {
         let mut key = ctx.open(name, Mode::Read);
-        let Some(mut look) = Look::at(ctx, &mut key, Dated::Always)? else {
+        let Some(mut look) = Look::at(ctx, &mut key, self.dated())? else {
             let miss = Miss::of(ctx, &mut key);
             drop(key);
             self.miss(ctx, client, name, turn, &miss);
             return Ok(());
         };
         let again = move |ctx: &Ctx, client: &mut Client, name: Arg<'_>| self.run(ctx, client, name, turn);
-        if outgoing::with_etag(ctx, client, name, look.entry, again) {
+        if self.needs_etag() && outgoing::with_etag(ctx, client, name, look.entry, again) {
             return Ok(());
         }
-        let etag = look.entry.etag();
+        let etag = self.needs_etag().then(|| look.entry.etag());
         let status = self.status(&look, etag);
         let (form, kept) = (look.entry.form(), look.entry.stored().len());
-        if status != Status::NotModified {
+        if self.sends(status) {
             let decoded = Part { portion: self.portion(form), verify: None }.decoded(form);
             outgoing::admit(ctx, decoded, decoded)?;
         }
@@ -232,7 +251,7 @@ impl Fetch {
         let holds = |token| leases::production_ms(ctx, name.bytes(), token).is_ok();
         if heading.offer.lease.is_some_and(holds) {
             miss.count(name.bytes());
-            reply_miss(client.replies(ctx), heading.offer);
+            reply_miss(client.replies(ctx), &self.fields, heading.offer);
         } else {
             self.miss(ctx, client, name, heading.turn, &miss);
         }
@@ -250,7 +269,7 @@ impl Fetch {
             }
         }
         miss.count(name.bytes());
-        reply_miss(client.replies(ctx), offer);
+        reply_miss(client.replies(ctx), &self.fields, offer);
     }
 
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
@@ -294,14 +313,19 @@ impl Fetch {
         leases::offer(ctx, name, None)
     }
 
-    fn status(&self, look: &Look<'_>, etag: Etag) -> Status {
+    fn status(&self, look: &Look<'_>, etag: Option<Etag>) -> Status {
         let too_old = self.max_age_ms.is_some_and(|most| look.is_older_than(most));
-        let same = self.if_none_match == Some(etag);
+        let same = self.if_none_match.is_some() && self.if_none_match == etag;
         match (look.is_fresh() && !too_old, same) {
             (true, true) => Status::NotModified,
             (true, false) => Status::Hit,
             (false, _) => Status::Stale,
         }
+    }
+
+    /// Does a reply of this status bring the payload?
+    fn sends(&self, status: Status) -> bool {
+        status != Status::NotModified && self.wants(Field::Value)
     }
 
     /// What is handed out of a payload that is kept like that.
@@ -323,9 +347,9 @@ impl Fetch {
         heading: Heading,
     ) -> Result<Option<Outgoing>> {
         let form = look.entry.form();
-        let sends = heading.status != Status::NotModified;
-        let part = Part { portion: self.portion(form), verify: self.verify.map(|()| heading.etag) };
-        let about = cache::with(|s| About::new(s, look, heading, part.encoding(form)));
+        let sends = self.sends(heading.status);
+        let part = Part { portion: self.portion(form), verify: heading.etag.filter(|_| self.verify.is_some()) };
+        let about = cache::with(|s| About::new(s, look, heading, self.fields, part.encoding(form)));
         if sends || part.verify.is_some() {
             let (weight, cost) = (part.weight(look.entry), part.cost(look.entry));
             if let Some(waiting) = if weight == Weight::Heavy { client.take_for(ctx, cost)? } else { None } {
@@ -358,7 +382,7 @@ impl Fetch {
     ) {
         let (db, key) = (ctx.db(), name.bytes().to_vec());
         waiting.work(cost, move |coder, waiting| match outgoing.bytes(coder) {
-            Ok(value) => about.reply(waiting.replies(), about.sends().then_some(&value)),
+            Ok(value) => about.reply(waiting.replies(), self.sends(about.heading.status).then_some(&value)),
             Err(Error::NoMemory) => waiting.replies().reply_error(&Error::NoMemory.reply()),
             Err(_) => workers::post_writing(move |ctx| {
                 ctx.select(db);
@@ -379,14 +403,12 @@ fn is_due(s: &mut Cache, look: &Look<'_>) -> bool {
     is_due_early(early_percent, lifetime_ms, left_ms.unsigned_abs(), cost_ms, clock::random())
 }
 
-/// The fields of a `FETCH`, in their order.
-const FETCH_FIELDS: usize = 13;
-
 /// What was decided of a reply.
 #[derive(Clone, Copy)]
 struct Heading {
     status: Status,
-    etag: Etag,
+    /// `None`: nobody asks.
+    etag: Option<Etag>,
     offer: Offer,
     turn: Turn,
 }
@@ -394,6 +416,7 @@ struct Heading {
 /// Everything that is said of an entry but its value.
 struct About<'e> {
     heading: Heading,
+    fields: Fields,
     encoding: Encoding,
     type_name: TypeName,
     format: Option<Cow<'e, [u8]>>,
@@ -408,12 +431,14 @@ struct About<'e> {
 type TypeName = SmallVec<[u8; 32]>;
 
 impl<'e> About<'e> {
-    fn new(s: &Cache, look: &'e Look<'_>, heading: Heading, encoding: Encoding) -> Self {
+    fn new(s: &Cache, look: &'e Look<'_>, heading: Heading, fields: Fields, encoding: Encoding) -> Self {
         let extras = look.entry.extras();
+        let type_name = || TypeName::from_slice(&s.types.get(look.entry.type_id()).name);
         Self {
             heading,
+            fields,
             encoding,
-            type_name: TypeName::from_slice(&s.types.get(look.entry.type_id()).name),
+            type_name: if fields.has(Field::Type) { type_name() } else { TypeName::new() },
             format: extras.format.map(Cow::Borrowed),
             meta: extras.meta.map(Cow::Borrowed),
             records: extras.records,
@@ -428,37 +453,38 @@ impl<'e> About<'e> {
         About { format: own(self.format), meta: own(self.meta), ..self }
     }
 
-    fn sends(&self) -> bool {
-        self.heading.status != Status::NotModified
-    }
-
     fn reply(&self, to: &Replies, value: Option<&[u8]>) {
-        to.reply_map(FETCH_FIELDS);
-        field(to, "status", Value::Bytes(Some(self.heading.status.text())));
-        field(to, "value", Value::Bytes(value));
-        field(to, "encoding", Value::Bytes(Some(self.encoding.name().as_bytes())));
-        field(to, "etag", Value::Bytes(Some(&etag_text(self.heading.etag))));
-        field(to, "type", Value::Bytes(Some(&self.type_name)));
-        field(to, "format", Value::Bytes(self.format.as_deref()));
-        field(to, "records", Value::Count(self.records));
-        field(to, "size", Value::Count(Some(self.size)));
-        field(to, "meta", Value::Bytes(self.meta.as_deref()));
-        field(to, "age", Value::Count(Some(self.age_ms)));
-        field(to, "ttl", Value::Signed(self.fresh_left_ms));
-        reply_offer(to, self.heading.offer);
+        let etag = self.heading.etag.map(etag_text);
+        reply_fields(to, &self.fields, self.heading.offer, |asked| match asked {
+            Field::Status => Value::Bytes(Some(self.heading.status.text())),
+            Field::Value => Value::Bytes(value),
+            Field::Encoding => Value::Bytes(Some(self.encoding.name().as_bytes())),
+            Field::Etag => Value::Bytes(etag.as_ref().map(AsRef::as_ref)),
+            Field::Type => Value::Bytes(Some(&self.type_name)),
+            Field::Format => Value::Bytes(self.format.as_deref()),
+            Field::Records => Value::Count(self.records),
+            Field::Size => Value::Count(Some(self.size)),
+            Field::Meta => Value::Bytes(self.meta.as_deref()),
+            Field::Age => Value::Count(Some(self.age_ms)),
+            Field::Ttl => Value::Signed(self.fresh_left_ms),
+            Field::Lease | Field::Retry => Value::Bytes(None),
+        });
     }
 }
 
-fn reply_miss(to: &Replies, offer: Offer) {
-    to.reply_map(FETCH_FIELDS);
-    field(to, "status", Value::Bytes(Some(b"miss")));
-    for name in ["value", "encoding", "etag", "type", "format", "records", "size", "meta", "age", "ttl"] {
-        field(to, name, Value::Bytes(None));
-    }
-    reply_offer(to, offer);
+fn reply_miss(to: &Replies, fields: &Fields, offer: Offer) {
+    reply_fields(to, fields, offer, |asked| Value::Bytes((asked == Field::Status).then_some(b"miss")));
 }
 
-fn reply_offer(to: &Replies, offer: Offer) {
-    field(to, "lease", Value::Bytes(offer.lease.as_ref().map(Token::as_bytes)));
-    field(to, "retry", Value::Count(offer.retry_ms));
+/// The fields that were asked for. What they say of an entry is `of_entry`.
+fn reply_fields<'v>(to: &Replies, fields: &Fields, offer: Offer, of_entry: impl Fn(Field) -> Value<'v>) {
+    let fields = fields.as_slice();
+    to.reply_map(fields.len());
+    for asked in fields {
+        match asked {
+            Field::Lease => field(to, asked.name(), Value::Bytes(offer.lease.as_ref().map(Token::as_bytes))),
+            Field::Retry => field(to, asked.name(), Value::Count(offer.retry_ms)),
+            _ => field(to, asked.name(), of_entry(*asked)),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 
-use super::fetch::FetchOptions;
+use super::fetch::{FetchOptions, Field, Fields};
 use super::lease::ReleaseOptions;
 use super::policy::PolicyChange;
 use super::purge::PurgeOptions;
@@ -127,6 +127,12 @@ fn options_of_fetch_are_read_as_they_were_written() {
                 range: maybe(rng, |rng| (amount(rng, MOST), amount(rng, MOST))),
                 max_age_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
                 verify: maybe(rng, |_| ()),
+                fields: maybe(rng, |rng| {
+                    let mut fields = Field::ALL;
+                    rng.shuffle(&mut fields);
+                    let least = fields.iter().position(|field| *field == Field::Lease).filter(|_| lease_ms.is_some());
+                    Fields::new(fields.into_iter().take(rng.usize(least.unwrap_or(0) + 1..=Field::ALL.len()))).unwrap()
+                }),
             }
         },
         |options, to| options.write(to),
