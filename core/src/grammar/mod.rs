@@ -124,10 +124,15 @@ fn tags<'a>(words: &mut impl Words<'a>) -> Result<Tags<'a>> {
 
 /// Tags and nothing else, as many as there are; one given twice counts once.
 pub fn all_tags<'a>(words: impl Words<'a>) -> Result<Vec<&'a [u8]>> {
+    all_names("tag", words)
+}
+
+/// Names of that kind and nothing else, as many as there are; one given twice counts once.
+fn all_names<'a>(kind: &'static str, words: impl Words<'a>) -> Result<Vec<&'a [u8]>> {
     let mut known = HashSet::with_capacity(words.len());
-    let mut tags = words.map(|tag| validate_name("tag", tag).map(|()| tag)).collect::<Result<Vec<_>>>()?;
-    tags.retain(|tag| known.insert(*tag));
-    Ok(tags)
+    let mut names = words.map(|name| validate_name(kind, name).map(|()| name)).collect::<Result<Vec<_>>>()?;
+    names.retain(|name| known.insert(*name));
+    Ok(names)
 }
 
 /// A type's name.

@@ -148,11 +148,12 @@ fn clause(rng: &mut Rng) -> Clause {
         }
         tags.into_iter().map(Into::into).collect()
     };
-    match rng.u8(..5) {
+    match rng.u8(..6) {
         0 => Clause::Any(tags(rng)),
         1 => Clause::All(tags(rng)),
         2 => Clause::None(tags(rng)),
         3 => Clause::Type(text(rng).into()),
+        4 => Clause::Types(tags(rng)),
         _ => Clause::Match(Glob::new(text(rng))),
     }
 }
