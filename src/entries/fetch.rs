@@ -43,8 +43,18 @@ struct Fetch {
 
 impl From<FetchOptions<'_>> for Fetch {
     fn from(options: FetchOptions<'_>) -> Self {
-        let FetchOptions { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify, fields } =
-            options;
+        let FetchOptions {
+            lease_ms,
+            token,
+            wait_ms,
+            accept,
+            if_none_match,
+            range,
+            max_age_ms,
+            verify,
+            fields,
+            note: _,
+        } = options;
         let (token, if_none_match) = (token.and_then(Token::parse), if_none_match.and_then(etag));
         let fields = fields.unwrap_or(Fields::ALL);
         Self { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify, fields }

@@ -110,6 +110,7 @@ impl Fetch {
             max_age_ms: self.max_age.map(ms),
             verify: self.verify.then_some(()),
             fields: None,
+            note: None,
         }
     }
 

@@ -3,8 +3,8 @@
 use super::lease::{lease_duration, own_token};
 use super::syntax::{Arg, KEY, integer, text, with_block, with_text, word};
 use super::{
-    Words, Writer, count, duration, each_option, is, number, once, write_amount, write_counted, write_number, write_text,
-    write_word,
+    NOTE, Words, Writer, count, duration, each_option, is, note, number, once, write_amount, write_counted,
+    write_number, write_text, write_word,
 };
 use smallvec::SmallVec;
 
@@ -22,6 +22,7 @@ pub const FETCH: &[Arg] = &[
     with_text("MAXAGE", "max-duration").optional(),
     word("VERIFY", "verify").optional(),
     with_block("FIELDS", "fields", &[integer("count"), text("field").multiple()]).optional(),
+    NOTE,
 ];
 
 /// What a reply of `FETCH` can tell.
@@ -164,6 +165,8 @@ pub struct FetchOptions<'a> {
     pub verify: Option<()>,
     /// Nothing but this is to be told; `None`: everything.
     pub fields: Option<Fields>,
+    /// Who or what is behind it.
+    pub note: Option<&'a [u8]>,
 }
 
 /// The encodings that a client takes; a bit each.
@@ -203,6 +206,7 @@ impl<'a> FetchOptions<'a> {
             b"MAXAGE" => once(&mut fetch.max_age_ms, duration(words.need()?)?),
             b"VERIFY" => once(&mut fetch.verify, ()),
             b"FIELDS" => once(&mut fetch.fields, Fields::parse(words)?),
+            b"NOTE" => once(&mut fetch.note, note(words)?),
             _ => Err(Error::Syntax),
         })?;
         // A lease that its holder is not told of would only keep others waiting.
@@ -231,5 +235,6 @@ impl<'a> FetchOptions<'a> {
         if let Some(fields) = &self.fields {
             write_counted(to, "FIELDS", fields.as_slice().iter().map(|field| field.name().as_bytes()));
         }
+        write_text(to, "NOTE", self.note);
     }
 }

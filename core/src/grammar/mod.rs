@@ -135,6 +135,15 @@ fn all_names<'a>(kind: &'static str, words: impl Words<'a>) -> Result<Vec<&'a [u
     Ok(names)
 }
 
+/// The most bytes of a note.
+const MOST_NOTE_BYTES: usize = 256;
+
+/// Who or what is behind a command, for the record.
+fn note<'a>(words: &mut impl Words<'a>) -> Result<&'a [u8]> {
+    let note = words.need()?;
+    if note.len() > MOST_NOTE_BYTES { Err(Error::invalid("a note has at most 256 bytes")) } else { Ok(note) }
+}
+
 /// A type's name.
 pub fn type_name<'a>(words: &mut impl Words<'a>) -> Result<&'a [u8]> {
     let name = words.need()?;
@@ -213,5 +222,7 @@ fn write_counted<'a>(to: Writer<'_>, word: &str, items: impl ExactSizeIterator<I
 const FORMAT: syntax::Arg = syntax::with_text("FORMAT", "format").optional();
 /// How many, of `SCAN`, `TAGS` and `TOP`.
 const COUNT: syntax::Arg = syntax::with_integer("COUNT", "count").optional();
+/// Of commands that are put on record.
+const NOTE: syntax::Arg = syntax::with_text("NOTE", "note").optional();
 /// Of one type only.
 const TYPE_NAME: syntax::Arg = syntax::with_text("TYPE", "name").optional();

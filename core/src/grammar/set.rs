@@ -2,8 +2,8 @@
 
 use super::syntax::{Arg, KEY, block, integer, one_of, text, with_block, with_integer, with_text, word};
 use super::{
-    FORMAT, Tags, Words, Writer, duration, each_option, etag, format_name, number, once, tags, type_name, write_amount,
-    write_counted, write_text, write_word,
+    FORMAT, NOTE, Tags, Words, Writer, duration, each_option, etag, format_name, note, number, once, tags, type_name,
+    write_amount, write_counted, write_text, write_word,
 };
 use crate::codec::Encoding;
 use crate::entry::{End, Etag, MAX_COST_MS};
@@ -28,6 +28,7 @@ pub const SET: &[Arg] = &[
     ENCODING,
     one_of("condition", &[word("NX", "nx"), word("XX", "xx"), with_text("IFMATCH", "etag")]).optional(),
     with_text("LEASE", "token").optional(),
+    NOTE,
 ];
 
 /// `MSET numkeys key value [key value …] [options]`: of the options, those that say nothing of one payload.
@@ -44,6 +45,7 @@ pub const MSET: &[Arg] = &[
     META,
     ENCODING,
     one_of("condition", &[word("NX", "nx"), word("XX", "xx")]).optional(),
+    NOTE,
 ];
 
 const TYPE: Arg = with_text("TYPE", "type").optional();
@@ -93,6 +95,8 @@ pub struct SetOptions<'a> {
     pub condition: Option<Condition<'a>>,
     /// The token of the lease under which it was produced; perhaps no token's text.
     pub lease: Option<&'a [u8]>,
+    /// Who or what is behind it.
+    pub note: Option<&'a [u8]>,
 }
 
 /// How long a value is to be fresh, as it was said: a count of seconds or ms, or a moment.
@@ -159,6 +163,7 @@ impl<'a> SetOptions<'a> {
             b"ENCODING" => once(&mut self.encoding, encoding(words.need()?)?),
             b"NX" => once(&mut self.condition, Condition::Nx),
             b"XX" => once(&mut self.condition, Condition::Xx),
+            b"NOTE" => once(&mut self.note, note(words)?),
             b"HASH" if single => once(&mut self.hash, hash(words.need()?)?),
             b"IFMATCH" if single => once(&mut self.condition, Condition::IfMatch(words.need()?)),
             b"LEASE" if single => once(&mut self.lease, words.need()?),
@@ -195,6 +200,7 @@ impl<'a> SetOptions<'a> {
             Some(Condition::IfMatch(etag)) => write_text(to, "IFMATCH", Some(etag)),
         }
         write_text(to, "LEASE", self.lease);
+        write_text(to, "NOTE", self.note);
     }
 
     /// Is there nothing in them that a payload could contradict?

@@ -105,6 +105,7 @@ fn options_of_set_are_read_as_they_were_written() {
                     _ => Condition::Xx,
                 }),
                 lease: maybe(rng, |rng| if rng.bool() { text(rng) } else { TOKENS[0] }).filter(|_| single),
+                note: maybe(rng, text),
             },
             |options, to| options.write(to),
             // Compared as texts: the type's lifetime cannot shrink.
@@ -133,6 +134,7 @@ fn options_of_fetch_are_read_as_they_were_written() {
                     let least = fields.iter().position(|field| *field == Field::Lease).filter(|_| lease_ms.is_some());
                     Fields::new(fields.into_iter().take(rng.usize(least.unwrap_or(0) + 1..=Field::ALL.len()))).unwrap()
                 }),
+                note: maybe(rng, text),
             }
         },
         |options, to| options.write(to),
@@ -193,6 +195,7 @@ fn what_to_purge_is_read_as_it_was_written() {
                 dry_run: maybe(rng, |_| ()),
                 keys: maybe(rng, |rng| rng.usize(..=10_000)),
                 at_ms: maybe(rng, |rng| amount(rng, MOST)).filter(|_| soft.is_some()),
+                note: maybe(rng, |rng| text(rng).into()),
             }
         },
         |options, to| options.write(to),
@@ -323,6 +326,7 @@ fn a_word_given_twice_or_cut_off_is_an_error() {
     {
         assert_eq!(set(wrong), Err(Error::Syntax), "{wrong}");
     }
+    assert_eq!(set(&format!("NOTE {}", "x".repeat(257))), Err(Error::invalid("a note has at most 256 bytes")));
     assert_eq!(set("EX x TYPE"), Err(Error::NotAnInteger));
     assert_eq!(set("TAGS 65"), Err(Error::invalid("an entry has at most 64 tags")));
     assert_eq!(SetOptions::parse(split("HASH 0").into_iter(), Verb::Mset), Err(Error::Syntax));

@@ -192,7 +192,11 @@ impl RandomSteps {
     }
 
     fn types(&mut self) -> Vec<Name> {
-        (0..=self.random.below(3)).map(|_| self.random.pick(if self.random.chance(80) { &TYPES } else { &NOVEL_TYPES })).collect()
+        let one = |random: &mut Random| {
+            let known = random.chance(80);
+            if known { random.pick(&TYPES) } else { random.pick(&NOVEL_TYPES) }
+        };
+        (0..=self.random.below(3)).map(|_| one(&mut self.random)).collect()
     }
 
     fn of_types(&mut self) -> Step {
