@@ -124,7 +124,7 @@ fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
     let is_marked = cache::with(|cache| cache.verdict(db, entry)) != Verdict::Alive;
     let linked = cache::with(|cache| cache.link_arrived(db, key.bytes(), entry, expire_at_ms));
     if entry.is_unsettled() {
-        settle::settle(ctx, db, key.bytes(), entry);
+        settle::schedule_encoding(ctx, db, key.bytes(), entry);
     }
     drop(opened);
     leases::stored(ctx, db, key.bytes(), None);

@@ -11,7 +11,7 @@
 //!  7  listing   statistics
 //!  6  entries   keyspace
 //!  5  invalidation               an invalidation fences leases
-//!  4  leases   payloads   types   diagnosis   keyfor
+//!  4  leases   payloads   types   diagnosis   keyfor   limits
 //!  3  cache                      the books: what changes together when an entry comes, goes or changes
 //!  2  server                     the tools: the server's C interface, all of the `unsafe`
 //!  1  expcache-core              entries, index, policies, leases, grammar; no server, no clock
@@ -25,6 +25,7 @@ pub mod invalidation;
 pub mod keyfor;
 pub mod keyspace;
 pub mod leases;
+pub mod limits;
 pub mod listing;
 pub mod payloads;
 #[allow(unsafe_code, reason = "it is the room for it")]
@@ -52,6 +53,7 @@ static FEATURES: &[&Feature] = &[
     &statistics::FEATURE,
     &diagnosis::FEATURE,
     &keyfor::FEATURE,
+    &limits::FEATURE,
 ];
 
 /// The version that `MODULE LIST` shows: 0.1.0 is 100.

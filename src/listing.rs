@@ -6,7 +6,7 @@ use expcache_core::selector::Selector;
 use expcache_core::{Result, grammar};
 
 use crate::cache;
-use crate::entries::look::{Dated, Look};
+use crate::entries::look::{Look, ReadExpiry};
 use crate::invalidation::access;
 use crate::invalidation::search::{self, Purpose, SELECTION_COMPLEXITY};
 use crate::server::access::{Right, Rights};
@@ -47,7 +47,7 @@ pub fn count(ctx: &Ctx, args: Args<'_>) -> Result<()> {
         return Ok(());
     }
     let may = |rights: &Rights, selector: &Selector| access::owns(rights, Right::Read, selector);
-    search::find(ctx, selector, Purpose::Read, may, |_ctx, ids| {
+    search::select_then(ctx, selector, Purpose::Read, may, |_ctx, ids| {
         let count = ids.len();
         Box::new(move |ctx| {
             ctx.reply_count(count);
@@ -89,7 +89,7 @@ pub fn scan(ctx: &Ctx, args: Args<'_>) -> Result<()> {
 fn is_there(ctx: &Ctx, key: &[u8]) -> bool {
     let name = Text::new(key);
     let mut key = ctx.open(name.arg(), Mode::Peek);
-    matches!(Look::at(ctx, &mut key, Dated::Always), Ok(Some(_)))
+    matches!(Look::at(ctx, &mut key, ReadExpiry::Always), Ok(Some(_)))
 }
 
 /// `EXPCACHE.TAGS`, for the server.

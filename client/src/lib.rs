@@ -96,6 +96,8 @@ mod time;
 mod tls;
 mod tracking;
 mod typed;
+#[cfg(feature = "http")]
+mod view;
 mod words;
 
 #[cfg(feature = "macros")]

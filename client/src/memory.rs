@@ -29,7 +29,7 @@ const LARGE_BYTES: usize = 64 << 10;
 fn weight(key: &Bytes, kept: &KeptEntry) -> usize {
     let meta = kept.entry.meta.as_ref().map_or(0, Bytes::len);
     #[cfg(feature = "http")]
-    let meta = meta + kept.entry.piece.as_ref().map_or(0, crate::http::Piece::len);
+    let meta = meta + kept.entry.piece.as_ref().map_or(0, crate::view::Piece::len);
     key.len() + kept.entry.payload.len() + meta + OVERHEAD_BYTES
 }
 

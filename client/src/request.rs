@@ -33,7 +33,7 @@ pub(crate) struct RequestPlan {
     pub(crate) near: bool,
     /// What of the entry is to come, if not all of it.
     #[cfg(feature = "http")]
-    pub(crate) view: Option<crate::http::View>,
+    pub(crate) view: Option<crate::view::View>,
     pub(crate) produce_timeout: Option<Duration>,
     pub(crate) store_wait: Option<Duration>,
 }

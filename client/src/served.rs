@@ -21,7 +21,7 @@ pub(crate) struct CachedEntry {
     pub(crate) meta: Option<Bytes>,
     /// What came of it over the wire, where a view asked for that.
     #[cfg(feature = "http")]
-    pub(crate) piece: Option<crate::http::Piece>,
+    pub(crate) piece: Option<crate::view::Piece>,
 }
 
 impl CachedEntry {

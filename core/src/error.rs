@@ -43,6 +43,8 @@ pub enum Error {
     SlotMoved,
     /// The key is another node's: of this slot, at this address; or of no node's, while nobody serves the slot.
     Moved(u16, Option<Cow<'static, str>>),
+    /// The server accepts no writes now, and says why.
+    Refused(String),
     /// An argument outside its range; the text says which and what is allowed.
     Invalid(Cow<'static, str>),
 }
@@ -87,6 +89,7 @@ impl Error {
             Self::NoPermission => "NOPERM No permissions to access a key",
             Self::Moved(slot, Some(address)) => return Cow::Owned(format!("MOVED {slot} {address}")),
             Self::Moved(_, None) => "CLUSTERDOWN Hash slot not served",
+            Self::Refused(text) => return Cow::Owned(text.clone()),
             Self::Invalid(text) => return Cow::Owned(format!("ERR {text}")),
         })
     }

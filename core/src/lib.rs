@@ -15,6 +15,8 @@ pub mod grammar;
 pub mod index;
 pub mod key;
 pub mod lease;
+pub mod limit;
+mod moment;
 pub mod policy;
 pub mod selector;
 pub mod stats;

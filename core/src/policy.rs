@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::codec::Encoding;
 use crate::entry::APART_FROM;
+pub use crate::moment::end_ms;
 use crate::{Error, Result};
 
 /// How stored bytes are chosen to be encoded.
@@ -209,12 +210,6 @@ impl Policy {
             _ => Ok(()),
         }
     }
-}
-
-/// The end of what lasts so long from a moment on, unix ms. What would be later than a server can hold ends with the last moment
-/// that it can.
-pub fn end_ms(moment_ms: u64, lasts_ms: u64) -> i64 {
-    i64::try_from(moment_ms.saturating_add(lasts_ms)).unwrap_or(i64::MAX)
 }
 
 /// When a key's freshness ends, unix ms; `None`: never.

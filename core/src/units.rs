@@ -71,7 +71,8 @@ pub fn format_duration(ms: u64) -> String {
 }
 
 /// Writes a size in the largest unit that is exact (bytes without a unit), such that [`parse_size`] reads it back.
-pub fn format_size(bytes: u64) -> String {
+#[cfg(test)]
+fn format_size(bytes: u64) -> String {
     let units = SIZE_UNITS.iter().filter(|(_, factor)| *factor > 1);
     exact(bytes, units).unwrap_or_else(|| bytes.to_string())
 }

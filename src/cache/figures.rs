@@ -2,7 +2,7 @@
 
 use expcache_core::codec::Encoding;
 use expcache_core::stats::spread::Left;
-use expcache_core::stats::{Counters, Gauges, Sizes};
+use expcache_core::stats::{Counters, Gauges, Sizes, compression_ratio};
 
 use super::{Cache, with};
 use crate::server::clock;
@@ -19,8 +19,7 @@ pub struct Figures {
 impl Figures {
     /// How many times smaller the stored bytes are than the payloads; 1 when there are none.
     pub fn ratio(&self) -> f64 {
-        let Sizes { payload_bytes, stored_bytes, .. } = self.sizes;
-        if stored_bytes == 0 { 1.0 } else { payload_bytes as f64 / stored_bytes as f64 }
+        compression_ratio(self.sizes.payload_bytes, self.sizes.stored_bytes)
     }
 
     fn add(&mut self, other: &Self) {
@@ -71,7 +70,7 @@ impl Cache {
     }
 
     /// How long the entries of a type, or all, have left.
-    pub fn left(&mut self, type_id: Option<u16>) -> Left {
+    pub fn lifetimes_left(&mut self, type_id: Option<u16>) -> Left {
         let (mut left, now_ms) = (Left::default(), clock::unix_ms());
         for (_, index) in self.databases.indexes() {
             for (id, _) in index.types().filter(|(id, _)| type_id.is_none_or(|wanted| wanted == *id)) {

@@ -29,7 +29,7 @@ pub fn place(
     if !replaces {
         key.create(entry);
     } else if let Some(old) = key.replace(entry) {
-        discard::entry(old);
+        discard::free_entry(old);
     }
     if replaces || expire_at_ms.is_some() {
         key.set_expire_at_ms(expire_at_ms);

@@ -14,17 +14,17 @@ use expcache_core::lease::{Named, Token, Wish};
 use expcache_core::{Error, Result};
 use smallvec::SmallVec;
 
-use super::look::{Dated, Look, Miss, slide};
+use super::look::{Look, Miss, ReadExpiry, slide};
 use crate::cache::{self, Cache};
-use crate::leases::{self, Asking, Offer};
-use crate::payloads::outgoing::{self, Client, Outgoing, Part, Portion, Weight};
+use crate::leases::{self, Offer, Resume};
+use crate::payloads::outgoing::{self, Outgoing, Part, Portion, ReplyTo, Weight};
 use crate::server::args::{Arg, Args, Text};
-use crate::server::blocked::Kind;
+use crate::server::blocked::OnEnd;
 use crate::server::command::{Keys, READS, ROW, Row, command};
 use crate::server::context::Ctx;
-use crate::server::deferred::Waiting;
+use crate::server::deferred::DeferredReply;
 use crate::server::key::{Found, Mode};
-use crate::server::replies::{Replies, Value, field};
+use crate::server::replies::{Replies, Value};
 use crate::server::{at_once, clock, workers};
 
 /// What is asked for, kept while the client waits: see [`FetchOptions`].
@@ -63,7 +63,7 @@ impl From<FetchOptions<'_>> for Fetch {
 
 /// Which run of the command it is.
 #[derive(Clone, Copy)]
-enum Turn {
+enum Attempt {
     First,
     /// This client has waited, perhaps for the lease that it has now.
     Last {
@@ -72,7 +72,7 @@ enum Turn {
     },
 }
 
-impl Turn {
+impl Attempt {
     /// There is a fresh value: a lease that the client may have got while it waited is given up.
     fn needs_none(self, ctx: &Ctx, name: Arg<'_>) -> Offer {
         if let Self::Last { lease: Some(token), .. } = self {
@@ -116,18 +116,18 @@ pub const FETCH: Row = Row {
 /// `EXPCACHE.FETCH`: see [`Fetch`].
 pub fn fetch(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    Fetch::parse(args)?.run(ctx, &mut Client::Running, name, Turn::First)
+    Fetch::parse(args)?.run(ctx, &mut ReplyTo::Caller, name, Attempt::First)
 }
 
 /// A client that waits for a key's value.
-struct Waiter {
+struct WaitingFetch {
     fetch: Fetch,
     wish: Option<Wish>,
     key: Box<[u8]>,
     client: u64,
 }
 
-impl Waiter {
+impl WaitingFetch {
     // What it may do can have changed while it waited, and where the key is; nobody checks that but us.
     fn check(&self, ctx: &Ctx, name: Arg<'_>) -> Result<()> {
         if !ctx.client_may_run(self.client, &[b"EXPCACHE.FETCH", name.bytes()]) {
@@ -136,21 +136,21 @@ impl Waiter {
         ctx.check_node(name)
     }
 
-    fn last(&self, lease: Option<Token>) -> Turn {
-        Turn::Last { client: self.client, lease }
+    fn last(&self, lease: Option<Token>) -> Attempt {
+        Attempt::Last { client: self.client, lease }
     }
 }
 
-static WAITING: Kind = Kind { gone: leases::gone, unblocked: Some(unblocked) };
+static WAITING: OnEnd = OnEnd { gone: leases::gone, unblocked: Some(unblocked) };
 
 /// It need not wait any longer: it is answered as if its time were up.
 fn unblocked(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    let turn = Turn::Last { client: ctx.client(), lease: None };
-    Fetch::parse(args)?.run(ctx, &mut Client::Running, name, turn)
+    let attempt = Attempt::Last { client: ctx.client(), lease: None };
+    Fetch::parse(args)?.run(ctx, &mut ReplyTo::Caller, name, attempt)
 }
 
-impl Asking for Waiter {
+impl Resume for WaitingFetch {
     fn key(&self) -> &[u8] {
         &self.key
     }
@@ -174,10 +174,10 @@ impl Asking for Waiter {
     fn answer(&self, ctx: &Ctx, mut args: Args<'_>, lease: Option<Token>) -> Result<()> {
         let name = args.need()?;
         self.check(ctx, name)?;
-        self.fetch.run(ctx, &mut Client::Running, name, self.last(lease))
+        self.fetch.run(ctx, &mut ReplyTo::Caller, name, self.last(lease))
     }
 
-    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) -> bool {
+    fn answer_aside(&self, ctx: &Ctx, waiting: DeferredReply, lease: Option<Token>) -> bool {
         outgoing::answer(ctx, waiting, &self.key, |ctx, client, name| {
             self.check(ctx, name)?;
             self.fetch.run(ctx, client, name, self.last(lease))
@@ -200,9 +200,13 @@ impl Fetch {
     }
 
     /// When to look up the key's expiry, and the exact time.
-    fn dated(&self) -> Dated {
+    fn dated(&self) -> ReadExpiry {
         let tells = self.wants(Field::Ttl) || self.wants(Field::Age);
-        if tells || self.lease_ms.is_some() || self.max_age_ms.is_some() { Dated::Always } else { Dated::IfItDecides }
+        if tells || self.lease_ms.is_some() || self.max_age_ms.is_some() {
+            ReadExpiry::Always
+        } else {
+            ReadExpiry::WhenNeeded
+        }
     }
 
     /// The lease, if it is asked for, as this client's.
@@ -212,15 +216,15 @@ impl Fetch {
         Some(Wish { token, duration_ms, owner: leases::owner(ctx, client) })
     }
 
-    fn run(self, ctx: &Ctx, client: &mut Client, name: Arg<'_>, turn: Turn) -> Result<()> {
+    fn run(self, ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>, attempt: Attempt) -> Result<()> {
         let mut key = ctx.open(name, Mode::Read);
         let Some(mut look) = Look::at(ctx, &mut key, self.dated())? else {
             let miss = Miss::of(ctx, &mut key);
             drop(key);
-            self.miss(ctx, client, name, turn, &miss);
+            self.miss(ctx, client, name, attempt, &miss);
             return Ok(());
         };
-        let again = move |ctx: &Ctx, client: &mut Client, name: Arg<'_>| self.run(ctx, client, name, turn);
+        let again = move |ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>| self.run(ctx, client, name, attempt);
         if self.needs_etag() && outgoing::with_etag(ctx, client, name, look.entry, again) {
             return Ok(());
         }
@@ -240,40 +244,42 @@ impl Fetch {
             look.count_hit(s, status != Status::Stale);
             (due, if status == Status::Stale { None } else { look.slides_to(s) })
         });
-        let mut offer = if due { self.offer(ctx, name, turn, Some(type_id)) } else { turn.needs_none(ctx, name) };
+        let mut offer = if due { self.offer(ctx, name, attempt, Some(type_id)) } else { attempt.needs_none(ctx, name) };
         if status != Status::Stale {
             offer.retry_ms = None;
         }
-        let broken = self.reply_found(ctx, client, name, &look, Heading { status, etag, offer, turn })?;
+        let broken = self.reply_found(ctx, client, name, &look, Outcome { status, etag, offer, attempt })?;
         drop(key);
         match broken {
-            Some(broken) => self.broken(ctx, client, name, &broken, Heading { status, etag, offer, turn }),
+            Some(broken) => self.broken(ctx, client, name, &broken, Outcome { status, etag, offer, attempt }),
             None => slide(ctx, name, slides_to),
         }
         Ok(())
     }
 
     /// What is kept of the payload is not what was stored: it goes, and is a miss.
-    fn broken(&self, ctx: &Ctx, client: &Client, name: Arg<'_>, broken: &Outgoing, heading: Heading) {
-        broken.remove_corrupt(ctx, name, heading.status != Status::Stale);
+    fn broken(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, broken: &Outgoing, outcome: Outcome) {
+        broken.remove_corrupt(ctx, name, outcome.status != Status::Stale);
         let miss = Miss::of(ctx, &mut ctx.open(name, Mode::Peek));
         // Removing it ended the lease that came with it, if there was one.
         let holds = |token| leases::production_ms(ctx, name.bytes(), token).is_ok();
-        if heading.offer.lease.is_some_and(holds) {
+        if outcome.offer.lease.is_some_and(holds) {
             miss.count(name.bytes());
-            reply_miss(client.replies(ctx), &self.fields, heading.offer);
+            reply_miss(client.replies(ctx), &self.fields, outcome.offer);
         } else {
-            self.miss(ctx, client, name, heading.turn, &miss);
+            self.miss(ctx, client, name, outcome.attempt, &miss);
         }
     }
 
     /// There is nothing: the client is told so, unless it waits for another that produces it.
-    fn miss(&self, ctx: &Ctx, client: &Client, name: Arg<'_>, turn: Turn, miss: &Miss) {
-        let offer = self.offer(ctx, name, turn, None);
-        if let (Client::Running, Turn::First, Some(wait_ms @ 1..), true) = (client, turn, self.wait_ms, offer.is_held) {
+    fn miss(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, attempt: Attempt, miss: &Miss) {
+        let offer = self.offer(ctx, name, attempt, None);
+        if let (ReplyTo::Caller, Attempt::First, Some(wait_ms @ 1..), true) =
+            (client, attempt, self.wait_ms, offer.is_held)
+        {
             let client = ctx.client();
             let wish = self.wish(ctx, client).filter(|_| leases::may_hold(ctx, client, name.bytes()));
-            let waiter = Waiter { fetch: *self, wish, key: name.bytes().into(), client };
+            let waiter = WaitingFetch { fetch: *self, wish, key: name.bytes().into(), client };
             if leases::wait(ctx, &WAITING, waiter, wait_ms) {
                 return cache::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
             }
@@ -283,15 +289,15 @@ impl Fetch {
     }
 
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
-    fn offer(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn, type_id: Option<u16>) -> Offer {
-        let wish = self.holder(ctx, name, turn).and_then(|client| self.wish(ctx, client));
-        let offer = match turn {
+    fn offer(&self, ctx: &Ctx, name: Arg<'_>, attempt: Attempt, type_id: Option<u16>) -> Offer {
+        let wish = self.holder(ctx, name, attempt).and_then(|client| self.wish(ctx, client));
+        let offer = match attempt {
             // Unless it was lost again before it could be told.
-            Turn::Last { lease: Some(token), .. } if leases::production_ms(ctx, name.bytes(), token).is_ok() => {
+            Attempt::Last { lease: Some(token), .. } if leases::production_ms(ctx, name.bytes(), token).is_ok() => {
                 self.inherit(ctx, name, token, wish)
             }
             // What it waited for may have been stored and be gone again: then it asks as anybody does.
-            Turn::First | Turn::Last { .. } => leases::offer(ctx, name, wish),
+            Attempt::First | Attempt::Last { .. } => leases::offer(ctx, name, wish),
         };
         if offer.is_new {
             cache::with(|s| {
@@ -303,12 +309,12 @@ impl Fetch {
     }
 
     /// The client, if it may be given a lease.
-    fn holder(&self, ctx: &Ctx, name: Arg<'_>, turn: Turn) -> Option<u64> {
-        let client = match turn {
+    fn holder(&self, ctx: &Ctx, name: Arg<'_>, attempt: Attempt) -> Option<u64> {
+        let client = match attempt {
             _ if self.lease_ms.is_none() => return None,
-            Turn::First if ctx.may_lease() => ctx.client(),
-            Turn::Last { client, .. } if ctx.is_master() => client,
-            Turn::First | Turn::Last { .. } => return None,
+            Attempt::First if ctx.may_lease() => ctx.client(),
+            Attempt::Last { client, .. } if ctx.is_master() => client,
+            Attempt::First | Attempt::Last { .. } => return None,
         };
         leases::may_hold(ctx, client, name.bytes()).then_some(client)
     }
@@ -351,30 +357,30 @@ impl Fetch {
     fn reply_found(
         &self,
         ctx: &Ctx,
-        client: &mut Client,
+        client: &mut ReplyTo,
         name: Arg<'_>,
         look: &Look<'_>,
-        heading: Heading,
+        outcome: Outcome,
     ) -> Result<Option<Outgoing>> {
         let form = look.entry.form();
-        let sends = self.sends(heading.status);
-        let part = Part { portion: self.portion(form), verify: heading.etag.filter(|_| self.verify.is_some()) };
-        let about = cache::with(|s| About::new(s, look, heading, self.fields, part.encoding(form)));
+        let sends = self.sends(outcome.status);
+        let part = Part { portion: self.portion(form), verify: outcome.etag.filter(|_| self.verify.is_some()) };
+        let fields = cache::with(|s| ReplyFields::new(s, look, outcome, self.fields, part.encoding(form)));
         if sends || part.verify.is_some() {
             let (weight, cost) = (part.weight(look.entry), part.cost(look.entry));
-            if let Some(waiting) = if weight == Weight::Heavy { client.take_for(ctx, cost)? } else { None } {
+            if let Some(waiting) = if weight == Weight::Heavy { client.block_for(ctx, cost)? } else { None } {
                 let outgoing = Outgoing::new(look.entry, part);
-                self.reply_aside(ctx, waiting, name, about.into_owned(), outgoing, cost);
+                self.reply_aside(ctx, waiting, name, fields.into_owned(), outgoing, cost);
                 return Ok(None);
             }
         }
         let replies = client.replies(ctx);
         if !sends && part.verify.is_none() {
-            about.reply(replies, None);
+            fields.reply(replies, None);
             return Ok(None);
         }
-        match workers::here(|coder| part.of(coder, look.entry.stored(), form)) {
-            Ok(value) => about.reply(replies, sends.then_some(&value)),
+        match workers::run_here(|coder| part.of(coder, look.entry.stored(), form)) {
+            Ok(value) => fields.reply(replies, sends.then_some(&value)),
             Err(Error::NoMemory) => return Err(Error::NoMemory),
             Err(_) => return Ok(Some(Outgoing::new(look.entry, part))),
         }
@@ -384,20 +390,20 @@ impl Fetch {
     fn reply_aside(
         self,
         ctx: &Ctx,
-        waiting: Waiting,
+        waiting: DeferredReply,
         name: Arg<'_>,
-        about: About<'static>,
+        fields: ReplyFields<'static>,
         outgoing: Outgoing,
         cost: u64,
     ) {
         let (db, key) = (ctx.db(), name.bytes().to_vec());
         waiting.work(cost, move |coder, waiting| match outgoing.bytes(coder) {
-            Ok(value) => about.reply(waiting.replies(), self.sends(about.heading.status).then_some(&value)),
+            Ok(value) => fields.reply(waiting.replies(), self.sends(fields.outcome.status).then_some(&value)),
             Err(Error::NoMemory) => waiting.replies().reply_error(&Error::NoMemory.reply()),
-            Err(_) => workers::post_writing(move |ctx| {
+            Err(_) => workers::run_on_main_when_writable(move |ctx| {
                 ctx.select(db);
                 outgoing::answer(ctx, waiting, &key, |ctx, client, name| {
-                    self.broken(ctx, client, name, &outgoing, about.heading);
+                    self.broken(ctx, client, name, &outgoing, fields.outcome);
                     Ok(())
                 });
             }),
@@ -415,18 +421,18 @@ fn is_due(s: &mut Cache, look: &Look<'_>) -> bool {
 
 /// What was decided of a reply.
 #[derive(Clone, Copy)]
-struct Heading {
+struct Outcome {
     status: Status,
     /// `None`: nobody asks.
     etag: Option<Etag>,
     offer: Offer,
-    turn: Turn,
+    attempt: Attempt,
 }
 
 /// Everything that is said of an entry but its value.
-struct About<'e> {
-    heading: Heading,
-    fields: Fields,
+struct ReplyFields<'e> {
+    outcome: Outcome,
+    asked: Fields,
     encoding: Encoding,
     type_name: TypeName,
     format: Option<Cow<'e, [u8]>>,
@@ -440,15 +446,15 @@ struct About<'e> {
 /// Names of types are short, so this mostly takes no block of memory.
 type TypeName = SmallVec<[u8; 32]>;
 
-impl<'e> About<'e> {
-    fn new(s: &Cache, look: &'e Look<'_>, heading: Heading, fields: Fields, encoding: Encoding) -> Self {
+impl<'e> ReplyFields<'e> {
+    fn new(s: &Cache, look: &'e Look<'_>, outcome: Outcome, asked: Fields, encoding: Encoding) -> Self {
         let extras = look.entry.extras();
         let type_name = || TypeName::from_slice(&s.types.get(look.entry.type_id()).name);
         Self {
-            heading,
-            fields,
+            outcome,
+            asked,
             encoding,
-            type_name: if fields.has(Field::Type) { type_name() } else { TypeName::new() },
+            type_name: if asked.has(Field::Type) { type_name() } else { TypeName::new() },
             format: extras.format.map(Cow::Borrowed),
             meta: extras.meta.map(Cow::Borrowed),
             records: extras.records,
@@ -458,43 +464,42 @@ impl<'e> About<'e> {
         }
     }
 
-    fn into_owned(self) -> About<'static> {
+    fn into_owned(self) -> ReplyFields<'static> {
         let own = |bytes: Option<Cow<'_, [u8]>>| bytes.map(|bytes| Cow::Owned(bytes.into_owned()));
-        About { format: own(self.format), meta: own(self.meta), ..self }
+        ReplyFields { format: own(self.format), meta: own(self.meta), ..self }
     }
 
     fn reply(&self, to: &Replies, value: Option<&[u8]>) {
-        let etag = self.heading.etag.map(etag_text);
-        reply_fields(to, &self.fields, self.heading.offer, |asked| match asked {
-            Field::Status => Value::Bytes(Some(self.heading.status.text())),
-            Field::Value => Value::Bytes(value),
-            Field::Encoding => Value::Bytes(Some(self.encoding.name().as_bytes())),
-            Field::Etag => Value::Bytes(etag.as_ref().map(AsRef::as_ref)),
-            Field::Type => Value::Bytes(Some(&self.type_name)),
-            Field::Format => Value::Bytes(self.format.as_deref()),
-            Field::Records => Value::Count(self.records),
-            Field::Size => Value::Count(Some(self.size)),
-            Field::Meta => Value::Bytes(self.meta.as_deref()),
-            Field::Age => Value::Count(Some(self.age_ms)),
-            Field::Ttl => Value::Signed(self.fresh_left_ms),
-            Field::Lease | Field::Retry => Value::Bytes(None),
+        let etag = self.outcome.etag.map(etag_text);
+        reply_fields(to, &self.asked, self.outcome.offer, |asked| match asked {
+            Field::Status => Value::Bytes(self.outcome.status.text()),
+            Field::Value => value.into(),
+            Field::Encoding => self.encoding.name().into(),
+            Field::Etag => etag.as_ref().map(AsRef::as_ref).into(),
+            Field::Type => Value::Bytes(&self.type_name),
+            Field::Format => self.format.as_deref().into(),
+            Field::Records => self.records.into(),
+            Field::Size => self.size.into(),
+            Field::Meta => self.meta.as_deref().into(),
+            Field::Age => self.age_ms.into(),
+            Field::Ttl => self.fresh_left_ms.into(),
+            Field::Lease | Field::Retry => Value::Null,
         });
     }
 }
 
-fn reply_miss(to: &Replies, fields: &Fields, offer: Offer) {
-    reply_fields(to, fields, offer, |asked| Value::Bytes((asked == Field::Status).then_some(b"miss")));
+fn reply_miss(to: &Replies, asked: &Fields, offer: Offer) {
+    reply_fields(to, asked, offer, |asked| if asked == Field::Status { "miss".into() } else { Value::Null });
 }
 
 /// The fields that were asked for. What they say of an entry is `of_entry`.
-fn reply_fields<'v>(to: &Replies, fields: &Fields, offer: Offer, of_entry: impl Fn(Field) -> Value<'v>) {
-    let fields = fields.as_slice();
+fn reply_fields<'v>(to: &Replies, asked: &Fields, offer: Offer, of_entry: impl Fn(Field) -> Value<'v>) {
+    let value = |asked: Field| match asked {
+        Field::Lease => offer.lease.as_ref().map(Token::as_bytes).into(),
+        Field::Retry => offer.retry_ms.into(),
+        _ => of_entry(asked),
+    };
+    let fields = asked.as_slice();
     to.reply_map(fields.len());
-    for asked in fields {
-        match asked {
-            Field::Lease => field(to, asked.name(), Value::Bytes(offer.lease.as_ref().map(Token::as_bytes))),
-            Field::Retry => field(to, asked.name(), Value::Count(offer.retry_ms)),
-            _ => field(to, asked.name(), of_entry(*asked)),
-        }
-    }
+    fields.iter().for_each(|field| to.field(field.name(), value(*field)));
 }

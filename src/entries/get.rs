@@ -5,9 +5,9 @@ use expcache_core::entry::{Entry, Form};
 use expcache_core::grammar::syntax::KEY;
 use expcache_core::{Error, Result};
 
-use super::look::{Dated, Look, Miss, slide};
+use super::look::{Look, Miss, ReadExpiry, slide};
 use crate::cache;
-use crate::payloads::outgoing::{self, Client, Outgoing, Part, Weight};
+use crate::payloads::outgoing::{self, Outgoing, Part, ReplyTo, Weight};
 use crate::server::args::{Arg, Args, Text};
 use crate::server::command::{Keys, READS, ROW, Row, command};
 use crate::server::context::Ctx;
@@ -18,7 +18,7 @@ use crate::server::workers;
 /// Replies with a key's payload when fresh, else null.
 fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {
     let mut key = ctx.open(name, Mode::Read);
-    let (payload, slides_to) = match Look::at(ctx, &mut key, Dated::IfItDecides)?.filter(Look::is_fresh) {
+    let (payload, slides_to) = match Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh) {
         None => {
             Miss::of(ctx, &mut key).count(name.bytes());
             ctx.reply_null();
@@ -78,21 +78,21 @@ fn admit(ctx: &Ctx, forms: &[Form]) -> Result<()> {
 
 /// Replies with payloads that take as long as copying so many bytes.
 fn hand_out(ctx: &Ctx, shape: Shape, payloads: Vec<Payload>, cost: u64) -> Result<()> {
-    let mut client = Client::Running;
+    let mut client = ReplyTo::Caller;
     let db = ctx.db();
     let is_heavy = Weight::of(cost) == Weight::Heavy || !workers::has_time();
-    match if is_heavy { client.take_for(ctx, cost)? } else { None } {
+    match if is_heavy { client.block_for(ctx, cost)? } else { None } {
         Some(waiting) => waiting.work(cost, move |coder, waiting| {
             let broken = reply_payloads(waiting.replies(), coder, shape, payloads);
             if !broken.is_empty() {
-                workers::post_writing(move |ctx| {
+                workers::run_on_main_when_writable(move |ctx| {
                     ctx.select(db);
                     remove(ctx, broken);
                 });
             }
         }),
         None => {
-            let broken = workers::here(|coder| reply_payloads(ctx, coder, shape, payloads));
+            let broken = workers::run_here(|coder| reply_payloads(ctx, coder, shape, payloads));
             remove(ctx, broken);
         }
     }
@@ -190,7 +190,7 @@ pub fn mget(ctx: &Ctx, args: Args<'_>) -> Result<()> {
 /// The payload of a key when fresh.
 fn take(ctx: &Ctx, name: Arg<'_>) -> Result<Option<Outgoing>> {
     let mut key = ctx.open(name, Mode::Read);
-    let taken = Look::at(ctx, &mut key, Dated::IfItDecides)?.filter(Look::is_fresh).map(|mut look| {
+    let taken = Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh).map(|mut look| {
         let slides_to = hit(&mut look);
         (Outgoing::new(look.entry, Part::WHOLE), slides_to)
     });

@@ -14,7 +14,7 @@ use crate::server::{clock, status};
 
 /// An entry that a read found alive.
 pub struct Look<'k> {
-    /// It.
+    /// The entry.
     pub entry: &'k mut Entry,
     /// Now, unix ms.
     now_ms: u64,
@@ -26,27 +26,27 @@ pub struct Look<'k> {
     pub grace_ms: u64,
 }
 
-/// When to look up a key's expiry.
+/// Whether the expiry of the key is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Dated {
+pub enum ReadExpiry {
     /// The reply names it.
     Always,
     /// It decides whether the entry is fresh, or slides.
-    IfItDecides,
+    WhenNeeded,
 }
 
 impl<'k> Look<'k> {
     /// Finds what is alive under a key. The expiry is looked up when it is asked for or when it decides.
-    pub fn at(ctx: &Ctx, key: &'k mut Key<'_>, dated: Dated) -> Result<Option<Self>> {
+    pub fn at(ctx: &Ctx, key: &'k mut Key<'_>, dated: ReadExpiry) -> Result<Option<Self>> {
         let decides = |entry: &Entry| entry.grace_ms() > 0 || cache::with(|s| s.types.policy(entry.type_id()).sliding);
-        let (found, expire_at_ms) = key.found_dated(|entry| dated == Dated::Always || decides(entry));
+        let (found, expire_at_ms) = key.found_dated(|entry| dated == ReadExpiry::Always || decides(entry));
         let entry = match found {
             Found::Missing => return Ok(None),
             Found::Foreign => return Err(Error::WrongType),
             Found::Entry(entry) => entry,
         };
         let verdict = cache::with(|s| s.verdict(ctx.db(), entry));
-        let exact = expire_at_ms.is_some() || dated == Dated::Always || verdict != Verdict::Alive;
+        let exact = expire_at_ms.is_some() || dated == ReadExpiry::Always || verdict != Verdict::Alive;
         let now_ms = if exact { clock::unix_ms() } else { clock::unix_ms_coarse() };
         let own_grace_ms = entry.grace_ms();
         let (fresh_left_ms, grace_ms) = match verdict {

@@ -5,15 +5,15 @@ use expcache_core::grammar::etag_text;
 use expcache_core::grammar::syntax::KEY;
 use expcache_core::index::Bytes;
 
-use super::look::{Dated, Look};
+use super::look::{Look, ReadExpiry};
 use crate::cache;
-use crate::payloads::outgoing::{self, Client};
+use crate::payloads::outgoing::{self, ReplyTo};
 use crate::server::args::{Arg, Args};
 use crate::server::clock;
 use crate::server::command::{Keys, READS, ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::key::Mode;
-use crate::server::replies::{Value, field};
+use crate::server::replies::Value;
 
 /// `EXPCACHE.META`, for the server.
 pub const META: Row = Row {
@@ -32,12 +32,12 @@ pub const META: Row = Row {
 /// `EXPCACHE.META key`
 pub fn meta(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    reply_meta(ctx, &mut Client::Running, name)
+    reply_meta(ctx, &mut ReplyTo::Caller, name)
 }
 
-fn reply_meta(ctx: &Ctx, client: &mut Client, name: Arg<'_>) -> Result<()> {
+fn reply_meta(ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>) -> Result<()> {
     let mut key = ctx.open(name, Mode::Peek);
-    let Some(look) = Look::at(ctx, &mut key, Dated::Always)? else {
+    let Some(look) = Look::at(ctx, &mut key, ReadExpiry::Always)? else {
         client.replies(ctx).reply_null();
         return Ok(());
     };
@@ -50,26 +50,25 @@ fn reply_meta(ctx: &Ctx, client: &mut Client, name: Arg<'_>) -> Result<()> {
     let bytes = Bytes { payload: form.size as u64, stored: entry.stored().len() as u64 };
     let (names, last_access_ms) = cache::with(|s| (s.names(ctx.db(), entry), clock::last_access_ms(entry)));
     let to = client.replies(ctx);
-    to.reply_map(18);
-    field(to, "type", Value::Bytes(Some(&names.type_name)));
-    field(to, "format", Value::Bytes(extras.format));
-    field(to, "records", Value::Count(extras.records));
-    field(to, "size", Value::Count(Some(bytes.payload)));
-    field(to, "stored", Value::Count(Some(bytes.stored)));
-    field(to, "encoding", Value::Bytes(Some(form.encoding.name().as_bytes())));
-    field(to, "etag", Value::Bytes(Some(&etag_text(etag))));
-    field(to, "created", Value::Count(Some(entry.created_ms())));
-    field(to, "age", Value::Count(Some(look.age_ms())));
-    field(to, "ttl", Value::Signed(look.fresh_left_ms));
-    field(to, "grace", Value::Count(Some(look.grace_ms)));
-    field(to, "state", Value::Bytes(Some(if look.is_fresh() { b"fresh" } else { b"stale" })));
-    field(to, "hits", Value::Count(Some(entry.hits().into())));
-    field(to, "last-access", Value::Count(Some(last_access_ms)));
-    field(to, "cost", Value::Count(extras.cost_ms));
-    to.reply_bytes(b"tags");
-    to.reply_array(names.tags.len());
-    names.tags.iter().for_each(|tag| to.reply_bytes(tag));
-    field(to, "meta", Value::Bytes(extras.meta));
-    field(to, "ratio", Value::Ratio(bytes.ratio()));
+    to.map(&[
+        ("type", Value::Bytes(&names.type_name)),
+        ("format", extras.format.into()),
+        ("records", extras.records.into()),
+        ("size", bytes.payload.into()),
+        ("stored", bytes.stored.into()),
+        ("encoding", form.encoding.name().into()),
+        ("etag", Value::Bytes(&etag_text(etag))),
+        ("created", entry.created_ms().into()),
+        ("age", look.age_ms().into()),
+        ("ttl", look.fresh_left_ms.into()),
+        ("grace", look.grace_ms.into()),
+        ("state", if look.is_fresh() { "fresh" } else { "stale" }.into()),
+        ("hits", Value::Count(entry.hits().into())),
+        ("last-access", last_access_ms.into()),
+        ("cost", extras.cost_ms.into()),
+        ("tags", Value::Names(&names.tags)),
+        ("meta", extras.meta.into()),
+        ("ratio", bytes.ratio().into()),
+    ]);
     Ok(())
 }

@@ -10,13 +10,13 @@ use expcache_core::policy::fresh_until_ms;
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result, units};
 
-use super::store::{Origin, announce, has_ended, hold, put};
+use super::store::{Timing, announce, has_ended, hold, put};
 use crate::invalidation::reclaim;
-use crate::payloads::outgoing::{COPYING, Client, Weight, digest, may_decode_to};
+use crate::payloads::outgoing::{COPYING, ReplyTo, Weight, digest, may_decode_to};
 use crate::server::args::{Arg, Args};
 use crate::server::command::{Keys, OVERWRITES, ROW, Row, command};
 use crate::server::context::Ctx;
-use crate::server::deferred::Waiting;
+use crate::server::deferred::DeferredReply;
 use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
 use crate::server::{at_once, clock, workers};
@@ -133,11 +133,11 @@ pub fn restore(ctx: &Ctx, args: Args<'_>) -> Result<()> {
             if check_aside(ctx, claim, &request, args)? {
                 return Ok(());
             }
-            workers::here(|coder| claim.check(coder, request.payload.bytes()))?;
+            workers::run_here(|coder| claim.check(coder, request.payload.bytes()))?;
         }
         request.distrust(clock::unix_ms())?;
     }
-    store(ctx, request, Origin::Command)?;
+    store(ctx, request, Timing::InCommand)?;
     ctx.reply_ok();
     Ok(())
 }
@@ -148,17 +148,17 @@ fn check_aside(ctx: &Ctx, claim: Claim, request: &Request<'_>, args: Args<'_>) -
     if Weight::of(cost) == Weight::Light && workers::has_time() {
         return Ok(false);
     }
-    let Some(waiting) = Client::Running.take_for(ctx, cost)? else { return Ok(false) };
+    let Some(waiting) = ReplyTo::Caller.block_for(ctx, cost)? else { return Ok(false) };
     let (held, db) = (HeldArgs::new(args), ctx.db());
     waiting.work(cost, move |coder, waiting| {
         let checked = Request::payload(held.args()).and_then(|payload| claim.check(coder, payload.bytes()));
-        workers::post_writing(move |ctx| finish(ctx, db, held, checked, waiting));
+        workers::run_on_main_when_writable(move |ctx| finish(ctx, db, held, checked, waiting));
     });
     Ok(true)
 }
 
 /// Stores what a worker has looked at, and answers the client.
-fn finish(ctx: &Ctx, db: i32, held: HeldArgs, checked: Result<()>, waiting: Waiting) {
+fn finish(ctx: &Ctx, db: i32, held: HeldArgs, checked: Result<()>, waiting: DeferredReply) {
     ctx.select(db);
     let stored = checked.and_then(|()| {
         let mut request = Request::parse(held.args())?;
@@ -170,7 +170,7 @@ fn finish(ctx: &Ctx, db: i32, held: HeldArgs, checked: Result<()>, waiting: Wait
         }
         request.refuse_foreign(ctx)?;
         request.distrust(clock::unix_ms())?;
-        store(ctx, request, Origin::Deferred)
+        store(ctx, request, Timing::AfterWait)
     });
     match stored {
         Ok(()) => waiting.replies().reply_ok(),
@@ -180,7 +180,7 @@ fn finish(ctx: &Ctx, db: i32, held: HeldArgs, checked: Result<()>, waiting: Wait
     drop(waiting);
 }
 
-fn store(ctx: &Ctx, request: Request<'_>, origin: Origin) -> Result<()> {
+fn store(ctx: &Ctx, request: Request<'_>, timing: Timing) -> Result<()> {
     let Request { name, expire_at_ms, metadata, payload, claimed_ms, mut entry } = request;
     let mut key = ctx.open(name, Mode::Write);
     let verdict = cache::with(|s| s.verdict(ctx.db(), &entry));
@@ -201,8 +201,8 @@ fn store(ctx: &Ctx, request: Request<'_>, origin: Origin) -> Result<()> {
         if names.soft.is_some_and(|soft| soft.grace_ms.is_some()) && expire_at_ms.is_none() {
             cache::with(|s| s.expect_expiry(name.bytes()));
         }
-        match (origin, corrected) {
-            (Origin::Command, None) => ctx.replicate_verbatim(),
+        match (timing, corrected) {
+            (Timing::InCommand, None) => ctx.replicate_verbatim(),
             (_, corrected) => {
                 let metadata = corrected.as_deref().unwrap_or(metadata);
                 ctx.replicate_entry(name, expire_at_ms.unwrap_or(-1), metadata, payload);

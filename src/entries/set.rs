@@ -11,15 +11,15 @@ use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result};
 use smallvec::{SmallVec, smallvec};
 
-use super::store::{Origin, Plan};
+use super::store::{Plan, Timing};
 use crate::cache::{self, Cache};
 use crate::leases;
 use crate::payloads::claims::{Checked, Claims};
-use crate::payloads::outgoing::{self, COPYING, Client, OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE};
+use crate::payloads::outgoing::{self, COPYING, OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE, ReplyTo};
 use crate::server::args::{Arg, Args};
 use crate::server::command::{Keys, OVERWRITES, ROW, Row, command};
 use crate::server::context::Ctx;
-use crate::server::deferred::Waiting;
+use crate::server::deferred::DeferredReply;
 use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
@@ -118,7 +118,7 @@ impl<'a> Request<'a> {
         if !encodes && claims.iter().all(Claims::are_plain) {
             let checked: Each<Checked> =
                 self.pairs.iter().map(|(_, payload)| Checked::plain(payload.bytes())).collect();
-            return reply(ctx, self.store(ctx, &checked, Origin::Command));
+            return reply(ctx, self.store(ctx, &checked, Timing::InCommand));
         }
         // Who will be refused anyway is refused before the work is done.
         self.refuse_foreign(ctx)?;
@@ -128,7 +128,7 @@ impl<'a> Request<'a> {
             || !self.says_it_is_within(&claims, light)
             || !workers::has_time()
             || ctx.may_block() && !self.is_within(&claims, light);
-        if let Some(waiting) = if is_heavy { Waiting::new(ctx) } else { None } {
+        if let Some(waiting) = if is_heavy { DeferredReply::new(ctx) } else { None } {
             self.check_aside(ctx, claims, HeldArgs::new(args), waiting);
             return Ok(());
         }
@@ -136,13 +136,13 @@ impl<'a> Request<'a> {
         if left == 0 {
             return Err(self.refuse(Error::TooMuchAtOnce));
         }
-        let checked = workers::here(|coder| {
+        let checked = workers::run_here(|coder| {
             let mut check = |claims: &Claims, payload: Arg<'_>| claims.check_here(coder, payload.bytes(), &mut left);
             let both = claims.iter().zip(&self.pairs);
             both.map(|(claims, (_, payload))| check(claims, *payload)).collect::<Result<Each<_>>>()
         });
         let stored =
-            checked.map_err(|refused| self.refuse(refused)).and_then(|of| self.store(ctx, &of, Origin::Command));
+            checked.map_err(|refused| self.refuse(refused)).and_then(|of| self.store(ctx, &of, Timing::InCommand));
         reply(ctx, stored)
     }
 
@@ -157,10 +157,10 @@ impl<'a> Request<'a> {
             return false;
         }
         let (verb, held) = (self.verb, HeldArgs::new(args));
-        outgoing::with_etag(ctx, &mut Client::Running, *name, entry, move |ctx, client, _name| {
+        outgoing::with_etag(ctx, &mut ReplyTo::Caller, *name, entry, move |ctx, client, _name| {
             let request = Request::parse(held.args(), verb)?;
             let claims = request.claims(ctx);
-            if let Some(waiting) = client.take(ctx) {
+            if let Some(waiting) = client.block(ctx) {
                 request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting);
             }
             Ok(())
@@ -175,14 +175,14 @@ impl<'a> Request<'a> {
 
     /// Does all of it decode to no more than so many bytes? Found out on the main thread.
     fn is_within(&self, claims: &[Claims], mut most: usize) -> bool {
-        workers::here(|coder| {
+        workers::run_here(|coder| {
             let mut both = claims.iter().zip(&self.pairs);
             both.all(|(claims, (_, payload))| claims.are_within(coder, payload.bytes(), &mut most))
         })
     }
 
     /// Has a worker check it; it is stored after that.
-    fn check_aside(&self, ctx: &Ctx, claims: Each<Claims>, held: HeldArgs, waiting: Waiting) {
+    fn check_aside(&self, ctx: &Ctx, claims: Each<Claims>, held: HeldArgs, waiting: DeferredReply) {
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
         let home = Home { db: ctx.db(), is_master: ctx.is_master() };
         Errand { home, verb: self.verb, claims, held }.send(bytes, waiting);
@@ -233,10 +233,10 @@ impl<'a> Request<'a> {
     }
 
     /// Stores all of it, or nothing: `None` when a condition does not hold.
-    fn store(&mut self, ctx: &Ctx, checked: &[Checked], origin: Origin) -> Result<Option<()>> {
+    fn store(&mut self, ctx: &Ctx, checked: &[Checked], timing: Timing) -> Result<Option<()>> {
         match (self.verb, self.pairs.first().copied(), checked) {
-            (Verb::Set, Some((name, payload)), [checked]) => self.store_one(ctx, name, payload, checked, origin),
-            _ => self.store_all(ctx, checked, origin),
+            (Verb::Set, Some((name, payload)), [checked]) => self.store_one(ctx, name, payload, checked, timing),
+            _ => self.store_all(ctx, checked, timing),
         }
     }
 
@@ -246,7 +246,7 @@ impl<'a> Request<'a> {
         name: Arg<'_>,
         payload: Arg<'_>,
         checked: &Checked,
-        origin: Origin,
+        timing: Timing,
     ) -> Result<Option<()>> {
         if self.options.lease.is_some() {
             self.refuse_foreign(ctx)?;
@@ -259,11 +259,11 @@ impl<'a> Request<'a> {
         if let Some(token) = self.options.token() {
             plan.check_fences(ctx, name.bytes(), token, self.options.tags())?;
         }
-        plan.commit(ctx, key, payload, &self.options, origin)?;
+        plan.commit(ctx, key, payload, &self.options, timing)?;
         Ok(Some(()))
     }
 
-    fn store_all(&self, ctx: &Ctx, checked: &[Checked], origin: Origin) -> Result<Option<()>> {
+    fn store_all(&self, ctx: &Ctx, checked: &[Checked], timing: Timing) -> Result<Option<()>> {
         // A condition that does not hold is no answer for who names a key of another kind; else planning finds it.
         if self.options.condition.is_some() {
             self.refuse_foreign(ctx)?;
@@ -277,7 +277,7 @@ impl<'a> Request<'a> {
             }
         }
         for (plan, (name, payload)) in plans.into_iter().zip(&self.pairs) {
-            plan.commit(ctx, ctx.open(*name, Mode::Write), *payload, &self.options, origin)?;
+            plan.commit(ctx, ctx.open(*name, Mode::Write), *payload, &self.options, timing)?;
         }
         Ok(Some(()))
     }
@@ -297,7 +297,7 @@ const SMALL: usize = 1 << 20;
 
 impl Errand {
     /// So many bytes came.
-    fn send(self, bytes: usize, waiting: Waiting) {
+    fn send(self, bytes: usize, waiting: DeferredReply) {
         if bytes > SMALL {
             return self.send_as_large(waiting);
         }
@@ -306,7 +306,7 @@ impl Errand {
         });
     }
 
-    fn send_as_large(self, waiting: Waiting) {
+    fn send_as_large(self, waiting: DeferredReply) {
         let bound: usize = self.claims.iter().map(Claims::bound).sum();
         waiting.work(bound as u64 * COPYING, move |coder, waiting| self.run(coder, waiting));
     }
@@ -317,13 +317,13 @@ impl Errand {
         both.all(|(claims, (_, payload))| claims.are_within(coder, payload.bytes(), &mut most))
     }
 
-    fn run(self, coder: &mut Coder, waiting: Waiting) {
+    fn run(self, coder: &mut Coder, waiting: DeferredReply) {
         let Self { home, verb, claims, held } = self;
         let checked = pairs(&mut held.args(), verb).and_then(|pairs| {
             let both = claims.iter().zip(&pairs);
             both.map(|(claims, (_, payload))| claims.check_and_encode(coder, payload.bytes())).collect()
         });
-        workers::post_writing(move |ctx| finish(ctx, home, verb, held, checked, waiting));
+        workers::run_on_main_when_writable(move |ctx| finish(ctx, home, verb, held, checked, waiting));
     }
 }
 
@@ -335,12 +335,12 @@ struct Home {
 }
 
 /// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words.
-fn finish(ctx: &Ctx, home: Home, verb: Verb, held: HeldArgs, checked: Result<Vec<Checked>>, waiting: Waiting) {
+fn finish(ctx: &Ctx, home: Home, verb: Verb, held: HeldArgs, checked: Result<Vec<Checked>>, waiting: DeferredReply) {
     ctx.select(home.db);
     let stored = Request::parse(held.args(), verb).and_then(|mut request| match checked {
         _ if home.is_master && !ctx.is_master() => Err(Error::Unblocked),
         _ if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
-        Ok(checked) => request.store(ctx, &checked, Origin::Deferred),
+        Ok(checked) => request.store(ctx, &checked, Timing::AfterWait),
         Err(refused) => Err(request.refuse(refused)),
     });
     if let Err(error) = reply(waiting.replies(), stored) {

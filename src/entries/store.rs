@@ -1,5 +1,5 @@
 //! Storing has two steps. Planning looks at the request, the type's policy and what is there, and may refuse: nothing has
-//! changed then. Committing fails only when a database has four billion entries. `MSET` plans for all its keys before it commits any.
+//! changed then. Committing cannot fail, except that an index holds at most four billion entries. `MSET` plans for all its keys before it commits any.
 
 use expcache_core::codec::Encoding;
 use expcache_core::entry::{
@@ -13,7 +13,7 @@ use expcache_core::policy::{Lifetime, Policy, StoreContext, end_ms, fresh_until_
 use expcache_core::types::{DEFAULT_TYPE, Definer};
 use expcache_core::{Error, Result};
 
-use super::look::{Dated, Look};
+use super::look::{Look, ReadExpiry};
 use crate::cache::place::place;
 use crate::payloads::claims::Checked;
 use crate::payloads::outgoing::{OFFLOAD_WRITE_SIZE, fits};
@@ -23,17 +23,17 @@ use crate::server::context::{Ctx, EventClass};
 use crate::server::held::Held;
 use crate::server::key::{Found, Key};
 use crate::server::{clock, workers};
-use crate::types::limits::make_room;
+use crate::types::limits::enforce_limits;
 use crate::types::policies::{DEFAULT_TTL, MAX_TYPES, replicate_displaced, replicate_policy};
 use crate::{cache, leases};
 
-/// What leads to storing.
+/// When the entry is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// The command that is running.
-    Command,
-    /// One whose client waits.
-    Deferred,
+pub enum Timing {
+    /// By the command that is running.
+    InCommand,
+    /// After its client has waited for a worker.
+    AfterWait,
 }
 
 /// What is going to be stored under a key.
@@ -47,9 +47,9 @@ pub struct Plan {
     defines: Option<Policy>,
 }
 
-/// What stands in the way of a plan, or what it has to know, of the present value.
+/// The value now under the key, as far as storing depends on it.
 #[derive(Default)]
-struct Present {
+struct Current {
     exists: bool,
     etag: Option<Etag>,
     fresh_until_ms: Option<Option<i64>>,
@@ -57,10 +57,10 @@ struct Present {
     end: End,
 }
 
-impl Present {
+impl Current {
     fn look(ctx: &Ctx, key: &mut Key<'_>, wants: &SetOptions<'_>) -> Result<Self> {
         let keep = wants.expiry == Some(ExpiryOption::Keep);
-        let dated = if keep { Dated::Always } else { Dated::IfItDecides };
+        let dated = if keep { ReadExpiry::Always } else { ReadExpiry::WhenNeeded };
         let Some(look) = Look::at(ctx, key, dated)? else { return Ok(Self::default()) };
         let fresh_until_ms = keep.then(|| look.fresh_until_ms());
         let end = if keep { look.entry.end() } else { End::default() };
@@ -97,8 +97,8 @@ impl Plan {
         if !decodes && options.encoding.is_some_and(|encoding| encoding != Encoding::Identity) {
             return Err(Error::Expands);
         }
-        let present = Present::look(ctx, key, options)?;
-        if !present.satisfies(options.condition) {
+        let current = Current::look(ctx, key, options)?;
+        if !current.satisfies(options.condition) {
             return Ok(None);
         }
         let most_types = most_types(ctx);
@@ -117,11 +117,11 @@ impl Plan {
                 s.count(known, |counters| counters.rejected += 1);
                 return Err(refused);
             }
-            let life = policy.life(freshness, options.grace_ms, present.fresh_until_ms, moment);
+            let life = policy.life(freshness, options.grace_ms, current.fresh_until_ms, moment);
             let life = life.ok_or(Error::InvalidExpire(command))?;
             let wanted =
                 if decodes { policy.encoding(checked.size as u64, options.format) } else { Encoding::Identity };
-            let Kept { stored, form, etag } = Kept::new(payload, checked, wanted);
+            let PreparedPayload { stored, form, etag } = PreparedPayload::new(payload, checked, wanted);
             let extras = Extras {
                 grace_ms: life.grace_ms,
                 form,
@@ -130,7 +130,7 @@ impl Plan {
                 etag,
                 format: options.format,
                 meta: options.meta,
-                end: options.end().unwrap_or(present.end),
+                end: options.end().unwrap_or(current.end),
             };
             let content = Content { created_ms: moment.now_ms, lifetime_ms: life.lifetime_ms, extras, stored };
             let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());
@@ -159,7 +159,7 @@ impl Plan {
         mut key: Key<'_>,
         payload: Arg<'_>,
         options: &SetOptions<'_>,
-        origin: Origin,
+        timing: Timing,
     ) -> Result<()> {
         let (tags, db) = (options.tags(), ctx.db());
         let Self { entry, is_as_it_came, type_id, life, defines } = self;
@@ -185,7 +185,7 @@ impl Plan {
         let (cost_ms, size) = (entry.cost_ms(), entry.size());
         let fresh_until_ms = fresh_until_ms(life.expire_at_ms, life.grace_ms);
         // Without a command that is running there is none to be handed on as it came.
-        let is_resolved = origin == Origin::Deferred || ctx.is_heard();
+        let is_resolved = timing == Timing::AfterWait || ctx.is_heard();
         let resolved = is_resolved.then(|| Resolved::new(&entry, is_as_it_came, type_id, tags));
         put(ctx, &mut key, entry, Placement { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
         drop(key);
@@ -196,7 +196,7 @@ impl Plan {
         cache::with(|s| s.count_set(type_id, cost_ms, options.format, size));
         leases::stored(ctx, db, name.bytes(), options.token());
         announce(ctx, name);
-        make_room(ctx, name, type_id);
+        enforce_limits(ctx, name, type_id);
         Ok(())
     }
 }
@@ -232,13 +232,13 @@ impl Resolved {
 }
 
 /// A payload as it is going to be kept, for now.
-struct Kept<'p> {
+struct PreparedPayload<'p> {
     stored: PayloadBytes<'p>,
     form: Option<Form>,
     etag: Option<Etag>,
 }
 
-impl<'p> Kept<'p> {
+impl<'p> PreparedPayload<'p> {
     /// What the client has encoded stays as it is. What is small is encoded at once; what is large is held as it came, and a worker
     /// does the rest.
     fn new(payload: Arg<'p>, checked: &Checked, wanted: Encoding) -> Self {
@@ -263,7 +263,7 @@ impl<'p> Kept<'p> {
 
     fn encoded(payload: Arg<'p>, etag: Option<Etag>, wanted: Encoding) -> Self {
         let bytes = payload.bytes();
-        match workers::here(|coder| coder.encode(wanted, bytes, worth_keeping(bytes.len()))) {
+        match workers::run_here(|coder| coder.encode(wanted, bytes, worth_keeping(bytes.len()))) {
             Some(encoded) => Self {
                 stored: Body::new(encoded.into_boxed_slice()).into(),
                 form: Some(Form::encoded(wanted, bytes.len())),
@@ -292,7 +292,7 @@ pub fn put(
     let (db, name, is_apart) = (ctx.db(), key.name().bytes(), entry.body().is_some());
     place(db, key, entry, placement, tags, expire_at_ms)?;
     if is_apart && let Found::Entry(entry) = key.found() {
-        settle::settle(ctx, db, name, entry);
+        settle::schedule_encoding(ctx, db, name, entry);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use expcache_core::{Error, Result};
 
 use super::access;
 use super::invalidate::{Mode, invalidate};
-use super::search::{self, Answer, Purpose, SELECTION_COMPLEXITY};
+use super::search::{self, Purpose, SELECTION_COMPLEXITY, SendReply};
 use crate::cache;
 use crate::server::access::{Right, Rights};
 use crate::server::args::Args;
@@ -123,11 +123,11 @@ impl Request {
         access::guard(ctx, Right::Delete, &self.selector)?;
         let purpose = if self.dry_run { Purpose::Read } else { Purpose::Write };
         let may = |rights: &Rights, selector: &Selector| access::owns(rights, Right::Delete, selector);
-        search::find(ctx, self.selector.clone(), purpose, may, move |ctx, ids| self.apply(ctx, ids))
+        search::select_then(ctx, self.selector.clone(), purpose, may, move |ctx, ids| self.apply(ctx, ids))
     }
 
     /// Invalidates what was found, and says what to reply.
-    fn apply(self, ctx: &Ctx, found: &Ids) -> Answer {
+    fn apply(self, ctx: &Ctx, found: &Ids) -> SendReply {
         let db = ctx.db();
         let fresh;
         let (mode, ids) = match self.wish {

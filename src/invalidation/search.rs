@@ -1,5 +1,5 @@
-//! Entries found by their names, which no set tells: names are looked at in slices of bounded time, the asker waiting and
-//! nobody else. What was found is exact in the moment in which it is used, whatever came and went in between (the index sees
+//! Entries found by their names, which no set tells. Names are looked at in slices of bounded time: the client that asked waits, and nobody
+//! else does. What was found is exact in the moment in which it is used, whatever came and went in between (the index sees
 //! to that, at a small price for every entry that comes: so there are few walks at a time, and the other searches wait in line).
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use expcache_core::{Error, Result};
 use crate::cache;
 use crate::server::access::Rights;
 use crate::server::background::{self, BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
-use crate::server::blocked::{self, Kind, MAX_WAITERS, Waiter};
+use crate::server::blocked::{self, BlockedId, MAX_WAITERS, OnEnd};
 use crate::server::context::Ctx;
 use crate::server::guard::guard;
 use crate::server::main_thread::MainThread;
@@ -29,11 +29,11 @@ const STEPS_IN_ONE_GO: u64 = 1 << 23;
 const ABREAST: usize = 16;
 
 /// What is done with what was found, in one go; it says what to reply.
-type Then = Box<dyn FnOnce(&Ctx, &Ids) -> Answer>;
+type OnFound = Box<dyn FnOnce(&Ctx, &Ids) -> SendReply>;
 /// May whoever has these rights still be told of what this means, or have it changed?
 type May = fn(&Rights, &Selector) -> bool;
 /// Replies, to the client that asked.
-pub type Answer = Box<dyn FnOnce(&Ctx) -> Result<()>>;
+pub type SendReply = Box<dyn FnOnce(&Ctx) -> Result<()>>;
 
 /// What is going to be done with what is found.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum Purpose {
 
 /// A client's search that goes on.
 pub struct Search {
-    waiter: Waiter,
+    waiter: BlockedId,
     /// The database that was asked about.
     db: i32,
     /// `None`: it is not its turn yet.
@@ -57,7 +57,7 @@ pub struct Search {
     client: u64,
     words: Vec<Box<[u8]>>,
     may: May,
-    then: Then,
+    then: OnFound,
 }
 
 /// All of them.
@@ -95,15 +95,15 @@ pub fn count() -> usize {
 
 static SEARCHING: Background = Background::new(search);
 
-static WAITING: Kind = Kind { gone: cancel, unblocked: None };
+static WAITING: OnEnd = OnEnd { gone: cancel, unblocked: None };
 
 /// Finds the entries of the selected database that a selector means and hands them to `then`.
-pub fn find(
+pub fn select_then(
     ctx: &Ctx,
     selector: Selector,
     purpose: Purpose,
     may: May,
-    then: impl FnOnce(&Ctx, &Ids) -> Answer + 'static,
+    then: impl FnOnce(&Ctx, &Ids) -> SendReply + 'static,
 ) -> Result<()> {
     let db = ctx.db();
     if selector.patterns().next().is_none() {
@@ -142,7 +142,7 @@ pub fn find(
 }
 
 /// Its client went.
-fn cancel(waiter: Waiter) {
+fn cancel(waiter: BlockedId) {
     let walk = SEARCHES.with(|all| {
         let at = all.waiting.iter().position(|search| search.waiter == waiter)?;
         all.waiting.remove(at)?.walk

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use expcache_core::lease::{Flushed, Token, Woken};
 
-use super::table::{self, Asking, MOST_IN_A_TURN, Wait, Waits};
+use super::table::{self, MOST_IN_A_TURN, Resume, WaitRecord, WaitTable};
 use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
 use crate::server::context::Ctx;
 use crate::server::main_thread::MainThread;
@@ -17,7 +17,7 @@ static TELLING: Background = Background::new(tell_next);
 static ENDING: Background = Background::new(end_what_is_over);
 
 /// What ended and is still to be told.
-static ENDED: MainThread<VecDeque<Ends>> = MainThread::new();
+static ENDED: MainThread<VecDeque<ToAnswer>> = MainThread::new();
 
 /// Sees to it that what is over next ends in time.
 pub fn set_timer(ctx: &Ctx) {
@@ -28,30 +28,31 @@ pub fn set_timer(ctx: &Ctx) {
 }
 
 fn end_what_is_over(ctx: &Ctx) -> Option<i64> {
-    Ends::without_value(table::with(table::Board::end_what_is_over)).answer(ctx);
+    ToAnswer::without_value(table::with(table::Board::end_what_is_over)).answer(ctx);
     None
 }
 
-/// Those to be told of what ended at one time. Not to be dropped while the tables are open.
+/// Clients to answer because something ended at one time. It must not be dropped while the tables are open: it may hold a lease that
+/// nobody was told of.
 #[must_use]
 #[derive(Default)]
-pub struct Ends {
+pub struct ToAnswer {
     /// Those who want the lease come first.
     flushed: VecDeque<Flushed>,
     /// Then these, in this order.
-    told: VecDeque<(u64, Option<Heir>)>,
+    told: VecDeque<(u64, Option<UntoldLease>)>,
 }
 
-impl Ends {
+impl ToAnswer {
     /// They are told that a lease ended without a value, whose next some of them have. These come first: their time has begun.
     pub fn without_value(mut woken: Vec<Woken>) -> Self {
         woken.sort_by_key(|woken| woken.lease.is_none());
         let told = table::with(|board| {
-            let heir = |woken: &Woken| {
+            let untold = |woken: &Woken| {
                 let wait = board.waits.get(woken.waiter)?;
-                Some(Heir { db: wait.db, key: wait.asking.key().into(), token: woken.lease?, knows: false })
+                Some(UntoldLease { db: wait.db, key: wait.asking.key().into(), token: woken.lease?, knows: false })
             };
-            woken.iter().map(|woken| (woken.waiter, heir(woken))).collect()
+            woken.iter().map(|woken| (woken.waiter, untold(woken))).collect()
         });
         Self { told, ..Self::default() }
     }
@@ -63,7 +64,7 @@ impl Ends {
         Self { told: waiters.into_iter().map(|waiter| (waiter, None)).collect(), ..Self::default() }
     }
 
-    /// As [`Ends::with_value`], for all waiters of some databases.
+    /// As [`ToAnswer::with_value`], for all waiters of some databases.
     pub fn flushed(flushed: impl IntoIterator<Item = Flushed>) -> Self {
         Self { flushed: flushed.into_iter().collect(), ..Self::default() }
     }
@@ -82,7 +83,7 @@ impl Ends {
         let (start, slice) = (Instant::now(), background::slice());
         for _ in 0..MOST_IN_A_TURN {
             match table::with(|board| self.step(&board.waits)) {
-                Step::Tell(waiter, heir) => tell(ctx, waiter, heir),
+                Step::Tell(waiter, untold) => tell(ctx, waiter, untold),
                 Step::Over => return true,
                 Step::Later => (),
             }
@@ -93,9 +94,9 @@ impl Ends {
         false
     }
 
-    fn step(&mut self, waits: &Waits) -> Step {
+    fn step(&mut self, waits: &WaitTable) -> Step {
         let Some(flushed) = self.flushed.front_mut() else {
-            return self.told.pop_front().map_or(Step::Over, |(waiter, heir)| Step::Tell(waiter, heir));
+            return self.told.pop_front().map_or(Step::Over, |(waiter, untold)| Step::Tell(waiter, untold));
         };
         match flushed.next() {
             Some(waiter) if waits.wants(waiter) => return Step::Tell(waiter, None),
@@ -107,7 +108,7 @@ impl Ends {
 }
 
 enum Step {
-    Tell(u64, Option<Heir>),
+    Tell(u64, Option<UntoldLease>),
     Later,
     Over,
 }
@@ -123,14 +124,14 @@ fn tell_next(ctx: &Ctx) -> Option<i64> {
     })
 }
 
-fn tell(ctx: &Ctx, waiter: u64, mut heir: Option<Heir>) {
-    let Some(Wait { client, db, asking, .. }) = table::with(|board| board.waits.remove(waiter)) else { return };
-    let lease = heir.as_ref().map(|heir| heir.token);
-    let learns = move |knows: bool| heir.iter_mut().for_each(|heir| heir.knows = knows);
+fn tell(ctx: &Ctx, waiter: u64, mut untold: Option<UntoldLease>) {
+    let Some(WaitRecord { client, db, asking, .. }) = table::with(|board| board.waits.remove(waiter)) else { return };
+    let lease = untold.as_ref().map(|untold| untold.token);
+    let learns = move |knows: bool| untold.iter_mut().for_each(|untold| untold.knows = knows);
     if is_heavy(ctx, db, &*asking) {
-        workers::post(move |ctx| {
+        workers::run_on_main(move |ctx| {
             let mut learns = learns;
-            let Some(waiting) = blocked::hand_over(client) else { return };
+            let Some(waiting) = blocked::into_deferred(client) else { return };
             ctx.select(db);
             learns(asking.answer_aside(ctx, waiting, lease));
         });
@@ -144,7 +145,7 @@ fn tell(ctx: &Ctx, waiter: u64, mut heir: Option<Heir>) {
     }
 }
 
-fn is_heavy(ctx: &Ctx, db: i32, asking: &dyn Asking) -> bool {
+fn is_heavy(ctx: &Ctx, db: i32, asking: &dyn Resume) -> bool {
     let selected = ctx.db();
     ctx.select(db);
     let is_heavy = asking.is_heavy(ctx);
@@ -152,15 +153,15 @@ fn is_heavy(ctx: &Ctx, db: i32, asking: &dyn Asking) -> bool {
     is_heavy
 }
 
-/// A lease that its holder does not know of yet. If the holder goes before it learns of it, the lease is over.
-struct Heir {
+/// A lease granted to a waiting client that has not been told yet. Dropped untold, it gives the lease up.
+struct UntoldLease {
     db: i32,
     key: Box<[u8]>,
     token: Token,
     knows: bool,
 }
 
-impl Drop for Heir {
+impl Drop for UntoldLease {
     fn drop(&mut self) {
         if self.knows {
             return;

@@ -1,6 +1,6 @@
 //! Leases in the server: whom they may be given to, what their holders do, and what happens to them as keys and tags change.
 //!
-//! What ends a client's waiting goes through [`Ends`], which answers it as it [asks](Asking).
+//! What ends a client's waiting goes through [`ToAnswer`], which answers it as it [asks](Resume).
 
 use std::time::Instant;
 
@@ -8,10 +8,10 @@ use expcache_core::lease::{Asked, Leases, Named, Standing, Subject, Token, Wish}
 use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
-use super::ends::{Ends, set_timer};
-use super::table::{self, Asking, MAX_FENCES, MAX_LEASE, Wait};
+use super::ends::{ToAnswer, set_timer};
+use super::table::{self, MAX_FENCES, MAX_LEASE, Resume, WaitRecord};
 use crate::server::args::{Arg, Text};
-use crate::server::blocked::{Kind, MAX_WAITERS, Waiter};
+use crate::server::blocked::{BlockedId, MAX_WAITERS, OnEnd};
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
 use crate::server::{background, clock};
@@ -99,7 +99,7 @@ pub fn is_within_share(ctx: &Ctx, owner: u64) -> bool {
 }
 
 /// Has the client wait for what becomes of a key's lease, for `wait_ms` at most. `false` if it may not.
-pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_ms: u64) -> bool {
+pub fn wait(ctx: &Ctx, kind: &'static OnEnd, asking: impl Resume + 'static, wait_ms: u64) -> bool {
     let db = ctx.db();
     if !ctx.may_lease() || table::with(|board| board.waits.count() >= MAX_WAITERS.as_usize()) {
         return false;
@@ -110,19 +110,19 @@ pub fn wait(ctx: &Ctx, kind: &'static Kind, asking: impl Asking + 'static, wait_
         let wish = asking.wish().map(table::cut);
         let waiter = board.waits.next_number();
         let waits = board.of_mut(db).is_some_and(|leases| leases.wait(asking.key(), waiter, wish));
-        board.waits.insert(waiter, Wait { until_ms, client, db, asking: Box::new(asking) });
+        board.waits.insert(waiter, WaitRecord { until_ms, client, db, asking: Box::new(asking) });
         (waiter, waits)
     });
     if waits {
         set_timer(ctx);
     } else {
-        Ends::with_value(vec![waiter]).answer(ctx);
+        ToAnswer::with_value(vec![waiter]).answer(ctx);
     }
     true
 }
 
 /// A client stopped waiting by itself.
-pub fn gone(client: Waiter) {
+pub fn gone(client: BlockedId) {
     table::with(|board| {
         if let Some(waiter) = board.waits.number_of(client)
             && let Some(wait) = board.waits.remove(waiter)
@@ -180,7 +180,7 @@ pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64, named: Name
         board.of_mut(db)?.release(key, token, now_ms, backoff_ms, named, limits)
     });
     let released = woken.is_some();
-    Ends::without_value(woken.unwrap_or_default()).answer(ctx);
+    ToAnswer::without_value(woken.unwrap_or_default()).answer(ctx);
     released
 }
 
@@ -196,7 +196,7 @@ pub fn stored(ctx: &Ctx, db: i32, key: &[u8], token: Option<Token>) {
         Some(stored.map_or_else(|| leases.superseded(key), |stored| stored.waiters))
     });
     if let Some(waiters) = waiters.filter(|waiters| !waiters.is_empty()) {
-        Ends::with_value(waiters).answer(ctx);
+        ToAnswer::with_value(waiters).answer(ctx);
     }
 }
 
@@ -208,7 +208,7 @@ pub fn lost(ctx: &Ctx, db: i32, key: &[u8]) {
         Some(leases.lost(key, now_ms))
     });
     if let Some(woken) = woken.filter(|woken| !woken.is_empty()) {
-        Ends::without_value(woken).answer(ctx);
+        ToAnswer::without_value(woken).answer(ctx);
     }
 }
 
@@ -236,7 +236,7 @@ pub fn flush(ctx: &Ctx, db: Option<i32>) {
         board.free_aside();
         flushed
     });
-    Ends::flushed(flushed.into_iter().filter(|waiters| waiters.len() > 0)).answer(ctx);
+    ToAnswer::flushed(flushed.into_iter().filter(|waiters| waiters.len() > 0)).answer(ctx);
 }
 
 /// What is to be done for leases at every beat of the server's clock.
@@ -266,7 +266,7 @@ fn look_after(ctx: &Ctx) {
         }
     }
     if !in_vain.is_empty() {
-        Ends::with_value(in_vain).answer(ctx);
+        ToAnswer::with_value(in_vain).answer(ctx);
     }
 }
 

@@ -16,7 +16,7 @@ pub use self::grants::{
     Counts, Offer, check, counts, fence, flush, gone, is_within_share, lost, may_hold, new_token, offer, owner,
     production_ms, release, renew, stored, tick, wait,
 };
-pub use self::table::{Asking, LEASE_MEMORY, MAX_FENCES, MAX_LEASE, MAX_LEASES, MAX_LEASES_PER_USER};
+pub use self::table::{LEASE_MEMORY, MAX_FENCES, MAX_LEASE, MAX_LEASES, MAX_LEASES_PER_USER, Resume};
 use crate::cache;
 use crate::server::args::Arg;
 use crate::server::context::Ctx;

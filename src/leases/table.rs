@@ -1,6 +1,6 @@
 //! The tables of leases, one a database, and the clients that wait for one.
 //!
-//! Leases are in memory, and a master's only. A waiting client is in four tables: blocked in the server's, in [`Waits`] (twice: by its
+//! Leases are kept in memory, and by masters only. A waiting client is in four tables: blocked in the server's, in [`WaitTable`] (twice: by its
 //! number and by its time) and among its database's leases. It is in all of them or in none. Its number is one that no other ever has.
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,9 +13,9 @@ use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
 use crate::server::args::Args;
-use crate::server::blocked::Waiter;
+use crate::server::blocked::BlockedId;
 use crate::server::context::Ctx;
-use crate::server::deferred::Waiting;
+use crate::server::deferred::DeferredReply;
 use crate::server::main_thread::MainThread;
 use crate::server::setting::Setting;
 use crate::server::{background, clock, discard};
@@ -42,7 +42,7 @@ pub const MOST_IN_A_TURN: usize = 128;
 pub struct Board {
     tables: Vec<Leases<Selector>>,
     /// The clients that wait.
-    pub waits: Waits,
+    pub waits: WaitTable,
     hasher: RandomState,
 }
 
@@ -149,20 +149,20 @@ impl Board {
     }
 }
 
-/// Clients that wait.
+/// The clients that wait, by number, by time and by their handle.
 #[derive(Default)]
-pub struct Waits {
+pub struct WaitTable {
     by_time: BTreeSet<(u64, u64)>,
-    of: HashMap<u64, Wait>,
-    numbers: HashMap<Waiter, u64>,
+    of: HashMap<u64, WaitRecord>,
+    numbers: HashMap<BlockedId, u64>,
     /// The number given out last.
     last: u64,
     /// Who was looked after last.
     seen: (u64, u64),
 }
 
-/// What a client asks when it begins to wait, and how it is answered in the end, perhaps with the lease.
-pub trait Asking: Send {
+/// How a waiting client is answered in the end: by running its command again, perhaps with the lease.
+pub trait Resume: Send {
     /// The key that it waits for.
     fn key(&self) -> &[u8];
     /// The lease, if it wants it.
@@ -172,29 +172,29 @@ pub trait Asking: Send {
     /// Answers it, from the words of its command.
     fn answer(&self, ctx: &Ctx, args: Args<'_>, lease: Option<Token>) -> Result<()>;
     /// Answers it, with the help of a worker. `false` if it is refused.
-    fn answer_aside(&self, ctx: &Ctx, waiting: Waiting, lease: Option<Token>) -> bool;
+    fn answer_aside(&self, ctx: &Ctx, waiting: DeferredReply, lease: Option<Token>) -> bool;
 }
 
 /// A client's waiting.
-pub struct Wait {
+pub struct WaitRecord {
     /// Until when, steady ms.
     pub until_ms: u64,
     /// Its client.
-    pub client: Waiter,
+    pub client: BlockedId,
     /// The database of its key.
     pub db: i32,
     /// What it asks.
-    pub asking: Box<dyn Asking>,
+    pub asking: Box<dyn Resume>,
 }
 
-impl Waits {
+impl WaitTable {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.of.len()
     }
 
     /// A client that waits.
-    pub fn get(&self, waiter: u64) -> Option<&Wait> {
+    pub fn get(&self, waiter: u64) -> Option<&WaitRecord> {
         self.of.get(&waiter)
     }
 
@@ -225,19 +225,19 @@ impl Waits {
     }
 
     /// The number of a client that waits.
-    pub fn number_of(&self, client: Waiter) -> Option<u64> {
+    pub fn number_of(&self, client: BlockedId) -> Option<u64> {
         self.numbers.get(&client).copied()
     }
 
     /// Adds a client.
-    pub fn insert(&mut self, waiter: u64, wait: Wait) {
+    pub fn insert(&mut self, waiter: u64, wait: WaitRecord) {
         self.by_time.insert((wait.until_ms, waiter));
         self.numbers.insert(wait.client, waiter);
         self.of.insert(waiter, wait);
     }
 
     /// Takes a client out.
-    pub fn remove(&mut self, waiter: u64) -> Option<Wait> {
+    pub fn remove(&mut self, waiter: u64) -> Option<WaitRecord> {
         let wait = self.of.remove(&waiter)?;
         self.numbers.remove(&wait.client);
         self.by_time.remove(&(wait.until_ms, waiter));

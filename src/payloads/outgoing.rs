@@ -11,7 +11,7 @@ use crate::cache;
 use crate::server::args::{Arg, Text};
 use crate::server::at_once::{self, AT_ONCE};
 use crate::server::context::Ctx;
-use crate::server::deferred::Waiting;
+use crate::server::deferred::DeferredReply;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
 use crate::server::setting::Setting;
@@ -52,39 +52,39 @@ pub enum Portion {
 }
 
 /// A client that is to be answered.
-pub enum Client {
+pub enum ReplyTo {
     /// The one whose command is running.
-    Running,
+    Caller,
     /// One that waits.
-    Waiting(Waiting),
+    Blocked(DeferredReply),
     /// It is in a worker's hands.
-    Served,
+    Done,
 }
 
-impl Client {
+impl ReplyTo {
     /// Where its reply goes.
     pub fn replies<'c>(&'c self, ctx: &'c Ctx) -> &'c Replies {
         match self {
-            Self::Waiting(waiting) => waiting.replies(),
-            Self::Running | Self::Served => ctx,
+            Self::Blocked(waiting) => waiting.replies(),
+            Self::Caller | Self::Done => ctx,
         }
     }
 
     /// Has it wait, if it may be made to and does not yet; it is to be answered by whoever takes it.
-    pub fn take(&mut self, ctx: &Ctx) -> Option<Waiting> {
-        let waiting = match std::mem::replace(self, Self::Running) {
-            Self::Waiting(waiting) => waiting,
-            Self::Running => Waiting::new(ctx)?,
-            Self::Served => return None,
+    pub fn block(&mut self, ctx: &Ctx) -> Option<DeferredReply> {
+        let waiting = match std::mem::replace(self, Self::Caller) {
+            Self::Blocked(waiting) => waiting,
+            Self::Caller => DeferredReply::new(ctx)?,
+            Self::Done => return None,
         };
-        *self = Self::Served;
+        *self = Self::Done;
         Some(waiting)
     }
 
-    /// As [`Client::take`], for what takes as long as copying so many bytes. Who cannot be made to wait is served at once, if that is
+    /// As [`ReplyTo::block`], for what takes as long as copying so many bytes. Who cannot be made to wait is served at once, if that is
     /// not too much.
-    pub fn take_for(&mut self, ctx: &Ctx, cost: u64) -> Result<Option<Waiting>> {
-        let taken = self.take(ctx);
+    pub fn block_for(&mut self, ctx: &Ctx, cost: u64) -> Result<Option<DeferredReply>> {
+        let taken = self.block(ctx);
         if taken.is_none() && cost > AT_ONCE as u64 * COPYING && workers::are_there() {
             return Err(Error::TooMuchAtOnce);
         }
@@ -187,7 +187,8 @@ impl Part {
         }
     }
 
-    /// It, of what is kept, to be replied at once. An error but [`Error::NoMemory`] says that this is not what was stored.
+    /// Extracts this part from the stored bytes, to be replied at once. Any error but [`Error::NoMemory`] says that they are not what was
+    /// stored.
     pub fn of<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
         let made = self.make(coder, stored, form)?;
         // The server would not take no for an answer.
@@ -315,15 +316,15 @@ pub fn is_etag_heavy(entry: &Entry) -> bool {
 /// waits.
 pub fn with_etag(
     ctx: &Ctx,
-    client: &mut Client,
+    client: &mut ReplyTo,
     name: Arg<'_>,
     entry: &Entry,
-    then: impl FnOnce(&Ctx, &mut Client, Arg<'_>) -> Result<()> + Send + 'static,
+    then: impl FnOnce(&Ctx, &mut ReplyTo, Arg<'_>) -> Result<()> + Send + 'static,
 ) -> bool {
     if !is_etag_heavy(entry) {
         return false;
     }
-    let Some(waiting) = client.take(ctx) else { return false };
+    let Some(waiting) = client.block(ctx) else { return false };
     let (db, name) = (ctx.db(), name.bytes().to_vec());
     let key = name.clone();
     settle::when_digested(db, &key, entry, move |ctx| {
@@ -336,12 +337,12 @@ pub fn with_etag(
 /// Answers a client that waits, about a key of the selected database. `false` if it is by an error.
 pub fn answer(
     ctx: &Ctx,
-    waiting: Waiting,
+    waiting: DeferredReply,
     name: &[u8],
-    then: impl FnOnce(&Ctx, &mut Client, Arg<'_>) -> Result<()>,
+    then: impl FnOnce(&Ctx, &mut ReplyTo, Arg<'_>) -> Result<()>,
 ) -> bool {
     let name = Text::new(name);
-    let mut client = Client::Waiting(waiting);
+    let mut client = ReplyTo::Blocked(waiting);
     let answered = then(ctx, &mut client, name.arg());
     if let Err(error) = &answered {
         client.replies(ctx).reply_error(&error.reply());

@@ -1,4 +1,4 @@
-//! What is done to a large payload after it was stored: its MD5, the form that its type wants, a place of its own.
+//! Large payloads are settled after they were stored: they get their MD5, the form that their type wants, and a place of their own.
 //!
 //! `SET` stores what it was given, as it was given, and replies. A worker makes the rest of it, and the main thread exchanges the
 //! bytes if the key still holds the same ones (not equal ones: while the work is on its way nobody else can have their address).
@@ -23,7 +23,7 @@ use crate::server::{discard, workers};
 
 /// After that long it is done, unless somebody asks for the MD5. What is overwritten sooner, as some keys always are, is not worth
 /// the work.
-const AT_REST: Duration = Duration::from_millis(50);
+const ENCODE_DELAY: Duration = Duration::from_millis(50);
 
 /// By how much copying is quicker than computing the MD5.
 const HASHING: u64 = 8;
@@ -37,13 +37,13 @@ pub fn worth_keeping(payload_bytes: usize) -> usize {
 }
 
 /// What waits for the MD5 of a payload.
-type Then = Box<dyn FnOnce(&Ctx)>;
+type Callback = Box<dyn FnOnce(&Ctx)>;
 
 /// By where the payloads stand.
-static DIGESTING: MainThread<HashMap<usize, Vec<Then>>> = MainThread::new();
+static DIGESTING: MainThread<HashMap<usize, Vec<Callback>>> = MainThread::new();
 
 /// Where a payload was stored. What waits for a worker, or comes from it, keeps no memory of it: a payload that is overwritten is gone.
-struct Place {
+struct PayloadAddress {
     /// The number of the index, which stays with its keys in a `SWAPDB`.
     index: u16,
     key: Box<[u8]>,
@@ -54,11 +54,11 @@ struct Place {
 ///
 /// While a file is loaded nothing that workers finish is looked at, so what is to be compressed is so at once: else all of it
 /// would have to fit into memory as it came.
-pub fn settle(ctx: &Ctx, db: i32, key: &[u8], entry: &mut Entry) {
+pub fn schedule_encoding(ctx: &Ctx, db: i32, key: &[u8], entry: &mut Entry) {
     if ctx.is_loading() && entry.form().wanted != Encoding::Identity {
         return settle_here(db, entry);
     }
-    if let Some((place, body)) = Place::of(db, key, entry) {
+    if let Some((place, body)) = PayloadAddress::of(db, key, entry) {
         encode(place, entry.known_etag(), entry.form(), &body);
     }
 }
@@ -67,7 +67,7 @@ fn settle_here(db: i32, entry: &mut Entry) {
     let Some(body) = entry.body().cloned() else { return };
     let (form, etag) = (entry.form(), entry.known_etag().unwrap_or_else(|| etag_of(&body)));
     let most = worth_keeping(body.len());
-    if let Some((encoding, new)) = workers::here(|coder| encoded(coder, &body, form, most)) {
+    if let Some((encoding, new)) = workers::run_here(|coder| encoded(coder, &body, form, most)) {
         put(db, entry, etag, encoding, new);
     }
 }
@@ -77,20 +77,20 @@ fn put(db: i32, entry: &mut Entry, etag: Etag, encoding: Encoding, new: Body) {
     let before = entry.form().encoding;
     if let Some(old) = entry.settle(etag, encoding, new) {
         cache::with(|s| s.recount_encoding(db, entry, before, old.len()));
-        discard::body(old);
+        discard::free_body(old);
     }
 }
 
 /// Does something once the MD5 of an entry's payload, which stands apart, is known, or the entry is gone.
 pub fn when_digested(db: i32, key: &[u8], entry: &Entry, then: impl FnOnce(&Ctx) + 'static) {
-    let Some((place, body)) = Place::of(db, key, entry) else { return };
+    let Some((place, body)) = PayloadAddress::of(db, key, entry) else { return };
     if !DIGESTING.with(|all| all.contains_key(&body.address())) {
         digest(place, &body);
     }
     DIGESTING.with(|all| all.entry(body.address()).or_default().push(Box::new(then)));
 }
 
-impl Place {
+impl PayloadAddress {
     fn of(db: i32, key: &[u8], entry: &Entry) -> Option<(Self, Body)> {
         let body = entry.body()?.clone();
         let index = cache::with(|s| s.index(db).map(|index| index.number()))?;
@@ -113,12 +113,12 @@ impl Place {
 
 // ---- its MD5, for who waits for it ----
 
-fn digest(place: Place, body: &Body) {
+fn digest(place: PayloadAddress, body: &Body) {
     let address = body.address();
     DIGESTING.with(|all| _ = all.entry(address).or_default());
-    workers::soon(body.len() as u64 * HASHING, move |_coder| {
+    workers::run_soon(body.len() as u64 * HASHING, move |_coder| {
         let etag = place.body.upgrade().map(|body| etag_of(&body));
-        workers::post(move |ctx| {
+        workers::run_on_main(move |ctx| {
             if let Some(etag) = etag {
                 note(ctx, &place, etag);
             }
@@ -128,26 +128,26 @@ fn digest(place: Place, body: &Body) {
     });
 }
 
-fn note(ctx: &Ctx, place: &Place, etag: Etag) {
+fn note(ctx: &Ctx, place: &PayloadAddress, etag: Etag) {
     let Some(body) = place.body.upgrade() else { return };
     place.with_entry(ctx, &body, |_db, entry| entry.remember_etag(etag));
-    discard::body(body);
+    discard::free_body(body);
 }
 
 // ---- all of it, later ----
 
-fn encode(place: Place, etag: Option<Etag>, form: Form, body: &Body) {
+fn encode(place: PayloadAddress, etag: Option<Etag>, form: Form, body: &Body) {
     let most = worth_keeping(body.len());
-    workers::aside(AT_REST, move |coder| {
+    workers::run_later(ENCODE_DELAY, move |coder| {
         let Some(body) = place.body.upgrade() else { return };
         let etag = etag.unwrap_or_else(|| etag_of(&body));
         // If there is no memory for it now, it stays as it came.
         let Some((encoding, new)) = encoded(coder, &body, form, most) else { return };
-        workers::post(move |ctx| {
+        workers::run_on_main(move |ctx| {
             if let Some(body) = place.body.upgrade() {
                 place.with_entry(ctx, &body, |db, entry| put(db, entry, etag, encoding, new.clone()));
             }
-            discard::body(new);
+            discard::free_body(new);
         });
     });
 }

@@ -45,8 +45,12 @@ impl<'a> Arg<'a> {
 
 impl<'a> Args<'a> {
     /// # Safety
-    /// `argv` must hold `argc` strings that live as long as `'a`.
+    /// `argv` must be null, or hold `argc` strings that live as long as `'a`.
     pub(super) unsafe fn new(argv: *mut *mut raw::RedisModuleString, argc: c_int, skip: usize) -> Self {
+        if argv.is_null() {
+            // A module that is loaded without arguments.
+            return Self { left: &[] };
+        }
         // SAFETY: as above.
         let all = unsafe { std::slice::from_raw_parts(argv, usize::try_from(argc).unwrap_or(0)) };
         Self { left: all.get(skip..).unwrap_or_default() }
@@ -71,7 +75,7 @@ impl<'a> Args<'a> {
     }
 
     /// What is left, as the grammar reads it.
-    pub fn words(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+    pub fn words(self) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
         self.map(Arg::bytes)
     }
 

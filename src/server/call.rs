@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
+use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::{api, api_if_any};
@@ -12,6 +13,11 @@ impl Ctx {
     /// Would the server let a client store something now? Not on a read-only replica, nor while memory is short, too few replicas
     /// are there or the disk fails.
     pub fn accepts_writes(&self) -> bool {
+        self.ask_for_write().is_ok()
+    }
+
+    /// As [`Ctx::accepts_writes`], with the server's own refusal.
+    pub(super) fn ask_for_write(&self) -> Result<()> {
         const REFUSALS: [&str; 4] = ["OOM", "NOREPLICAS", "MISCONF", "READONLY"];
         // A write that changes nothing, held to what scripts (`S`) and memory (`M`) are held to; refusals come as replies (`E`).
         // SAFETY: the variable arguments are the three strings that the format says.
@@ -26,7 +32,8 @@ impl Ctx {
             ))
         };
         let text = reply.whole().text();
-        !REFUSALS.iter().any(|refusal| text.trim_start_matches('-').starts_with(refusal))
+        let text = text.trim_start_matches('-');
+        if REFUSALS.iter().any(|refusal| text.starts_with(refusal)) { Err(Error::Refused(text.into())) } else { Ok(()) }
     }
 
     /// The server's bound for all memory, if there is one.

@@ -36,7 +36,12 @@ fn read_us(clock: libc::clockid_t) -> u64 {
 
 /// Now by the clock of the day, unix ms.
 pub fn unix_ms() -> u64 {
-    read_us(libc::CLOCK_REALTIME) / 1000
+    unix_us() / 1000
+}
+
+/// As [`unix_ms`], in µs.
+pub fn unix_us() -> u64 {
+    read_us(libc::CLOCK_REALTIME)
 }
 
 /// As [`unix_ms`], from the coarse clock: exact to a few ms, and cheaper.

@@ -62,6 +62,10 @@ pub const OVERWRITES: u32 = raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_K
 /// Removes the key.
 pub const REMOVES: u32 = raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE;
 
+/// Changes the value by what it was.
+pub const CHARGES: u32 =
+    raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE;
+
 /// Decides about the next value, and touches none.
 pub const LEASES: u32 = raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE;
 
@@ -189,7 +193,7 @@ fn register_row(
 fn categories(row: &Row, own: bool) -> String {
     let has = |flag| row.flags.split(' ').any(|word| word == flag);
     let mut categories = vec![if has("fast") { "fast" } else { "slow" }];
-    categories.extend((has("write") || row.key_flags == LEASES).then_some("write"));
+    categories.extend((has("write") || [LEASES, CHARGES].contains(&row.key_flags)).then_some("write"));
     categories.extend(has("readonly").then_some("read"));
     categories.extend(has("admin").then_some("admin dangerous"));
     categories.extend(own.then_some("expcache"));

@@ -69,8 +69,7 @@ impl Ctx {
         flags & flag as c_int != 0
     }
 
-    /// Does this server decide for itself, and may it do so now? Not on a replica, not for a command that came over
-    /// replication, not while loading.
+    /// May this call make decisions of its own? Not on a replica, not in a command that came over replication, not while loading.
     pub fn decides(&self) -> bool {
         // SAFETY: the context is live.
         let flags = unsafe { api!(RedisModule_GetContextFlags)(self.raw()) } as u32;
@@ -194,6 +193,23 @@ impl Ctx {
     pub fn replicate_expiry(&self, key: Arg<'_>, moment_ms: i64) {
         // SAFETY: the variable arguments are the string and the number that the format says.
         unsafe { api!(RedisModule_Replicate)(self.raw(), c"PEXPIREAT".as_ptr(), c"sl".as_ptr(), key.raw(), moment_ms) };
+    }
+
+    /// Sends a native string with an expiry to replicas and the append-only file.
+    pub fn replicate_text(&self, key: Arg<'_>, text: &[u8], expire_at_ms: i64) {
+        // SAFETY: the variable arguments are what the format says: a string, bytes with their length, a text, a number.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.raw(),
+                c"SET".as_ptr(),
+                c"sbcl".as_ptr(),
+                key.raw(),
+                text.as_ptr().cast::<c_char>(),
+                text.len(),
+                c"PXAT".as_ptr(),
+                expire_at_ms,
+            )
+        };
     }
 
     /// Sends a command, by its words, to replicas and the append-only file, or to the latter only.

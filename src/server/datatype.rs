@@ -316,7 +316,7 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
 unsafe extern "C" fn free(value: *mut c_void) {
     guard((), || {
         // SAFETY: the server gives the value up.
-        discard::entry(unsafe { Box::from_raw(as_entry(value)) });
+        discard::free_entry(unsafe { Box::from_raw(as_entry(value)) });
     });
 }
 

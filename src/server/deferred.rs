@@ -12,16 +12,16 @@ use super::workers;
 
 /// A client that waits while its reply is made. It is answered with what was put into its replies when this is dropped; if it went
 /// by itself meanwhile, nothing happens.
-pub struct Waiting {
+pub struct DeferredReply {
     client: *mut raw::RedisModuleBlockedClient,
     replies: Replies,
     answered: Cell<bool>,
 }
 
 // SAFETY: the server lets one thread at a time make the reply of a blocked client, and unblock it, without its lock.
-unsafe impl Send for Waiting {}
+unsafe impl Send for DeferredReply {}
 
-impl Waiting {
+impl DeferredReply {
     /// Has the client wait, if it may be made to and there are threads. Else it must be served at once, which is counted.
     pub fn new(ctx: &Ctx) -> Option<Self> {
         if !ctx.may_block() || !workers::are_there() {
@@ -68,7 +68,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for DeferredReply {
     fn drop(&mut self) {
         if !self.answered.get() {
             self.replies.reply_error("ERR internal error, see the server's log");

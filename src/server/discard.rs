@@ -19,19 +19,19 @@ pub const FREE_ASIDE_FROM: usize = 256 << 10;
 const MOST_LEFT: usize = 64 << 20;
 
 /// Things that wait to be freed.
-struct Left {
+struct FreeList {
     things: Mutex<Vec<Box<dyn Send>>>,
     bytes: AtomicUsize,
 }
 
 /// What any thread may free.
-static LEFT: Left = Left::new();
+static LEFT: FreeList = FreeList::new();
 /// What only the main thread may free, until the event loop has gone round.
-static LEFT_IN_THIS_TURN: Left = Left::new();
+static LEFT_IN_THIS_TURN: FreeList = FreeList::new();
 /// Is a worker going to free the former?
 static IS_SENT: AtomicBool = AtomicBool::new(false);
 
-impl Left {
+impl FreeList {
     const fn new() -> Self {
         Self { things: Mutex::new(Vec::new()), bytes: AtomicUsize::new(0) }
     }
@@ -56,7 +56,7 @@ pub fn memory_is_short() -> bool {
 }
 
 /// Frees an entry that the server gave up. On any thread.
-pub fn entry(entry: Box<Entry>) {
+pub fn free_entry(entry: Box<Entry>) {
     if !workers::is_main_thread() {
         return;
     }
@@ -68,7 +68,7 @@ pub fn entry(entry: Box<Entry>) {
 }
 
 /// Frees a payload, if it is an entry's no more. On the main thread.
-pub fn body(body: Body) {
+pub fn free_body(body: Body) {
     free_if_much();
     let bytes = body.len();
     if bytes >= FREE_ASIDE_FROM {
@@ -98,9 +98,9 @@ fn large(thing: Box<dyn Send>, bytes: usize) {
 }
 
 /// Frees what a thread must not free before the event loop has gone round. On any thread.
-pub fn next_turn(thing: impl Send + 'static, bytes: usize) {
+pub fn free_after_this_turn(thing: impl Send + 'static, bytes: usize) {
     LEFT_IN_THIS_TURN.add([Box::new(thing) as Box<dyn Send>], bytes);
-    workers::post(|_ctx| {
+    workers::run_on_main(|_ctx| {
         let (aged, bytes) = LEFT_IN_THIS_TURN.take();
         LEFT.add(aged, bytes);
         send();
@@ -109,7 +109,7 @@ pub fn next_turn(thing: impl Send + 'static, bytes: usize) {
 
 fn send() {
     if !IS_SENT.swap(true, Ordering::AcqRel) {
-        workers::soon(0, |_coder| {
+        workers::run_soon(0, |_coder| {
             IS_SENT.store(false, Ordering::Release);
             drop(LEFT.take());
         });

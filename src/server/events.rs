@@ -169,6 +169,7 @@ unsafe extern "C" fn on_role(
         // SAFETY: live during the callback.
         let ctx = unsafe { Ctx::new(ctx) };
         status::forget_who_hears();
+        status::forget_what_is_accepted();
         status::set_replica(!ctx.is_master());
         tell(&ctx, ServerEvent::RoleChanged);
     });
@@ -185,6 +186,7 @@ unsafe extern "C" fn on_beat(
         // SAFETY: live during the callback.
         let ctx = unsafe { Ctx::new(ctx) };
         status::forget_who_hears();
+        status::forget_what_is_accepted();
         status::set_replica(!ctx.is_master());
         tell(&ctx, ServerEvent::Beat);
         background::catch_up(&ctx);

@@ -6,7 +6,7 @@ use super::log::{LogLevel, log};
 
 /// Runs a callback of the server's; a panic in it is logged and becomes `otherwise`.
 pub fn guard<R>(otherwise: R, work: impl FnOnce() -> R) -> R {
-    // Nothing is left half-done where it matters: the state's own changes are single steps, and a check
+    // Nothing is left half-done where it matters: what changes together changes in one step, and a check
     // (EXPCACHE.DEBUG CHECK) finds what is not.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(otherwise)
 }

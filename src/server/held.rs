@@ -43,10 +43,10 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let string = Unneeded(self.string);
+        let string = ReleaseOnDrop(self.string);
         let at_once = workers::is_main_thread() && (self.len < FREE_ASIDE_FROM || discard::memory_is_short());
         if !at_once {
-            discard::next_turn(string, self.len);
+            discard::free_after_this_turn(string, self.len);
         }
     }
 }
@@ -64,7 +64,7 @@ impl HeldArgs {
         Self(args.map(hold).collect())
     }
 
-    /// They.
+    /// The held arguments.
     pub fn args(&self) -> Args<'_> {
         // SAFETY: the strings live as long as `self`.
         unsafe { Args::these(&self.0) }
@@ -73,9 +73,9 @@ impl HeldArgs {
 
 impl Drop for HeldArgs {
     fn drop(&mut self) {
-        let strings: Vec<Unneeded> = self.0.iter().map(|string| Unneeded(*string)).collect();
+        let strings: Vec<ReleaseOnDrop> = self.0.iter().map(|string| ReleaseOnDrop(*string)).collect();
         if !workers::is_main_thread() {
-            workers::post(move |_ctx| drop(strings));
+            workers::run_on_main(move |_ctx| drop(strings));
         }
     }
 }
@@ -90,12 +90,12 @@ fn hold(arg: Arg<'_>) -> *mut raw::RedisModuleString {
 }
 
 /// A string that is let go when this is dropped, where the module's head says that it may be.
-struct Unneeded(*mut raw::RedisModuleString);
+struct ReleaseOnDrop(*mut raw::RedisModuleString);
 
 // SAFETY: only ever let go of, see the module's head.
-unsafe impl Send for Unneeded {}
+unsafe impl Send for ReleaseOnDrop {}
 
-impl Drop for Unneeded {
+impl Drop for ReleaseOnDrop {
     fn drop(&mut self) {
         // SAFETY: ours, let go once.
         guard((), || unsafe { api!(RedisModule_FreeString)(std::ptr::null_mut(), self.0) });

@@ -26,7 +26,7 @@ pub(super) fn register(ctx: &Ctx, show: Option<fn(&Report)>) -> Result<(), Strin
 }
 
 unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, is_crash_report: c_int) {
-    // Whoever crashed may have had hold of the state.
+    // Whoever crashed may have had a cell open.
     if is_crash_report == 0 {
         guard((), || SHOW.get().into_iter().for_each(|show| show(&Report(ctx))));
     }

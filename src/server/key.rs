@@ -5,10 +5,11 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use expcache_core::entry::{Entry, TAIL_LEN_OFFSET};
+use expcache_core::{Error, Result};
 use redis_module::raw;
 
 use super::api::api;
-use super::args::Arg;
+use super::args::{Arg, Text};
 use super::context::{Ctx, EventClass};
 
 /// How a key is opened.
@@ -125,6 +126,37 @@ impl<'c> Key<'c> {
             _ => None,
         };
         (found, expire_at_ms)
+    }
+
+    /// The bytes of a native string; nothing if there is none.
+    pub fn text(&mut self) -> Result<Option<&[u8]>> {
+        // SAFETY: the key is open, or null. The bytes are the server's and stay while nobody writes the key.
+        unsafe {
+            match api!(RedisModule_KeyType)(self.raw) as isize {
+                raw::REDISMODULE_KEYTYPE_EMPTY => Ok(None),
+                raw::REDISMODULE_KEYTYPE_STRING => {
+                    let mut len = 0;
+                    let start = api!(RedisModule_StringDMA)(self.raw, &mut len, raw::REDISMODULE_READ as c_int);
+                    Ok(Some(std::slice::from_raw_parts(start.cast(), len)))
+                }
+                _ => Err(Error::WrongType),
+            }
+        }
+    }
+
+    /// Makes it a native string with an expiry. The key must be open for writing, and hold such a string or nothing.
+    pub fn set_text(&mut self, bytes: &[u8], expire_at_ms: i64) {
+        let mut len = 0;
+        // SAFETY: the key is open; what it holds may be overwritten up to its length, as nobody else looks at it now.
+        unsafe {
+            let start = api!(RedisModule_StringDMA)(self.raw, &mut len, raw::REDISMODULE_WRITE as c_int);
+            if len == bytes.len() && !start.is_null() {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), start.cast(), len);
+            } else {
+                api!(RedisModule_StringSet)(self.raw, Text::new(bytes).arg().raw());
+            }
+        }
+        self.set_expire_at_ms(Some(expire_at_ms));
     }
 
     /// When the server expires it, unix ms.

@@ -95,25 +95,81 @@ pub(super) fn reply(to: &Replies, work: impl FnOnce() -> Result<()>) {
 }
 
 /// A value of a map: something, or null.
+#[derive(Clone, Copy)]
 pub enum Value<'v> {
+    /// Nothing.
+    Null,
     /// Any bytes.
-    Bytes(Option<&'v [u8]>),
+    Bytes(&'v [u8]),
     /// A number of something.
-    Count(Option<u64>),
+    Count(u64),
     /// A number that may be negative.
-    Signed(Option<i64>),
+    Signed(i64),
     /// A quotient.
     Ratio(f64),
+    /// Names.
+    Names(&'v [Box<[u8]>]),
+    /// What writes itself.
+    With(&'v dyn Fn(&Replies)),
 }
 
-/// One field of a map.
-pub fn field(to: &Replies, name: &str, value: Value<'_>) {
-    to.reply_bytes(name.as_bytes());
-    match value {
-        Value::Bytes(Some(bytes)) => to.reply_bytes(bytes),
-        Value::Count(Some(count)) => to.reply_count(count),
-        Value::Signed(Some(number)) => to.reply_integer(number),
-        Value::Ratio(ratio) => to.reply_double(ratio),
-        Value::Bytes(None) | Value::Count(None) | Value::Signed(None) => to.reply_null(),
+impl<'v, T: Into<Value<'v>>> From<Option<T>> for Value<'v> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl<'v> From<&'v [u8]> for Value<'v> {
+    fn from(bytes: &'v [u8]) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl<'v> From<&'v str> for Value<'v> {
+    fn from(text: &'v str) -> Self {
+        Self::Bytes(text.as_bytes())
+    }
+}
+
+impl From<u64> for Value<'_> {
+    fn from(count: u64) -> Self {
+        Self::Count(count)
+    }
+}
+
+impl From<i64> for Value<'_> {
+    fn from(number: i64) -> Self {
+        Self::Signed(number)
+    }
+}
+
+impl From<f64> for Value<'_> {
+    fn from(ratio: f64) -> Self {
+        Self::Ratio(ratio)
+    }
+}
+
+impl Replies {
+    /// A map of these fields.
+    pub fn map(&self, fields: &[(&str, Value<'_>)]) {
+        self.reply_map(fields.len());
+        fields.iter().for_each(|(name, value)| self.field(name, *value));
+    }
+
+    /// One field of a map whose head was written.
+    pub fn field(&self, name: &str, value: Value<'_>) {
+        self.reply_bytes(name.as_bytes());
+        match value {
+            Value::Null => self.reply_null(),
+            Value::Bytes(bytes) => self.reply_bytes(bytes),
+            Value::Count(count) => self.reply_count(count),
+            Value::Signed(number) => self.reply_integer(number),
+            Value::Ratio(ratio) => self.reply_double(ratio),
+            Value::Names(names) => {
+                self.reply_array(names.len());
+                names.iter().for_each(|name| self.reply_bytes(name));
+            }
+            Value::With(write) => write(self),
+        }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use expcache_core::Result;
+
 use super::context::Ctx;
 
 static IS_SAVING: AtomicBool = AtomicBool::new(false);
 static IS_REPLICA: AtomicBool = AtomicBool::new(false);
+static ACCEPTS_WRITES: AtomicBool = AtomicBool::new(false);
 static IS_HEARD: AtomicU8 = AtomicU8::new(UNKNOWN);
 
 const UNKNOWN: u8 = 0;
@@ -35,7 +38,22 @@ pub(super) fn forget_who_hears() {
     IS_HEARD.store(UNKNOWN, Ordering::Relaxed);
 }
 
+/// Whether writes are accepted has to be asked again.
+pub(super) fn forget_what_is_accepted() {
+    ACCEPTS_WRITES.store(false, Ordering::Relaxed);
+}
+
 impl Ctx {
+    /// Refuses what the server would refuse a command that writes. That it accepts writes is known until the next beat, as asking
+    /// costs more than a small write.
+    pub fn check_writes(&self) -> Result<()> {
+        if !ACCEPTS_WRITES.load(Ordering::Relaxed) {
+            self.ask_for_write()?;
+            ACCEPTS_WRITES.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Does anybody get what is replicated: a replica, now or from the backlog, or the append-only file? While nobody does,
     /// the resolved form of a command need not be made: [`Ctx::replicate_verbatim`] then only marks the data as changed.
     ///

@@ -1,10 +1,10 @@
-//! Threads that do what would hold the server up: hashing, compressing, decompressing, copying and freeing what is large.
+//! Worker threads. They hash, compress, decompress, copy and free what is large, which would hold the server up.
 //!
 //! ```text
-//!  main thread ── Waiting::work ──▶ a worker ──▶ the client        who waits is answered by the thread
-//!              ── soon ───────────▶ a worker                       what is waited for
-//!              ── aside ──────────▶ a worker                       what takes its time, when it is due
-//!              ◀──────────── post ── a worker                      what only the main thread may do, in a timer of its own
+//!  main thread ── DeferredReply::work ──▶ a worker ──▶ the client   a client waits; the worker answers it
+//!              ── run_soon ──────────────▶ a worker                urgent: somebody waits for it, or it is quick
+//!              ── run_later ─────────────▶ a worker                deferred: compression, once it is due
+//!              ◀────────── run_on_main ── a worker                 only the main thread may do it, in a timer of its own
 //! ```
 //!
 //! What is waited for is small or large, and each kind is begun in a fair order, see [`Fair`]. One thread does what is small only, so
@@ -13,7 +13,7 @@
 //!
 //! A worker touches nothing of the server's but its allocator and the reply of a client that waits for it. What it works on is
 //! shared and never changes, so whatever happens to the key meanwhile (overwritten, flushed, saved by a child) does no harm: what
-//! comes of the work is used if it still fits, see [`super::settle`].
+//! comes of the work is used if it still fits, see `payloads::settle`.
 //!
 //! The queues need no bound of their own: a client waits for one thing at a time, and an entry for one too. What cannot wait (in a
 //! transaction, a script, on the replication link) is done at once by the main thread, and counted. So is what takes it less than a
@@ -242,11 +242,11 @@ pub(super) fn count_here() {
     DONE_HERE.fetch_add(1, Ordering::Relaxed);
 }
 
-/// As [`soon`], for a client that waits; without threads it is not counted again.
+/// As [`run_soon`], for a client that waits; without threads it is not counted again.
 pub(super) fn urgent(cost: u64, work: impl FnOnce(&mut Coder) + Send + 'static) {
     match pool() {
         Some(pool) => pool.push(cost, Box::new(work)),
-        None => here(work),
+        None => run_here(work),
     }
 }
 
@@ -261,7 +261,7 @@ pub fn decoded() -> u64 {
 }
 
 /// Does work on the main thread. The time that it takes is taken from its [allowance](has_time).
-pub fn here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
+pub fn run_here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
     let start = Instant::now();
     let (done, decoded) = CODER.with_borrow_mut(|coder| {
         let coder = coder.get_or_insert_with(Coder::new);
@@ -295,7 +295,7 @@ pub fn has_time() -> bool {
 }
 
 /// What the workers do and did.
-pub struct Figures {
+pub struct Load {
     /// Threads at work.
     pub busy: usize,
     /// Work that waits for one, and is waited for.
@@ -308,15 +308,15 @@ pub struct Figures {
     pub done: Work,
 }
 
-/// See [`Figures`].
-pub fn figures() -> Figures {
+/// See [`Load`].
+pub fn figures() -> Load {
     let pool = POOL.get().and_then(Option::as_ref);
     // In the order in which work goes on: what does so meanwhile is told of twice rather than not at all.
     let (queued, aside) = pool.map_or((0, 0), |pool| {
         let queues = pool.queues();
         (queues.small.len() + queues.large.len(), queues.aside.len())
     });
-    Figures {
+    Load {
         queued,
         aside,
         busy: pool.map_or(0, |pool| pool.busy.load(Ordering::Acquire)),
@@ -335,15 +335,15 @@ pub(super) fn gauges(gauges: &mut Gauges) {
 }
 
 /// Has a thread do what takes it as long as copying so many bytes, and is waited for. On the main thread.
-pub fn soon(cost: u64, work: impl FnOnce(&mut Coder) + Send + 'static) {
+pub fn run_soon(cost: u64, work: impl FnOnce(&mut Coder) + Send + 'static) {
     match pool() {
         Some(pool) => pool.push(cost, Box::new(work)),
         None => at_once(work),
     }
 }
 
-/// As [`soon`], for what takes its time, and need not be done before some time has passed.
-pub fn aside(after: Duration, work: impl FnOnce(&mut Coder) + Send + 'static) {
+/// As [`run_soon`], for what takes its time, and need not be done before some time has passed.
+pub fn run_later(after: Duration, work: impl FnOnce(&mut Coder) + Send + 'static) {
     match pool() {
         Some(pool) => pool.push_aside(Aside { due: Instant::now() + after, job: Box::new(work) }),
         None => at_once(work),
@@ -352,7 +352,7 @@ pub fn aside(after: Duration, work: impl FnOnce(&mut Coder) + Send + 'static) {
 
 fn at_once(work: impl FnOnce(&mut Coder)) {
     count_here();
-    here(work);
+    run_here(work);
 }
 
 // ---- back to the main thread ----
@@ -362,7 +362,7 @@ static POSTED: Mutex<VecDeque<Finish>> = Mutex::new(VecDeque::new());
 static IS_CALLED: AtomicBool = AtomicBool::new(false);
 
 /// Has the main thread do something soon, outside of any command. From any thread.
-pub fn post(finish: impl FnOnce(&Ctx) + Send + 'static) {
+pub fn run_on_main(finish: impl FnOnce(&Ctx) + Send + 'static) {
     push(Box::new(finish));
     if !IS_CALLED.swap(true, Ordering::AcqRel) {
         // SAFETY: may be called from any thread; the callback lives as long as the module.
@@ -370,9 +370,9 @@ pub fn post(finish: impl FnOnce(&Ctx) + Send + 'static) {
     }
 }
 
-/// As [`post`], for what writes, which has to wait while nothing may be written.
-pub fn post_writing(finish: impl FnOnce(&Ctx) + Send + 'static) {
-    post(move |ctx| when_writable(ctx, finish));
+/// As [`run_on_main`], for what writes, which has to wait while nothing may be written.
+pub fn run_on_main_when_writable(finish: impl FnOnce(&Ctx) + Send + 'static) {
+    run_on_main(move |ctx| when_writable(ctx, finish));
 }
 
 fn when_writable(ctx: &Ctx, finish: impl FnOnce(&Ctx) + Send + 'static) {

@@ -9,7 +9,7 @@ use crate::leases;
 use crate::server::args::Args;
 use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
-use crate::server::replies::{Value, field};
+use crate::server::replies::Value;
 use crate::server::setting::Setting;
 use crate::server::{blocked, workers};
 
@@ -54,18 +54,16 @@ impl Check {
 
     fn reply(&self, ctx: &Ctx) {
         ctx.reply_bytes(self.name.as_bytes());
-        ctx.reply_map(3);
-        match &self.figure {
-            Figure::Count(count) => field(ctx, "figure", Value::Count(Some(*count))),
-            Figure::Text(text) => field(ctx, "figure", Value::Bytes(Some(text.as_bytes()))),
-        }
-        field(ctx, "limit", Value::Count(self.limit));
-        field(ctx, "verdict", Value::Bytes(Some(verdict(self.is_well))));
+        let figure = match &self.figure {
+            Figure::Count(count) => Value::Count(*count),
+            Figure::Text(text) => text.as_str().into(),
+        };
+        ctx.map(&[("figure", figure), ("limit", self.limit.into()), ("verdict", verdict(self.is_well).into())]);
     }
 }
 
-fn verdict(is_well: bool) -> &'static [u8] {
-    if is_well { b"ok" } else { b"degraded" }
+fn verdict(is_well: bool) -> &'static str {
+    if is_well { "ok" } else { "degraded" }
 }
 
 /// `EXPCACHE.HEALTH`, for the server.
@@ -86,7 +84,7 @@ pub fn health(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let checks: Vec<Check> =
         [memory(ctx)].into_iter().chain(cache::with(own)).chain(servers(ctx)).chain(service(ctx)).collect();
     ctx.reply_map(1 + checks.len());
-    field(ctx, "status", Value::Bytes(Some(verdict(checks.iter().all(|check| check.is_well)))));
+    ctx.field("status", verdict(checks.iter().all(|check| check.is_well)).into());
     checks.iter().for_each(|check| check.reply(ctx));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `EXPCACHE.STATS [TYPE name] [WINDOW d]` and `EXPCACHE.STATS RESET`.
 
 use expcache_core::grammar::stats::StatsOptions;
+use expcache_core::stats::metrics::Shown;
 use expcache_core::stats::spread::{BOUNDS_S, Left};
 use expcache_core::stats::windows::start;
 use expcache_core::stats::{Counters, Formats};
@@ -12,6 +13,7 @@ use crate::server::args::Args;
 use crate::server::clock;
 use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
+use crate::server::replies::{Replies, Value};
 
 /// Who may run one of these is an administrator. (`CONFIG` may have been renamed.)
 const ADMINS: [&[&[u8]]; 2] = [&[b"CONFIG", b"RESETSTAT"], &[b"EXPCACHE.DEBUG", b"CHECK"]];
@@ -78,14 +80,10 @@ impl Stats {
             let id = s.types.id(name).filter(|id| s.types.get(*id).is_in_use())?;
             let mut figures = s.figures_of(id);
             figures.counters = self.counters_of(s, id, figures.counters);
-            Some((figures, s.types.get(id).formats.clone(), s.left(Some(id))))
+            Some((figures, s.types.get(id).formats.clone(), s.lifetimes_left(Some(id))))
         });
         let Some((figures, formats, left)) = known else { return ctx.reply_null() };
-        ctx.reply_map(5 + 1 + COUNTERS + 2);
-        sizes(ctx, &figures, None);
-        count_fields(ctx, &figures.counters);
-        format_fields(ctx, &formats);
-        ttl(ctx, &left);
+        reply(ctx, &figures, &formats, &left, None);
     }
 
     fn overall(&self, ctx: &Ctx) {
@@ -101,107 +99,70 @@ impl Stats {
             let types: Vec<_> = named.collect();
             let of_types = s.types.iter().map(|(_, known)| &known.formats);
             let formats = Formats::sum(std::iter::once(&s.types.retired_formats).chain(of_types));
-            (all, types, s.tag_count(), s.index_bytes(), formats, s.left(None))
+            (all, types, s.tag_count(), s.index_bytes(), formats, s.lifetimes_left(None))
         });
-        ctx.reply_map(5 + 1 + COUNTERS + 3);
-        sizes(ctx, &all, Some((tags, index_bytes)));
-        count_fields(ctx, &all.counters);
-        format_fields(ctx, &formats);
-        ttl(ctx, &left);
-        ctx.reply_bytes(b"types");
-        ctx.reply_map(types.len());
-        for (name, figures) in &types {
-            ctx.reply_bytes(name);
-            of_one_of_many(ctx, figures);
-        }
+        reply(ctx, &all, &formats, &left, Some(&Whole { tags, index_bytes, types }));
     }
 }
 
-/// What is said of each type among the others.
-fn of_one_of_many(ctx: &Ctx, figures: &Figures) {
-    ctx.reply_map(6);
-    field(ctx, "entries", figures.sizes.entries);
-    field(ctx, "payload-bytes", figures.sizes.payload_bytes);
-    field(ctx, "stored-bytes", figures.sizes.stored_bytes);
-    field(ctx, "hits", figures.counters.hits);
-    field(ctx, "misses", figures.counters.misses);
-    share(ctx, "hit-rate", figures.counters.hit_rate());
+/// What there is only of all types together: the index is one for all.
+struct Whole {
+    tags: u64,
+    index_bytes: u64,
+    types: Vec<(Box<[u8]>, Figures)>,
 }
 
-/// The index, its tags and its bytes, is one for all types.
-fn sizes(ctx: &Ctx, figures: &Figures, index: Option<(u64, u64)>) {
-    let of_index = |name: &str, value: Option<u64>| match value {
-        Some(value) => field(ctx, name, value),
-        None => {
-            ctx.reply_bytes(name.as_bytes());
-            ctx.reply_null();
-        }
-    };
-    field(ctx, "entries", figures.sizes.entries);
-    of_index("tags", index.map(|(tags, _)| tags));
-    field(ctx, "payload-bytes", figures.sizes.payload_bytes);
-    field(ctx, "stored-bytes", figures.sizes.stored_bytes);
-    of_index("index-bytes", index.map(|(_, bytes)| bytes));
-    share(ctx, "ratio", figures.ratio());
+fn reply(to: &Replies, figures: &Figures, formats: &Formats, left: &Left, whole: Option<&Whole>) {
+    let (sizes, counters) = (&figures.sizes, figures.counters.in_stats());
+    let (formats, ttl) = (|to: &Replies| reply_formats(to, formats), |to: &Replies| reply_ttl(to, left));
+    let types = |to: &Replies| reply_types(to, whole.map(|whole| whole.types.as_slice()).unwrap_or_default());
+    let mut fields: Vec<(&str, Value<'_>)> = vec![
+        ("entries", sizes.entries.into()),
+        ("tags", whole.map(|whole| whole.tags).into()),
+        ("payload-bytes", sizes.payload_bytes.into()),
+        ("stored-bytes", sizes.stored_bytes.into()),
+        ("index-bytes", whole.map(|whole| whole.index_bytes).into()),
+        ("ratio", figures.ratio().into()),
+    ];
+    fields.extend(counters.iter().map(|(name, shown)| match shown {
+        Shown::Count(count) => (name.as_str(), Value::Count(*count)),
+        Shown::Share(share) => (name.as_str(), Value::Ratio(*share)),
+    }));
+    fields.extend([("formats", Value::With(&formats)), ("ttl", Value::With(&ttl))]);
+    fields.extend(whole.map(|_| ("types", Value::With(&types))));
+    to.map(&fields);
 }
 
-/// How many fields [`count_fields`] writes.
-const COUNTERS: usize = 20;
-
-fn count_fields(ctx: &Ctx, counters: &Counters) {
-    field(ctx, "hits", counters.hits);
-    field(ctx, "stale-hits", counters.stale_hits);
-    field(ctx, "misses", counters.misses);
-    field(ctx, "misses-cold", counters.misses_cold);
-    field(ctx, "misses-expired", counters.misses_expired);
-    field(ctx, "misses-invalidated", counters.misses_invalidated);
-    share(ctx, "hit-rate", counters.hit_rate());
-    field(ctx, "sets", counters.sets);
-    field(ctx, "deletes", counters.deletes);
-    field(ctx, "expired", counters.expired);
-    field(ctx, "evicted", counters.evicted);
-    // What was thought to be invalidated and had expired is a step down, which may be all there is in a window.
-    field(ctx, "invalidated", counters.invalidated.cast_signed().max(0).cast_unsigned());
-    field(ctx, "rejected", counters.rejected);
-    field(ctx, "corrupt", counters.corrupt);
-    field(ctx, "leases", counters.leases);
-    field(ctx, "fenced", counters.fenced);
-    field(ctx, "waits", counters.waits);
-    field(ctx, "failures", counters.failures);
-    field(ctx, "produce-ms", counters.mean_produce_ms());
-    field(ctx, "saved-ms", counters.saved_ms);
+fn reply_types(to: &Replies, types: &[(Box<[u8]>, Figures)]) {
+    to.reply_map(types.len());
+    for (name, Figures { sizes, counters }) in types {
+        to.reply_bytes(name);
+        to.map(&[
+            ("entries", sizes.entries.into()),
+            ("payload-bytes", sizes.payload_bytes.into()),
+            ("stored-bytes", sizes.stored_bytes.into()),
+            ("hits", counters.hits.into()),
+            ("misses", counters.misses.into()),
+            ("hit-rate", counters.hit_rate().into()),
+        ]);
+    }
 }
 
-fn format_fields(ctx: &Ctx, formats: &Formats) {
-    ctx.reply_bytes(b"formats");
-    ctx.reply_map(formats.iter().len());
+fn reply_formats(to: &Replies, formats: &Formats) {
+    to.reply_map(formats.iter().len());
     for format in formats.iter() {
-        ctx.reply_bytes(&format.name);
-        ctx.reply_map(3);
-        field(ctx, "sets", format.sets);
-        field(ctx, "bytes", format.bytes);
-        field(ctx, "max-bytes", format.max_bytes);
+        to.reply_bytes(&format.name);
+        to.map(&[("sets", format.sets.into()), ("bytes", format.bytes.into()), ("max-bytes", format.max_bytes.into())]);
     }
 }
 
 /// Pairs of a bound in seconds and how many have no more left, and more than the bound before; the last has no bound: -1.
-fn ttl(ctx: &Ctx, left: &Left) {
-    ctx.reply_bytes(b"ttl");
-    ctx.reply_array(left.len());
+fn reply_ttl(to: &Replies, left: &Left) {
+    to.reply_array(left.len());
     let bounds = BOUNDS_S.iter().map(|bound_s| bound_s.cast_signed()).chain([-1]);
     for (bound_s, entries) in bounds.zip(left) {
-        ctx.reply_array(2);
-        ctx.reply_integer(bound_s);
-        ctx.reply_count(*entries);
+        to.reply_array(2);
+        to.reply_integer(bound_s);
+        to.reply_count(*entries);
     }
-}
-
-fn field(ctx: &Ctx, name: &str, value: u64) {
-    ctx.reply_bytes(name.as_bytes());
-    ctx.reply_count(value);
-}
-
-fn share(ctx: &Ctx, name: &str, value: f64) {
-    ctx.reply_bytes(name.as_bytes());
-    ctx.reply_double(value);
 }

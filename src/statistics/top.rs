@@ -6,14 +6,14 @@ use expcache_core::stats::ranking::TOP_MAX;
 use expcache_core::{Result, grammar};
 
 use crate::cache;
-use crate::entries::look::{Dated, Look};
+use crate::entries::look::{Look, ReadExpiry};
 use crate::server::access::{Right, Rights};
 use crate::server::args::{Args, Text};
 use crate::server::clock;
 use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::key::Mode;
-use crate::server::replies::{Value, field};
+use crate::server::replies::Value;
 
 /// How many are told of unless it is said.
 const COUNT: u64 = 10;
@@ -72,7 +72,7 @@ fn line(ctx: &Ctx, rights: &Rights, key: Name, type_name: Name) -> Option<Line> 
     }
     let name = Text::new(&key);
     let mut opened = ctx.open(name.arg(), Mode::Peek);
-    let look = Look::at(ctx, &mut opened, Dated::Always).ok()??;
+    let look = Look::at(ctx, &mut opened, ReadExpiry::Always).ok()??;
     let entry = &*look.entry;
     let (hits, size) = (entry.hits().into(), entry.size() as u64);
     let touched_ms = clock::last_access_ms(entry);
@@ -81,12 +81,13 @@ fn line(ctx: &Ctx, rights: &Rights, key: Name, type_name: Name) -> Option<Line> 
 
 impl Line {
     fn reply(&self, ctx: &Ctx) {
-        ctx.reply_map(6);
-        field(ctx, "key", Value::Bytes(Some(&self.key)));
-        field(ctx, "type", Value::Bytes(Some(&self.type_name)));
-        field(ctx, "hits", Value::Count(Some(self.hits)));
-        field(ctx, "size", Value::Count(Some(self.size)));
-        field(ctx, "cost", Value::Count(self.cost_ms));
-        field(ctx, "last-access", Value::Count(Some(self.touched_ms)));
+        ctx.map(&[
+            ("key", Value::Bytes(&self.key)),
+            ("type", Value::Bytes(&self.type_name)),
+            ("hits", self.hits.into()),
+            ("size", self.size.into()),
+            ("cost", self.cost_ms.into()),
+            ("last-access", self.touched_ms.into()),
+        ]);
     }
 }

@@ -10,6 +10,7 @@ use crate::server::access::Right;
 use crate::server::args::Args;
 use crate::server::command::{HELP, ROW, Row, help, subcommand};
 use crate::server::context::Ctx;
+use crate::server::replies::Value;
 
 /// `EXPCACHE.TYPE`, for the server.
 pub const TYPE: Row = Row {
@@ -107,31 +108,22 @@ pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         ctx.reply_null();
         return Ok(());
     };
-    let count = |name: &str, value: u64| {
-        ctx.reply_bytes(name.as_bytes());
-        ctx.reply_count(value);
-    };
-    let text = |name: &str, value: &str| {
-        ctx.reply_bytes(name.as_bytes());
-        ctx.reply_bytes(value.as_bytes());
-    };
     let yes = |yes: bool| if yes { "yes" } else { "no" };
-    ctx.reply_map(13);
-    count("ttl", policy.ttl_ms(default_ttl_ms));
-    count("grace", policy.grace_ms);
-    count("maxttl", policy.max_ttl_ms);
-    count("jitter", policy.jitter_percent.into());
-    count("early", policy.early_percent.into());
-    text("sliding", yes(policy.sliding));
-    text("codec", policy.codec.name());
-    count("threshold", policy.threshold);
-    count("maxvalue", policy.max_value);
-    count("maxentries", policy.max_entries);
-    count("maxbytes", policy.max_bytes);
-    ctx.reply_bytes(b"formats");
-    ctx.reply_array(policy.formats.len());
-    policy.formats.iter().for_each(|format| ctx.reply_bytes(format));
-    text("validate", yes(policy.validate));
+    ctx.map(&[
+        ("ttl", policy.ttl_ms(default_ttl_ms).into()),
+        ("grace", policy.grace_ms.into()),
+        ("maxttl", policy.max_ttl_ms.into()),
+        ("jitter", u64::from(policy.jitter_percent).into()),
+        ("early", u64::from(policy.early_percent).into()),
+        ("sliding", yes(policy.sliding).into()),
+        ("codec", policy.codec.name().into()),
+        ("threshold", policy.threshold.into()),
+        ("maxvalue", policy.max_value.into()),
+        ("maxentries", policy.max_entries.into()),
+        ("maxbytes", policy.max_bytes.into()),
+        ("formats", Value::Names(&policy.formats)),
+        ("validate", yes(policy.validate).into()),
+    ]);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ const SAMPLE: u64 = 16;
 const MOST_AT_ONCE: usize = 64;
 
 /// Brings a type back within its limits after `newest` was stored. Entries that are dead or expired do not count.
-pub fn make_room(ctx: &Ctx, newest: Arg<'_>, type_id: u16) {
+pub fn enforce_limits(ctx: &Ctx, newest: Arg<'_>, type_id: u16) {
     // Without limits, or far from them, that is all there is to do.
     if !is_over(type_id, 0) || !ctx.decides() {
         return;

@@ -51,6 +51,7 @@ mod scan;
 mod selftest;
 mod stampede;
 mod stats;
+mod throttle;
 mod top;
 mod types;
 mod verify;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Conn, Server, refused, wait_until};
+use crate::harness::{Conn, Server, Value, wait_until};
 
 const INTERNAL: &str = "ERR internal error, see the server's log";
 
@@ -31,23 +31,23 @@ fn a_panic_is_an_error_and_the_server_goes_on() {
     let panics = |told: &str, c: &mut Conn, command: &[&str]| {
         let _ = c.cmd(command);
         log(told);
-        assert_eq!(c.cmd("PING"), "PONG");
+        assert_eq!(c.int("EXISTS nothing"), 0);
     };
 
     log("a server's event");
-    refused(&mut c, "PANICS.COMMAND", INTERNAL);
+    c.err("PANICS.COMMAND", INTERNAL);
     panics("a command", &mut c, &["PANICS.COMMAND"]);
-    refused(&mut c, &["CONFIG", "SET", "expcache.text", "x"], "internal error, see the server's log");
-    refused(&mut c, &["CONFIG", "SET", "expcache.duration", "2s"], "internal error, see the server's log");
+    c.err(&["CONFIG", "SET", "expcache.text", "x"], "ERR CONFIG SET failed");
+    c.err(&["CONFIG", "SET", "expcache.duration", "2s"], "ERR CONFIG SET failed");
     log("a text is set");
     log("a duration is set");
     assert_eq!(c.config("expcache.text"), "text");
     panics("INFO", &mut c, &["INFO", "expcache"]);
     panics("a timer", &mut c, &["PANICS.TIMER"]);
     panics("posted", &mut c, &["PANICS.POSTED"]);
-    refused(&mut c, "PANICS.WORKER", INTERNAL);
+    c.err("PANICS.WORKER", INTERNAL);
     log("a worker");
-    refused(&mut c, "PANICS.ANSWER", INTERNAL);
+    c.err("PANICS.ANSWER", INTERNAL);
     log("an answer");
 
     c.ok("PANICS.STORE k");
@@ -73,7 +73,12 @@ fn a_client_whose_waiting_ends_in_a_panic_is_answered() {
     waiting.send("PANICS.BLOCKED").unwrap();
     wait_until("it waits", || c.info("clients", "blocked_clients") == "1");
     assert_eq!(c.int(&["CLIENT", "UNBLOCK", &id]), 1);
-    wait_until("the log tells of it", || server.log().contains(": gone"));
+    assert_eq!(waiting.receive().unwrap(), Value::Error(INTERNAL.into()));
+    assert!(server.log().contains(": gone") && server.log().contains(": unblocked"), "{}", server.log());
+
+    waiting.send("PANICS.BLOCKED").unwrap();
+    wait_until("it waits again", || c.info("clients", "blocked_clients") == "1");
     drop(waiting);
-    assert_eq!(c.cmd("PING"), "PONG");
+    wait_until("it is gone", || c.info("clients", "blocked_clients") == "0");
+    assert_eq!(c.int("EXISTS nothing"), 0);
 }

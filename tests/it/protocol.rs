@@ -50,6 +50,7 @@ const COMMANDS: &[Row] = &[
     row("expcache.tags", -2, "0 MATCH t*", &[], Keyless),
     row("expcache.renew", 4, "k t 1s", &["k"], Hold),
     row("expcache.release", -3, "k t BACKOFF 1s", &["k"], Hold),
+    row("expcache.throttle", -5, "k POLICY 5 1h COST 0", &["k"], Hold),
     row("expcache.stats", -1, "", &[], Keyless),
     row("expcache.health", 1, "", &[], Keyless),
     row("expcache.top", -1, "TYPE t BY size COUNT 5", &[], Keyless),

@@ -15,18 +15,24 @@ use redis_module::raw;
 
 use server::args::Args;
 use server::background::Background;
-use server::blocked::Kind;
+use server::blocked::OnEnd;
 use server::command::{ROW, Row, command};
 use server::context::Ctx;
 use server::datatype::{Saves, ValueHooks};
-use server::deferred::Waiting;
+use server::deferred::DeferredReply;
 use server::feature::{Feature, NOTHING};
 use server::key::Mode;
 use server::setting::Setting;
 use server::{blocked, workers};
 
-static TEXT: Setting = Setting::text(c"text", c"text", |_text| panic!("a text is set"));
-static DURATION: Setting = Setting::duration(c"duration", 1000, |_ms| panic!("a duration is set"));
+static TEXT: Setting = Setting::text(c"text", c"text", |text| match text {
+    b"text" => Ok(()),
+    _ => panic!("a text is set"),
+});
+static DURATION: Setting = Setting::duration(c"duration", 1000, |ms| match ms {
+    1000 => Ok(()),
+    _ => panic!("a duration is set"),
+});
 
 static PANICS: Feature = Feature {
     commands: &[
@@ -81,26 +87,26 @@ fn timer(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
 }
 
 fn worker(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
-    let waiting = Waiting::new(ctx).ok_or(Error::NoMemory)?;
+    let waiting = DeferredReply::new(ctx).ok_or(Error::NoMemory)?;
     waiting.work(1, |_coder, _waiting| panic!("a worker"));
     Ok(())
 }
 
 fn posted(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
-    workers::post(|_ctx| panic!("posted"));
+    workers::run_on_main(|_ctx| panic!("posted"));
     ctx.reply_ok();
     Ok(())
 }
 
 /// `PANICS.BLOCKED`: the client waits; that it goes, or is unblocked, panics.
 fn block(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
-    static KIND: Kind = Kind { gone: |_waiter| panic!("gone"), unblocked: Some(|_ctx, _args| panic!("unblocked")) };
+    static KIND: OnEnd = OnEnd { gone: |_waiter| panic!("gone"), unblocked: Some(|_ctx, _args| panic!("unblocked")) };
     ctx.block(&KIND);
     Ok(())
 }
 
 fn answer(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
-    static KIND: Kind = Kind { gone: |_waiter| (), unblocked: None };
+    static KIND: OnEnd = OnEnd { gone: |_waiter| (), unblocked: None };
     let waiter = ctx.block(&KIND);
     blocked::answer(waiter, |_ctx, _args| panic!("an answer"));
     Ok(())

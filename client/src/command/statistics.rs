@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use expcache_core::grammar::stats::StatsOptions;
 use expcache_core::grammar::top::TopOptions;
-use expcache_core::stats::By;
+use expcache_core::stats::{By, compression_ratio, share};
 use redis::Value;
 use serde::Serialize;
 
@@ -19,69 +19,65 @@ use crate::reply::{self, Fields};
 use crate::time::ms;
 use crate::words::{name, words_of};
 
-/// What was counted, overall or of one type. What a server does not count yet is 0.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Stats {
-    /// Entries that there are.
-    pub entries: u64,
-    /// Different tags on them; overall only. In a cluster a tag counts once for each node.
-    pub tags: u64,
-    /// Length of their payloads.
-    pub payload_bytes: u64,
-    /// Length of the bytes that these are kept in.
-    pub stored_bytes: u64,
-    /// Memory of the index; overall only.
-    pub index_bytes: u64,
-    /// Payloads handed out fresh.
-    pub hits: u64,
-    /// Payloads handed out stale.
-    pub stale_hits: u64,
-    /// Reads that handed out nothing.
-    pub misses: u64,
-    /// … of keys that were never seen, as far as is remembered.
-    pub misses_cold: u64,
-    /// … of entries that had expired.
-    pub misses_expired: u64,
-    /// … of entries that had been invalidated.
-    pub misses_invalidated: u64,
-    /// Values stored.
-    pub sets: u64,
-    /// Entries that a command deleted.
-    pub deletes: u64,
-    /// Entries that the server expired.
-    pub expired: u64,
-    /// Entries that made room.
-    pub evicted: u64,
-    /// Entries that an invalidation made go, or stale.
-    pub invalidated: u64,
-    /// Values that their type's policy refused.
-    pub rejected: u64,
-    /// Entries whose bytes were found not to have their hash.
-    pub corrupt: u64,
-    /// Leases given out.
-    pub leases: u64,
-    /// Values refused because they were invalidated while they were produced.
-    pub fenced: u64,
-    /// Reads that waited for a production.
-    pub waits: u64,
-    /// Productions that failed.
-    pub failures: u64,
-    /// What producing a value took on average. In a cluster weighed by the nodes' stores.
-    #[serde(rename = "produce-ms", serialize_with = "shown::millis")]
-    pub produce: Duration,
-    /// What producing again all that was handed out would have taken.
-    #[serde(rename = "saved-ms", serialize_with = "shown::millis")]
-    pub saved: Duration,
-    /// Stores by format.
-    #[serde(serialize_with = "shown::by_name")]
-    pub formats: BTreeMap<Bytes, Formats>,
-    /// How many entries stay fresh for how long: upper bound in seconds, entries. The last bound is `u64::MAX`.
-    pub ttl: BTreeMap<u64, u64>,
-    /// Each type; overall only.
-    #[serde(serialize_with = "shown::by_name")]
-    pub types: BTreeMap<Bytes, TypeStats>,
+/// The struct of statistics: the server's table of counters, and what it says besides.
+macro_rules! stats {
+    (counts { $(#[doc = $help:literal] $count:ident: $name:literal, $unit:ident;)+ } costs { $($cost:tt)+ }) => {
+        /// What was counted, overall or of one type. What a server does not count yet is 0.
+        #[derive(Debug, Clone, Default, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub struct Stats {
+            /// Entries that there are.
+            pub entries: u64,
+            /// Different tags on them; overall only. In a cluster a tag counts once for each node.
+            pub tags: u64,
+            /// Length of their payloads.
+            pub payload_bytes: u64,
+            /// Length of the bytes that these are kept in.
+            pub stored_bytes: u64,
+            /// Memory of the index; overall only.
+            pub index_bytes: u64,
+            $(#[doc = $help] pub $count: u64,)+
+            /// What producing a value took on average. In a cluster weighed by the nodes' stores.
+            #[serde(rename = "produce-ms", serialize_with = "shown::millis")]
+            pub produce: Duration,
+            /// What producing again all that was handed out would have taken.
+            #[serde(rename = "saved-ms", serialize_with = "shown::millis")]
+            pub saved: Duration,
+            /// Stores by format.
+            #[serde(serialize_with = "shown::by_name")]
+            pub formats: BTreeMap<Bytes, Formats>,
+            /// How many entries stay fresh for how long: upper bound in seconds, entries. The last bound is `u64::MAX`.
+            pub ttl: BTreeMap<u64, u64>,
+            /// Each type; overall only.
+            #[serde(serialize_with = "shown::by_name")]
+            pub types: BTreeMap<Bytes, TypeStats>,
+        }
+
+        impl Stats {
+            fn parse(mut fields: Fields) -> Result<Self> {
+                Ok(Self {
+                    entries: fields.count("entries")?,
+                    tags: fields.count("tags")?,
+                    payload_bytes: fields.count("payload-bytes")?,
+                    stored_bytes: fields.count("stored-bytes")?,
+                    index_bytes: fields.count("index-bytes")?,
+                    $($count: fields.count(&stringify!($count).replace('_', "-"))?,)+
+                    produce: Duration::from_secs_f64(fields.double("produce-ms")?.max(0.0) / 1000.0),
+                    saved: Duration::from_secs_f64(fields.double("saved-ms")?.max(0.0) / 1000.0),
+                    formats: by_name(fields.take("formats"), format)?,
+                    ttl: ttl(fields.take("ttl"))?,
+                    types: by_name(fields.take("types"), type_stats)?,
+                })
+            }
+
+            fn add_counts(&mut self, other: &Self) {
+                $(self.$count += other.$count;)+
+            }
+        }
+    };
 }
+
+expcache_core::with_counters!(stats);
 
 /// The stores of one format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -119,48 +115,19 @@ impl Stats {
 
     /// Payload bytes by stored bytes; 1 when there are none.
     pub fn ratio(&self) -> f64 {
-        if self.stored_bytes == 0 { 1.0 } else { share(self.payload_bytes, self.stored_bytes) }
-    }
-
-    fn parse(mut fields: Fields) -> Result<Self> {
-        Ok(Self {
-            entries: fields.count("entries")?,
-            tags: fields.count("tags")?,
-            payload_bytes: fields.count("payload-bytes")?,
-            stored_bytes: fields.count("stored-bytes")?,
-            index_bytes: fields.count("index-bytes")?,
-            hits: fields.count("hits")?,
-            stale_hits: fields.count("stale-hits")?,
-            misses: fields.count("misses")?,
-            misses_cold: fields.count("misses-cold")?,
-            misses_expired: fields.count("misses-expired")?,
-            misses_invalidated: fields.count("misses-invalidated")?,
-            sets: fields.count("sets")?,
-            deletes: fields.count("deletes")?,
-            expired: fields.count("expired")?,
-            evicted: fields.count("evicted")?,
-            invalidated: fields.count("invalidated")?,
-            rejected: fields.count("rejected")?,
-            corrupt: fields.count("corrupt")?,
-            leases: fields.count("leases")?,
-            fenced: fields.count("fenced")?,
-            waits: fields.count("waits")?,
-            failures: fields.count("failures")?,
-            produce: Duration::from_secs_f64(fields.double("produce-ms")?.max(0.0) / 1000.0),
-            saved: Duration::from_secs_f64(fields.double("saved-ms")?.max(0.0) / 1000.0),
-            formats: by_name(fields.take("formats"), format)?,
-            ttl: ttl(fields.take("ttl"))?,
-            types: by_name(fields.take("types"), type_stats)?,
-        })
+        compression_ratio(self.payload_bytes, self.stored_bytes)
     }
 
     fn add(&mut self, other: Self) {
         let sets = (self.sets + other.sets).max(1);
         self.produce = (self.produce.mul_f64(share(self.sets, sets))) + other.produce.mul_f64(share(other.sets, sets));
         self.saved += other.saved;
-        for (sum, count) in self.counters().into_iter().zip(other.clone().counters()) {
-            *sum += *count;
-        }
+        self.add_counts(&other);
+        self.entries += other.entries;
+        self.tags += other.tags;
+        self.payload_bytes += other.payload_bytes;
+        self.stored_bytes += other.stored_bytes;
+        self.index_bytes += other.index_bytes;
         for (name, stores) in other.formats {
             self.formats.entry(name).or_default().add(stores);
         }
@@ -170,34 +137,6 @@ impl Stats {
         for (name, stats) in other.types {
             self.types.entry(name).or_default().add(stats);
         }
-    }
-
-    /// Everything that adds up.
-    fn counters(&mut self) -> [&mut u64; 22] {
-        [
-            &mut self.entries,
-            &mut self.tags,
-            &mut self.payload_bytes,
-            &mut self.stored_bytes,
-            &mut self.index_bytes,
-            &mut self.hits,
-            &mut self.stale_hits,
-            &mut self.misses,
-            &mut self.misses_cold,
-            &mut self.misses_expired,
-            &mut self.misses_invalidated,
-            &mut self.sets,
-            &mut self.deletes,
-            &mut self.expired,
-            &mut self.evicted,
-            &mut self.invalidated,
-            &mut self.rejected,
-            &mut self.corrupt,
-            &mut self.leases,
-            &mut self.fenced,
-            &mut self.waits,
-            &mut self.failures,
-        ]
     }
 }
 
@@ -223,11 +162,6 @@ impl TypeStats {
         self.hits += other.hits;
         self.misses += other.misses;
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a share, not a count")]
-fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 fn by_name<T>(value: Value, read: fn(Fields) -> Result<T>) -> Result<BTreeMap<Bytes, T>> {

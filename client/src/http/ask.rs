@@ -7,12 +7,11 @@ use http::{Method, Request, request};
 
 use super::accept::Accepted;
 use super::etag::{self, Listed};
-use super::piece::Piece;
-use super::view::View;
 use super::{ByteRange, RangeHeader};
 use crate::command::Meta;
 use crate::compression;
 use crate::served::Served;
+use crate::view::{Piece, View};
 
 /// As far as the server counts.
 const TO_THE_END: u64 = i64::MAX.cast_unsigned();

@@ -8,21 +8,15 @@ mod ask;
 mod body;
 mod etag;
 #[cfg(feature = "http")]
-mod piece;
-#[cfg(feature = "http")]
 mod respond;
 #[cfg(feature = "http")]
 mod serve;
-#[cfg(feature = "http")]
-mod view;
 
 use std::fmt::Write as _;
 
 use self::etag::Listed;
 #[cfg(feature = "http")]
 pub use self::{ask::Ask, body::Body};
-#[cfg(feature = "http")]
-pub(crate) use self::{piece::Piece, view::View};
 
 use crate::how::{How, Stored};
 use crate::served::Served;

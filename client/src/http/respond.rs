@@ -20,7 +20,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::ask::{AnswerBytes, Ask, HttpAnswer, Judged};
 use super::body::{Body, Source};
 use super::etag;
-use super::view::View;
 use crate::Cache;
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
@@ -29,6 +28,7 @@ use crate::lease::Claim;
 use crate::produce::{Answer, Producer, Task};
 use crate::request::{Request, RequestPlan};
 use crate::served::Served;
+use crate::view::View;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What may stand in a `filename*` as it is (RFC 8187, 3.2.1).

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use expcache_core::codec::Encoding;
 
-use super::piece::Piece;
-use super::view::View;
 use crate::cache::{Cache, entry_of};
 use crate::command::{Fetched, Status};
 use crate::compression;
@@ -15,6 +13,7 @@ use crate::how::{How, Stored};
 use crate::memory::Ticket;
 use crate::request::{Request, RequestPlan};
 use crate::served::{CachedEntry, Served};
+use crate::view::{Piece, View};
 
 impl Request {
     /// The same, with another view.

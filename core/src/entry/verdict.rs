@@ -2,7 +2,7 @@
 
 use super::limits::{GRACES, MOMENTS};
 use crate::bytes::{Reader, Writer};
-use crate::policy::end_ms;
+use crate::moment::end_ms;
 
 /// A soft invalidation: the entry is stale from that moment on, until it is stored again, whatever becomes of its key's expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,6 +19,7 @@ pub mod stats;
 pub mod syntax;
 #[cfg(test)]
 mod tests;
+pub mod throttle;
 pub mod top;
 
 use std::collections::HashSet;

@@ -11,6 +11,7 @@ use super::scan::{ScanOptions, TagsOptions};
 use super::selector::Limits;
 use super::set::{Condition, ExpiryOption, SetOptions, Verb};
 use super::stats::StatsOptions;
+use super::throttle::ThrottleOptions;
 use super::top::TopOptions;
 use super::{Tags, Words, Writer, words};
 use crate::codec::Encoding;
@@ -21,7 +22,7 @@ use crate::policy::Policy;
 use crate::selector::{Clause, Selector, TagNames};
 use crate::stats::By;
 use crate::types::Definer;
-use crate::{Error, Result};
+use crate::{Error, Result, limit};
 
 const ROUNDS: u64 = 4000;
 const MOST: u64 = i64::MAX as u64;
@@ -139,6 +140,25 @@ fn options_of_fetch_are_read_as_they_were_written() {
         },
         |options, to| options.write(to),
         |options, words| Ok(FetchOptions::parse(words)? == *options),
+    );
+}
+
+#[test]
+fn policies_of_throttle_are_read_as_they_were_written() {
+    round_trips(
+        |rng| {
+            let mut policies = limit::Each::new();
+            while policies.is_empty() || policies.len() < limit::MAX_POLICIES && rng.bool() {
+                let (count, period_ms) = (rng.u64(1..1000), amount(rng, 1_000_000) + 1);
+                match limit::Policy::new(count, period_ms, maybe(rng, |rng| rng.u64(1..1000))) {
+                    Ok(policy) if !policies.contains(&policy) => policies.push(policy),
+                    _ => (),
+                }
+            }
+            ThrottleOptions { policies, cost: maybe(rng, |rng| rng.i64(..)) }
+        },
+        |options, to| options.write(to),
+        |options, words| Ok(ThrottleOptions::parse(words.collect::<Vec<_>>().into_iter())? == *options),
     );
 }
 

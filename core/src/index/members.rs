@@ -255,11 +255,8 @@ mod tests {
         for (spread, most) in [(40, 30), (3000, 1000), (3_000_000, 20_000), (u64::from(u32::MAX), 60), (50_000, 40_000)]
         {
             let (mut members, mut model) = (Members::default(), BTreeSet::new());
-            let mut seed = 1u64;
-            let mut any = || {
-                seed = seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
-                ((seed >> 33) % spread) as u32
-            };
+            let mut rng = fastrand::Rng::with_seed(1);
+            let mut any = || rng.u64(..spread) as u32;
             for grows in [true, false, true, false] {
                 while if grows { model.len() < most } else { !model.is_empty() } {
                     let id = any();

@@ -55,7 +55,7 @@ pub use self::walks::WalkId;
 use self::walks::Walks;
 use crate::codec::Encoding;
 use crate::entry::{Entry, Names, Soft, Verdict};
-use crate::stats::{Rankings, Spread};
+use crate::stats::{Rankings, Spread, compression_ratio};
 
 struct Tag {
     name: Name,
@@ -83,7 +83,7 @@ pub struct Bytes {
 impl Bytes {
     /// How many times smaller the stored bytes are than the payloads; 1 when there are none.
     pub fn ratio(self) -> f64 {
-        if self.stored == 0 { 1.0 } else { self.payload as f64 / self.stored as f64 }
+        compression_ratio(self.payload, self.stored)
     }
 
     fn add(&mut self, entry: &Entry) {
@@ -375,7 +375,8 @@ impl Index {
     }
 
     /// How many entries of a type there are, dead ones not counted.
-    pub fn type_len(&self, type_id: u16) -> u64 {
+    #[cfg(test)]
+    fn type_len(&self, type_id: u16) -> u64 {
         self.types.get(usize::from(type_id)).map_or(0, |t| t.ids.len() - t.ids.intersection_len(&self.dead))
     }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
-use super::Aside;
+use super::aside::Aside;
 use super::names::Names;
 
 /// So many tags' names are remembered for each name that may be remembered in selectors.

@@ -25,6 +25,7 @@
 //! Only one thing may end a lease or fence it: a change that somebody asked for. A key that is expired, evicted, or reclaimed
 //! after an invalidation says nothing about the value that is being produced.
 
+mod aside;
 mod fence;
 mod names;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use self::aside::Aside;
 use self::fence::Fences;
 pub use self::fence::{Hits, Subject, TAGS_PER_FENCE};
 use crate::{Error, Result};
@@ -250,22 +252,6 @@ type Place = (Key, u64);
 
 /// The waiters of everything that a flush ended.
 pub type Flushed = IntoKeys<u64, Place>;
-
-/// What is no longer needed, and takes its time to be freed.
-#[derive(Default)]
-pub(crate) struct Aside(Vec<Box<dyn Send + Sync>>);
-
-impl Aside {
-    /// So many things are freed as fast as they could be handed on.
-    const FEW: usize = 1_000;
-
-    /// Puts aside what consists of so many things, if they are not few.
-    fn put(&mut self, things: usize, all: impl Send + Sync + 'static) {
-        if things > Self::FEW {
-            self.0.push(Box::new(all));
-        }
-    }
-}
 
 impl<S> Default for Leases<S> {
     fn default() -> Self {
@@ -521,7 +507,8 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
     }
 
     /// How many wait.
-    pub fn waiters_len(&self) -> usize {
+    #[cfg(test)]
+    fn waiters_len(&self) -> usize {
         self.waiting.len()
     }
 

@@ -13,31 +13,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::tests::Selector;
+use fastrand::Rng;
+
 use super::*;
 
 const KEYS: [&[u8]; 3] = [b"k0", b"k1", b"k2"];
 const TAGS: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
 const TYPES: [&[u8]; 2] = [b"t", b"u"];
-
-/// As in the index's tests (xorshift64*, Vigna 2016).
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
-    }
-
-    fn at(&mut self, len: usize) -> usize {
-        self.roll(len as u64) as usize
-    }
-}
 
 /// What a value is, to an invalidation.
 #[derive(Clone, Copy)]
@@ -191,7 +173,7 @@ struct Happened {
 }
 
 struct World<'h> {
-    dice: Dice,
+    dice: Rng,
     step: u64,
     now_ms: u64,
     next_token: u128,
@@ -207,9 +189,9 @@ struct World<'h> {
 impl World<'_> {
     fn step(&mut self) {
         self.step += 1;
-        self.now_ms += self.dice.roll(3);
-        let key = self.dice.at(KEYS.len());
-        match self.dice.roll(100) {
+        self.now_ms += self.dice.u64(..3);
+        let key = self.dice.usize(..KEYS.len());
+        match self.dice.u64(..100) {
             0..18 => self.ask(key),
             18..36 => self.read_source(),
             36..60 => self.store(),
@@ -221,10 +203,10 @@ impl World<'_> {
             79..81 => self.delete(key),
             81..95 => self.invalidate(key),
             95..99 => self.serve(key),
-            _ if self.dice.roll(20) == 0 => self.flush(),
+            _ if self.dice.u64(..20) == 0 => self.flush(),
             _ => self.invalidate(key),
         }
-        if self.dice.roll(4) == 0 {
+        if self.dice.u64(..4) == 0 {
             // What is granted then is granted after what was just invalidated.
             self.step += 1;
             self.expire();
@@ -233,7 +215,7 @@ impl World<'_> {
     }
 
     fn ask(&mut self, key: usize) {
-        let duration_ms = 1 + self.dice.roll(60);
+        let duration_ms = 1 + self.dice.u64(..60);
         let token = self.token();
         if self.bound != usize::MAX && self.leases.standing(KEYS[key], self.now_ms) == Standing::Free {
             self.model.backing_off[key] = None;
@@ -262,8 +244,8 @@ impl World<'_> {
 
     /// A new one, or of somebody who was granted a lease, or waits for one.
     fn token(&mut self) -> Token {
-        if self.dice.roll(4) == 0 && self.next_token > 0 {
-            return (self.next_token - u128::from(self.dice.roll(3)).min(self.next_token)).into();
+        if self.dice.u64(..4) == 0 && self.next_token > 0 {
+            return (self.next_token - u128::from(self.dice.u64(..3)).min(self.next_token)).into();
         }
         self.next_token += 1;
         self.next_token.into()
@@ -278,20 +260,20 @@ impl World<'_> {
 
     /// Any but, mostly, not one whose lease is over: of these a few are left, who come late.
     fn any_producer(&mut self) -> Option<&mut Producer> {
-        if self.dice.roll(4) != 0 {
+        if self.dice.u64(..4) != 0 {
             let (model, now_ms) = (&self.model, self.now_ms);
             self.producers.retain(|producer| model.holds(producer.key, producer.token, now_ms));
         }
         if self.producers.is_empty() {
             return None;
         }
-        let at = self.dice.at(self.producers.len());
+        let at = self.dice.usize(..self.producers.len());
         Some(&mut self.producers[at])
     }
 
     fn store(&mut self) {
         let (tags, type_at) =
-            (self.dice.at(1 << TAGS.len()) & self.dice.at(1 << TAGS.len()), self.dice.at(TYPES.len()));
+            (self.dice.usize(..1 << TAGS.len()) & self.dice.usize(..1 << TAGS.len()), self.dice.usize(..TYPES.len()));
         let Some(&mut Producer { key, token, read: Some(read) }) = self.any_producer() else { return };
         let is = Is { key, type_at, tags };
         let names: Vec<&[u8]> = (0..TAGS.len()).filter(|tag| is.bears(*tag)).map(|tag| TAGS[tag]).collect();
@@ -321,7 +303,7 @@ impl World<'_> {
 
     fn finish(&mut self, token: Token, is: Is, read: u64) {
         // A SET that fails for another reason leaves the lease as it was.
-        if self.dice.roll(8) == 0 {
+        if self.dice.u64(..8) == 0 {
             return;
         }
         let stored = self.leases.finish(KEYS[is.key], token, self.now_ms).unwrap();
@@ -335,8 +317,8 @@ impl World<'_> {
     }
 
     fn wait(&mut self, key: usize) {
-        let wants = self.dice.roll(2) == 0;
-        let wish = wants.then(|| Wish { token: self.token(), duration_ms: 1 + self.dice.roll(60), owner: 1 });
+        let wants = self.dice.u64(..2) == 0;
+        let wish = wants.then(|| Wish { token: self.token(), duration_ms: 1 + self.dice.u64(..60), owner: 1 });
         self.next_waiter += 1;
         let waits = self.leases.wait(KEYS[key], self.next_waiter, wish);
         let lease = self.model.held[key].as_mut();
@@ -348,7 +330,7 @@ impl World<'_> {
     }
 
     fn leave(&mut self) {
-        let waiter = 1 + self.next_waiter.saturating_sub(self.dice.roll(6));
+        let waiter = 1 + self.next_waiter.saturating_sub(self.dice.u64(..6));
         let waited = self.model.waiters().any(|name| name == waiter);
         assert_eq!(self.leases.leave(waiter), waited);
         for lease in self.model.held.iter_mut().flatten() {
@@ -357,7 +339,7 @@ impl World<'_> {
     }
 
     fn renew(&mut self) {
-        let duration_ms = 1 + self.dice.roll(60);
+        let duration_ms = 1 + self.dice.u64(..60);
         let Some(&mut Producer { key, token, .. }) = self.any_producer() else { return };
         let renewed = self.leases.renew(KEYS[key], token, self.now_ms, duration_ms);
         assert_eq!(renewed, self.model.holds(key, token, self.now_ms));
@@ -367,9 +349,9 @@ impl World<'_> {
     }
 
     fn release(&mut self) {
-        let backoff_ms = self.dice.roll(2) * self.dice.roll(30);
+        let backoff_ms = self.dice.u64(..2) * self.dice.u64(..30);
         let Some(&mut Producer { key, token, .. }) = self.any_producer() else { return };
-        let is = Is { key, type_at: self.dice.at(TYPES.len()), tags: self.dice.at(1 << TAGS.len()) };
+        let is = Is { key, type_at: self.dice.usize(..TYPES.len()), tags: self.dice.usize(..1 << TAGS.len()) };
         let tags = (0..TAGS.len()).filter(|tag| is.bears(*tag)).map(|tag| TAGS[tag].into()).collect();
         let named = Named { type_name: TYPES[is.type_at].into(), tags };
         let limits = Limits { records: self.limit, bytes: usize::MAX, each: usize::MAX };
@@ -420,9 +402,10 @@ impl World<'_> {
     }
 
     fn invalidate(&mut self, key: usize) {
-        let (tag, other, type_at) = (self.dice.at(TAGS.len()), self.dice.at(TAGS.len()), self.dice.at(TYPES.len()));
+        let (tag, other, type_at) =
+            (self.dice.usize(..TAGS.len()), self.dice.usize(..TAGS.len()), self.dice.usize(..TYPES.len()));
         let (leases, last) = (&mut self.leases, &mut self.model.invalidated);
-        match self.dice.roll(20) {
+        match self.dice.u64(..20) {
             0..8 => {
                 leases.fence_tags([TAGS[tag]], self.bound);
                 last.tags[tag] = self.step;
@@ -504,7 +487,7 @@ fn play(schedules: u64, bound: usize) -> Happened {
     let mut happened = Happened::default();
     for schedule in 0..schedules {
         let mut world = World {
-            dice: Dice::new(seed << 32 | schedule),
+            dice: Rng::with_seed(seed << 32 | schedule),
             step: 0,
             now_ms: 1_000,
             next_token: 0,

@@ -39,6 +39,8 @@ impl Unit {
 /// One figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
+    /// Its name in this house.
+    pub field: &'static str,
     /// Its name in `INFO`, where `expcache_` stands before it.
     pub name: &'static str,
     /// How it moves.
@@ -61,7 +63,7 @@ macro_rules! figures {
         impl $name {
             /// All of them.
             pub const METRICS: [Metric; [$($metric),+].len()] = [
-                $(Metric { name: $metric, kind: Kind::$kind, unit: Unit::$unit, help: $help.trim_ascii() },)+
+                $(Metric { field: stringify!($field), name: $metric, kind: Kind::$kind, unit: Unit::$unit, help: $help.trim_ascii() },)+
             ];
 
             /// Their values, in the order of the table.
@@ -87,51 +89,70 @@ macro_rules! figures {
     };
 }
 
-figures! {
-    /// What was counted since the start or the last reset. Saturates rather than wraps; never persisted, never replicated.
-    Counters, Counter {
-        /// Payloads handed out fresh, or known by the client to be so.
-        hits: "hits_total", Count;
-        /// Payloads handed out stale.
-        stale_hits: "stale_hits_total", Count;
-        /// Reads that handed out nothing.
-        misses: "misses_total", Count;
-        /// Misses of keys that never were, or of which nothing is remembered.
-        misses_cold: "misses_cold_total", Count;
-        /// Misses of entries whose time was over.
-        misses_expired: "misses_expired_total", Count;
-        /// Misses of entries that were invalidated.
-        misses_invalidated: "misses_invalidated_total", Count;
-        /// Values stored.
-        sets: "sets_total", Count;
-        /// Entries deleted by a command.
-        deletes: "deletes_total", Count;
-        /// Entries that the server expired.
-        expired: "expired_total", Count;
-        /// Entries that made room: for `maxmemory` or for their type's limits.
-        evicted: "evicted_total", Count;
-        /// Entries that an invalidation made go, or stale.
-        invalidated: "invalidated_total", Count;
-        /// Values refused by their type's policy.
-        rejected: "rejected_total", Count;
-        /// Entries found to differ from their hash.
-        corrupt: "corrupt_total", Count;
-        /// Leases given out.
-        leases: "leases_total", Count;
-        /// Values refused because what they may have been computed from was invalidated.
-        fenced: "fenced_total", Count;
-        /// Reads that waited for another's production.
-        waits: "waits_total", Count;
-        /// Productions that failed, as their producers said.
-        failures: "failures_total", Count;
-        /// What producing the stored values took, together, where that is known.
-        produce_ms: "produce_seconds_total", Millis;
-        /// How many stored values it is known of what producing them took.
-        productions: "productions_total", Count;
-        /// What producing again all that was handed out would have taken.
-        saved_ms: "saved_seconds_total", Millis;
-    }
+/// Calls a macro with the table of counters: what is counted, and then what is added up of costs. A counter stands here and nowhere
+/// else; the struct, `INFO`, `STATS` and a client's struct are made of it. In `STATS` it has its field's name, with hyphens.
+#[macro_export]
+macro_rules! with_counters {
+    ($then:ident) => {
+        $then! {
+            counts {
+                /// Payloads handed out fresh, or known by the client to be so.
+                hits: "hits_total", Count;
+                /// Payloads handed out stale.
+                stale_hits: "stale_hits_total", Count;
+                /// Reads that handed out nothing.
+                misses: "misses_total", Count;
+                /// Misses of keys that never were, or of which nothing is remembered.
+                misses_cold: "misses_cold_total", Count;
+                /// Misses of entries whose time was over.
+                misses_expired: "misses_expired_total", Count;
+                /// Misses of entries that were invalidated.
+                misses_invalidated: "misses_invalidated_total", Count;
+                /// Values stored.
+                sets: "sets_total", Count;
+                /// Entries deleted by a command.
+                deletes: "deletes_total", Count;
+                /// Entries that the server expired.
+                expired: "expired_total", Count;
+                /// Entries that made room: for `maxmemory` or for their type's limits.
+                evicted: "evicted_total", Count;
+                /// Entries that an invalidation made go, or stale.
+                invalidated: "invalidated_total", Count;
+                /// Values refused by their type's policy.
+                rejected: "rejected_total", Count;
+                /// Entries found to differ from their hash.
+                corrupt: "corrupt_total", Count;
+                /// Leases given out.
+                leases: "leases_total", Count;
+                /// Values refused because what they may have been computed from was invalidated.
+                fenced: "fenced_total", Count;
+                /// Reads that waited for another's production.
+                waits: "waits_total", Count;
+                /// Productions that failed, as their producers said.
+                failures: "failures_total", Count;
+            }
+            costs {
+                /// What producing the stored values took, together, where that is known.
+                produce_ms: "produce_seconds_total", Millis;
+                /// How many stored values it is known of what producing them took.
+                productions: "productions_total", Count;
+                /// What producing again all that was handed out would have taken.
+                saved_ms: "saved_seconds_total", Millis;
+            }
+        }
+    };
 }
+
+macro_rules! counters {
+    (counts { $($count:tt)+ } costs { $($cost:tt)+ }) => {
+        figures! {
+            /// What was counted since the start or the last reset. Saturates rather than wraps; never persisted, never replicated.
+            Counters, Counter { $($count)+ $($cost)+ }
+        }
+    };
+}
+
+with_counters!(counters);
 
 figures! {
     /// What there is of a type, or of all.
@@ -219,8 +240,27 @@ impl Counters {
 
     /// The share of reads that handed out a fresh payload, 0–1; 0 before the first read.
     pub fn hit_rate(&self) -> f64 {
-        let reads = self.reads();
-        if reads == 0 { 0.0 } else { self.hits as f64 / reads as f64 }
+        share(self.hits, self.reads())
+    }
+
+    /// What `STATS` shows of them, in its order: each under its field's name, the hit rate behind the misses, and of the costs of
+    /// production their mean.
+    pub fn in_stats(&self) -> Vec<(String, Shown)> {
+        let mut shown = Vec::with_capacity(Self::METRICS.len());
+        for (metric, value) in self.iter() {
+            let value = match metric.field {
+                "productions" => continue,
+                "produce_ms" => self.mean_produce_ms(),
+                // What was thought to be invalidated and had expired is a step down, which may be all there is in a window.
+                "invalidated" => value.cast_signed().max(0).cast_unsigned(),
+                _ => value,
+            };
+            shown.push((metric.field.replace('_', "-"), Shown::Count(value)));
+            if metric.field == "misses_invalidated" {
+                shown.push(("hit-rate".to_owned(), Shown::Share(self.hit_rate())));
+            }
+        }
+        shown
     }
 
     /// Counts a value that was stored, and what producing it took if that is known.
@@ -245,6 +285,25 @@ impl Counters {
         values.iter_mut().zip(earlier).for_each(|(value, earlier)| *value = value.wrapping_sub(earlier));
         Self::from_values(values)
     }
+}
+
+/// A figure of `STATS`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shown {
+    /// A number of something.
+    Count(u64),
+    /// A share, 0–1.
+    Share(f64),
+}
+
+/// A part of a whole; 0 of nothing.
+pub fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// How many times smaller the stored bytes are than the payloads; 1 when there are none.
+pub fn compression_ratio(payload_bytes: u64, stored_bytes: u64) -> f64 {
+    if stored_bytes == 0 { 1.0 } else { share(payload_bytes, stored_bytes) }
 }
 
 /// The figures that are shown overall and for each type.
@@ -284,6 +343,26 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn statistics_show_each_counter_under_its_name() {
+        let counted = Counters {
+            hits: 3,
+            misses: 1,
+            produce_ms: 40,
+            productions: 2,
+            invalidated: u64::MAX,
+            ..Counters::default()
+        };
+        let shown = counted.in_stats();
+        let names: Vec<&str> = shown.iter().map(|(name, _)| name.as_str()).collect();
+        let known = "hits stale-hits misses misses-cold misses-expired misses-invalidated hit-rate sets deletes expired evicted \
+                     invalidated rejected corrupt leases fenced waits failures produce-ms saved-ms";
+        assert_eq!(names.join(" "), known);
+        let of = |wanted: &str| shown.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
+        assert_eq!(of("hit-rate"), Some(Shown::Share(0.75)));
+        assert_eq!((of("produce-ms"), of("invalidated")), (Some(Shown::Count(20)), Some(Shown::Count(0))));
     }
 
     #[test]

@@ -191,11 +191,6 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn random(dice: &mut u64) -> u64 {
-        *dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        *dice >> 33
-    }
-
     /// As far as it goes, the list has the largest figures there are.
     fn is_exact(ranking: &Ranking, all: &BTreeMap<u32, u64>) {
         let mut expected: Vec<u64> = all.values().copied().filter(|figure| *figure > 0).collect();
@@ -209,12 +204,12 @@ mod tests {
 
     #[test]
     fn the_list_is_the_top_whatever_comes_grows_and_goes() {
-        let (mut dice, mut ranking, mut all) = (1, Ranking::default(), BTreeMap::new());
+        let (mut rng, mut ranking, mut all) = (fastrand::Rng::with_seed(1), Ranking::default(), BTreeMap::new());
         for step in 0..200_000u32 {
-            let id = random(&mut dice) as u32 % 5000;
+            let id = rng.u32(..5000);
             let old = all.get(&id).copied();
             // Crowds come and go: for a while most steps are removals.
-            let goes = random(&mut dice) % 100 < if step / 20_000 % 2 == 0 { 5 } else { 60 };
+            let goes = rng.u64(..100) < if step / 20_000 % 2 == 0 { 5 } else { 60 };
             match (old, goes) {
                 (Some(figure), true) => {
                     ranking.remove(id, figure);
@@ -222,7 +217,7 @@ mod tests {
                 }
                 (None, true) => (),
                 (old, false) => {
-                    let figure = old.unwrap_or(0) + random(&mut dice) % 4;
+                    let figure = old.unwrap_or(0) + rng.u64(..4);
                     ranking.show(id, figure);
                     all.insert(id, figure);
                 }

@@ -233,11 +233,8 @@ mod tests {
     /// Counters move at random, with long silences; every window is compared with what really happened.
     #[test]
     fn every_window_is_what_was_counted_in_it() {
-        let mut dice = 7u64;
-        let mut random = |bound: u64| {
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (dice >> 33) % bound
-        };
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut random = |bound: u64| rng.u64(..bound);
         let (mut total, mut story) = (Counters::default(), Vec::new());
         let mut now = 1000;
         let mut windows = Windows::new(now);

@@ -26,14 +26,8 @@ fn rows(bytes: usize) -> Vec<u8> {
 
 /// Bytes in which no encoder finds anything.
 fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 24) as u8
-    };
-    std::iter::repeat_with(next).take(bytes).collect()
+    let mut rng = fastrand::Rng::with_seed(7);
+    std::iter::repeat_with(|| rng.u8(..)).take(bytes).collect()
 }
 
 /// Half of it does not compress.

@@ -4,6 +4,8 @@ mod select;
 mod soft;
 mod speed;
 
+use fastrand::Rng;
+
 use super::*;
 use crate::entry::{Content, Extras};
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,18 +118,6 @@ fn a_tag_takes_48_bytes_and_its_list() {
     assert_eq!(size_of::<Tag>(), 48);
 }
 
-/// A small generator is enough, and makes every run the same (xorshift64*, Vigna 2016).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
-    }
-}
-
 #[test]
 fn agrees_with_a_naive_model() {
     for (keys, steps) in [(3, 20_000), (40, 20_000), (3000, 60_000)] {
@@ -136,27 +126,27 @@ fn agrees_with_a_naive_model() {
 }
 
 fn play_against_a_model(key_count: u64, steps: u32) {
-    let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ key_count);
+    let mut dice = Rng::with_seed(0x9E37_79B9_7F4A_7C15 ^ key_count);
     let few = key_count < 100;
     let (mut index, mut keys) = (Index::default(), Keyspace::new());
     let mut model: BTreeMap<Vec<u8>, (BTreeSet<Vec<u8>>, bool)> = BTreeMap::new();
     for step in 0..steps {
-        let key = format!("key:{}", dice.roll(key_count)).into_bytes();
-        match dice.roll(100) {
+        let key = format!("key:{}", dice.u64(..key_count)).into_bytes();
+        match dice.u64(..100) {
             0..60 => {
-                let tags: BTreeSet<Vec<u8>> = (0..dice.roll(5))
+                let tags: BTreeSet<Vec<u8>> = (0..dice.u64(..5))
                     .map(|_| {
-                        let spread = if few || dice.roll(2) == 0 { 4 } else { 2000 };
-                        format!("tag:{}", dice.roll(spread)).into_bytes()
+                        let spread = if few || dice.u64(..2) == 0 { 4 } else { 2000 };
+                        format!("tag:{}", dice.u64(..spread)).into_bytes()
                     })
                     .collect();
                 let names: Vec<&[u8]> = tags.iter().map(AsRef::as_ref).collect();
-                put(&mut index, &mut keys, &key, dice.roll(5) as u16, &names);
+                put(&mut index, &mut keys, &key, dice.u64(..5) as u16, &names);
                 model.insert(key, (tags, false));
             }
             60..75 => {
                 // Reclaiming, now and then to the last.
-                for _ in 0..dice.roll(3) {
+                for _ in 0..dice.u64(..3) {
                     let Some(key) = index.next_dead().map(|(_, key)| key.to_vec()) else { break };
                     assert!(remove(&mut index, &mut keys, &key).is_some());
                     model.remove(&key);
@@ -168,7 +158,7 @@ fn play_against_a_model(key_count: u64, steps: u32) {
             90..96 => {
                 // A rename: the entry goes on under another key, over whatever is there.
                 if let Some(entry) = remove(&mut index, &mut keys, &key) {
-                    let to = format!("key:{}", dice.roll(key_count)).into_bytes();
+                    let to = format!("key:{}", dice.u64(..key_count)).into_bytes();
                     remove(&mut index, &mut keys, &to);
                     relink(&mut index, &mut keys, &to, entry);
                     let state = model.remove(&key).unwrap();
@@ -176,8 +166,8 @@ fn play_against_a_model(key_count: u64, steps: u32) {
                 }
             }
             _ => {
-                let spread = if few || dice.roll(20) == 0 { 4 } else { 2000 };
-                let tag = format!("tag:{}", dice.roll(spread)).into_bytes();
+                let spread = if few || dice.u64(..20) == 0 { 4 } else { 2000 };
+                let tag = format!("tag:{}", dice.u64(..spread)).into_bytes();
                 let mut expected = 0;
                 for (tags, dead) in model.values_mut().filter(|(tags, dead)| !dead && tags.contains(&tag)) {
                     (*dead, expected) = (tags.contains(&tag), expected + 1);

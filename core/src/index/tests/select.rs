@@ -18,46 +18,46 @@ fn type_id(name: &[u8]) -> Option<u16> {
     name.strip_prefix(b"type")?.first().map(|digit| u16::from(digit - b'0'))
 }
 
-fn roll_tags(dice: &mut Dice, most: u64) -> Vec<Box<[u8]>> {
-    let of = |dice: &mut Dice| {
-        let spread = [3, 40, 2000][dice.roll(3) as usize];
-        format!("tag:{}", dice.roll(spread)).into_bytes().into()
+fn roll_tags(dice: &mut Rng, most: u64) -> Vec<Box<[u8]>> {
+    let of = |dice: &mut Rng| {
+        let spread = [3, 40, 2000][dice.u64(..3) as usize];
+        format!("tag:{}", dice.u64(..spread)).into_bytes().into()
     };
-    (0..dice.roll(most + 1)).map(|_| of(dice)).collect::<BTreeSet<Box<[u8]>>>().into_iter().collect()
+    (0..dice.u64(..most + 1)).map(|_| of(dice)).collect::<BTreeSet<Box<[u8]>>>().into_iter().collect()
 }
 
-fn roll_clause(dice: &mut Dice) -> Clause {
-    match dice.roll(5) {
+fn roll_clause(dice: &mut Rng) -> Clause {
+    match dice.u64(..5) {
         0 => Clause::Any(roll_tags(dice, 4).into()),
         1 => Clause::All(roll_tags(dice, 2).into()),
         2 => Clause::None(roll_tags(dice, 3).into()),
-        3 => Clause::Type(format!("type{}", dice.roll(4)).into_bytes().into()),
+        3 => Clause::Type(format!("type{}", dice.u64(..4)).into_bytes().into()),
         _ => {
             let patterns = ["*", "k:*", "k:1*", "*[13579]", "k:long:*:long:*", "k:long:*", "k:??", "nothing:*", "k:7"];
-            Clause::Match(Glob::new(patterns[dice.roll(patterns.len() as u64) as usize].as_bytes()))
+            Clause::Match(Glob::new(patterns[dice.u64(..patterns.len() as u64) as usize].as_bytes()))
         }
     }
 }
 
-pub(super) fn roll_selector(dice: &mut Dice) -> Selector {
-    Selector { clauses: (0..dice.roll(4)).map(|_| roll_clause(dice)).collect() }
+pub(super) fn roll_selector(dice: &mut Rng) -> Selector {
+    Selector { clauses: (0..dice.u64(..4)).map(|_| roll_clause(dice)).collect() }
 }
 
 fn matching<'m>(model: &'m Model, selector: &'m Selector) -> impl Iterator<Item = (&'m Vec<u8>, &'m Modelled)> {
     model.iter().filter(|(key, of)| !of.dead && selector.matches(key, &of.type_name, &of.tags))
 }
 
-fn change(dice: &mut Dice, index: &mut Index, keys: &mut Keyspace, model: &mut Model, spread: u64) {
-    let number = dice.roll(spread);
+fn change(dice: &mut Rng, index: &mut Index, keys: &mut Keyspace, model: &mut Model, spread: u64) {
+    let number = dice.u64(..spread);
     let key = if number.is_multiple_of(3) {
         format!("k:{number}")
     } else {
         format!("k:long:{number}:long:enough for a block")
     };
     let key = key.into_bytes();
-    match dice.roll(100) {
+    match dice.u64(..100) {
         0..70 => {
-            let (tags, of_type) = (roll_tags(dice, 5), dice.roll(4) as u16);
+            let (tags, of_type) = (roll_tags(dice, 5), dice.u64(..4) as u16);
             let names: Vec<&[u8]> = tags.iter().map(AsRef::as_ref).collect();
             put(index, keys, &key, of_type, &names);
             model.insert(key, Modelled { type_name: format!("type{of_type}").into_bytes(), tags, dead: false });
@@ -90,7 +90,7 @@ fn by_name(index: &Index, selector: &Selector, ids: &Ids) -> Ids {
 #[test]
 fn selecting_counting_and_killing_agree_with_a_naive_model() {
     for (spread, steps) in [(4, 3000), (60, 4000), (5000, 12_000)] {
-        let mut dice = Dice(77 + spread);
+        let mut dice = Rng::with_seed(77 + spread);
         let (mut index, mut keys, mut model) = (Index::default(), Keyspace::new(), Model::new());
         for step in 0..steps {
             change(&mut dice, &mut index, &mut keys, &mut model, spread);
@@ -110,11 +110,11 @@ fn selecting_counting_and_killing_agree_with_a_naive_model() {
                 types
             });
             assert_eq!(index.by_type(&ids).collect::<BTreeMap<_, _>>(), types);
-            if dice.roll(8) == 0 {
+            if dice.u64(..8) == 0 {
                 assert_eq!(index.kill(&ids), kill_in(&mut model, &selector));
                 assert_eq!(index.kill(&ids), 0);
             }
-            for _ in 0..dice.roll(20) {
+            for _ in 0..dice.u64(..20) {
                 let Some(key) = index.next_dead().map(|(_, key)| key.to_vec()) else { break };
                 assert!(remove(&mut index, &mut keys, &key).is_some() && model.remove(&key).unwrap().dead);
             }
@@ -125,7 +125,7 @@ fn selecting_counting_and_killing_agree_with_a_naive_model() {
 
 #[test]
 fn a_walk_is_right_at_the_instant_when_it_ends() {
-    let mut dice = Dice(8);
+    let mut dice = Rng::with_seed(8);
     for round in 0..150 {
         let (mut index, mut keys, mut model) = (Index::new(3), Keyspace::new(), Model::new());
         let spread = [10, 100, 1000][round % 3];
@@ -136,8 +136,8 @@ fn a_walk_is_right_at_the_instant_when_it_ends() {
         for _ in 0..3 {
             // With a clause or two at most, so that what is walked over is not nothing.
             let mut clauses = roll_selector(&mut dice).clauses;
-            clauses.truncate(dice.roll(2) as usize);
-            clauses.push(Clause::Match(Glob::new([&b"k:long:*"[..], b"k:?"][dice.roll(2) as usize])));
+            clauses.truncate(dice.u64(..2) as usize);
+            clauses.push(Clause::Match(Glob::new([&b"k:long:*"[..], b"k:?"][dice.u64(..2) as usize])));
             let selector = Selector { clauses };
             let scope = index.select(&selector, type_id);
             let id = index.start_walk(selector.patterns(), scope);
@@ -147,12 +147,12 @@ fn a_walk_is_right_at_the_instant_when_it_ends() {
         index.cancel_walk(other);
         assert!(index.walk(other, 1) && index.finish_walk(other).is_empty());
         while let Some((selector, id)) = walks.pop() {
-            while !index.walk(id, 1 + dice.roll(40 + spread)) {
-                for _ in 0..dice.roll(10) {
+            while !index.walk(id, 1 + dice.u64(..40 + spread)) {
+                for _ in 0..dice.u64(..10) {
                     change(&mut dice, &mut index, &mut keys, &mut model, spread);
                 }
             }
-            for _ in 0..dice.roll(3) {
+            for _ in 0..dice.u64(..3) {
                 change(&mut dice, &mut index, &mut keys, &mut model, spread);
             }
             while !index.walk(id, 20) {}
@@ -161,7 +161,7 @@ fn a_walk_is_right_at_the_instant_when_it_ends() {
             let found: BTreeSet<&[u8]> = ids.iter().map(|id| index.key(id).unwrap()).collect();
             let expected: BTreeSet<&[u8]> = matching(&model, &selector).map(|(key, _)| key.as_slice()).collect();
             assert_eq!(found, expected, "{selector:?}");
-            if dice.roll(2) == 0 {
+            if dice.u64(..2) == 0 {
                 assert_eq!(index.kill(&ids), kill_in(&mut model, &selector));
             }
         }
@@ -172,7 +172,7 @@ fn a_walk_is_right_at_the_instant_when_it_ends() {
 
 #[test]
 fn a_scan_lists_what_is_there_throughout_and_only_what_is_there() {
-    let mut dice = Dice(5);
+    let mut dice = Rng::with_seed(5);
     for round in 0..90 {
         let (mut index, mut keys, mut model) = (Index::default(), Keyspace::new(), Model::new());
         let spread = [10, 100, 1000][round % 3];
@@ -183,7 +183,7 @@ fn a_scan_lists_what_is_there_throughout_and_only_what_is_there() {
         let mut throughout: BTreeSet<Vec<u8>> = matching(&model, &selector).map(|(key, _)| key.clone()).collect();
         let (mut listed, mut cursor) = (BTreeSet::new(), Some(0));
         while let Some(at) = cursor {
-            let steps = dice.roll(10 + spread / 10) as usize;
+            let steps = dice.u64(..10 + spread / 10) as usize;
             let effort = Effort { elements: steps, work: [u64::MAX, 700][round % 2] };
             let (ids, next) = index.scan(&selector, type_id, at, effort);
             assert!(ids.len() <= steps.max(1) && next.is_none_or(|next| next > at));
@@ -194,7 +194,7 @@ fn a_scan_lists_what_is_there_throughout_and_only_what_is_there() {
                 listed.insert(key);
             }
             cursor = next;
-            for _ in 0..dice.roll(5) {
+            for _ in 0..dice.u64(..5) {
                 change(&mut dice, &mut index, &mut keys, &mut model, spread);
                 let now: BTreeSet<&Vec<u8>> = matching(&model, &selector).map(|(key, _)| key).collect();
                 throughout.retain(|key| now.contains(key));
@@ -206,14 +206,14 @@ fn a_scan_lists_what_is_there_throughout_and_only_what_is_there() {
 
 #[test]
 fn a_scan_of_tags_lists_each_with_an_entry_alive() {
-    let mut dice = Dice(6);
+    let mut dice = Rng::with_seed(6);
     let (mut index, mut keys, mut model) = (Index::default(), Keyspace::new(), Model::new());
     for step in 0..3000 {
         change(&mut dice, &mut index, &mut keys, &mut model, 500);
         if step % 100 != 0 {
             continue;
         }
-        let glob = [None, Some(Glob::new(b"tag:1*"))][dice.roll(2) as usize].clone();
+        let glob = [None, Some(Glob::new(b"tag:1*"))][dice.u64(..2) as usize].clone();
         let mut expected: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         for tag in model.values().filter(|of| !of.dead).flat_map(|of| &of.tags) {
             if glob.as_ref().is_none_or(|glob| glob.matches(tag)) {

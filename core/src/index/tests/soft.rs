@@ -14,7 +14,7 @@ struct Modelled {
 }
 
 struct World {
-    dice: Dice,
+    dice: Rng,
     index: Index,
     keys: Keyspace,
     model: BTreeMap<Vec<u8>, Modelled>,
@@ -42,14 +42,14 @@ fn entry(grace_ms: u64, tag_count: usize) -> Box<Entry> {
 impl World {
     fn roll_date(&mut self) -> Option<i64> {
         let span = if self.model.len() > 100 { 40_000 } else { 400 };
-        (self.dice.roll(4) > 0).then(|| self.now_ms.cast_signed() + self.dice.roll(span).cast_signed() - 50)
+        (self.dice.u64(..4) > 0).then(|| self.now_ms.cast_signed() + self.dice.u64(..span).cast_signed() - 50)
     }
 
     fn put(&mut self, key: Vec<u8>) {
         let tags: BTreeSet<Box<[u8]>> =
-            (0..self.dice.roll(4)).map(|_| format!("tag:{}", self.dice.roll(6)).into_bytes().into()).collect();
-        let grace_ms = self.dice.roll(2) * 500;
-        let (type_id, fresh_until_ms) = (self.dice.roll(4) as u16, self.roll_date());
+            (0..self.dice.u64(..4)).map(|_| format!("tag:{}", self.dice.u64(..6)).into_bytes().into()).collect();
+        let grace_ms = self.dice.u64(..2) * 500;
+        let (type_id, fresh_until_ms) = (self.dice.u64(..4) as u16, self.roll_date());
         self.store(
             key,
             Modelled { tags: tags.into_iter().collect(), type_id, grace_ms, fresh_until_ms, verdict: Verdict::Alive },
@@ -79,7 +79,7 @@ impl World {
     fn rename(&mut self, key: &[u8], to: &[u8]) {
         let Some((mut entry, of)) = self.remove(key) else { return };
         self.remove(to);
-        if self.dice.roll(2) == 0 {
+        if self.dice.u64(..2) == 0 {
             let names = entry.names().unwrap();
             let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
             entry = Entry::decode(&entry.encode(b"t", &tags, of.verdict), entry.share()).unwrap();
@@ -146,7 +146,7 @@ impl World {
 
     fn kill(&mut self, selector: &Selector) {
         let killed = match selector.only_any() {
-            Some(tags) if self.dice.roll(2) == 0 => self.index.invalidate_tags(tags.iter().map(AsRef::as_ref)),
+            Some(tags) if self.dice.u64(..2) == 0 => self.index.invalidate_tags(tags.iter().map(AsRef::as_ref)),
             _ => {
                 let ids = self.index.select(selector, type_id);
                 self.index.kill(&ids)
@@ -158,24 +158,24 @@ impl World {
     }
 
     fn roll_selector(&mut self) -> Selector {
-        let tags = (0..1 + self.dice.roll(2)).map(|_| format!("tag:{}", self.dice.roll(6)).into_bytes().into());
+        let tags = (0..1 + self.dice.u64(..2)).map(|_| format!("tag:{}", self.dice.u64(..6)).into_bytes().into());
         let tags: Box<[Box<[u8]>]> = tags.collect();
-        let clauses = match self.dice.roll(12) {
+        let clauses = match self.dice.u64(..12) {
             0 => vec![],
-            1..4 => vec![Clause::Type(type_name(self.dice.roll(4) as u16).into())],
+            1..4 => vec![Clause::Type(type_name(self.dice.u64(..4) as u16).into())],
             4..6 => vec![Clause::All(tags)],
-            6..8 => vec![Clause::None(tags), Clause::Type(type_name(self.dice.roll(4) as u16).into())],
+            6..8 => vec![Clause::None(tags), Clause::Type(type_name(self.dice.u64(..4) as u16).into())],
             _ => vec![Clause::Any(tags)],
         };
         Selector { clauses }
     }
 
     fn step(&mut self, spread: u64) {
-        self.now_ms += self.dice.roll(3);
-        let key = format!("key:{}", self.dice.roll(spread)).into_bytes();
+        self.now_ms += self.dice.u64(..3);
+        let key = format!("key:{}", self.dice.u64(..spread)).into_bytes();
         // Of many entries, most are to be as they are when they are all invalidated.
         let often = if spread > 1000 { 3000 } else { 100 };
-        match self.dice.roll(often) {
+        match self.dice.u64(..often) {
             0 | 1 => {
                 let selector = self.roll_selector();
                 self.kill(&selector);
@@ -186,13 +186,13 @@ impl World {
             }
             7..20 => _ = self.remove(&key),
             20..28 => {
-                let to = format!("key:{}", self.dice.roll(spread)).into_bytes();
+                let to = format!("key:{}", self.dice.u64(..spread)).into_bytes();
                 if to != key {
                     self.rename(&key, &to);
                 }
             }
             28..36 => self.expire(&key),
-            36..46 => (0..self.dice.roll(spread / 2 + 2)).for_each(|_| self.settle_next()),
+            36..46 => (0..self.dice.u64(..spread / 2 + 2)).for_each(|_| self.settle_next()),
             46..50 => {
                 while let Some(key) = self.index.next_dead().map(|(_, key)| key.to_vec()) {
                     assert_eq!(self.remove(&key).unwrap().1.verdict, Verdict::Dead);
@@ -219,7 +219,7 @@ impl World {
 fn soft_invalidations_agree_with_a_naive_model() {
     for (spread, steps) in [(3, 10_000), (40, 10_000), (6000, 40_000)] {
         let (index, keys, model) = (Index::default(), Keyspace::new(), BTreeMap::new());
-        let mut world = World { dice: Dice(99 + spread), index, keys, model, now_ms: 1_000_000 };
+        let mut world = World { dice: Rng::with_seed(99 + spread), index, keys, model, now_ms: 1_000_000 };
         let mut most = 0;
         for step in 0..steps {
             world.step(spread);

@@ -4,6 +4,7 @@
 //! A request with a view goes the way of any other (`produce.rs`): it asks for the lease too, and may be handed it. Only what is
 //! shared with other callers (waiting, producing) is asked without.
 
+use bytes::Bytes;
 use expcache_core::codec::Encoding;
 
 use crate::command::Fetch;
@@ -29,5 +30,32 @@ impl View {
         let fetch = fetch.accept(&self.accept);
         let fetch = self.unless.iter().fold(fetch, |fetch, md5| fetch.if_none_match(md5));
         self.range.iter().fold(fetch, |fetch, (offset, length)| fetch.range(*offset, *length))
+    }
+}
+
+/// What came of an entry.
+#[derive(Debug, Clone)]
+pub(crate) enum Piece {
+    /// Nothing: it is the version that was named.
+    Unchanged,
+    /// The stored bytes, in this coding.
+    Packed(Encoding, Bytes),
+    /// A part of the payload.
+    Part {
+        /// Where it begins.
+        offset: u64,
+        /// The part.
+        bytes: Bytes,
+        /// The length of the whole.
+        size: u64,
+    },
+}
+
+impl Piece {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Unchanged => 0,
+            Self::Packed(_, bytes) | Self::Part { bytes, .. } => bytes.len(),
+        }
     }
 }
