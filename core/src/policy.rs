@@ -54,6 +54,8 @@ pub struct Policy {
     pub grace_ms: u64,
     /// The longest fresh lifetime, in ms.
     pub max_ttl_ms: u64,
+    /// How long an entry is seen at all since its key was first stored, in ms.
+    pub whole_life_ms: u64,
     /// By up to how much of itself a lifetime is shortened at random, in percent.
     pub jitter_percent: u8,
     /// From how much of the lifetime on a refresh may be handed out early, in percent; 0: never.
@@ -82,6 +84,7 @@ impl Default for Policy {
             ttl_ms: None,
             grace_ms: 0,
             max_ttl_ms: 0,
+            whole_life_ms: 0,
             jitter_percent: 0,
             early_percent: 0,
             sliding: false,
@@ -133,10 +136,33 @@ pub struct StoreContext {
     pub random: u64,
 }
 
+impl Lifetime {
+    /// It, cut off at a moment, unix ms: it is fresh until then at the longest, and what is left before is its grace.
+    pub fn cut_off(self, latest_ms: i64, now_ms: u64) -> Self {
+        if self.expire_at_ms.is_some_and(|at| at <= latest_ms) {
+            return self;
+        }
+        let until = fresh_until_ms(self.expire_at_ms, self.grace_ms).map_or(latest_ms, |until| until.min(latest_ms));
+        let between = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).unwrap_or(0);
+        Self {
+            expire_at_ms: Some(latest_ms),
+            // Of no lifetime at all 0 would say that it has no end; it is over before anybody asks.
+            lifetime_ms: between(end_ms(now_ms, 0), until).max(1),
+            grace_ms: between(until, latest_ms),
+        }
+    }
+}
+
 impl Policy {
     /// The fresh lifetime of an entry stored without one, in ms; 0: without end.
     pub fn ttl_ms(&self, default_ttl_ms: u64) -> u64 {
         self.ttl_ms.unwrap_or(default_ttl_ms)
+    }
+
+    /// When an entry is over whose key was first stored at that moment, whatever becomes of its expiry, unix ms; `None`: never.
+    #[inline]
+    pub fn end_of_life_ms(&self, born_ms: u64) -> Option<i64> {
+        (self.whole_life_ms != 0).then(|| end_ms(born_ms, self.whole_life_ms))
     }
 
     /// The life of a value stored now. `kept` is until when the value it replaces is fresh (`Some(None)`: without end), for
@@ -288,6 +314,24 @@ mod tests {
         ] {
             assert_eq!(policy.life(wish, grace, kept, at(0)), expected, "{wish:?} {grace:?} {kept:?}");
         }
+    }
+
+    #[test]
+    fn a_life_is_cut_off() {
+        let now = NOW as i64;
+        let cut = |life: Option<Lifetime>, latest: i64| life.map(|life| life.cut_off(latest, NOW));
+        for (whole, latest, expected) in [
+            (life(now + 60, 50, 10), now + 60, life(now + 60, 50, 10)),
+            (life(now + 60, 50, 10), now + 55, life(now + 55, 50, 5)),
+            (life(now + 60, 50, 10), now + 20, life(now + 20, 20, 0)),
+            (life(now + 60, 50, 10), now - 5, life(now - 5, 1, 0)),
+            (life(None, 0, 10), now + 20, life(now + 20, 20, 0)),
+            (life(now - 5, 0, 0), now + 20, life(now - 5, 0, 0)),
+        ] {
+            assert_eq!(cut(whole, latest), expected, "{whole:?} {latest}");
+        }
+        let limited = Policy { whole_life_ms: 7, ..Policy::default() };
+        assert_eq!((limited.end_of_life_ms(NOW), Policy::default().end_of_life_ms(NOW)), (Some(now + 7), None));
     }
 
     #[test]

@@ -55,6 +55,10 @@ struct Current {
     fresh_until_ms: Option<Option<i64>>,
     /// What that end follows from.
     end: End,
+    /// When its key was first stored, unix ms.
+    born_ms: Option<u64>,
+    /// Is that kept?
+    keeps_born: bool,
 }
 
 impl Current {
@@ -65,7 +69,14 @@ impl Current {
         let fresh_until_ms = keep.then(|| look.fresh_until_ms());
         let end = if keep { look.entry.end() } else { End::default() };
         let etag = wants.if_match().map(|_| look.entry.etag());
-        Ok(Self { exists: true, etag, fresh_until_ms, end })
+        let (born_ms, keeps_born) = (Some(look.entry.born_ms()), look.entry.kept_born_ms().is_some());
+        Ok(Self { exists: true, etag, fresh_until_ms, end, born_ms, keeps_born })
+    }
+
+    /// When the key of what takes its place now was first stored, if that is to be kept.
+    fn born_ms(&self, policy: &Policy, now_ms: u64) -> Option<u64> {
+        let is_kept = self.keeps_born || policy.whole_life_ms != 0;
+        is_kept.then(|| self.born_ms.map_or(now_ms, |born_ms| born_ms.min(now_ms)))
     }
 
     fn satisfies(&self, condition: Option<Condition<'_>>) -> bool {
@@ -119,6 +130,9 @@ impl Plan {
             }
             let life = policy.life(freshness, options.grace_ms, current.fresh_until_ms, moment);
             let life = life.ok_or(Error::InvalidExpire(command))?;
+            let born_ms = current.born_ms(policy, moment.now_ms);
+            let latest_ms = born_ms.and_then(|born_ms| policy.end_of_life_ms(born_ms));
+            let life = latest_ms.map_or(life, |latest_ms| life.cut_off(latest_ms, moment.now_ms));
             let wanted =
                 if decodes { policy.encoding(checked.size as u64, options.format) } else { Encoding::Identity };
             let PreparedPayload { stored, form, etag } = PreparedPayload::new(payload, checked, wanted);
@@ -131,6 +145,7 @@ impl Plan {
                 format: options.format,
                 meta: options.meta,
                 end: options.end().unwrap_or(current.end),
+                born_ms,
             };
             let content = Content { created_ms: moment.now_ms, lifetime_ms: life.lifetime_ms, extras, stored };
             let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());

@@ -26,6 +26,7 @@ pub const TYPE_SET: &[Arg] = &[
     with_text("MAXBYTES", "total-size").optional(),
     with_block("FORMATS", "formats", &[integer("count"), text("format").optional().multiple()]).optional(),
     with_one_of("VALIDATE", "validate", YES_OR_NO).optional(),
+    with_text("LIFETIME", "whole-life").optional(),
 ];
 
 const YES_OR_NO: &[Arg] = &[word("yes", "yes"), word("no", "no")];
@@ -67,6 +68,8 @@ pub struct PolicyChange<'a> {
     pub formats: Option<Vec<&'a [u8]>>,
     /// See [`Policy::validate`].
     pub validate: Option<bool>,
+    /// See [`Policy::whole_life_ms`].
+    pub whole_life_ms: Option<u64>,
     /// Nobody defined the type but its first use.
     pub first_use: Option<()>,
 }
@@ -105,6 +108,7 @@ impl<'a> PolicyChange<'a> {
             b"MAXBYTES" => fill(&mut self.max_bytes, words, units::parse_size),
             b"FORMATS" => fill_from(&mut self.formats, || formats(words)),
             b"VALIDATE" => fill(&mut self.validate, words, yes_or_no),
+            b"LIFETIME" => fill(&mut self.whole_life_ms, words, duration),
             b"FIRSTUSE" => fill_from(&mut self.first_use, || Ok(())),
             _ => Err(Error::Syntax),
         }
@@ -126,6 +130,7 @@ impl<'a> PolicyChange<'a> {
             max_bytes: Some(policy.max_bytes),
             formats: Some(policy.formats.iter().map(AsRef::as_ref).collect()),
             validate: Some(policy.validate),
+            whole_life_ms: Some(policy.whole_life_ms),
             first_use: (definer == Definer::FirstUse).then_some(()),
         }
     }
@@ -148,6 +153,7 @@ impl<'a> PolicyChange<'a> {
         if let Some(formats) = &self.formats {
             write_counted(to, "FORMATS", formats.iter().copied());
         }
+        write_amount(to, "LIFETIME", self.whole_life_ms.map(format_duration));
         write_word(to, FIRST_USE, self.first_use.is_some());
     }
 
@@ -174,6 +180,7 @@ impl<'a> PolicyChange<'a> {
         set(&mut policy.max_bytes, self.max_bytes);
         set(&mut policy.formats, self.formats.as_ref().map(|all| all.iter().map(|name| (*name).into()).collect()));
         set(&mut policy.validate, self.validate);
+        set(&mut policy.whole_life_ms, self.whole_life_ms);
         Ok(())
     }
 }

@@ -262,6 +262,7 @@ fn change(rng: &mut Rng) -> PolicyChange<'static> {
         max_bytes: maybe(rng, |rng| amount(rng, MOST)),
         formats: maybe(rng, |rng| some(rng, 5, text)),
         validate: maybe(rng, Rng::bool),
+        whole_life_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
         first_use: maybe(rng, |_| ()),
     }
 }
