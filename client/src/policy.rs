@@ -69,6 +69,7 @@ impl Policy {
             formats: self.formats.as_ref().map(|formats| formats.iter().map(AsRef::as_ref).collect()),
             validate: self.validate,
             whole_life_ms: self.lifetime.map(ms),
+            per_tag: None,
             first_use: None,
         }
     }

@@ -45,6 +45,41 @@ impl Codec {
     }
 }
 
+/// How many entries of a type a tag may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerTag {
+    /// Tags that begin with this are meant.
+    pub prefix: Box<[u8]>,
+    /// So many.
+    pub most: u64,
+    /// What becomes of one more.
+    pub beyond: Beyond,
+}
+
+/// What becomes of an entry that is one too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// It is stored, and the least recently used of the others goes.
+    Evict,
+    /// It is not stored.
+    Reject,
+}
+
+impl Beyond {
+    /// From its name, in any case.
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        [Self::Evict, Self::Reject].into_iter().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Evict => "evict",
+            Self::Reject => "reject",
+        }
+    }
+}
+
 /// What a type says of its entries. Zero stands for no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -76,6 +111,8 @@ pub struct Policy {
     pub formats: Vec<Box<[u8]>>,
     /// Must payloads parse as their format says?
     pub validate: bool,
+    /// How many entries a tag may have.
+    pub per_tag: Option<PerTag>,
 }
 
 impl Default for Policy {
@@ -95,6 +132,7 @@ impl Default for Policy {
             max_bytes: 0,
             formats: Vec::new(),
             validate: false,
+            per_tag: None,
         }
     }
 }

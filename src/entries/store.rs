@@ -24,6 +24,7 @@ use crate::server::held::Held;
 use crate::server::key::{Found, Key};
 use crate::server::{clock, workers};
 use crate::types::limits::enforce_limits;
+use crate::types::per_tag;
 use crate::types::policies::{DEFAULT_TTL, MAX_TYPES, replicate_displaced, replicate_policy};
 use crate::{cache, leases};
 
@@ -45,6 +46,8 @@ pub struct Plan {
     life: Lifetime,
     /// The type's policy, if this value is the first to use its name.
     defines: Option<Policy>,
+    /// Does the type limit how many entries one of the tags may have?
+    has_tag_limit: bool,
 }
 
 /// The value now under the key, as far as storing depends on it.
@@ -153,8 +156,14 @@ impl Plan {
             entry.touch(use_us);
             let is_as_it_came = entry.form().encoding == checked.encoding;
             let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
-            Ok(Some(Self { entry, is_as_it_came, type_id, life, defines }))
+            let has_tag_limit = policy.per_tag.is_some() && tag_count > 0;
+            Ok(Some(Self { entry, is_as_it_came, type_id, life, defines, has_tag_limit }))
         })
+    }
+
+    /// The type, if it limits how many entries one of the tags may have.
+    pub fn limits_tags(&self) -> Option<u16> {
+        self.has_tag_limit.then_some(self.type_id)
     }
 
     /// Is it still wanted: nothing that it may have been computed from was invalidated since its lease was given?
@@ -177,7 +186,7 @@ impl Plan {
         timing: Timing,
     ) -> Result<()> {
         let (tags, db) = (options.tags(), ctx.db());
-        let Self { entry, is_as_it_came, type_id, life, defines } = self;
+        let Self { entry, is_as_it_came, type_id, life, defines, has_tag_limit } = self;
         let name = key.name();
         // Of several keys of one MSET only the first defines their type.
         let is_defined = cache::with(|s| s.types.get(type_id).policy.is_some());
@@ -211,6 +220,9 @@ impl Plan {
         cache::with(|s| s.count_set(type_id, cost_ms, options.format, size));
         leases::stored(ctx, db, name.bytes(), options.token());
         announce(ctx, name);
+        if has_tag_limit {
+            per_tag::make_room(ctx, name, type_id, tags);
+        }
         enforce_limits(ctx, name, type_id);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `EXPCACHE.TYPE SET|GET|LIST|DEL|HELP`.
 
 use expcache_core::grammar::syntax::text;
+use expcache_core::policy::PerTag;
 use expcache_core::types::Definer;
 use expcache_core::{Error, Result, grammar};
 
@@ -11,7 +12,7 @@ use crate::server::access::Right;
 use crate::server::args::Args;
 use crate::server::command::{HELP, ROW, Row, help, subcommand};
 use crate::server::context::Ctx;
-use crate::server::replies::Value;
+use crate::server::replies::{Replies, Value};
 
 /// `EXPCACHE.TYPE`, for the server.
 pub const TYPE: Row = Row {
@@ -74,7 +75,8 @@ fn type_help(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
 }
 
 /// `EXPCACHE.TYPE SET name [TTL d|default] [GRACE d] [MAXTTL d] [JITTER percent] [EARLY percent] [SLIDING yes|no]
-/// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no] [LIFETIME d]`
+/// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no] [LIFETIME d]
+/// [PERTAG prefix n evict|reject]`
 pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let decides = ctx.decides();
     if decides {
@@ -126,8 +128,17 @@ pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         ("formats", Value::Names(&policy.formats)),
         ("validate", yes(policy.validate).into()),
         ("lifetime", policy.whole_life_ms.into()),
+        ("pertag", Value::With(&|to| reply_per_tag(to, policy.per_tag.as_ref()))),
     ]);
     Ok(())
+}
+
+fn reply_per_tag(to: &Replies, limit: Option<&PerTag>) {
+    let Some(limit) = limit else { return to.reply_null() };
+    to.reply_array(3);
+    to.reply_bytes(&limit.prefix);
+    to.reply_count(limit.most);
+    to.reply_bytes(limit.beyond.name().as_bytes());
 }
 
 /// `EXPCACHE.TYPE LIST`

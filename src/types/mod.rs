@@ -3,12 +3,13 @@
 //! ```text
 //!  commands  TYPE SET, GET, LIST, DEL          policies  what a type is going to be, and the words for it
 //!  limits    MAXENTRIES, MAXBYTES              saving    policies in the RDB and the append-only file
-//!  lifetime  LIFETIME
+//!  lifetime  LIFETIME                          per_tag   PERTAG
 //! ```
 
 mod commands;
 pub mod lifetime;
 pub mod limits;
+pub mod per_tag;
 pub mod policies;
 mod saving;
 

@@ -5,7 +5,7 @@ use fastrand::Rng;
 
 use super::fetch::{FetchOptions, Field, Fields};
 use super::lease::ReleaseOptions;
-use super::policy::PolicyChange;
+use super::policy::{PerTagChange, PolicyChange};
 use super::purge::PurgeOptions;
 use super::scan::{ScanOptions, TagsOptions};
 use super::selector::Limits;
@@ -18,7 +18,7 @@ use crate::codec::Encoding;
 use crate::entry::MAX_COST_MS;
 use crate::glob::Glob;
 use crate::key::KeyRequest;
-use crate::policy::Policy;
+use crate::policy::{Beyond, Policy};
 use crate::selector::{Clause, Selector, TagNames};
 use crate::stats::By;
 use crate::types::Definer;
@@ -263,6 +263,13 @@ fn change(rng: &mut Rng) -> PolicyChange<'static> {
         formats: maybe(rng, |rng| some(rng, 5, text)),
         validate: maybe(rng, Rng::bool),
         whole_life_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
+        per_tag: maybe(rng, |rng| {
+            maybe(rng, |rng| PerTagChange {
+                prefix: if rng.bool() { b"" } else { text(rng) },
+                most: rng.u64(1..=1024),
+                beyond: if rng.bool() { Beyond::Evict } else { Beyond::Reject },
+            })
+        }),
         first_use: maybe(rng, |_| ()),
     }
 }
@@ -354,6 +361,15 @@ fn a_word_given_twice_or_cut_off_is_an_error() {
     let policy = |words: &str| PolicyChange::parse(split(words).into_iter()).map(drop);
     assert_eq!(policy("t TTL 1h ttl nonsense"), Err(Error::Syntax), "twice is worse than wrong");
     assert_eq!(policy("t CODEC brotli"), Err(Error::invalid("CODEC must be auto, none, gzip, zstd or lz4")));
+    for nothing in ["t PERTAG x 0", "t PERTAG x 0 evict", "t PERTAG x 0 REJECT"] {
+        assert_eq!(PolicyChange::parse(split(nothing).into_iter()).map(|(_, change)| change.per_tag), Ok(Some(None)));
+        let with_more = format!("{nothing} TTL 1s");
+        let (_, change) = PolicyChange::parse(split(&with_more).into_iter()).unwrap();
+        assert_eq!((change.per_tag, change.ttl_ms), (Some(None), Some(Some(1000))));
+    }
+    assert_eq!(policy("t PERTAG x 1"), Err(Error::Syntax));
+    assert_eq!(policy("t PERTAG x 1 TTL 1s"), Err(Error::invalid("PERTAG must evict or reject")));
+    assert_eq!(policy("t PERTAG x 1025 evict"), Err(Error::invalid("PERTAG allows a tag at most 1024 entries")));
     let mut two = split("a b").into_iter();
     assert!(two.need_some(3).is_err() && two.len() == 2, "nothing was taken");
 }

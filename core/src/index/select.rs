@@ -125,6 +125,18 @@ impl Index {
         types.map(|(id, members)| (id, members.ids.intersection_len(&ids.0))).filter(|(_, count)| *count > 0)
     }
 
+    /// Up to `most` entries of a type that bear a tag, none of them dead.
+    pub fn of_type_with_tag(&self, type_id: u16, tag: &[u8], most: usize) -> Vec<u32> {
+        let of_type = self.types.get(usize::from(type_id)).map(|members| &members.ids);
+        let (Some(tagged), Some(of_type)) = (self.members(tag), of_type) else { return Vec::new() };
+        let is_alive = |id: &u32| !self.dead.contains(*id);
+        if tagged.len() <= FEW {
+            let ids = tagged.from(0, FEW as usize).into_iter();
+            return ids.filter(|id| of_type.contains(*id)).filter(is_alive).take(most).collect();
+        }
+        Source::Tag(tagged).and(Cow::Borrowed(of_type)).iter().filter(is_alive).take(most).collect()
+    }
+
     /// With dead ones.
     fn selected(&self, selector: &Selector, type_id: impl Fn(&[u8]) -> Option<u16>) -> Cow<'_, RoaringBitmap> {
         let Some(mut sources) = self.sources(selector, type_id) else { return Cow::default() };
