@@ -20,6 +20,9 @@ INTERVAL ?= 1s
 ROUNDS   ?= 10
 # How long `make fuzz` goes on with each subject.
 FUZZ     ?= 900
+# How much `make check-client` reads, and after how long all must have heard of an invalidation.
+READS    ?= 1000000
+LAG_MS   ?= 100
 
 export EXPCACHE_SERVER := $(SERVER)
 export EXPCACHE_MODULE ?= $(MODULE)
@@ -28,10 +31,10 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps build run demo top picture test soak fuzz lint bench attack matrix install clean
+.PHONY: help deps build run demo top picture test soak fuzz check-client lint bench attack matrix install clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install what is missing to build and run (Debian, Ubuntu; elsewhere it says what)
 	@contrib/deps '$(SERVER)'
@@ -65,6 +68,11 @@ soak: deps build ## all tests ten times beside two busy loops a core: make soak 
 fuzz: deps ## hostile and random input for a quarter of an hour each subject: make fuzz FUZZ=seconds
 	@echo "fuzz: core/tests/fuzz, $(FUZZ) s each"
 	@EXPCACHE_FUZZ_SECONDS=$(FUZZ) $(CARGO) test --release --package expcache-core --test fuzz -- --nocapture
+
+check-client: deps build ## the client's random checker: a million reads, two processes, faults: make check-client READS=1000000
+	@echo "check-client: $(READS) reads; what others invalidated is seen within $(LAG_MS) ms"
+	@EXPCACHE_CHECKER_READS=$(READS) EXPCACHE_CHECKER_LAG_MS=$(LAG_MS) \
+	  $(CARGO) test --release --package expcache-client --test client checker -- --nocapture
 
 lint: ## formatting, clippy and the docs of the code, warnings denied; licences of what it is built from
 	@echo "lint: cargo fmt --check"

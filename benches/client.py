@@ -15,7 +15,7 @@ NEAR_NS = 1000
 
 def run(bench):
     figures = [measure(bench) for _ in range(bench.rounds(3))]
-    plain, typed, hit, near = (lab.median([f[name] for f in figures]) for name in NAMES)
+    plain, typed, hit, near, many_plain, many_hit = (lab.median([f[name] for f in figures]) for name in NAMES)
     bench.report.text("**The Rust client**, one caller after the other, a hit of 1 KiB:")
     bench.report.table(
         ["call", "µs", "to the `redis` crate", "bound", ""],
@@ -23,12 +23,14 @@ def run(bench):
             ["`redis`: `FETCH … LEASE`", f"{plain:.1f}", "", "", ""],
             ["`Client::fetch`", f"{typed:.1f}", f"{typed / plain:.2f} ×", "", ""],
             ["`Cache::get_or_produce`", f"{hit:.1f}", f"{hit / plain:.2f} ×", f"{OVERHEAD:.2f} ×", overhead(bench, hit / plain)],
+            ["256 tasks at a time: `redis`", f"{many_plain:.1f}", "", "", ""],
+            ["…, `get_or_produce`", f"{many_hit:.1f}", f"{many_hit / many_plain:.2f} ×", "", ""],
             ["…, kept near", f"{near / 1000:.2f}", f"{near / 1000 / plain:.3f} ×", "1 µs", nearness(bench, near)],
         ],
     )
 
 
-NAMES = ["plain_us", "typed_us", "hit_us", "near_ns"]
+NAMES = ["plain_us", "typed_us", "hit_us", "near_ns", "many_plain_us", "many_hit_us"]
 
 
 def measure(bench):

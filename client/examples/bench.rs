@@ -12,6 +12,7 @@ use expcache_client::{Cache, Config, Error, Fetch, Request};
 const VALUE_BYTES: usize = 1024;
 const TURNS: usize = 10;
 const NEAR_HITS: u32 = 1_000_000;
+const TASKS: usize = 256;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,17 +29,24 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // In turns, so that a busy neighbour hits all alike.
     let (mut plain, mut typed, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut many_plain, mut many_whole) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
         plain.push(time(hits / TURNS, async || fetch(&raw, &request).await).await?);
         typed.push(time(hits / TURNS, async || typed_fetch(&far, &request).await).await?);
         whole.push(time(hits / TURNS, async || hit(&far, &request).await).await?);
+        let (each_raw, asked) = (raw.clone(), request.clone());
+        many_plain.push(by_many(hits, move || one(each_raw.clone(), asked.clone())).await?);
+        let (each_far, asked) = (far.clone(), request.clone());
+        many_whole.push(by_many(hits, move || whole_one(each_far.clone(), asked.clone())).await?);
     }
     println!(
-        "plain_us={:.3} typed_us={:.3} hit_us={:.3} near_ns={:.0}",
+        "plain_us={:.3} typed_us={:.3} hit_us={:.3} near_ns={:.0} many_plain_us={:.3} many_hit_us={:.3}",
         median(plain),
         median(typed),
         median(whole),
-        near(&server, &request).await?
+        near(&server, &request).await?,
+        median(many_plain),
+        median(many_whole)
     );
     Ok(())
 }
@@ -75,6 +83,36 @@ async fn near(server: &str, request: &Request) -> Result<f64, Box<dyn std::error
         hit(&cache, request).await?;
     }
     Ok(since.elapsed().as_secs_f64() * 1e9 / f64::from(NEAR_HITS))
+}
+
+async fn one(raw: redis::aio::MultiplexedConnection, request: Request) -> Result<(), Error> {
+    fetch(&raw, &request).await
+}
+
+async fn whole_one(cache: Cache, request: Request) -> Result<(), Error> {
+    hit(&cache, &request).await
+}
+
+/// Microseconds each, by many tasks at a time.
+async fn by_many<F>(count: usize, each: impl Fn() -> F + Clone + Send + 'static) -> Result<f64, Error>
+where
+    F: Future<Output = Result<(), Error>> + Send,
+{
+    let since = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..TASKS {
+        let each = each.clone();
+        tasks.spawn(async move {
+            for _ in 0..count / TASKS {
+                each().await?;
+            }
+            Ok::<_, Error>(())
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.map_err(|error| Error::Request(error.to_string()))??;
+    }
+    Ok(since.elapsed().as_secs_f64() * 1e6 / (count / TASKS * TASKS) as f64)
 }
 
 /// Microseconds each.

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use expcache_core::codec::Encoding;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -111,7 +112,7 @@ impl Cache {
     /// Stores an export, whether or not anybody is producing it.
     pub async fn put(&self, request: &Request, export: impl Into<Export>) -> Result<()> {
         let plan = &request.0;
-        let stored = self.0.client.set(&plan.set(&export.into(), self.config()).await).await;
+        let stored = self.set(plan, &export.into(), None).await;
         self.0.near.forget(&plan.key);
         self.0.fallback.forget(&plan.key);
         stored.map(drop)
@@ -188,6 +189,18 @@ impl Cache {
         let ended = self.0.tasks.finish(limit).await;
         let given_back = tokio::time::timeout(self.config().timeout, self.0.keeper.finish()).await;
         ended && given_back.is_ok()
+    }
+
+    /// Stores an export, compressed on the way if that is wanted. How much a payload may grow in being decoded is the server's to
+    /// say: what it refuses so is sent as it is.
+    pub(crate) async fn set(&self, plan: &RequestPlan, export: &Export, lease: Option<&str>) -> Result<bool> {
+        let set = |payload| lease.iter().fold(plan.set(export, payload), |set, token| set.lease(*token));
+        let client = &self.0.client;
+        let (encoding, payload) = compression::pack(self.config().compression, export.payload.clone()).await;
+        match client.set(&set(payload).encoding(encoding)).await {
+            Err(Error::TooLarge) if encoding != Encoding::Identity => client.set(&set(export.payload.clone())).await,
+            stored => stored,
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -342,9 +355,8 @@ impl RequestPlan {
         }
     }
 
-    pub(crate) async fn set(&self, export: &Export, config: &Config) -> Set {
-        let (encoding, payload) = compression::pack(config.compression, export.payload.clone()).await;
-        let mut set = Set::new(&self.key, payload).encoding(encoding).type_name(&self.type_name);
+    pub(crate) fn set(&self, export: &Export, payload: Bytes) -> Set {
+        let mut set = Set::new(&self.key, payload).type_name(&self.type_name);
         set = set.tags(&self.tags).tags(&export.tags);
         if let Some(ttl) = self.ttl {
             set = set.ttl(ttl);

@@ -12,10 +12,6 @@ use crate::error::{Error, Result};
 
 /// Up to here coding takes no longer than waking another thread, about.
 const AT_ONCE_BYTES: usize = 64 << 10;
-/// A server takes what decodes to more than this only if it is in proportion to what is sent (`expcache.max-ratio`).
-const ANY_RATIO_BYTES: usize = 1 << 20;
-/// Times its bytes: what servers take as they come.
-const MAX_RATIO: usize = 250;
 
 /// Which payloads are compressed before they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,8 +25,8 @@ impl Compression {
         Self { over: None }
     }
 
-    /// Those of at least so many bytes, if that makes them smaller by a tenth. What is larger than 1 MiB and would shrink by more
-    /// than `expcache.max-ratio` allows at first (250) is sent as it is: a server takes that for an attack.
+    /// Those of at least so many bytes, if that makes them smaller by a tenth. What the server refuses to decode, as it would grow too
+    /// much (`expcache.max-ratio`, `expcache.max-decoded`), is sent again as it is.
     pub const fn from_bytes(bytes: usize, encoding: Encoding) -> Self {
         Self { over: Some((bytes, encoding)) }
     }
@@ -44,13 +40,9 @@ pub(crate) async fn pack(compression: Compression, payload: Bytes) -> (Encoding,
     let most = raw.len() - raw.len() / 10;
     let packed = off_the_runtime(raw.len(), move || coding(|coder| coder.encode(encoding, &raw, most))).await;
     match packed {
-        Ok(Some(packed)) if is_in_proportion(packed.len(), payload.len()) => (encoding, packed.into()),
+        Ok(Some(packed)) => (encoding, packed.into()),
         _ => (Encoding::Identity, payload),
     }
-}
-
-fn is_in_proportion(packed_bytes: usize, bytes: usize) -> bool {
-    bytes <= ANY_RATIO_BYTES.max(packed_bytes.saturating_mul(MAX_RATIO))
 }
 
 /// A payload encoded for one who takes nothing else; none if it cannot be made smaller.
@@ -116,15 +108,6 @@ mod tests {
         assert_eq!(pack(Compression::none(), text).await.0, Encoding::Identity);
         let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(10_000).collect();
         assert_eq!(pack(compression, noise.into()).await.0, Encoding::Identity);
-    }
-
-    #[tokio::test]
-    async fn what_shrinks_to_next_to_nothing_is_sent_as_it_is() {
-        for (bytes, expected) in [(1 << 20, Encoding::Zstd), ((1 << 20) + 1, Encoding::Identity)] {
-            let compression = Compression::from_bytes(0, Encoding::Zstd);
-            assert_eq!(pack(compression, vec![b'x'; bytes].into()).await.0, expected, "{bytes}");
-        }
-        assert!(is_in_proportion(10_000, 2_500_000) && !is_in_proportion(10_000, 2_500_001));
     }
 
     #[tokio::test]

@@ -31,6 +31,8 @@ pub(crate) enum Topology {
     },
     #[cfg(feature = "cluster")]
     Cluster(Vec<ConnectionInfo>),
+    #[cfg(feature = "testing")]
+    Memory(Arc<crate::testing::Store>),
 }
 
 /// Everything that can be said about a [`Client`](crate::Client) or a [`Cache`](crate::Cache); the defaults fit exports of
@@ -81,7 +83,7 @@ pub struct Config {
 }
 
 impl Config {
-    fn new(topology: Topology) -> Self {
+    pub(crate) fn new(topology: Topology) -> Self {
         Self {
             topology,
             prefix: b"export_cache".to_vec(),
@@ -150,6 +152,8 @@ impl Config {
             Topology::Sentinel { server, .. } => speak(server),
             #[cfg(feature = "cluster")]
             Topology::Cluster(nodes) => nodes.iter_mut().for_each(speak),
+            #[cfg(feature = "testing")]
+            Topology::Memory(_) => {}
         }
         self.near_bytes(0)
     }
@@ -185,8 +189,9 @@ impl Config {
     }
 
     /// How long the server may keep silent; a connection that brought no reply for so long is replaced. 2 s unless said. A
-    /// payload under way is given [`Config::transfer_timeout`], as long as bytes move on its connection. Those of TLS are not seen:
-    /// there it has to have brought a reply since the payload was asked for, and the server has to answer others meanwhile.
+    /// payload under way is given [`Config::transfer_timeout`], as long as bytes move on its connection. Where whoever answers is
+    /// trusted (`rediss://…/#insecure`), they are not seen: there it has to have brought a reply since the payload was asked for, and
+    /// the server has to answer others meanwhile.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = bounded(limit);

@@ -20,6 +20,7 @@ const LARGEST_EXACT: u128 = 1 << 53;
 pub(crate) enum Integers {
     AsTheyAre,
     /// As identities often are: in a key they stand as text.
+    #[cfg_attr(not(any(feature = "macros", test)), expect(dead_code, reason = "only functions have such keys"))]
     AsText,
 }
 

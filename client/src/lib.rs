@@ -56,7 +56,8 @@
 //!
 //! # Features
 //!
-//! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` (`blocking::Cache`), `http` (`Cache::respond`), `macros` (`#[cached]`).
+//! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` (`blocking::Cache`), `http` (`Cache::respond`), `macros` (`#[cached]`), `testing`
+//! (`testing::InMemory`, for the tests of one's own program).
 //!
 //! The least supported Rust is 1.88.
 #![forbid(unsafe_code)]
@@ -91,6 +92,8 @@ mod request;
 mod served;
 mod sliding;
 mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 #[cfg(feature = "tls")]
 mod tls;

@@ -482,9 +482,8 @@ impl Cache {
 
     async fn send(&self, plan: &RequestPlan, export: &Export, entry: Arc<CachedEntry>, held: Held) -> Landed {
         let (leased, ticket) = (held.since, held.ticket);
-        let set = plan.set(export, self.config()).await.lease(held.token());
         let sent = Instant::now();
-        let stored = match self.0.client.set(&set).await {
+        let stored = match self.set(plan, export, Some(held.token())).await {
             Ok(_) => Stored::Yes,
             Err(error) => {
                 self.note_not_stored(plan, &error);

@@ -1,6 +1,15 @@
 //! Certificates: whom to trust, and how to show who one is. Each kind of connection looks for them in another place.
+//!
+//! Connections of ours are encrypted here, above the bytes that are counted ([`Counted`](crate::link)); those that ask Sentinels and
+//! the like are made by the crate `redis`.
 
-use redis::{ClientTlsConfig, ConnectionInfo, TlsCertificates};
+use std::sync::Arc;
+
+use redis::{ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, TlsCertificates};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
 
 use crate::config::{Config, Topology};
 use crate::error::Result;
@@ -53,9 +62,64 @@ impl Config {
             }
             #[cfg(feature = "cluster")]
             Topology::Cluster(nodes) => nodes.iter_mut().try_for_each(certify)?,
+            #[cfg(feature = "testing")]
+            Topology::Memory(_) => {}
         }
         Ok(self)
     }
+}
+
+/// How connections to the servers are encrypted; `None` if none is, or if whoever answers is trusted (`#insecure`), which is left to
+/// the crate `redis`.
+pub(crate) fn connector(config: &Config) -> Result<Option<TlsConnector>> {
+    let server = match &config.topology {
+        Topology::Single(info) => info,
+        #[cfg(feature = "sentinel")]
+        Topology::Sentinel { server, .. } => server,
+        #[cfg(feature = "cluster")]
+        Topology::Cluster(nodes) => match nodes.first() {
+            Some(first) => first,
+            None => return Ok(None),
+        },
+        #[cfg(feature = "testing")]
+        Topology::Memory(_) => return Ok(None),
+    };
+    match server.addr() {
+        ConnectionAddr::TcpTls { insecure: false, .. } => Ok(Some(encrypting(config.certificates.as_ref())?)),
+        _ => Ok(None),
+    }
+}
+
+fn encrypting(certificates: Option<&TlsCertificates>) -> Result<TlsConnector> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let trusting = versions.map_err(refused)?.with_root_certificates(authorities(certificates)?);
+    let config = match certificates.and_then(|all| all.client_tls.as_ref()) {
+        Some(shown) => {
+            let key = PrivateKeyDer::from_pem_slice(&shown.client_key).map_err(refused)?;
+            trusting.with_client_auth_cert(parsed(&shown.client_cert)?, key).map_err(refused)?
+        }
+        None => trusting.with_no_client_auth(),
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Whom to trust. Of those that the system trusts, what cannot be read is left out.
+fn authorities(certificates: Option<&TlsCertificates>) -> Result<RootCertStore> {
+    let mut trusted = RootCertStore::empty();
+    match certificates.and_then(|all| all.root_cert.as_ref()) {
+        Some(pem) => parsed(pem)?.into_iter().try_for_each(|one| trusted.add(one)).map_err(refused)?,
+        None => drop(trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+    }
+    Ok(trusted)
+}
+
+fn parsed(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    Ok(CertificateDer::pem_slice_iter(pem).collect::<std::result::Result<_, _>>().map_err(refused)?)
+}
+
+fn refused(why: impl std::fmt::Display) -> RedisError {
+    (ErrorKind::InvalidClientConfig, "the certificates cannot be used", why.to_string()).into()
 }
 
 /// A client of Sentinels that takes the certificates to the servers they name. The crate gives a user and a password to all

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::command::Client;
 use crate::config::Config;
-#[cfg(feature = "cluster")]
+#[cfg(any(feature = "cluster", feature = "testing"))]
 use crate::config::Topology;
 use crate::error::{Error, Result};
 use crate::link::{Connected, Connector};
@@ -58,6 +58,15 @@ async fn listen(near: &Memory, client: &Client) -> Result<()> {
     let config = client.config();
     let primaries = client.primaries().await?;
     let (sender, mut news) = mpsc::unbounded_channel();
+    #[cfg(feature = "testing")]
+    if let Topology::Memory(store) = &config.topology {
+        store.tell(sender);
+        near.open();
+        tell(client, true);
+        loop {
+            note(near, news.recv().await)?;
+        }
+    }
     let mut connections = Vec::new();
     for connector in connectors(config, &primaries)? {
         let mut connection = connector.connect(Some(sender.clone())).await?;

@@ -87,7 +87,7 @@ impl Error {
                 "BADENCODING zstd with a window above 8 MiB is not taken (RFC 9659): compress without --ultra and --long"
             }
             Self::Unblocked => "UNBLOCKED the server became a replica meanwhile; nothing was done",
-            Self::SlotMoved => "TRYAGAIN the key's slot left this node meanwhile",
+            Self::SlotMoved => "TRYAGAIN the key's slot is leaving this node, or the cluster is down",
             Self::NoCommandPermission => "NOPERM this needs the right to 'config|resetstat' or 'expcache.debug|check'",
             Self::NoPermission => "NOPERM No permissions to access a key",
             Self::Moved(slot, Some(address)) => return Cow::Owned(format!("MOVED {slot} {address}")),

@@ -3,6 +3,8 @@
 //! What ended is over for everybody from that moment on, whoever is told when. A client that goes meanwhile is not told.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use expcache_core::lease::{Flushed, Token, Woken};
@@ -40,20 +42,28 @@ pub struct ToAnswer {
     /// Those who want the lease come first.
     flushed: VecDeque<Flushed>,
     /// Then these, in this order.
-    told: VecDeque<(u64, Option<UntoldLease>)>,
+    told: VecDeque<(u64, Option<Arc<UntoldLease>>)>,
 }
 
 impl ToAnswer {
     /// They are told that a lease ended without a value, whose next some of them have. These come first: their time has begun.
     pub fn without_value(mut woken: Vec<Woken>) -> Self {
         woken.sort_by_key(|woken| woken.lease.is_none());
+        let mut last: Option<Arc<UntoldLease>> = None;
         let told = table::with(|board| {
             let untold = |woken: &Woken| {
-                let wait = board.waits.get(woken.waiter)?;
-                Some(UntoldLease { db: wait.db, key: wait.asking.key().into(), token: woken.lease?, knows: false })
+                let token = woken.lease?;
+                let WaitRecord { db, asking, .. } = board.waits.get(woken.waiter)?;
+                // Clients that ask with one token for one key share the lease, and come one after the other.
+                let shared =
+                    last.take().filter(|last| last.token == token && last.db == *db && *last.key == *asking.key());
+                let lease = shared.unwrap_or_else(|| Arc::new(UntoldLease::new(*db, asking.key(), token)));
+                last = Some(Arc::clone(&lease));
+                Some(lease)
             };
-            woken.iter().map(|woken| (woken.waiter, untold(woken))).collect()
+            woken.iter().map(|woken| woken.waiter).zip(woken.iter().map(untold)).collect()
         });
+        drop(last);
         Self { told, ..Self::default() }
     }
 
@@ -108,7 +118,7 @@ impl ToAnswer {
 }
 
 enum Step {
-    Tell(u64, Option<UntoldLease>),
+    Tell(u64, Option<Arc<UntoldLease>>),
     Later,
     Over,
 }
@@ -124,20 +134,19 @@ fn tell_next(ctx: &Ctx) -> Option<i64> {
     })
 }
 
-fn tell(ctx: &Ctx, waiter: u64, mut untold: Option<UntoldLease>) {
+fn tell(ctx: &Ctx, waiter: u64, untold: Option<Arc<UntoldLease>>) {
     let Some(WaitRecord { client, db, asking, .. }) = table::with(|board| board.waits.remove(waiter)) else { return };
     let lease = untold.as_ref().map(|untold| untold.token);
-    let learns = move |knows: bool| untold.iter_mut().for_each(|untold| untold.knows = knows);
+    let learns =
+        move |knows: bool| untold.iter().for_each(|untold| _ = untold.is_known.fetch_or(knows, Ordering::Relaxed));
     if is_heavy(ctx, db, &*asking) {
         workers::run_on_main(move |ctx| {
-            let mut learns = learns;
             let Some(waiting) = blocked::into_deferred(client) else { return };
             ctx.select(db);
             learns(asking.answer_aside(ctx, waiting, lease));
         });
     } else {
         blocked::answer(client, move |ctx, args| {
-            let mut learns = learns;
             asking.answer(ctx, args, lease)?;
             learns(true);
             Ok(())
@@ -153,17 +162,24 @@ fn is_heavy(ctx: &Ctx, db: i32, asking: &dyn Resume) -> bool {
     is_heavy
 }
 
-/// A lease granted to a waiting client that has not been told yet. Dropped untold, it gives the lease up.
+/// A lease granted to waiting clients none of which has been told yet: mostly one, several if they asked with one token. Dropped
+/// untold, it gives the lease up.
 struct UntoldLease {
     db: i32,
     key: Box<[u8]>,
     token: Token,
-    knows: bool,
+    is_known: AtomicBool,
+}
+
+impl UntoldLease {
+    fn new(db: i32, key: &[u8], token: Token) -> Self {
+        Self { db, key: key.into(), token, is_known: AtomicBool::new(false) }
+    }
 }
 
 impl Drop for UntoldLease {
     fn drop(&mut self) {
-        if self.knows {
+        if *self.is_known.get_mut() {
             return;
         }
         table::with(|board| {

@@ -10,8 +10,24 @@ use redis_module::raw;
 use super::api::api;
 use super::args::Arg;
 use super::call::Reply;
+use super::clock;
 use super::context::Ctx;
+use super::main_thread::MainThread;
 use super::version::Version;
+
+/// Thousands may wait for keys of a slot, and asking where it is takes the longer the larger the cluster: so for these the answer
+/// is kept. A client that is sent to where the slot was a moment ago is sent on from there.
+const KNOWN_FOR_MS: u64 = 100;
+
+/// Where clients were sent last.
+static LAST: MainThread<Option<Redirection>> = MainThread::new();
+
+#[derive(Clone)]
+struct Redirection {
+    slot: u16,
+    where_to: Error,
+    until_ms: u64,
+}
 
 impl Ctx {
     /// Is this node the one for a key? Where there is no cluster, it is for all.
@@ -35,14 +51,25 @@ impl Ctx {
         if self.serves(key) {
             return Ok(());
         }
-        if matches!(self.server_version(), Version::Valkey(version) if version < [9, 0, 1]) {
-            return Err(Error::SlotMoved);
-        }
         let slot = self.slot(key).unwrap_or_default();
+        let known =
+            LAST.with(|last| last.clone().filter(|last| last.slot == slot && clock::steady_ms() < last.until_ms));
+        let known = known.unwrap_or_else(|| {
+            let where_to = self.redirection(slot);
+            let known = Redirection { slot, where_to, until_ms: clock::steady_ms() + KNOWN_FOR_MS };
+            LAST.with(|last| last.insert(known).clone())
+        });
+        Err(known.where_to)
+    }
+
+    fn redirection(&self, slot: u16) -> Error {
+        if matches!(self.server_version(), Version::Valkey(version) if version < [9, 0, 1]) {
+            return Error::SlotMoved;
+        }
         match self.owner(slot) {
-            Some(Owner { is_this_node: true, .. }) => Err(Error::SlotMoved),
-            Some(owner) => Err(Error::Moved(slot, Some(owner.address.into()))),
-            None => Err(Error::Moved(slot, None)),
+            Some(Owner { is_this_node: true, .. }) => Error::SlotMoved,
+            Some(owner) => Error::Moved(slot, Some(owner.address.into())),
+            None => Error::Moved(slot, None),
         }
     }
 

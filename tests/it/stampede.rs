@@ -2,7 +2,7 @@
 //! no good: to who may not write, where nothing can be stored, past the bounds.
 
 use crate::harness::{Conn, Server, Value, args, check, refused, wait_until, wait_until_settled};
-use crate::leases::{LONG, STALE, Waiting, blocked, count, free, granted, held, is_held, lease, lost};
+use crate::leases::{LONG, NOBODYS, STALE, Waiting, blocked, count, free, granted, held, is_held, lease, lost};
 
 const HOUR_MS: i64 = 3_600_000;
 const WAITERS: usize = 20;
@@ -114,6 +114,34 @@ fn who_goes_before_being_told_is_not_mistaken_for_who_came_after() {
     assert!(later.still_waits(&mut c));
     c.ok(args!["EXPCACHE.SET", "other", "v"]);
     later.hits("v");
+}
+
+#[test]
+fn who_shares_a_token_keeps_the_lease_when_the_other_goes() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let held = lease(&mut c, "k");
+    let ask = format!("EXPCACHE.FETCH k LEASE {LONG} TOKEN {NOBODYS} WAIT 1h");
+    let [mut first, second] = [(); 2].map(|()| Waiting::new(&server, &*ask));
+    // One pipeline is one turn of the server: the second client is gone before it could be told.
+    let kill = args!["CLIENT", "KILL", "ID", second.id];
+    assert_eq!(c.pipeline([args!["EXPCACHE.RELEASE", "k", held], kill]), [Value::Int(1), Value::Int(1)]);
+    assert_eq!(granted(&first.misses()), NOBODYS);
+    c.ok(&["EXPCACHE.SET", "k", "v", "LEASE", NOBODYS]);
+}
+
+#[test]
+fn one_at_least_is_looked_after_however_short_the_slice() {
+    let server = Server::start();
+    let mut c = server.conn();
+    lease(&mut c, "k");
+    c.ok("CONFIG SET expcache.reclaim-slice-us 1");
+    let mut waiting: Vec<_> = (0..3).map(|_| Waiting::new(&server, "EXPCACHE.FETCH k WAIT 1h")).collect();
+    c.ok("SET k native");
+    for waiting in &mut waiting {
+        let Value::Error(error) = waiting.reply() else { panic!("told") };
+        assert!(error.starts_with("WRONGTYPE"), "{error}");
+    }
 }
 
 #[test]

@@ -32,7 +32,8 @@ use syn::{Error, Expr, FnArg, ItemFn, Pat, PatIdent, ReturnType, Token, Type};
 /// - So does the function stand in the key, as the field `function`: its package and crate, the path with the types for which it was
 ///   made (those of its `impl`, and its generic arguments), and the type of its result. Or what `function = "…"` says, with
 ///   the types: say it where the value is to outlive a renaming, or be shared by several functions or programs. Two functions of
-///   one path, as those within blocks of one function may be, are refused when the second is called. Programs of one name
+///   one path in one program, as those of one name in two blocks of a function, are an error of the call of the second ("there are
+///   two cached functions …"): a macro sees one function, and nothing of where it stands. Programs of one name
 ///   that share a server need a prefix of their own (`Config::prefix`).
 /// - `type` is required; every other word is a method of `RequestBuilder` with its argument (`company = id`, `tag = "x"`,
 ///   `ttl = Duration::…`), which may speak of the parameters, and have them: it is given clones.
@@ -238,7 +239,8 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<Tokens> {
                     }
                 }
             };
-            ::core::result::Result::Ok(::expcache_client::__cached(cache, &request, produced).await?)
+            let kept = ::expcache_client::__cached(cache, &request, produced).await?;
+            ::core::result::Result::Ok(kept)
         }
     })
 }

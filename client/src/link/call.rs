@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, RedisResult};
+use redis::{Cmd, RedisResult, Value};
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
@@ -65,6 +65,11 @@ impl Call {
         let mut call = Self::new(name, Route::Key(key.to_vec()));
         call.cmd.arg(key);
         call
+    }
+
+    /// The reply of the only server, as it would come from all.
+    pub(super) fn of_the_only(&self, name: impl FnOnce() -> Value, reply: Value) -> Value {
+        if self.route == Route::Primaries { Value::Map(vec![(name(), reply)]) } else { reply }
     }
 }
 

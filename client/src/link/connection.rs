@@ -3,7 +3,7 @@
 //! A connection may be dead without anybody being told: a proxy, a firewall or a server that was stopped takes what is sent and
 //! answers nothing. That others are answered proves nothing about it. What does are bytes that move on the connection itself.
 //!
-//! Where those cannot be counted (TLS), it is a reply, after the command was sent: replies come in the order of the commands, so
+//! Where those cannot be counted (TLS by which whoever answers is trusted), it is a reply, after the command was sent: replies come in the order of the commands, so
 //! either one of those before it is answered, or, where there are none, the `PING` that goes ahead of it. That costs something, so
 //! it is left out where there was a reply a moment ago; should the next one not come in time, nothing is known, and the connection
 //! is given up like a dead one.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisError, RedisResult};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::setup::Setup;
-use super::stream::{Counted, Socket, Traffic, connect_tcp};
+use super::stream::{Counted, Traffic, connect_tcp};
 use crate::abort::AbortOnDrop;
 use crate::config::{Config, Topology, host_of, shown};
 use crate::error::Result;
@@ -24,6 +24,7 @@ pub(crate) struct Connector {
     address: String,
     setup: Setup,
     settings: AsyncConnectionConfig,
+    encrypting: Encrypting,
     /// How long all of it may take.
     limit: Duration,
 }
@@ -32,6 +33,20 @@ enum Server {
     Address(Box<Client>),
     #[cfg(feature = "sentinel")]
     Sentinel(Box<tokio::sync::Mutex<redis::sentinel::SentinelClient>>),
+}
+
+/// How streams are encrypted, if they are.
+#[cfg(feature = "tls")]
+type Encrypting = Option<tokio_rustls::TlsConnector>;
+#[cfg(not(feature = "tls"))]
+type Encrypting = ();
+
+#[cfg(feature = "tls")]
+use crate::tls::connector as encrypting;
+#[cfg(not(feature = "tls"))]
+#[allow(clippy::unnecessary_wraps, reason = "with the feature `tls` it may fail")]
+fn encrypting(_: &Config) -> Result<Encrypting> {
+    Ok(())
 }
 
 /// Where a connection puts the messages that the server sends by itself.
@@ -53,7 +68,7 @@ impl Connector {
                 let client = sentinel_client(name, sentinels, server)?;
                 let asked = u32::try_from(sentinels.len()).unwrap_or(u32::MAX);
                 let server = Server::Sentinel(Box::new(tokio::sync::Mutex::new(client)));
-                Ok(Self::to(server, name.clone(), config, asked.saturating_add(1)))
+                Self::to(server, name.clone(), config, asked.saturating_add(1))
             }
             #[cfg(feature = "cluster")]
             Topology::Cluster(nodes) => match nodes.first() {
@@ -62,6 +77,8 @@ impl Connector {
                     Err(crate::Error::Refused((redis::ErrorKind::InvalidClientConfig, "a cluster of no nodes").into()))
                 }
             },
+            #[cfg(feature = "testing")]
+            Topology::Memory(_) => Err(crate::Error::Request("there is nothing to connect to".to_owned())),
         }
     }
 
@@ -73,7 +90,7 @@ impl Connector {
 
     fn to_address(info: &ConnectionInfo, config: &Config) -> Result<Self> {
         let client = Client::open(info.clone())?;
-        Ok(Self::to(Server::Address(Box::new(client)), host_of(info.addr()), config, 1))
+        Self::to(Server::Address(Box::new(client)), host_of(info.addr()), config, 1)
     }
 
     /// The server's, without who one is there.
@@ -82,12 +99,13 @@ impl Connector {
     }
 
     /// Commands have their own timeouts, which depend on what they carry.
-    fn to(server: Server, address: String, config: &Config, hops: u32) -> Self {
+    fn to(server: Server, address: String, config: &Config, hops: u32) -> Result<Self> {
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(None);
         let limit = config.connect_timeout.saturating_mul(hops);
-        Self { server, address, setup: Setup::new(config), settings, limit }
+        let encrypting = encrypting(config)?;
+        Ok(Self { server, address, setup: Setup::new(config), settings, encrypting, limit })
     }
 
     /// `pushes`: where messages go that the server sends by itself.
@@ -105,6 +123,7 @@ impl Connector {
     /// What the server said before it hung up: that it has no place (`maxclients`), or takes nobody from outside (protected mode).
     /// It does so at once, and whoever has sent something by then does not get to read it; so it is asked for again, in silence.
     async fn said_instead(&self, error: &RedisError) -> Option<RedisError> {
+        #[cfg_attr(not(feature = "sentinel"), expect(irrefutable_let_patterns, reason = "then there is no other kind"))]
         let Server::Address(client) = &self.server else { return None };
         let ConnectionAddr::Tcp(host, port) = client.get_connection_info().addr() else { return None };
         if !error.is_connection_dropped() {
@@ -142,11 +161,11 @@ impl Connector {
             None => self.settings.clone(),
         };
         match &self.server {
-            Server::Address(client) => open(client, settings).await,
+            Server::Address(client) => open(client, settings, &self.encrypting).await,
             #[cfg(feature = "sentinel")]
             Server::Sentinel(client) => {
                 let primary = client.lock().await.async_get_client().await?;
-                open(&primary, settings).await
+                open(&primary, settings, &self.encrypting).await
             }
         }
     }
@@ -155,19 +174,29 @@ impl Connector {
 /// A connection, and what is known of its bytes.
 pub(crate) struct Connected {
     pub(crate) connection: MultiplexedConnection,
-    /// `None` where the crate alone has the stream: it makes those by TLS itself.
+    /// `None` where the crate alone has the stream: it makes those itself by which whoever answers is trusted.
     pub(crate) traffic: Option<Arc<Traffic>>,
     _serving: Option<AbortOnDrop>,
 }
 
-async fn open(client: &Client, settings: AsyncConnectionConfig) -> RedisResult<Connected> {
-    let info = client.get_connection_info();
+#[cfg_attr(not(feature = "tls"), allow(unused_variables, clippy::trivially_copy_pass_by_ref))]
+async fn open(client: &Client, settings: AsyncConnectionConfig, encrypting: &Encrypting) -> RedisResult<Connected> {
+    let (info, traffic) = (client.get_connection_info(), Arc::new(Traffic::new()));
+    #[cfg(feature = "tls")]
+    if let (ConnectionAddr::TcpTls { host, port, insecure: false, .. }, Some(connector)) = (info.addr(), encrypting) {
+        let stream = Counted::new(connect_tcp(host, *port, info.tcp_settings()).await?, &traffic);
+        return serve(client, encrypted(connector, host, stream).await?, traffic, settings).await;
+    }
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => {
-            counted(client, connect_tcp(host, *port, info.tcp_settings()).await?, settings).await
+            let stream = connect_tcp(host, *port, info.tcp_settings()).await?;
+            serve(client, Counted::new(stream, &traffic), traffic, settings).await
         }
         #[cfg(unix)]
-        ConnectionAddr::Unix(path) => counted(client, tokio::net::UnixStream::connect(path).await?, settings).await,
+        ConnectionAddr::Unix(path) => {
+            let stream = tokio::net::UnixStream::connect(path).await?;
+            serve(client, Counted::new(stream, &traffic), traffic, settings).await
+        }
         _ => {
             let connection = client.get_multiplexed_async_connection_with_config(&settings).await?;
             Ok(Connected { connection, traffic: None, _serving: None })
@@ -175,10 +204,24 @@ async fn open(client: &Client, settings: AsyncConnectionConfig) -> RedisResult<C
     }
 }
 
+#[cfg(feature = "tls")]
+async fn encrypted(
+    connector: &tokio_rustls::TlsConnector,
+    host: &str,
+    stream: Counted<tokio::net::TcpStream>,
+) -> std::io::Result<tokio_rustls::client::TlsStream<Counted<tokio::net::TcpStream>>> {
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
+    connector.connect(name, stream).await
+}
+
 /// The task that serves the connection ends with it, whatever it is at.
-async fn counted(client: &Client, stream: impl Socket, settings: AsyncConnectionConfig) -> RedisResult<Connected> {
-    let (traffic, info) = (Arc::new(Traffic::new()), client.get_connection_info().redis_settings());
-    let stream = Counted::new(stream, &traffic);
+async fn serve(
+    client: &Client,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    traffic: Arc<Traffic>,
+    settings: AsyncConnectionConfig,
+) -> RedisResult<Connected> {
+    let info = client.get_connection_info().redis_settings();
     let (connection, serving) = MultiplexedConnection::new_with_config(info, stream, settings).await?;
     let ended = Arc::clone(&traffic);
     let serving = AbortOnDrop(tokio::spawn(async move {

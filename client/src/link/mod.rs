@@ -46,18 +46,34 @@ enum Servers {
     One(Box<Node>),
     #[cfg(feature = "cluster")]
     Cluster(Arc<Cluster>),
+    #[cfg(feature = "testing")]
+    Memory(Arc<crate::testing::Store>),
+}
+
+impl Servers {
+    /// What can never work fails here, in a cluster too.
+    fn new(config: &Arc<Config>) -> Result<Self> {
+        let connector = || Connector::new(config);
+        Ok(match &config.topology {
+            #[cfg(feature = "cluster")]
+            crate::config::Topology::Cluster(seeds) => {
+                connector()?;
+                Self::Cluster(Arc::new(Cluster::new(seeds, config)))
+            }
+            #[cfg(feature = "testing")]
+            crate::config::Topology::Memory(store) => {
+                store.set_policies(&config.policies)?;
+                Self::Memory(Arc::clone(store))
+            }
+            _ => Self::One(Box::new(Node::new(connector()?, config))),
+        })
+    }
 }
 
 impl Link {
     pub(crate) fn new(config: Config) -> Result<Self> {
         let config = Arc::new(Config { refused_policies: Arc::default(), ..config });
-        // What can never work fails here, in a cluster too.
-        let connector = Connector::new(&config)?;
-        let servers = match &config.topology {
-            #[cfg(feature = "cluster")]
-            crate::config::Topology::Cluster(seeds) => Servers::Cluster(Arc::new(Cluster::new(seeds, &config))),
-            _ => Servers::One(Box::new(Node::new(connector, &config))),
-        };
+        let servers = Servers::new(&config)?;
         Ok(Self { servers, permits: Semaphore::new(config.waiting_connections), config })
     }
 
@@ -94,19 +110,24 @@ impl Link {
         match &self.servers {
             Servers::One(node) => {
                 let reply = node.send(call, Visit::Own).await?;
-                Ok(if call.route == Route::Primaries { Value::Map(vec![(node.name(), reply)]) } else { reply })
+                Ok(call.of_the_only(|| node.name(), reply))
             }
             #[cfg(feature = "cluster")]
             Servers::Cluster(cluster) => cluster.send(call).await,
+            #[cfg(feature = "testing")]
+            Servers::Memory(store) => {
+                let reply = store.call(&call.cmd).await?;
+                Ok(call.of_the_only(|| Value::SimpleString("memory".to_owned()), reply))
+            }
         }
     }
 
     /// The primaries' addresses, in their order; empty when there is but one server.
     pub(crate) async fn primaries(&self) -> Result<Vec<String>> {
         match &self.servers {
-            Servers::One(_) => Ok(Vec::new()),
             #[cfg(feature = "cluster")]
             Servers::Cluster(cluster) => cluster.primaries().await,
+            _ => Ok(Vec::new()),
         }
     }
 }

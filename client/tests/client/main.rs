@@ -20,6 +20,7 @@ mod degraded;
 mod failover;
 mod faults;
 mod hanging;
+mod in_memory;
 mod keys;
 mod near;
 mod page;

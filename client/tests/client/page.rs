@@ -1,4 +1,4 @@
-//! The Rust of `docs/clients/rust.md`, compiled: what stands here between the marks is what the page shows.
+//! The Rust of `docs/clients/rust.md` and `docs/howto/testing.md`, compiled: what stands here between the marks is what they show.
 
 #![allow(dead_code, reason = "it is compiled, and not run")]
 
@@ -182,12 +182,50 @@ mod testing {
     }
 }
 
+mod in_memory {
+    // [shown
+    use expcache_client::testing::InMemory;
+    use expcache_client::{Cache, Error, Policy};
+    use std::time::Duration;
+
+    /// What the program does.
+    async fn balance(cache: &Cache, user: u64, database: i64) -> Result<i64, Error> {
+        let request = cache.request("balances").format("json").user(user).build()?;
+        cache.typed::<i64>().get_or_produce(&request, move || async move { Ok::<_, Error>(database) }).await
+    }
+
+    #[tokio::test]
+    async fn a_balance_is_kept_until_it_changes() -> Result<(), Error> {
+        let server = InMemory::new();
+        let cache = server.cache()?;
+        assert_eq!(balance(&cache, 7, 100).await?, 100);
+        assert_eq!(balance(&cache, 7, 50).await?, 100, "it is kept");
+        cache.invalidate_user(7).await?;
+        assert_eq!(balance(&cache, 7, 50).await?, 50, "it is made again");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_balance_is_kept_for_an_hour_by_all_processes() -> Result<(), Error> {
+        let server = InMemory::new();
+        let hour = Policy { ttl: Some(Duration::from_secs(3600)), ..Policy::default() };
+        let config = server.config().policy("balances", hour);
+        let (one, other) = (Cache::open(config.clone())?, Cache::open(config)?);
+        assert_eq!(balance(&one, 7, 100).await?, 100);
+        assert_eq!(balance(&other, 7, 50).await?, 100, "the other made it");
+        server.advance(Duration::from_secs(3600));
+        assert_eq!(balance(&other, 7, 50).await?, 50, "it has expired");
+        Ok(())
+    }
+    // shown]
+}
+
 #[test]
-fn the_page_shows_this() {
-    let page = include_str!("../../../docs/clients/rust.md");
+fn the_pages_show_this() {
+    let page = concat!(include_str!("../../../docs/clients/rust.md"), include_str!("../../../docs/howto/testing.md"));
     let shown: Vec<String> = include_str!("page.rs").split("// [shown\n").skip(1).filter_map(snippet).collect();
     for snippet in &shown {
-        assert!(page.contains(&format!("```rust\n{snippet}\n```\n")), "docs/clients/rust.md does not show\n{snippet}");
+        assert!(page.contains(&format!("```rust\n{snippet}\n```\n")), "no page shows\n{snippet}");
     }
     assert_eq!(page.matches("```rust\n").count(), shown.len());
 }

@@ -16,17 +16,21 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn new(server: &Server) -> Self {
-        Self::with(server, Duration::ZERO).await
+        Self::to(server.port(), Duration::ZERO).await
     }
 
     /// Payloads from the server trickle, a dozen MiB in a second.
     pub async fn slow(server: &Server) -> Self {
-        Self::with(server, Duration::from_millis(5)).await
+        Self::slow_to(server.port()).await
     }
 
-    async fn with(server: &Server, delay: Duration) -> Self {
+    pub async fn slow_to(port: u16) -> Self {
+        Self::to(port, Duration::from_millis(5)).await
+    }
+
+    async fn to(port: u16, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, port) = (format!("redis://{}/", listener.local_addr().unwrap()), server.port());
+        let address = format!("redis://{}/", listener.local_addr().unwrap());
         let proxy = Self { address, generation: Arc::default() };
         let generation = proxy.generation.clone();
         tokio::spawn(async move {

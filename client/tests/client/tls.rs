@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use expcache_client::{Client, Error, How, Set};
 
+use super::proxy::Proxy;
 use super::*;
 
 const PORT: &str = "EXPCACHE_TEST_TLS_PORT";
@@ -186,6 +187,40 @@ async fn both_show_their_certificates() {
     let plain = Config::single(format!("redis://localhost:{port}/")).unwrap();
     assert!(matches!(Client::open(guarded.trusting(plain)), Err(Error::Refused(_))));
     assert!(Client::open(tls(&port).tls_certificate("no PEM", "no PEM")).is_err());
+}
+
+/// Whether the runtime had time to notice it or not.
+#[tokio::test]
+async fn the_first_store_on_a_closed_connection_succeeds() {
+    let (Some(guarded), port) = (Guarded::new(), free_port()) else { return };
+    let Some(server) = guarded.server(&port, &[]) else { return };
+    let cache = Cache::open(guarded.known(tls(&port)).near_bytes(0).retries(0)).unwrap();
+    let plan = request(&cache);
+    for idle in [50, 0, 50, 0] {
+        cache.put(&plan, "before").await.unwrap();
+        cache.remove(&plan).await.unwrap();
+        server.conn().cmd("CLIENT KILL TYPE normal SKIPME yes");
+        tokio::time::sleep(Duration::from_millis(idle)).await;
+        std::thread::sleep(Duration::from_millis(10));
+        cache.put(&plan, "after").await.unwrap_or_else(|error| panic!("{idle}: {error}"));
+        cache.remove(&plan).await.unwrap_or_else(|error| panic!("{idle}: {error}"));
+    }
+}
+
+/// The first of its kind on the connection, which has just brought a reply.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_link_is_no_dead_one() {
+    let (Some(guarded), port) = (Guarded::new(), free_port()) else { return };
+    let Some(server) = guarded.server(&port, &[]) else { return };
+    client(&server).set(&Set::new("large", vec![b'x'; 32 << 20])).await.unwrap();
+    client(&server).set(&Set::new("small", "v")).await.unwrap();
+    let (proxy, limit) = (Proxy::slow_to(port.parse().unwrap()).await, Duration::from_millis(1000));
+    let config = guarded.known(Config::single(proxy.address().replace("redis:", "rediss:")).unwrap());
+    let slow = Client::open(config.connections(1).timeout(limit).retries(0)).unwrap();
+    slow.get("small").await.unwrap();
+    let since = Instant::now();
+    assert_eq!(slow.get("large").await.unwrap().unwrap().len(), 32 << 20);
+    assert!(since.elapsed() > limit, "it was too quick to show anything");
 }
 
 #[tokio::test]

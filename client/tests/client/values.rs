@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use expcache_client::{Error, Export, How, Stored, Unshared};
+use expcache_client::{Compression, Encoding, Error, Export, How, Policy, Stored, Unshared};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -138,4 +138,23 @@ async fn the_producer_s_error_can_be_had_back() {
     let error = cache.get_or_produce(&request(&cache), fails).await.unwrap_err();
     assert_eq!(error.producer::<std::io::Error>().unwrap().kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(!matches!(error, Error::Timeout));
+}
+
+/// It would be more than two hundred and fifty times as large.
+#[tokio::test]
+async fn what_the_server_will_not_decode_is_sent_as_it_is() {
+    let server = Server::start();
+    let packing = config(&server).compression(Compression::from_bytes(0, Encoding::Zstd));
+    let cache = Cache::open(packing.policy("small", Policy { max_value: Some(10), ..Policy::default() })).unwrap();
+    let payload = vec![b'x'; 8 << 20];
+    let [put, made] = ["put", "made"].map(|name| cache.request("trips").field("name", name).build().unwrap());
+    cache.put(&put, payload.clone()).await.unwrap();
+    let export = payload.clone();
+    let served = cache.get_or_produce(&made, || async { Ok::<_, std::io::Error>(export) }).await.unwrap();
+    assert!(matches!(served.stored(), Stored::Yes), "{served:?}");
+    for plan in [put, made] {
+        assert_eq!(cache.get(&plan).await.unwrap().unwrap().payload(), &payload);
+    }
+    let refused = cache.request("small").build().unwrap();
+    assert!(matches!(cache.put(&refused, payload).await, Err(Error::TooLarge)));
 }

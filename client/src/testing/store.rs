@@ -1,0 +1,253 @@
+//! What the server knows, its clock, and who waits or listens.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use expcache_core::Error;
+use expcache_core::lease::{Leases, Limits, Woken};
+use expcache_core::policy::{Policy, initial_types};
+use expcache_core::selector::Selector;
+use redis::{Arg, Cmd, PushInfo, PushKind, Value};
+use tokio::sync::{mpsc, oneshot};
+
+use super::entry::{Entry, bulk};
+use super::fetch::{Fetch, Turn};
+use super::words::Words;
+use crate::lock::locked;
+
+/// As the server's own at first.
+pub(super) const PREFIX: &[u8] = b"export_cache";
+const DEFAULT: &[u8] = b"default";
+/// Of leases; nobody comes near.
+pub(super) const LIMITS: Limits = Limits { records: 1 << 20, bytes: 1 << 30, each: 1 << 20 };
+/// Of what fences remember.
+const FENCES: usize = 100_000;
+
+/// See the [module's page](super).
+pub(crate) struct Store {
+    begun: Instant,
+    begun_ms: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) now_ms: u64,
+    advanced: Duration,
+    pub(super) entries: BTreeMap<Bytes, Entry>,
+    pub(super) types: BTreeMap<Bytes, Policy>,
+    pub(super) leases: Leases<Selector>,
+    waiting: HashMap<u64, oneshot::Sender<()>>,
+    waiters: u64,
+    listeners: Vec<mpsc::UnboundedSender<PushInfo>>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        let begun_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let types = initial_types().map(|(name, policy)| (Bytes::from_static(name.as_bytes()), policy)).collect();
+        let state = Mutex::new(State { types, ..State::default() });
+        Self { begun: Instant::now(), begun_ms: u64::try_from(begun_ms).unwrap_or(0), state }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("in memory")
+    }
+}
+
+impl Store {
+    /// The reply to a command.
+    pub(crate) async fn call(&self, cmd: &Cmd) -> crate::Result<Value> {
+        self.answer(&words(cmd)).await.map_err(|error| refusal(&error))
+    }
+
+    /// The reply to a command that does not wait.
+    pub(crate) fn call_at_once(&self, cmd: &Cmd) -> crate::Result<Value> {
+        self.with(|state| state.run(&words(cmd))).map_err(|error| refusal(&error))
+    }
+
+    async fn answer(&self, words: &[Bytes]) -> Result<Value, Error> {
+        let Some((b"EXPCACHE.FETCH", rest)) = words.split_first().map(|(name, rest)| (name.as_ref(), rest)) else {
+            return self.with(|state| state.run(words));
+        };
+        let fetch = Fetch::parse(Words::new(rest))?;
+        let turn = self.with(|state| state.fetch(&fetch, true))?;
+        let (number, woken) = match turn {
+            Turn::Over(reply) => return Ok(reply),
+            Turn::Waits(number, woken) => (number, woken),
+        };
+        let leaving = Leaving { store: self, number };
+        self.wait(woken, fetch.wait()).await;
+        drop(leaving);
+        match self.with(|state| state.fetch(&fetch, false))? {
+            Turn::Over(reply) => Ok(reply),
+            Turn::Waits(..) => Ok(Value::Nil),
+        }
+    }
+
+    /// Until something is told, or the time is up. Meanwhile who waits sees to it that leases end.
+    async fn wait(&self, mut woken: oneshot::Receiver<()>, limit: Duration) {
+        let end = tokio::time::Instant::now() + limit;
+        loop {
+            let next = self.with(|state| state.until_deadline());
+            let next = next.map_or(end, |next| end.min(tokio::time::Instant::now() + next));
+            match tokio::time::timeout_at(next, &mut woken).await {
+                Err(_) if next < end => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// From now on whoever listens is told of each key that changes, as a connection with tracking would be.
+    pub(crate) fn tell(&self, listener: mpsc::UnboundedSender<PushInfo>) {
+        self.with(|state| state.listeners.push(listener));
+    }
+
+    pub(super) fn advance(&self, time: Duration) {
+        self.with(|state| state.advanced = state.advanced.saturating_add(time));
+        self.with(|state| state.tell(&Value::Nil));
+    }
+
+    /// Time goes on between commands, never within one.
+    pub(super) fn with<T>(&self, run: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = locked(&self.state);
+        let since = self.begun.elapsed().saturating_add(state.advanced).as_millis();
+        state.now_ms = self.begun_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
+        state.end_leases();
+        let ran = run(&mut state);
+        // What the server drops where it keeps nobody waiting.
+        drop(state.leases.take_aside());
+        ran
+    }
+}
+
+/// Who waits is forgotten however that ends.
+struct Leaving<'a> {
+    store: &'a Store,
+    number: u64,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.store.with(|state| {
+            state.waiting.remove(&self.number);
+            state.leases.leave(self.number);
+        });
+    }
+}
+
+fn words(cmd: &Cmd) -> Vec<Bytes> {
+    let word = |arg| if let Arg::Simple(word) = arg { Some(Bytes::copy_from_slice(word)) } else { None };
+    cmd.args_iter().filter_map(word).collect()
+}
+
+/// The error as it would come over the wire.
+fn refusal(error: &Error) -> crate::Error {
+    let line = format!("-{}\r\n", error.reply());
+    match redis::parse_redis_value(line.as_bytes()).and_then(Value::extract_error) {
+        Err(error) => error.into(),
+        Ok(_) => crate::Error::reply(&line),
+    }
+}
+
+impl State {
+    fn end_leases(&mut self) {
+        while let Some(woken) = self.leases.expire(self.now_ms) {
+            self.wake(woken);
+        }
+    }
+
+    fn until_deadline(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.leases.next_deadline()?.saturating_sub(self.now_ms)))
+    }
+
+    pub(super) fn wake(&mut self, woken: impl IntoIterator<Item = Woken>) {
+        self.wake_all(woken.into_iter().map(|woken| woken.waiter));
+    }
+
+    pub(super) fn wake_all(&mut self, waiters: impl IntoIterator<Item = u64>) {
+        for waiter in waiters {
+            if let Some(waiting) = self.waiting.remove(&waiter) {
+                // It may have gone.
+                let _ = waiting.send(());
+            }
+        }
+    }
+
+    /// A number for who is about to wait, and where he is told.
+    pub(super) fn next_waiter(&mut self) -> (u64, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        self.waiters += 1;
+        self.waiting.insert(self.waiters, sender);
+        (self.waiters, receiver)
+    }
+
+    /// A key changed.
+    pub(super) fn changed(&mut self, key: &[u8]) {
+        self.tell(&Value::Array(vec![bulk(key)]));
+    }
+
+    /// Everything did: null.
+    fn tell(&mut self, what: &Value) {
+        let message = || PushInfo { kind: PushKind::Invalidate, data: vec![what.clone()] };
+        self.listeners.retain(|listener| listener.send(message()).is_ok());
+    }
+
+    /// What is there under a key, fresh or stale.
+    pub(super) fn find(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        let now_ms = self.now_ms;
+        if self.entries.get(key).is_some_and(|entry| entry.is_gone(now_ms)) {
+            self.entries.remove(key);
+            self.changed(key);
+        }
+        self.entries.get_mut(key)
+    }
+
+    pub(super) fn policy(&self, type_name: &[u8]) -> Policy {
+        self.types.get(type_name).cloned().unwrap_or_default()
+    }
+
+    /// Of a key whose type is not said.
+    pub(super) fn type_of(&self, key: &[u8]) -> Bytes {
+        let mut types = expcache_core::key::types_in_key(PREFIX, key, usize::MAX);
+        let found = types.find(|name| self.types.contains_key(*name)).unwrap_or(DEFAULT);
+        Bytes::copy_from_slice(found)
+    }
+
+    /// The keys that a selector means.
+    pub(super) fn select(&mut self, selector: &Selector) -> Vec<Bytes> {
+        let now_ms = self.now_ms;
+        let is_meant =
+            |key: &Bytes, entry: &Entry| !entry.is_gone(now_ms) && selector.matches(key, &entry.type_name, &entry.tags);
+        self.entries.iter().filter(|(key, entry)| is_meant(key, entry)).map(|(key, _)| key.clone()).collect()
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) -> bool {
+        let was_there = self.find(key).is_some();
+        self.entries.remove(key);
+        self.changed(key);
+        was_there
+    }
+
+    /// What was read before cannot be stored any more.
+    pub(super) fn fence(&mut self, selector: Selector) {
+        match selector.only_any() {
+            _ if selector.clauses.is_empty() => self.leases.fence_all(),
+            Some(tags) => self.leases.fence_tags(tags.iter().map(AsRef::as_ref), FENCES),
+            None => self.leases.fence(selector, FENCES),
+        }
+    }
+}
+
+/// Shared by all who open the same.
+impl Store {
+    /// What the program says of its types.
+    pub(crate) fn set_policies(self: &Arc<Self>, policies: &[(Bytes, crate::Policy)]) -> crate::Result<()> {
+        policies.iter().try_for_each(|(name, policy)| self.call_at_once(&crate::policy::set(name, policy)).map(drop))
+    }
+}

@@ -1,0 +1,369 @@
+//! The server in memory, beside a real one: the same stories have the same outcomes. What an outcome should be is asserted elsewhere,
+//! of real servers.
+
+use std::io;
+
+use expcache_client::testing::InMemory;
+use expcache_client::{
+    Ask, Condition, Error, Expiry, Export, Fetch, Policy, Purge, Release, Selector, Set, Stored, Unshared, cached,
+};
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(600);
+
+type Made = Result<Export, io::Error>;
+
+fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// The story of a server in memory, and of a real one.
+async fn both<S: Future<Output = Vec<String>>>(story: impl Fn(Config) -> S) -> Vec<String> {
+    let (memory, server) = (InMemory::new(), Server::start());
+    let told = story(memory.config().near_bytes(0).store_wait(PATIENCE)).await;
+    assert_eq!(told, story(config(&server)).await);
+    assert_eq!(client(&server).debug_check().await.unwrap(), Vec::<String>::new());
+    told
+}
+
+/// What happened.
+#[derive(Default)]
+struct Told(Vec<String>);
+
+impl Told {
+    fn tell(&mut self, what: &str, outcome: impl std::fmt::Debug) {
+        self.0.push(format!("{what}: {outcome:?}"));
+    }
+
+    fn served(&mut self, what: &str, served: &expcache_client::Result<expcache_client::Served>) {
+        let Ok(served) = served else { return self.tell(what, served.as_ref().unwrap_err().to_string()) };
+        let stored = match served.stored() {
+            Stored::No(why) => why.to_string(),
+            other => format!("{other:?}"),
+        };
+        let about = (served.etag(), served.type_name().escape_ascii().to_string(), served.format(), served.records());
+        self.tell(
+            what,
+            (served.how(), stored, &served.payload().slice(..served.payload().len().min(20)), about, served.meta()),
+        );
+    }
+
+    async fn left(&mut self, what: &str, client: &Client, key: &[u8]) {
+        let meta = client.meta(key).await.unwrap();
+        let about = meta.map(|meta| {
+            // Both take their time.
+            let about = |ms: i64| (ms as f64 / 10_000.0).ceil();
+            (
+                meta.ttl_ms.map(about),
+                meta.grace,
+                meta.fresh,
+                meta.hits,
+                meta.tags,
+                meta.encoding,
+                meta.stored,
+                meta.meta,
+            )
+        });
+        self.tell(what, about);
+    }
+}
+
+#[tokio::test]
+async fn productions() {
+    let told = both(|config| async move {
+        let (mut told, runs) = (Told::default(), Runs::default());
+        let [cache, other] = [(); 2].map(|()| Cache::open(config.clone().backoff(LONG, LONG)).unwrap());
+        let plan = cache.request("trips").format("json").company(42).meta("{}").grace(LONG).build().unwrap();
+        let produce = || {
+            let runs = runs.clone();
+            move || async move { Export::json(&["run", &runs.next().to_string()]) }
+        };
+        told.tell("nothing", cache.get(&plan).await.unwrap());
+        told.served("made", &cache.get_or_produce(&plan, produce()).await);
+        told.served("there", &other.get_or_produce(&plan, produce()).await);
+
+        // Once over both, and for all of each.
+        cache.clear().await.unwrap();
+        let asking: Vec<_> = (0..20)
+            .map(|n| {
+                let (cache, plan, produce) = ([&cache, &other][n % 2].clone(), plan.clone(), produce());
+                tokio::spawn(async move { cache.get_or_produce(&plan, produce).await.unwrap().into_payload() })
+            })
+            .collect();
+        for asked in asking {
+            assert_eq!(asked.await.unwrap(), "[\"run\",\"2\"]");
+        }
+        told.tell("runs", runs.count());
+
+        // What was invalidated meanwhile is its caller's alone.
+        cache.clear().await.unwrap();
+        let (invalidating, made) = (other.clone(), produce());
+        let fenced = move || async move {
+            invalidating.invalidate_company(42).await.unwrap();
+            made().await
+        };
+        told.served("fenced", &cache.get_or_produce(&plan, fenced).await);
+        told.tell("not there", cache.get(&plan).await.unwrap());
+
+        // An error of the caller's, and one of all.
+        let unshared = || async { Err::<Export, _>(expcache_client::BoxError::from(Unshared::new("not found"))) };
+        told.served("not found", &cache.get_or_produce(&plan, unshared).await);
+        told.served("found", &cache.get_or_produce(&plan, produce()).await);
+        cache.clear().await.unwrap();
+        let fails = || async { Made::Err(io::Error::other("no database")) };
+        told.served("fails", &cache.get_or_produce(&plan, fails).await);
+        told.served("backs off", &cache.get_or_produce(&plan, produce()).await);
+        other.invalidate_type("trips").await.unwrap();
+        told.served("again", &other.get_or_produce(&plan, produce()).await);
+
+        // Stale.
+        told.tell("softly", other.purge(&Selector::new().any(["company:42"]), Purge::soft()).await.unwrap());
+        told.served("stale", &other.get_or_produce(&plan, produce()).await);
+        until("the next is there", async || {
+            other.get(&plan).await.unwrap().unwrap().how() == expcache_client::How::Hit
+        })
+        .await;
+        told.served("refreshed", &other.get(&plan).await.map(Option::unwrap));
+        told.served("anew", &other.refresh(&plan, produce()).await);
+        told.left("in the end", other.client(), plan.key()).await;
+        told.0
+    })
+    .await;
+    assert!(told.iter().any(|line| line.starts_with("fenced") && line.contains("invalidated while")), "{told:#?}");
+}
+
+#[tokio::test]
+async fn policies() {
+    both(|config| async move {
+        let mut told = Told::default();
+        let policy = Policy {
+            ttl: Some(Duration::from_secs(77)),
+            grace: Some(Duration::from_secs(7)),
+            max_value: Some(20_000),
+            formats: Some(vec!["json".into(), "csv".into()]),
+            validate: Some(true),
+            ..Policy::default()
+        };
+        let config = config
+            .policy("mine", policy)
+            .compression(expcache_client::Compression::from_bytes(1000, expcache_client::Encoding::Zstd));
+        let cache = Cache::open(config).unwrap();
+        let client = cache.client();
+        for (name, format, payload) in [
+            ("well", "json", "[1, 2]".to_owned()),
+            ("no JSON", "json", "[1, 2".to_owned()),
+            ("no format", "xml", "<a/>".to_owned()),
+            ("large", "csv", "id\n".repeat(6_000)),
+            ("too large", "csv", "id\n".repeat(7_000)),
+        ] {
+            let plan = cache.request("mine").field("name", name).format(format).build().unwrap();
+            told.tell(name, cache.put(&plan, payload).await.map_err(|error| error.to_string()));
+            told.served(name, &cache.get(&plan).await.and_then(|found| found.ok_or(Error::NoLease)));
+            told.left(name, client, plan.key()).await;
+        }
+        for (name, set) in [
+            ("mine:1", Set::new("mine:1", "[]")),
+            ("trips:1", Set::new("trips:1", "v")),
+            ("other", Set::new("other", "v").type_name("new").ttl(LONG).grace(ms(1000))),
+            ("other", Set::new("other", "v").expiry(Expiry::Keep)),
+        ] {
+            client.set(&set).await.unwrap();
+            told.left(name, client, name.as_bytes()).await;
+        }
+        told.tell("types", client.list_types().await.unwrap());
+        told.tell("mine", client.get_type("mine").await.unwrap());
+        told.tell("new", client.get_type("new").await.unwrap());
+        told.tell("none", client.get_type("none").await.unwrap());
+        told.tell("gone", (client.delete_type("new").await.unwrap(), client.delete_type("new").await.unwrap()));
+        told.tell(
+            "refused",
+            client.set(&Set::new("k", "v").ttl(Duration::ZERO)).await.map_err(|error| error.to_string()),
+        );
+        assert!(cache.check().await.unwrap().policies.is_empty());
+        told.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn commands() {
+    both(|config| async move {
+        let mut told = Told::default();
+        let client = Client::open(config).unwrap();
+        let set = |key: &str, tags: &[&str]| Set::new(key, key.to_owned()).tags(tags);
+        for (key, tags) in [("trips:1", ["a", "b"]), ("trips:2", ["a", "c"]), ("users:1", ["a", "a"])] {
+            client.set(&set(key, &tags)).await.unwrap();
+        }
+        client.mset(&Set::new("m:1", "1").and("m:2", "2").grace(LONG)).await.unwrap();
+        told.tell("mget", client.mget(&["m:1", "none", "m:2"]).await.unwrap());
+        for condition in [Condition::Absent, Condition::Present, Condition::Etag("0".repeat(32))] {
+            let stored = client.set(&Set::new("m:1", "3").only_if(condition.clone())).await.unwrap();
+            told.tell("condition", (condition, stored, client.get("m:1").await.unwrap()));
+        }
+        let hash = client.set(&Set::new("m:1", "4").hash("0".repeat(32))).await;
+        told.tell("hash", hash.map_err(|error| error.to_string()));
+        let selectors = [
+            Selector::new().any(["b", "c"]),
+            Selector::new().all(["a", "b"]),
+            Selector::new().any(["a"]).none(["c"]).type_name("trips"),
+            Selector::new().matching("m:*"),
+        ];
+        for selector in &selectors {
+            let mut keys = client.scan(selector.clone()).collect().await.unwrap();
+            keys.sort_unstable();
+            let dry = client.purge(selector, Purge::hard().dry_run()).await.unwrap();
+            told.tell("selected", (client.count(selector).await.unwrap(), keys, dry));
+        }
+        let mut tags = client.tags().collect().await.unwrap();
+        tags.sort_unstable_by(|a, b| a.tag.cmp(&b.tag));
+        told.tell("tags", tags);
+        let mut softly = client.purge(&Selector::new().matching("*:1"), Purge::soft().keys(10)).await.unwrap();
+        softly.keys.sort_unstable();
+        told.tell("softly", softly);
+        told.tell("stale", client.get("m:1").await.unwrap());
+        told.tell("tag", client.invalidate_tags(["b", "none"]).await.unwrap());
+        told.tell("del", client.del(&["trips:2", "trips:2", "none"]).await.unwrap());
+        told.tell("clear", client.clear().await.unwrap());
+        told.tell("left", client.count(&Selector::new().matching("*")).await.unwrap());
+
+        let lease = |time| Fetch::new("k").lease(time).token("0123456789abcdef");
+        let other = Fetch::new("k").lease(LONG);
+        let fetched = client.fetch(&lease(LONG)).await.unwrap();
+        told.tell("lease", (fetched.status, fetched.lease, fetched.retry));
+        told.tell("same", client.fetch(&lease(LONG)).await.unwrap().lease);
+        let held = client.fetch(&other).await.unwrap();
+        told.tell("held", (held.lease, held.retry.is_some()));
+        told.tell("lost", client.set(&Set::new("k", "v").lease("no")).await.map_err(|error| error.to_string()));
+        told.tell("renewed", client.renew("k", "0123456789abcdef", LONG).await.unwrap());
+        let waiting = tokio::spawn({
+            let (client, other) = (client.clone(), other.clone());
+            async move { client.fetch(&other.wait(PATIENCE)).await.unwrap() }
+        });
+        tokio::time::sleep(ms(50)).await;
+        client.set(&Set::new("k", "v").ttl(LONG).lease("0123456789abcdef")).await.unwrap();
+        let waited = waiting.await.unwrap();
+        told.tell("waited", (waited.status, waited.value, waited.lease));
+        let part = client.fetch(&Fetch::new("k").range(0, 10).max_age(LONG)).await.unwrap();
+        told.tell("part", (part.status, part.value, part.size));
+        let old = client.fetch(&lease(LONG).max_age(Duration::ZERO)).await.unwrap();
+        told.tell("of an age", old.value);
+        client.del(&["k"]).await.unwrap();
+        client.fetch(&lease(LONG)).await.unwrap();
+        told.tell(
+            "released",
+            client.release("k", "0123456789abcdef", &Release::failed("no").backoff(LONG)).await.unwrap(),
+        );
+        told.tell("again", client.release("k", "0123456789abcdef", &Release::unused()).await.unwrap());
+        let backs_off = client.fetch(&other).await.unwrap();
+        told.tell("backs off", (backs_off.lease, backs_off.retry.is_some()));
+        client.del(&["k"]).await.unwrap();
+        told.tell("free", client.fetch(&other).await.unwrap().lease.is_some());
+        let brief = client.fetch(&Fetch::new("brief").lease(ms(100))).await.unwrap();
+        let heir = client.fetch(&Fetch::new("brief").lease(LONG).wait(PATIENCE)).await.unwrap();
+        told.tell("inherited", (brief.lease.is_some(), heir.status, heir.lease.is_some()));
+        told.0
+    })
+    .await;
+}
+
+#[cached(type = "doubled")]
+async fn doubled(cache: &Cache, number: u64) -> Result<u64, Error> {
+    Ok(number * 2)
+}
+
+#[tokio::test]
+async fn what_is_built_on_it() {
+    both(|config| async move {
+        let mut told = Told::default();
+        let cache = Cache::open(config).unwrap();
+        told.tell("cached", (doubled(&cache, 4).await.unwrap(), doubled(&cache, 4).await.unwrap()));
+        told.tell("entries", cache.invalidate_type("doubled").await.unwrap());
+        let numbers = cache.typed::<Vec<u8>>();
+        let plan = numbers.request("numbers").build().unwrap();
+        numbers.put(&plan, &vec![1, 2]).await.unwrap();
+        told.tell("typed", numbers.get(&plan).await.unwrap());
+
+        let plan = cache.request("trips").format("csv").company(42).ttl(LONG).build().unwrap();
+        let etag = "\"no such\"";
+        for (name, value) in
+            [("accept", "*/*"), ("accept-encoding", "gzip"), ("range", "bytes=0-9"), ("if-none-match", etag)]
+        {
+            let asked = axum::http::Request::get("/").header(name, value).body(()).unwrap();
+            let produce = || async { Export::csv((0..5000).map(|n| (n, "text"))) };
+            let response = cache.respond(&plan, Ask::from(&asked), produce).await.unwrap();
+            let mut headers: Vec<String> =
+                response.headers().iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+            headers.retain(|header| !header.starts_with("cache-status: "));
+            told.tell(name, (response.status(), response.body().len(), headers));
+            let encoding = async || cache.client().meta(plan.key()).await.unwrap().unwrap().encoding;
+            until("it is compressed", async || encoding().await == expcache_client::Encoding::Gzip).await;
+        }
+        told.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_near() {
+    both(|config| async move {
+        let mut told = Told::default();
+        let sliding = Policy { sliding: Some(true), ttl: Some(Duration::from_secs(60)), ..Policy::default() };
+        let config = config.policy("session", sliding);
+        let near = config.clone().near_bytes(1 << 20).near_lifetime(LONG);
+        let (near, other) = (Cache::open(near).unwrap(), Cache::open(config).unwrap());
+        until("it hears", async || near.is_near()).await;
+        let plan = near.request("trips").company(42).build().unwrap();
+        let is_near = async |payload: &str| {
+            near.get(&plan).await.unwrap().is_some_and(|served| served.is_near() && served.payload() == payload)
+        };
+        for (what, change) in [("put", 0), ("tag", 1), ("purge", 2), ("clear", 3), ("del", 4)] {
+            other.put(&plan, what).await.unwrap();
+            until("it is near", async || is_near(what).await).await;
+            match change {
+                0 => other.put(&plan, "other").await.unwrap(),
+                1 => drop(other.invalidate_company(42).await.unwrap()),
+                2 => drop(other.purge(&Selector::new().type_name("trips"), Purge::soft()).await.unwrap()),
+                3 => drop(other.clear().await.unwrap()),
+                _ => drop(other.remove(&plan).await.unwrap()),
+            }
+            until("it has heard", async || {
+                near.get(&plan).await.unwrap().is_none_or(|served| served.payload() != what)
+            })
+            .await;
+            told.tell(what, near.get(&plan).await.unwrap().map(expcache_client::Served::into_payload));
+        }
+        // What slides is not near, and lives on when it is used.
+        let session = near.request("session").build().unwrap();
+        near.put(&session, "v").await.unwrap();
+        let left = async || other.client().meta(session.key()).await.unwrap().unwrap().ttl_ms.unwrap();
+        until("a second has passed", async || left().await < 59_000).await;
+        told.tell("near", near.get(&session).await.unwrap().unwrap().is_near());
+        told.tell("slides", left().await > 59_000);
+        told.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn time_that_is_let_pass() {
+    let server = InMemory::new();
+    let (cache, died) = (server.cache().unwrap(), Client::open(server.config()).unwrap());
+    let plan = cache.request("trips").ttl(LONG).grace(LONG).build().unwrap();
+    // A process died in the middle.
+    assert!(died.fetch(&Fetch::new(plan.key()).lease(LONG)).await.unwrap().lease.is_some());
+    let waiting = tokio::spawn({
+        let (cache, plan) = (cache.clone(), plan.clone());
+        async move { cache.get_or_produce(&plan, || async { Made::Ok("v".into()) }).await.unwrap().how() }
+    });
+    tokio::time::sleep(ms(20)).await;
+    server.advance(LONG);
+    assert_eq!(waiting.await.unwrap(), expcache_client::How::Produced);
+    until("it is near", async || cache.get(&plan).await.unwrap().unwrap().is_near()).await;
+    server.advance(LONG);
+    until("it is stale", async || cache.get(&plan).await.unwrap().unwrap().how() == expcache_client::How::Stale).await;
+    server.advance(LONG);
+    assert!(cache.get(&plan).await.unwrap().is_none());
+    let error = cache.client().stats().await.unwrap_err().to_string();
+    assert!(error.contains("the cache in memory has no EXPCACHE.STATS"), "{error}");
+}
