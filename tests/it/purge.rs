@@ -990,7 +990,7 @@ fn soft_without_grace_is_gone() {
         assert_eq!(status(c, "trips:1"), "miss");
         assert_eq!(c.int("EXISTS trips:1"), 0);
         assert_eq!(c.cmd("EXPCACHE.CLEAR SOFT"), 5);
-        wait_until_reclaimed(&mut c);
+        wait_until_reclaimed(c);
         assert_eq!(c.cmd("KEYS *").sorted_texts(), ["native"]);
         check(c);
     });
