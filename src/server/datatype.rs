@@ -1,4 +1,4 @@
-//! The data type: what the server asks of a value that it keeps for us.
+//! The data type: the callbacks by which the server saves, loads, copies and frees an entry.
 //!
 //! `free` may run on any thread and touches only the value. All others run on the main thread, or in a child that has a copy
 //! of everything; none of them writes.

@@ -1,4 +1,4 @@
-//! What happens to keys and to the server, told to the features: each reacts in the order of their list, behind a guard of its own.
+//! Passes events about keys and the server to the features. They react in the order of their list, each behind a guard of its own.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! What a room brings to the server, in one literal: `Feature { commands: …, ..NOTHING }`. `lib.rs` lists the features in the order in
+//! A feature is all that a room brings to the server, in one literal: `Feature { commands: …, ..NOTHING }`. `lib.rs` lists the features in the order in
 //! which they react.
 
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! Worker threads. They hash, compress, decompress, copy and free what is large, which would hold the server up.
+//! Worker threads. They hash, compress, decompress, copy and free large payloads, which would hold the server up.
 //!
 //! ```text
 //!  main thread ── DeferredReply::work ──▶ a worker ──▶ the client   a client waits; the worker answers it
@@ -11,11 +11,11 @@
 //! that this waits for nothing that takes its time; the next one all that is waited for; the others everything, what is aside in turns with
 //! the rest.
 //!
-//! A worker touches nothing of the server's but its allocator and the reply of a client that waits for it. What it works on is
-//! shared and never changes, so whatever happens to the key meanwhile (overwritten, flushed, saved by a child) does no harm: what
-//! comes of the work is used if it still fits, see `payloads::settle`.
+//! A worker touches nothing of the server's but its allocator and the reply of a client that waits for it. Its input is
+//! shared and never changes, so a change of the key meanwhile (overwritten, flushed, saved by a child) does no harm: the result is
+//! used if it still fits, see `payloads::settle`.
 //!
-//! The queues need no bound of their own: a client waits for one thing at a time, and an entry for one too. What cannot wait (in a
+//! The queues need no bound of their own: a client waits for one thing at a time, and an entry for one too. Work that cannot wait (in a
 //! transaction, a script, on the replication link) is done at once by the main thread, and counted. So is what takes it less than a
 //! moment, but no more of it than it [has time](has_time) for.
 
