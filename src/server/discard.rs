@@ -24,9 +24,9 @@ struct FreeList {
     bytes: AtomicUsize,
 }
 
-/// What any thread may free.
+/// Values that any thread may free.
 static LEFT: FreeList = FreeList::new();
-/// What only the main thread may free, until the event loop has gone round.
+/// Values that only the main thread may free, until the event loop has gone round.
 static LEFT_IN_THIS_TURN: FreeList = FreeList::new();
 /// Is a worker going to free the former?
 static IS_SENT: AtomicBool = AtomicBool::new(false);

@@ -175,7 +175,7 @@ unsafe extern "C" fn on_role(
     });
 }
 
-/// Whoever hears what is replicated has to be asked again; and what went long ago went without an event.
+/// The module has to ask again who takes the replicated commands. And an entry that went long ago got no event.
 unsafe extern "C" fn on_beat(
     ctx: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,
