@@ -48,6 +48,8 @@ pub struct Policy {
     pub formats: Option<Vec<Bytes>>,
     /// Whether payloads must be of their format.
     pub validate: Option<bool>,
+    /// How long an entry is seen at all since its key was first stored.
+    pub lifetime: Option<Duration>,
 }
 
 impl Policy {
@@ -66,6 +68,8 @@ impl Policy {
             max_bytes: self.max_bytes,
             formats: self.formats.as_ref().map(|formats| formats.iter().map(AsRef::as_ref).collect()),
             validate: self.validate,
+            whole_life_ms: self.lifetime.map(ms),
+            per_tag: None,
             first_use: None,
         }
     }
@@ -100,6 +104,7 @@ impl Policy {
             ("maxbytes", self.max_bytes.map(|_| (number(self.max_bytes), number(there.max_bytes)))),
             ("formats", self.formats.as_ref().map(|_| (formats(&self.formats), formats(&there.formats)))),
             ("validate", self.validate.map(|_| (flag(self.validate), flag(there.validate)))),
+            ("lifetime", self.lifetime.map(|_| (time(self.lifetime), time(there.lifetime)))),
         ];
         let differs = |(name, values): (&str, Option<(String, String)>)| {
             let (wanted, found) = values.filter(|(wanted, found)| wanted != found)?;
@@ -127,6 +132,7 @@ impl Policy {
             max_bytes: fields.optional_count("maxbytes")?,
             formats: reply::optional(fields.take("formats"), reply::strings)?,
             validate: flag(fields.take("validate"))?,
+            lifetime: duration(&mut fields, "lifetime")?,
         })
     }
 }

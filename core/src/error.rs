@@ -19,6 +19,8 @@ pub enum Error {
     Fenced,
     /// The payload does not have the hash that was given with it.
     HashMismatch,
+    /// A tag has as many entries of the type as it may have.
+    TagLimit,
     /// The payload is larger than its type, or the server, allows.
     TooLarge,
     /// It decodes to more than the configuration allows, by its own or together with what else was asked for.
@@ -72,6 +74,7 @@ impl Error {
             Self::LeaseLost => "LEASELOST the lease is over, superseded or unknown",
             Self::Fenced => "FENCED the value was invalidated while it was produced",
             Self::HashMismatch => "HASHMISMATCH the payload does not have the given MD5",
+            Self::TagLimit => "TAGLIMIT a tag has as many entries of the type as PERTAG allows",
             Self::TooLarge => "TOOLARGE the payload is over the type's MAXVALUE or 512 MB",
             Self::Expands => "TOOLARGE it decodes to more than expcache.max-decoded or expcache.max-ratio allow",
             Self::TooMuchAtOnce => {

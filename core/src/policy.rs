@@ -45,6 +45,41 @@ impl Codec {
     }
 }
 
+/// How many entries of a type a tag may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerTag {
+    /// Tags that begin with this are meant.
+    pub prefix: Box<[u8]>,
+    /// So many.
+    pub most: u64,
+    /// What becomes of one more.
+    pub beyond: Beyond,
+}
+
+/// What becomes of an entry that is one too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// It is stored, and the least recently used of the others goes.
+    Evict,
+    /// It is not stored.
+    Reject,
+}
+
+impl Beyond {
+    /// From its name, in any case.
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        [Self::Evict, Self::Reject].into_iter().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Evict => "evict",
+            Self::Reject => "reject",
+        }
+    }
+}
+
 /// What a type says of its entries. Zero stands for no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -54,6 +89,8 @@ pub struct Policy {
     pub grace_ms: u64,
     /// The longest fresh lifetime, in ms.
     pub max_ttl_ms: u64,
+    /// How long an entry is seen at all since its key was first stored, in ms.
+    pub whole_life_ms: u64,
     /// By up to how much of itself a lifetime is shortened at random, in percent.
     pub jitter_percent: u8,
     /// From how much of the lifetime on a refresh may be handed out early, in percent; 0: never.
@@ -74,6 +111,8 @@ pub struct Policy {
     pub formats: Vec<Box<[u8]>>,
     /// Must payloads parse as their format says?
     pub validate: bool,
+    /// How many entries a tag may have.
+    pub per_tag: Option<PerTag>,
 }
 
 impl Default for Policy {
@@ -82,6 +121,7 @@ impl Default for Policy {
             ttl_ms: None,
             grace_ms: 0,
             max_ttl_ms: 0,
+            whole_life_ms: 0,
             jitter_percent: 0,
             early_percent: 0,
             sliding: false,
@@ -92,6 +132,7 @@ impl Default for Policy {
             max_bytes: 0,
             formats: Vec::new(),
             validate: false,
+            per_tag: None,
         }
     }
 }
@@ -107,6 +148,8 @@ pub enum Freshness {
     Until(i64),
     /// As long as the value that it replaces was; as the type says when there is none.
     Keep,
+    /// For ever.
+    Forever,
 }
 
 /// The life of one entry.
@@ -131,10 +174,33 @@ pub struct StoreContext {
     pub random: u64,
 }
 
+impl Lifetime {
+    /// It, cut off at a moment, unix ms: it is fresh until then at the longest, and what is left before is its grace.
+    pub fn cut_off(self, latest_ms: i64, now_ms: u64) -> Self {
+        if self.expire_at_ms.is_some_and(|at| at <= latest_ms) {
+            return self;
+        }
+        let until = fresh_until_ms(self.expire_at_ms, self.grace_ms).map_or(latest_ms, |until| until.min(latest_ms));
+        let between = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).unwrap_or(0);
+        Self {
+            expire_at_ms: Some(latest_ms),
+            // Of no lifetime at all 0 would say that it has no end; it is over before anybody asks.
+            lifetime_ms: between(end_ms(now_ms, 0), until).max(1),
+            grace_ms: between(until, latest_ms),
+        }
+    }
+}
+
 impl Policy {
     /// The fresh lifetime of an entry stored without one, in ms; 0: without end.
     pub fn ttl_ms(&self, default_ttl_ms: u64) -> u64 {
         self.ttl_ms.unwrap_or(default_ttl_ms)
+    }
+
+    /// When an entry is over whose key was first stored at that moment, whatever becomes of its expiry, unix ms; `None`: never.
+    #[inline]
+    pub fn end_of_life_ms(&self, born_ms: u64) -> Option<i64> {
+        (self.whole_life_ms != 0).then(|| end_ms(born_ms, self.whole_life_ms))
     }
 
     /// The life of a value stored now. `kept` is until when the value it replaces is fresh (`Some(None)`: without end), for
@@ -150,6 +216,7 @@ impl Policy {
         let now = i64::try_from(at.now_ms).ok()?;
         let ends = |lifetime: u64| now.checked_add(i64::try_from(lifetime).ok()?);
         let fresh_until = match (wish, kept) {
+            (Freshness::Forever, _) => None,
             (Freshness::Until(moment), _) => Some(moment),
             (Freshness::Keep, Some(until)) => until,
             (Freshness::For(lifetime), _) => Some(ends(self.jittered(lifetime, at.random))?),
@@ -260,7 +327,7 @@ mod tests {
         let capped = Policy { ttl_ms: Some(0), max_ttl_ms: 2_000, ..Policy::default() };
         let boundless = Policy { max_ttl_ms: u64::MAX, ..Policy::default() };
         let now = NOW as i64;
-        use Freshness::{For, Keep, TypeDefault, Until};
+        use Freshness::{For, Forever, Keep, TypeDefault, Until};
         for (policy, wish, grace, kept, expected) in [
             (&plain, TypeDefault, None, None, life(now + 3_600_000, 3_600_000, 0)),
             (&plain, For(10), Some(5), None, life(now + 15, 10, 5)),
@@ -270,6 +337,8 @@ mod tests {
             (&plain, Keep, Some(4), Some(Some(now + 50)), life(now + 54, 50, 4)),
             (&plain, Keep, Some(4), Some(None), life(None, 0, 4)),
             (&endless, TypeDefault, None, None, life(None, 0, 0)),
+            (&graceful, Forever, None, Some(Some(now + 50)), life(None, 0, 700)),
+            (&capped, Forever, None, None, life(now + 2_000, 2_000, 0)),
             (&graceful, TypeDefault, None, None, life(now + 5_700, 5_000, 700)),
             (&graceful, For(1), Some(0), None, life(now + 1, 1, 0)),
             (&capped, TypeDefault, None, None, life(now + 2_000, 2_000, 0)),
@@ -283,6 +352,24 @@ mod tests {
         ] {
             assert_eq!(policy.life(wish, grace, kept, at(0)), expected, "{wish:?} {grace:?} {kept:?}");
         }
+    }
+
+    #[test]
+    fn a_life_is_cut_off() {
+        let now = NOW as i64;
+        let cut = |life: Option<Lifetime>, latest: i64| life.map(|life| life.cut_off(latest, NOW));
+        for (whole, latest, expected) in [
+            (life(now + 60, 50, 10), now + 60, life(now + 60, 50, 10)),
+            (life(now + 60, 50, 10), now + 55, life(now + 55, 50, 5)),
+            (life(now + 60, 50, 10), now + 20, life(now + 20, 20, 0)),
+            (life(now + 60, 50, 10), now - 5, life(now - 5, 1, 0)),
+            (life(None, 0, 10), now + 20, life(now + 20, 20, 0)),
+            (life(now - 5, 0, 0), now + 20, life(now - 5, 0, 0)),
+        ] {
+            assert_eq!(cut(whole, latest), expected, "{whole:?} {latest}");
+        }
+        let limited = Policy { whole_life_ms: 7, ..Policy::default() };
+        assert_eq!((limited.end_of_life_ms(NOW), Policy::default().end_of_life_ms(NOW)), (Some(now + 7), None));
     }
 
     #[test]

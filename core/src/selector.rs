@@ -11,6 +11,8 @@ use crate::lease::{Hits, Subject};
 
 /// Names of tags.
 pub type TagNames = Box<[Box<[u8]>]>;
+/// Names of types.
+pub type TypeNames = Box<[Box<[u8]>]>;
 
 /// Clauses that all must hold; without any, everything is selected.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -30,6 +32,8 @@ pub enum Clause {
     None(TagNames),
     /// It is of this type.
     Type(Box<[u8]>),
+    /// It is of one of these types.
+    Types(TypeNames),
     /// Its key matches.
     Match(Glob),
 }
@@ -43,15 +47,22 @@ impl Clause {
             Self::All(names) => names.iter().all(|name| bears(name)),
             Self::None(names) => !names.iter().any(|name| bears(name)),
             Self::Type(name) => **name == *type_name,
+            Self::Types(names) => names.iter().any(|name| **name == *type_name),
             Self::Match(_) => true,
         }
+    }
+
+    /// How many steps it takes to ask that of an entry with so many tags.
+    fn steps(&self, tags: usize) -> u64 {
+        let types = if let Self::Types(names) = self { names.len() } else { 0 };
+        1 + (self.tags().len() * tags + types) as u64
     }
 
     /// The tags that it names.
     pub fn tags(&self) -> &[Box<[u8]>] {
         match self {
             Self::Any(names) | Self::All(names) | Self::None(names) => names,
-            Self::Type(_) | Self::Match(_) => &[],
+            Self::Type(_) | Self::Types(_) | Self::Match(_) => &[],
         }
     }
 }
@@ -66,7 +77,7 @@ impl Selector {
     /// they cost most.
     fn matches_within(&self, key: &[u8], type_name: &[u8], tags: &[impl AsRef<[u8]>], left: &mut u64) -> Option<bool> {
         for clause in &self.clauses {
-            *left = left.checked_sub(1 + (clause.tags().len() * tags.len()) as u64)?;
+            *left = left.checked_sub(clause.steps(tags.len()))?;
             if !clause.holds(type_name, tags) {
                 return Some(false);
             }
@@ -106,7 +117,7 @@ impl Hits for Selector {
 
     fn weight(&self) -> usize {
         let weight = |clause: &Clause| match clause {
-            Clause::Any(names) | Clause::All(names) | Clause::None(names) => names.len(),
+            Clause::Any(names) | Clause::All(names) | Clause::None(names) | Clause::Types(names) => names.len(),
             Clause::Type(_) => 1,
             Clause::Match(glob) => 1 + glob.size_bytes() / MAX_NAME_BYTES,
         };
@@ -117,7 +128,7 @@ impl Hits for Selector {
         self.clauses.iter().find_map(|clause| match clause {
             Clause::Any(names) => Some(names.iter().map(AsRef::as_ref).collect()),
             Clause::All(names) => names.first().map(|name| vec![name.as_ref()]),
-            Clause::None(_) | Clause::Type(_) | Clause::Match(_) => None,
+            Clause::None(_) | Clause::Type(_) | Clause::Types(_) | Clause::Match(_) => None,
         })
     }
 }
@@ -144,6 +155,8 @@ mod tests {
             (vec![like("k:*"), like("*:1"), of_type("trips"), of_type("trips")], true),
             (vec![like("k:*"), like("*:2")], false),
             (vec![of_type("trips"), of_type("reports")], false),
+            (vec![Clause::Types(tags(&["reports", "trips"])), any()], true),
+            (vec![Clause::Types(tags(&["reports", "a"]))], false),
             (vec![Clause::Any(tags(&["d"]))], false),
             (vec![Clause::All(tags(&["a", "d"]))], false),
             (vec![any(), Clause::None(tags(&["d", "c"]))], false),

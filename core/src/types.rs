@@ -8,6 +8,7 @@
 
 use hashbrown::HashMap;
 
+use crate::entry::Entry;
 use crate::policy::{Policy, initial_types};
 use crate::stats::{Counters, Formats, Windows};
 use crate::{Error, Result};
@@ -97,6 +98,8 @@ pub struct Types {
     minute: u64,
     ids: HashMap<Box<[u8]>, u16>,
     most_colons: usize,
+    /// Did any policy end whole lives since the start?
+    ends_lives: bool,
 }
 
 impl Default for Types {
@@ -109,6 +112,7 @@ impl Default for Types {
             minute: 0,
             ids: HashMap::new(),
             most_colons: 0,
+            ends_lives: false,
         };
         types.define_initial();
         types
@@ -250,9 +254,29 @@ impl Types {
 
     /// Defines a type, or changes what it is defined as.
     pub fn set_policy(&mut self, id: u16, policy: Policy, definer: Definer) {
+        self.ends_lives |= policy.whole_life_ms != 0;
         if let Some(known) = self.get_mut(id) {
             (known.policy, known.definer) = (Some(policy), definer);
         }
+    }
+
+    /// May a policy end the whole life of an entry? `false`: none ever did.
+    pub fn end_lives(&self) -> bool {
+        self.ends_lives
+    }
+
+    /// When an entry is over, whatever becomes of its key's expiry, unix ms; `None`: never.
+    #[inline]
+    pub fn end_of_life_ms(&self, entry: &Entry) -> Option<i64> {
+        self.policy(entry.type_id()).end_of_life_ms(entry.born_ms())
+    }
+
+    /// The types that have entries which end with their whole life, if they live under the policy of this one.
+    pub fn ending_like(&self, id: u16) -> impl Iterator<Item = &Type> {
+        let ends = self.policy(id).whole_life_ms != 0;
+        let is_like = move |own: u16, known: &Type| own == id || id == DEFAULT_TYPE && known.policy.is_none();
+        let all = self.iter().filter(move |(own, known)| ends && known.entries > 0 && is_like(*own, known));
+        all.map(|(_, known)| known)
     }
 
     /// Takes a type's policy away; was there one?

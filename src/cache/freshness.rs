@@ -2,14 +2,20 @@
 
 use expcache_core::entry::Entry;
 use expcache_core::index::Mark;
-use expcache_core::policy::fresh_until_ms;
+use expcache_core::policy::{end_ms, fresh_until_ms};
 
 use super::{Cache, with};
 use crate::server::args::Arg;
+use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
 
 impl Cache {
+    /// Is an entry's whole life over, be its key there or not?
+    pub fn has_outlived(&self, entry: &Entry) -> bool {
+        self.types.end_of_life_ms(entry).is_some_and(|ends_ms| ends_ms <= end_ms(clock::unix_ms(), 0))
+    }
+
     /// Notes that an entry's key expires at another time from now on, and what that means for a soft invalidation that is
     /// still to be carried out.
     pub fn redate(&mut self, db: i32, entry: &Entry, expire_at_ms: Option<i64>, mark: Mark) {

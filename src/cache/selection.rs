@@ -23,6 +23,16 @@ impl Cache {
         self.databases.index(db).map_or(0, |index| index.count(selector, |name| self.types.id(name)))
     }
 
+    /// The keys of up to `most` entries of a type that bear a tag, none of them dead, unless there are no more than `enough`.
+    pub fn crowded(&self, db: i32, type_id: u16, tag: &[u8], enough: usize, most: usize) -> Vec<Box<[u8]>> {
+        let Some(index) = self.databases.index(db) else { return Vec::new() };
+        let ids = index.of_type_with_tag(type_id, tag, most);
+        if ids.len() <= enough {
+            return Vec::new();
+        }
+        ids.into_iter().filter_map(|id| index.key(id)).map(Into::into).collect()
+    }
+
     /// Begins to look for the entries of a database that a selector with patterns means.
     pub fn start_walk(&mut self, db: i32, selector: &Selector) -> WalkId {
         let scope = self.select(db, selector);

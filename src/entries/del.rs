@@ -35,7 +35,7 @@ pub fn del(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     for name in args {
         leases::lost(ctx, ctx.db(), name.bytes());
         let alive = match ctx.open(name, Mode::Peek).found() {
-            Found::Entry(entry) => cache::with(|s| !s.is_dead(ctx.db(), entry)),
+            Found::Entry(entry) => cache::with(|s| !s.is_dead(ctx.db(), entry) && !s.has_outlived(entry)),
             Found::Missing | Found::Foreign => continue,
         };
         removed += u64::from(ctx.unlink(name) && alive);

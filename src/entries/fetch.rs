@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use expcache_core::codec::Encoding;
 use expcache_core::early::is_due_early;
 use expcache_core::entry::{Etag, Form};
-use expcache_core::grammar::fetch::{Accepted, FetchOptions};
+use expcache_core::grammar::fetch::{Accepted, FetchOptions, Field, Fields};
 use expcache_core::grammar::{self, etag, etag_text};
 use expcache_core::lease::{Named, Token, Wish};
 use expcache_core::{Error, Result};
@@ -38,13 +38,26 @@ struct Fetch {
     range: Option<(u64, u64)>,
     max_age_ms: Option<u64>,
     verify: Option<()>,
+    fields: Fields,
 }
 
 impl From<FetchOptions<'_>> for Fetch {
     fn from(options: FetchOptions<'_>) -> Self {
-        let FetchOptions { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify } = options;
+        let FetchOptions {
+            lease_ms,
+            token,
+            wait_ms,
+            accept,
+            if_none_match,
+            range,
+            max_age_ms,
+            verify,
+            fields,
+            note: _,
+        } = options;
         let (token, if_none_match) = (token.and_then(Token::parse), if_none_match.and_then(etag));
-        Self { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify }
+        let fields = fields.unwrap_or(Fields::ALL);
+        Self { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify, fields }
     }
 }
 
@@ -151,7 +164,8 @@ impl Resume for WaitingFetch {
         match ctx.open(name.arg(), Mode::Peek).found() {
             Found::Entry(entry) => {
                 let part = Part { portion: self.fetch.portion(entry.form()), verify: None };
-                part.weight(entry) == Weight::Heavy || outgoing::is_etag_heavy(entry)
+                let (sends, needs_etag) = (self.fetch.wants(Field::Value), self.fetch.needs_etag());
+                sends && part.weight(entry) == Weight::Heavy || needs_etag && outgoing::is_etag_heavy(entry)
             }
             Found::Missing | Found::Foreign => false,
         }
@@ -176,6 +190,25 @@ impl Fetch {
         FetchOptions::parse(args.words()).map(Self::from)
     }
 
+    fn wants(&self, field: Field) -> bool {
+        self.fields.has(field)
+    }
+
+    /// Does the reply tell the MD5 of the payload, or depend on it?
+    fn needs_etag(&self) -> bool {
+        self.wants(Field::Etag) || self.if_none_match.is_some() || self.verify.is_some()
+    }
+
+    /// When to look up the key's expiry, and the exact time.
+    fn dated(&self) -> ReadExpiry {
+        let tells = self.wants(Field::Ttl) || self.wants(Field::Age);
+        if tells || self.lease_ms.is_some() || self.max_age_ms.is_some() {
+            ReadExpiry::Always
+        } else {
+            ReadExpiry::WhenNeeded
+        }
+    }
+
     /// The lease, if it is asked for, as this client's.
     fn wish(&self, ctx: &Ctx, client: u64) -> Option<Wish> {
         let duration_ms = self.lease_ms?;
@@ -185,20 +218,20 @@ impl Fetch {
 
     fn run(self, ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>, attempt: Attempt) -> Result<()> {
         let mut key = ctx.open(name, Mode::Read);
-        let Some(mut look) = Look::at(ctx, &mut key, ReadExpiry::Always)? else {
+        let Some(mut look) = Look::at(ctx, &mut key, self.dated())? else {
             let miss = Miss::of(ctx, &mut key);
             drop(key);
             self.miss(ctx, client, name, attempt, &miss);
             return Ok(());
         };
         let again = move |ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>| self.run(ctx, client, name, attempt);
-        if outgoing::with_etag(ctx, client, name, look.entry, again) {
+        if self.needs_etag() && outgoing::with_etag(ctx, client, name, look.entry, again) {
             return Ok(());
         }
-        let etag = look.entry.etag();
+        let etag = self.needs_etag().then(|| look.entry.etag());
         let status = self.status(&look, etag);
         let (form, kept) = (look.entry.form(), look.entry.stored().len());
-        if status != Status::NotModified {
+        if self.sends(status) {
             let decoded = Part { portion: self.portion(form), verify: None }.decoded(form);
             outgoing::admit(ctx, decoded, decoded)?;
         }
@@ -232,7 +265,7 @@ impl Fetch {
         let holds = |token| leases::production_ms(ctx, name.bytes(), token).is_ok();
         if outcome.offer.lease.is_some_and(holds) {
             miss.count(name.bytes());
-            reply_miss(client.replies(ctx), outcome.offer);
+            reply_miss(client.replies(ctx), &self.fields, outcome.offer);
         } else {
             self.miss(ctx, client, name, outcome.attempt, &miss);
         }
@@ -252,7 +285,7 @@ impl Fetch {
             }
         }
         miss.count(name.bytes());
-        reply_miss(client.replies(ctx), offer);
+        reply_miss(client.replies(ctx), &self.fields, offer);
     }
 
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
@@ -296,14 +329,19 @@ impl Fetch {
         leases::offer(ctx, name, None)
     }
 
-    fn status(&self, look: &Look<'_>, etag: Etag) -> Status {
+    fn status(&self, look: &Look<'_>, etag: Option<Etag>) -> Status {
         let too_old = self.max_age_ms.is_some_and(|most| look.is_older_than(most));
-        let same = self.if_none_match == Some(etag);
+        let same = self.if_none_match.is_some() && self.if_none_match == etag;
         match (look.is_fresh() && !too_old, same) {
             (true, true) => Status::NotModified,
             (true, false) => Status::Hit,
             (false, _) => Status::Stale,
         }
+    }
+
+    /// Does a reply of this status bring the payload?
+    fn sends(&self, status: Status) -> bool {
+        status != Status::NotModified && self.wants(Field::Value)
     }
 
     /// What is handed out of a payload that is kept like that.
@@ -325,9 +363,9 @@ impl Fetch {
         outcome: Outcome,
     ) -> Result<Option<Outgoing>> {
         let form = look.entry.form();
-        let sends = outcome.status != Status::NotModified;
-        let part = Part { portion: self.portion(form), verify: self.verify.map(|()| outcome.etag) };
-        let fields = cache::with(|s| ReplyFields::new(s, look, outcome, part.encoding(form)));
+        let sends = self.sends(outcome.status);
+        let part = Part { portion: self.portion(form), verify: outcome.etag.filter(|_| self.verify.is_some()) };
+        let fields = cache::with(|s| ReplyFields::new(s, look, outcome, self.fields, part.encoding(form)));
         if sends || part.verify.is_some() {
             let (weight, cost) = (part.weight(look.entry), part.cost(look.entry));
             if let Some(waiting) = if weight == Weight::Heavy { client.block_for(ctx, cost)? } else { None } {
@@ -360,7 +398,7 @@ impl Fetch {
     ) {
         let (db, key) = (ctx.db(), name.bytes().to_vec());
         waiting.work(cost, move |coder, waiting| match outgoing.bytes(coder) {
-            Ok(value) => fields.reply(waiting.replies(), fields.sends().then_some(&value)),
+            Ok(value) => fields.reply(waiting.replies(), self.sends(fields.outcome.status).then_some(&value)),
             Err(Error::NoMemory) => waiting.replies().reply_error(&Error::NoMemory.reply()),
             Err(_) => workers::run_on_main_when_writable(move |ctx| {
                 ctx.select(db);
@@ -385,7 +423,8 @@ fn is_due(s: &mut Cache, look: &Look<'_>) -> bool {
 #[derive(Clone, Copy)]
 struct Outcome {
     status: Status,
-    etag: Etag,
+    /// `None`: nobody asks.
+    etag: Option<Etag>,
     offer: Offer,
     attempt: Attempt,
 }
@@ -393,6 +432,7 @@ struct Outcome {
 /// Everything that is said of an entry but its value.
 struct ReplyFields<'e> {
     outcome: Outcome,
+    asked: Fields,
     encoding: Encoding,
     type_name: TypeName,
     format: Option<Cow<'e, [u8]>>,
@@ -407,12 +447,14 @@ struct ReplyFields<'e> {
 type TypeName = SmallVec<[u8; 32]>;
 
 impl<'e> ReplyFields<'e> {
-    fn new(s: &Cache, look: &'e Look<'_>, outcome: Outcome, encoding: Encoding) -> Self {
+    fn new(s: &Cache, look: &'e Look<'_>, outcome: Outcome, asked: Fields, encoding: Encoding) -> Self {
         let extras = look.entry.extras();
+        let type_name = || TypeName::from_slice(&s.types.get(look.entry.type_id()).name);
         Self {
             outcome,
+            asked,
             encoding,
-            type_name: TypeName::from_slice(&s.types.get(look.entry.type_id()).name),
+            type_name: if asked.has(Field::Type) { type_name() } else { TypeName::new() },
             format: extras.format.map(Cow::Borrowed),
             meta: extras.meta.map(Cow::Borrowed),
             records: extras.records,
@@ -427,44 +469,37 @@ impl<'e> ReplyFields<'e> {
         ReplyFields { format: own(self.format), meta: own(self.meta), ..self }
     }
 
-    fn sends(&self) -> bool {
-        self.outcome.status != Status::NotModified
-    }
-
     fn reply(&self, to: &Replies, value: Option<&[u8]>) {
-        let offer = self.outcome.offer;
-        to.map(&[
-            ("status", Value::Bytes(self.outcome.status.text())),
-            ("value", value.into()),
-            ("encoding", self.encoding.name().into()),
-            ("etag", Value::Bytes(&etag_text(self.outcome.etag))),
-            ("type", Value::Bytes(&self.type_name)),
-            ("format", self.format.as_deref().into()),
-            ("records", self.records.into()),
-            ("size", self.size.into()),
-            ("meta", self.meta.as_deref().into()),
-            ("age", self.age_ms.into()),
-            ("ttl", self.fresh_left_ms.into()),
-            ("lease", offer.lease.as_ref().map(Token::as_bytes).into()),
-            ("retry", offer.retry_ms.into()),
-        ]);
+        let etag = self.outcome.etag.map(etag_text);
+        reply_fields(to, &self.asked, self.outcome.offer, |asked| match asked {
+            Field::Status => Value::Bytes(self.outcome.status.text()),
+            Field::Value => value.into(),
+            Field::Encoding => self.encoding.name().into(),
+            Field::Etag => etag.as_ref().map(AsRef::as_ref).into(),
+            Field::Type => Value::Bytes(&self.type_name),
+            Field::Format => self.format.as_deref().into(),
+            Field::Records => self.records.into(),
+            Field::Size => self.size.into(),
+            Field::Meta => self.meta.as_deref().into(),
+            Field::Age => self.age_ms.into(),
+            Field::Ttl => self.fresh_left_ms.into(),
+            Field::Lease | Field::Retry => Value::Null,
+        });
     }
 }
 
-fn reply_miss(to: &Replies, offer: Offer) {
-    to.map(&[
-        ("status", "miss".into()),
-        ("value", Value::Null),
-        ("encoding", Value::Null),
-        ("etag", Value::Null),
-        ("type", Value::Null),
-        ("format", Value::Null),
-        ("records", Value::Null),
-        ("size", Value::Null),
-        ("meta", Value::Null),
-        ("age", Value::Null),
-        ("ttl", Value::Null),
-        ("lease", offer.lease.as_ref().map(Token::as_bytes).into()),
-        ("retry", offer.retry_ms.into()),
-    ]);
+fn reply_miss(to: &Replies, asked: &Fields, offer: Offer) {
+    reply_fields(to, asked, offer, |asked| if asked == Field::Status { "miss".into() } else { Value::Null });
+}
+
+/// The fields that were asked for. What they say of an entry is `of_entry`.
+fn reply_fields<'v>(to: &Replies, asked: &Fields, offer: Offer, of_entry: impl Fn(Field) -> Value<'v>) {
+    let value = |asked: Field| match asked {
+        Field::Lease => offer.lease.as_ref().map(Token::as_bytes).into(),
+        Field::Retry => offer.retry_ms.into(),
+        _ => of_entry(asked),
+    };
+    let fields = asked.as_slice();
+    to.reply_map(fields.len());
+    fields.iter().for_each(|field| to.field(field.name(), value(*field)));
 }

@@ -1,7 +1,7 @@
 //! A look at an entry: is it there, is it fresh, and what a hit does to it.
 
 use expcache_core::entry::{End, Entry, Soft, Verdict};
-use expcache_core::policy::{end_ms, fresh_left_ms};
+use expcache_core::policy::{Policy, end_ms, fresh_left_ms};
 use expcache_core::stats::Why;
 use expcache_core::{Error, Result};
 
@@ -24,6 +24,8 @@ pub struct Look<'k> {
     expire_at_ms: Option<i64>,
     /// How long it is stale after being fresh, in ms.
     pub grace_ms: u64,
+    /// When it is over, whatever its key's expiry says, unix ms.
+    ends_ms: Option<i64>,
 }
 
 /// Whether the expiry of the key is read.
@@ -38,16 +40,21 @@ pub enum ReadExpiry {
 impl<'k> Look<'k> {
     /// Finds what is alive under a key. The expiry is looked up when it is asked for or when it decides.
     pub fn at(ctx: &Ctx, key: &'k mut Key<'_>, dated: ReadExpiry) -> Result<Option<Self>> {
-        let decides = |entry: &Entry| entry.grace_ms() > 0 || cache::with(|s| s.types.policy(entry.type_id()).sliding);
+        let asks = |policy: &Policy| policy.sliding || policy.whole_life_ms != 0;
+        let decides = |entry: &Entry| entry.grace_ms() > 0 || cache::with(|s| asks(s.types.policy(entry.type_id())));
         let (found, expire_at_ms) = key.found_dated(|entry| dated == ReadExpiry::Always || decides(entry));
         let entry = match found {
             Found::Missing => return Ok(None),
             Found::Foreign => return Err(Error::WrongType),
             Found::Entry(entry) => entry,
         };
-        let verdict = cache::with(|s| s.verdict(ctx.db(), entry));
-        let exact = expire_at_ms.is_some() || dated == ReadExpiry::Always || verdict != Verdict::Alive;
+        let (verdict, ends_ms) = cache::with(|s| (s.verdict(ctx.db(), entry), s.types.end_of_life_ms(entry)));
+        let exact = expire_at_ms.or(ends_ms).is_some() || dated == ReadExpiry::Always || verdict != Verdict::Alive;
         let now_ms = if exact { clock::unix_ms() } else { clock::unix_ms_coarse() };
+        if ends_ms.is_some_and(|ends_ms| ends_ms <= moment(now_ms)) {
+            return Ok(None);
+        }
+        let expire_at_ms = [expire_at_ms, ends_ms].into_iter().flatten().min();
         let own_grace_ms = entry.grace_ms();
         let (fresh_left_ms, grace_ms) = match verdict {
             Verdict::Dead => return Ok(None),
@@ -59,7 +66,7 @@ impl<'k> Look<'k> {
             }
             Verdict::Alive => (fresh_left_ms(expire_at_ms, own_grace_ms, now_ms), own_grace_ms),
         };
-        Ok(Some(Self { entry, now_ms, fresh_left_ms, expire_at_ms, grace_ms }))
+        Ok(Some(Self { entry, now_ms, fresh_left_ms, expire_at_ms, grace_ms, ends_ms }))
     }
 
     /// Is it fresh?
@@ -104,6 +111,7 @@ impl<'k> Look<'k> {
             return None;
         }
         let end_ms = end_ms(self.now_ms, lifetime_ms.saturating_add(self.entry.grace_ms()));
+        let end_ms = self.ends_ms.map_or(end_ms, |ends_ms| end_ms.min(ends_ms));
         let gain_ms = end_ms.saturating_sub(self.expire_at_ms?);
         (gain_ms > 0 && gain_ms >= moment(lifetime_ms / 100)).then_some(end_ms)
     }

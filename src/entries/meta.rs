@@ -69,6 +69,7 @@ fn reply_meta(ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>) -> Result<()> {
         ("tags", Value::Names(&names.tags)),
         ("meta", extras.meta.into()),
         ("ratio", bytes.ratio().into()),
+        ("born", entry.born_ms().into()),
     ]);
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::server::deferred::DeferredReply;
 use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
 use crate::server::{at_once, clock, workers};
+use crate::types::lifetime;
 use crate::types::policies::MAX_TYPES;
 use crate::{cache, leases};
 
@@ -208,6 +209,7 @@ fn store(ctx: &Ctx, request: Request<'_>, timing: Timing) -> Result<()> {
                 ctx.replicate_entry(name, expire_at_ms.unwrap_or(-1), metadata, payload);
             }
         }
+        lifetime::look_after(ctx, name);
         leases::stored(ctx, ctx.db(), name.bytes(), None);
         announce(ctx, name);
         if verdict != Verdict::Alive {

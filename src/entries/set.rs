@@ -24,6 +24,7 @@ use crate::server::held::HeldArgs;
 use crate::server::key::{Found, Mode};
 use crate::server::replies::Replies;
 use crate::server::{at_once, workers};
+use crate::types::per_tag;
 
 /// Something for each key: mostly there is one.
 type Each<T> = SmallVec<[T; 1]>;
@@ -259,6 +260,9 @@ impl<'a> Request<'a> {
         if let Some(token) = self.options.token() {
             plan.check_fences(ctx, name.bytes(), token, self.options.tags())?;
         }
+        if let Some(type_id) = plan.limits_tags() {
+            per_tag::admit(ctx, type_id, &[name.bytes()], self.options.tags())?;
+        }
         plan.commit(ctx, key, payload, &self.options, timing)?;
         Ok(Some(()))
     }
@@ -276,10 +280,25 @@ impl<'a> Request<'a> {
                 None => return Ok(None),
             }
         }
+        self.admit_all(ctx, &plans)?;
         for (plan, (name, payload)) in plans.into_iter().zip(&self.pairs) {
             plan.commit(ctx, ctx.open(*name, Mode::Write), *payload, &self.options, timing)?;
         }
         Ok(Some(()))
+    }
+}
+
+impl Request<'_> {
+    /// Refuses what would be too many entries of a tag.
+    fn admit_all(&self, ctx: &Ctx, plans: &[Plan]) -> Result<()> {
+        let mut types: Vec<u16> = plans.iter().filter_map(Plan::limits_tags).collect();
+        types.sort_unstable();
+        types.dedup();
+        types.into_iter().try_for_each(|type_id| {
+            let both = plans.iter().zip(&self.pairs).filter(|(plan, _)| plan.limits_tags() == Some(type_id));
+            let keys: Vec<&[u8]> = both.map(|(_, (name, _))| name.bytes()).collect();
+            per_tag::admit(ctx, type_id, &keys, self.options.tags())
+        })
     }
 }
 

@@ -24,6 +24,7 @@ use crate::server::held::Held;
 use crate::server::key::{Found, Key};
 use crate::server::{clock, workers};
 use crate::types::limits::enforce_limits;
+use crate::types::per_tag;
 use crate::types::policies::{DEFAULT_TTL, MAX_TYPES, replicate_displaced, replicate_policy};
 use crate::{cache, leases};
 
@@ -45,6 +46,8 @@ pub struct Plan {
     life: Lifetime,
     /// The type's policy, if this value is the first to use its name.
     defines: Option<Policy>,
+    /// Does the type limit how many entries one of the tags may have?
+    has_tag_limit: bool,
 }
 
 /// The value now under the key, as far as storing depends on it.
@@ -55,6 +58,10 @@ struct Current {
     fresh_until_ms: Option<Option<i64>>,
     /// What that end follows from.
     end: End,
+    /// When its key was first stored, unix ms.
+    born_ms: Option<u64>,
+    /// Is that kept?
+    keeps_born: bool,
 }
 
 impl Current {
@@ -65,7 +72,14 @@ impl Current {
         let fresh_until_ms = keep.then(|| look.fresh_until_ms());
         let end = if keep { look.entry.end() } else { End::default() };
         let etag = wants.if_match().map(|_| look.entry.etag());
-        Ok(Self { exists: true, etag, fresh_until_ms, end })
+        let (born_ms, keeps_born) = (Some(look.entry.born_ms()), look.entry.kept_born_ms().is_some());
+        Ok(Self { exists: true, etag, fresh_until_ms, end, born_ms, keeps_born })
+    }
+
+    /// When the key of what takes its place now was first stored, if that is to be kept.
+    fn born_ms(&self, policy: &Policy, now_ms: u64) -> Option<u64> {
+        let is_kept = self.keeps_born || policy.whole_life_ms != 0;
+        is_kept.then(|| self.born_ms.map_or(now_ms, |born_ms| born_ms.min(now_ms)))
     }
 
     fn satisfies(&self, condition: Option<Condition<'_>>) -> bool {
@@ -119,6 +133,9 @@ impl Plan {
             }
             let life = policy.life(freshness, options.grace_ms, current.fresh_until_ms, moment);
             let life = life.ok_or(Error::InvalidExpire(command))?;
+            let born_ms = current.born_ms(policy, moment.now_ms);
+            let latest_ms = born_ms.and_then(|born_ms| policy.end_of_life_ms(born_ms));
+            let life = latest_ms.map_or(life, |latest_ms| life.cut_off(latest_ms, moment.now_ms));
             let wanted =
                 if decodes { policy.encoding(checked.size as u64, options.format) } else { Encoding::Identity };
             let PreparedPayload { stored, form, etag } = PreparedPayload::new(payload, checked, wanted);
@@ -131,6 +148,7 @@ impl Plan {
                 format: options.format,
                 meta: options.meta,
                 end: options.end().unwrap_or(current.end),
+                born_ms,
             };
             let content = Content { created_ms: moment.now_ms, lifetime_ms: life.lifetime_ms, extras, stored };
             let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());
@@ -138,8 +156,14 @@ impl Plan {
             entry.touch(use_us);
             let is_as_it_came = entry.form().encoding == checked.encoding;
             let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
-            Ok(Some(Self { entry, is_as_it_came, type_id, life, defines }))
+            let has_tag_limit = policy.per_tag.is_some() && tag_count > 0;
+            Ok(Some(Self { entry, is_as_it_came, type_id, life, defines, has_tag_limit }))
         })
+    }
+
+    /// The type, if it limits how many entries one of the tags may have.
+    pub fn limits_tags(&self) -> Option<u16> {
+        self.has_tag_limit.then_some(self.type_id)
     }
 
     /// Is it still wanted: nothing that it may have been computed from was invalidated since its lease was given?
@@ -162,7 +186,7 @@ impl Plan {
         timing: Timing,
     ) -> Result<()> {
         let (tags, db) = (options.tags(), ctx.db());
-        let Self { entry, is_as_it_came, type_id, life, defines } = self;
+        let Self { entry, is_as_it_came, type_id, life, defines, has_tag_limit } = self;
         let name = key.name();
         // Of several keys of one MSET only the first defines their type.
         let is_defined = cache::with(|s| s.types.get(type_id).policy.is_some());
@@ -196,6 +220,9 @@ impl Plan {
         cache::with(|s| s.count_set(type_id, cost_ms, options.format, size));
         leases::stored(ctx, db, name.bytes(), options.token());
         announce(ctx, name);
+        if has_tag_limit {
+            per_tag::make_room(ctx, name, type_id, tags);
+        }
         enforce_limits(ctx, name, type_id);
         Ok(())
     }

@@ -26,7 +26,7 @@ pub fn guard(ctx: &Ctx, right: Right, selector: &Selector) -> Result<()> {
     }
     let mut tags = selector.clauses.iter().flat_map(|clause| match clause {
         Clause::Any(tags) | Clause::All(tags) => &**tags,
-        Clause::None(_) | Clause::Type(_) | Clause::Match(_) => &[],
+        Clause::None(_) | Clause::Type(_) | Clause::Types(_) | Clause::Match(_) => &[],
     });
     let refused = tags.find(|tag| !rights.allow(right, tag));
     Err(ctx.refuse(refused.map_or(b"*", AsRef::as_ref)))
@@ -42,6 +42,6 @@ fn confines(rights: &Rights, right: Right, selector: &Selector) -> bool {
     selector.clauses.iter().any(|clause| match clause {
         Clause::Any(tags) => tags.iter().all(|tag| mine(tag)),
         Clause::All(tags) => tags.iter().any(|tag| mine(tag)),
-        Clause::None(_) | Clause::Type(_) | Clause::Match(_) => false,
+        Clause::None(_) | Clause::Type(_) | Clause::Types(_) | Clause::Match(_) => false,
     })
 }

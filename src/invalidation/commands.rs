@@ -74,7 +74,7 @@ pub const PURGE: Row = Row {
     ..ROW
 };
 
-/// `EXPCACHE.PURGE selector [SOFT] [DRYRUN] [KEYS max] [AT unix-ms]`
+/// `EXPCACHE.PURGE selector [SOFT] [DRYRUN] [KEYS max] [NOTE text] [AT unix-ms]`
 pub fn purge(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let asked = Request::parse(ctx, args)?;
     if asked.selector.clauses.is_empty() {
@@ -96,7 +96,7 @@ pub const CLEAR: Row = Row {
     ..ROW
 };
 
-/// `EXPCACHE.CLEAR [SOFT] [AT unix-ms]`
+/// `EXPCACHE.CLEAR [SOFT] [NOTE text] [AT unix-ms]`
 pub fn clear(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let asked = Request::parse(ctx, args)?;
     if !asked.selector.clauses.is_empty() || asked.dry_run || asked.keys.is_some() {
@@ -109,7 +109,7 @@ impl Request {
     /// See [`purge`]. `AT` is for replicas: since when the entries are stale. From a user it is never in the future; a master's
     /// clock may be ahead.
     fn parse(ctx: &Ctx, args: Args<'_>) -> Result<Self> {
-        let PurgeOptions { selector, soft, dry_run, keys, at_ms } =
+        let PurgeOptions { selector, soft, dry_run, keys, at_ms, note: _ } =
             PurgeOptions::parse(args.words(), access::limits(ctx))?;
         let wish = match (soft, at_ms) {
             (None, _) => Wish::Hard,

@@ -375,7 +375,7 @@ unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_v
         add(&entry.known_etag().unwrap_or_else(|| etag_of(entry.stored())));
         add(&names.type_name);
         names.tags.iter().for_each(|tag| add(tag));
-        for number in [entry.created_ms(), extras.grace_ms] {
+        for number in [Some(entry.created_ms()), Some(extras.grace_ms), extras.born_ms].into_iter().flatten() {
             add(&number.to_le_bytes());
         }
         add(extras.format.unwrap_or_default());

@@ -1,16 +1,18 @@
 //! `EXPCACHE.TYPE SET|GET|LIST|DEL|HELP`.
 
 use expcache_core::grammar::syntax::text;
+use expcache_core::policy::PerTag;
 use expcache_core::types::Definer;
 use expcache_core::{Error, Result, grammar};
 
+use super::lifetime;
 use super::policies::{DEFAULT_TTL, MAX_TYPES, define, replicate_displaced, replicate_policy};
 use crate::cache;
 use crate::server::access::Right;
 use crate::server::args::Args;
 use crate::server::command::{HELP, ROW, Row, help, subcommand};
 use crate::server::context::Ctx;
-use crate::server::replies::Value;
+use crate::server::replies::{Replies, Value};
 
 /// `EXPCACHE.TYPE`, for the server.
 pub const TYPE: Row = Row {
@@ -73,7 +75,8 @@ fn type_help(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
 }
 
 /// `EXPCACHE.TYPE SET name [TTL d|default] [GRACE d] [MAXTTL d] [JITTER percent] [EARLY percent] [SLIDING yes|no]
-/// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no]`
+/// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no] [LIFETIME d]
+/// [PERTAG prefix n evict|reject]`
 pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let decides = ctx.decides();
     if decides {
@@ -93,6 +96,7 @@ pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     })?;
     replicate_displaced(ctx, displaced);
     replicate_policy(ctx, id);
+    lifetime::apply(ctx, id);
     ctx.reply_ok();
     Ok(())
 }
@@ -123,8 +127,18 @@ pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         ("maxbytes", policy.max_bytes.into()),
         ("formats", Value::Names(&policy.formats)),
         ("validate", yes(policy.validate).into()),
+        ("lifetime", policy.whole_life_ms.into()),
+        ("pertag", Value::With(&|to| reply_per_tag(to, policy.per_tag.as_ref()))),
     ]);
     Ok(())
+}
+
+fn reply_per_tag(to: &Replies, limit: Option<&PerTag>) {
+    let Some(limit) = limit else { return to.reply_null() };
+    to.reply_array(3);
+    to.reply_bytes(&limit.prefix);
+    to.reply_count(limit.most);
+    to.reply_bytes(limit.beyond.name().as_bytes());
 }
 
 /// `EXPCACHE.TYPE LIST`
@@ -144,9 +158,10 @@ pub fn del(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     if ctx.decides() {
         ctx.need_all_keys(Right::Delete)?;
     }
-    let deleted = cache::with(|s| s.types.undefine(name))?;
+    let (deleted, id) = cache::with(|s| Ok::<_, Error>((s.types.undefine(name)?, s.types.id(name))))?;
     if deleted {
         ctx.replicate_verbatim();
+        id.into_iter().for_each(|id| lifetime::apply(ctx, id));
     }
     ctx.reply_integer(deleted.into());
     Ok(())

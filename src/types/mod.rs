@@ -3,10 +3,13 @@
 //! ```text
 //!  commands  TYPE SET, GET, LIST, DEL          policies  what a type is going to be, and the words for it
 //!  limits    MAXENTRIES, MAXBYTES              saving    policies in the RDB and the append-only file
+//!  lifetime  LIFETIME                          per_tag   PERTAG
 //! ```
 
 mod commands;
+pub mod lifetime;
 pub mod limits;
+pub mod per_tag;
 pub mod policies;
 mod saving;
 
@@ -18,6 +21,7 @@ use crate::server::feature::{Feature, NOTHING, ServerEvent};
 pub const FEATURE: Feature = Feature {
     commands: &[commands::TYPE],
     settings: &[&policies::DEFAULT_TTL, &policies::MAX_TYPES],
+    on_key: Some(lifetime::on_key),
     on_server: Some(on_server),
     saves: Some(&saving::SAVES),
     ..NOTHING
@@ -27,6 +31,7 @@ fn on_server(ctx: &Ctx, event: ServerEvent) {
     match event {
         // What is loaded brings its policies along; if it brings none, they were the initial ones.
         ServerEvent::LoadingStarted => cache::with(|cache| cache.types.reset_policies()),
+        ServerEvent::Loaded | ServerEvent::RoleChanged => lifetime::apply_all(ctx),
         ServerEvent::Forked => saving::schedule(ctx),
         ServerEvent::Beat => cache::with(|cache| cache.types.shrink(policies::MAX_TYPES.as_usize())),
         _ => (),

@@ -147,6 +147,7 @@ fn one_company_can_neither_purge_nor_count_nor_list_what_is_anothers() {
         "NONE 1 app:1",
         "NONE 1 other:1",
         "TYPE default",
+        "TYPES 2 default trips",
         "MATCH *",
         "MATCH app:*",
         "MATCH app:1",

@@ -1,6 +1,7 @@
 //! FETCH: the full read protocol.
 
 use crate::harness::{Server, Value, args, check, refused, wait_until};
+use crate::large::{KB, etag, in_time, occupy, one_worker, rows, wait_until_blocked};
 
 const MD5_OF_HELLO: &str = "5d41402abc4b2a76b9719d911017c592";
 
@@ -189,5 +190,119 @@ fn what_it_does_not_understand_is_refused() {
     ] {
         refused(&mut c, &format!("EXPCACHE.FETCH k {options}"), prefix);
         refused(&mut c, &format!("EXPCACHE.FETCH nothing {options}"), prefix);
+    }
+}
+
+// ---- FIELDS
+
+#[test]
+fn only_the_fields_that_were_asked_for_come_in_that_order() {
+    let server = Server::start();
+    for mut c in server.conns() {
+        c.ok(r#"EXPCACHE.SET k hello TYPE trips EX 100 FORMAT csv RECORDS 3 META {"a":1}"#);
+        c.ok(&format!("EXPCACHE.SET stale hello {STALE}"));
+        let all = c.map("EXPCACHE.FETCH k").names().into_iter().rev().map(str::to_owned).collect::<Vec<_>>();
+        for key in ["k", "stale", "no"] {
+            let whole = c.map(&["EXPCACHE.FETCH", key]);
+            let reversed = c.map(&format!("EXPCACHE.FETCH {key} FIELDS {} {}", all.len(), all.join(" ")));
+            assert_eq!(reversed.names(), all, "{key}");
+            for name in &all {
+                let one = c.map(&format!("EXPCACHE.FETCH {key} FIELDS 1 {}", name.to_uppercase()));
+                assert_eq!(one.names(), [name], "{key}");
+                // Time goes on.
+                if !["age", "ttl"].contains(&name.as_str()) {
+                    assert_eq!(one[name.as_str()], whole[name.as_str()], "{key} {name}");
+                    assert_eq!(one[name.as_str()], reversed[name.as_str()], "{key} {name}");
+                }
+                assert_eq!(one[name.as_str()] == Value::Nil, whole[name.as_str()] == Value::Nil, "{key} {name}");
+            }
+        }
+        let same = c.map(&format!("EXPCACHE.FETCH k IFNONEMATCH {MD5_OF_HELLO} FIELDS 2 value status"));
+        assert_eq!((&same["value"], &same["status"]), (&Value::Nil, &Value::bulk("not-modified")));
+        let old = c.map("EXPCACHE.FETCH k MAXAGE 0 RANGE 1 3 VERIFY FIELDS 1 value");
+        assert_eq!(old["value"], "ell");
+        check(&mut c);
+    }
+}
+
+#[test]
+fn what_is_asked_for_in_fields_decides_no_status() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET slow SLIDING yes");
+    c.ok("EXPCACHE.SET k v TYPE slow EX 100");
+    assert_eq!(c.int("EXPIRE k 10"), 1);
+    assert_eq!(c.map("EXPCACHE.FETCH k FIELDS 1 size")["size"], 1);
+    assert!(c.int("TTL k") > 90, "a hit slides, whatever it asks for");
+    assert_eq!(c.map("EXPCACHE.META k")["hits"], 1);
+    let lease = c.map("EXPCACHE.FETCH new LEASE 30s FIELDS 2 lease status");
+    assert_ne!(lease["lease"], Value::Nil);
+    assert!(c.map("EXPCACHE.FETCH new LEASE 30s FIELDS 2 retry lease")["retry"].int() > 0);
+    c.ok(&["EXPCACHE.SET", "new", "v", "LEASE", &lease["lease"].text()]);
+    for wrong in [
+        "FIELDS",
+        "FIELDS 0",
+        "FIELDS 1",
+        "FIELDS 2 value",
+        "FIELDS 1 values",
+        "FIELDS 2 value VALUE",
+        "FIELDS 1 value FIELDS 1 value",
+        "LEASE 30s FIELDS 1 value",
+        "FIELDS 1 retry LEASE 30s",
+    ] {
+        refused(&mut c, &format!("EXPCACHE.FETCH k {wrong}"), "ERR syntax error");
+    }
+    refused(&mut c, "EXPCACHE.FETCH k FIELDS x value", "ERR value is not an integer or out of range");
+    check(&mut c);
+}
+
+/// The only worker is busy, so the MD5 of what was just stored is not known yet.
+#[test]
+fn who_asks_for_no_etag_waits_for_none() {
+    in_time(|| {
+        let (server, mut c) = one_worker(&[]);
+        let payload = rows(20 * KB);
+        occupy(&mut c, 2);
+        c.ok(args!["EXPCACHE.SET", "k", &payload]);
+        let mut other = server.conn();
+        let id = other.int("CLIENT ID");
+        other.send("EXPCACHE.FETCH k FIELDS 1 etag").unwrap();
+        wait_until_blocked(&mut c, id);
+        let fetched = c.map("EXPCACHE.FETCH k FIELDS 3 status value size");
+        assert_eq!((&fetched["status"], fetched["value"].as_bytes()), (&Value::bulk("hit"), &*payload));
+        let others = c.text(args!["CLIENT", "LIST", "ID", id]);
+        assert!(others.contains(" flags=b "), "the other still waits: {others}");
+        let told = other.receive().unwrap();
+        assert_eq!(told.fields()["etag"].text(), etag(&payload));
+    });
+}
+
+#[test]
+fn a_note_is_taken_and_bounded() {
+    let server = Server::start();
+    for mut c in server.conns() {
+        let (longest, longer) = ("n".repeat(256), "n".repeat(257));
+        c.ok("EXPCACHE.SET k v TAGS 1 t NOTE someone");
+        for command in [
+            "SET k v TAGS 1 t",
+            "MSET 1 k v TAGS 1 t",
+            "FETCH k",
+            "PURGE ANY 1 t DRYRUN",
+            "PURGE ANY 1 t SOFT",
+            "CLEAR SOFT",
+        ] {
+            let words = |note: &[u8]| {
+                let words = format!("EXPCACHE.{command} NOTE");
+                let words = words.split(' ').map(|word| word.as_bytes().to_vec());
+                words.chain([note.to_vec()]).collect::<Vec<_>>()
+            };
+            for note in [longest.as_bytes(), b"", b"\0\xFF any\r\nbytes"] {
+                assert!(!matches!(c.cmd(words(note)), Value::Error(_)), "{command}");
+            }
+            refused(&mut c, words(longer.as_bytes()), "ERR a note has at most 256 bytes");
+            refused(&mut c, &format!("EXPCACHE.{command} NOTE"), "ERR syntax error");
+            refused(&mut c, &format!("EXPCACHE.{command} NOTE a NOTE b"), "ERR syntax error");
+        }
+        check(&mut c);
     }
 }

@@ -195,6 +195,42 @@ fn keepttl_without_an_entry_takes_the_types_ttl() {
     assert_eq!(lifetime(&mut c, "k"), 2 * HOUR);
 }
 
+// ---- PERSIST
+
+#[test]
+fn persist_stores_what_never_expires() {
+    let server = Server::start();
+    for mut c in server.conns() {
+        c.ok("EXPCACHE.TYPE SET hourly TTL 1h GRACE 5m JITTER 50");
+        c.ok("EXPCACHE.SET k v TYPE hourly EX 100");
+        c.ok("EXPCACHE.SET k v TYPE hourly PERSIST");
+        c.ok("EXPCACHE.MSET 2 a v b v TYPE hourly persist");
+        for key in ["k", "a", "b"] {
+            assert_eq!(expiry(&mut c, key), -1);
+            assert_eq!(c.map(&["EXPCACHE.META", key])["ttl"], Value::Nil);
+            assert_eq!(c.map(&["EXPCACHE.META", key])["grace"], 5 * MINUTE);
+            assert_fresh(&mut c, key);
+        }
+        c.ok("EXPCACHE.SET k v2 KEEPTTL");
+        assert_eq!(expiry(&mut c, "k"), -1);
+        for twice in ["PERSIST PERSIST", "PERSIST EX 1", "KEEPTTL PERSIST"] {
+            refused(&mut c, &format!("EXPCACHE.SET k v {twice}"), "ERR syntax error");
+        }
+        check(&mut c);
+    }
+}
+
+#[test]
+fn maxttl_ends_what_was_to_persist() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET short MAXTTL 10m GRACE 1m");
+    c.ok("EXPCACHE.SET k v TYPE short PERSIST");
+    c.ok("EXPCACHE.MSET 1 m v TYPE short PERSIST");
+    assert_eq!(lifetime(&mut c, "k"), 11 * MINUTE);
+    assert_eq!(lifetime(&mut c, "m"), 11 * MINUTE);
+}
+
 // ---- MAXTTL
 
 #[test]

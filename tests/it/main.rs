@@ -49,6 +49,7 @@ mod race;
 mod replication;
 mod scan;
 mod selftest;
+mod sessions;
 mod stampede;
 mod stats;
 mod throttle;

@@ -28,7 +28,7 @@ fn fill(c: &mut Conn, options: &str) {
 }
 
 /// Selectors and the keys they mean.
-const SELECTORS: [(&str, &[&str]); 34] = [
+const SELECTORS: [(&str, &[&str]); 38] = [
     ("ANY 1 c1", &["reports:1", "trips:1", "trips:2"]),
     ("ANY 2 c1 c2", &["other", "reports:1", "reports:2", "trips:1", "trips:2"]),
     ("ANY 3 c2 nosuch c2", &["other", "reports:2"]),
@@ -47,6 +47,10 @@ const SELECTORS: [(&str, &[&str]); 34] = [
     ("TYPE nosuch", &[]),
     ("TYPE trips TYPE trips", &["trips:1", "trips:2", "trips:3"]),
     ("TYPE trips TYPE reports", &[]),
+    ("TYPES 2 reports trips", &["reports:1", "reports:2", "trips:1", "trips:2", "trips:3"]),
+    ("TYPES 4 nosuch trips vehicles trips", &["trips:1", "trips:2", "trips:3"]),
+    ("TYPES 1 nosuch", &[]),
+    ("types 2 default reports TYPES 2 trips reports ANY 1 c1", &["reports:1"]),
     ("MATCH *", &["other", "reports:1", "reports:2", "trips:1", "trips:2", "trips:3"]),
     ("MATCH trips:*", &["trips:1", "trips:2", "trips:3"]),
     ("MATCH trips:1", &["trips:1"]),
@@ -216,6 +220,27 @@ fn a_selector_has_room_for_1024_tags() {
         }
     }
     assert_eq!(c.cmd([args!["EXPCACHE.PURGE"], several([512, 0, 512])].concat()), 1);
+    check(&mut c);
+}
+
+#[test]
+fn a_clause_has_room_for_1024_types() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let clause =
+        |count: usize| [args!["TYPES", count], (0..count).map(|n| format!("t{n}").into_bytes()).collect()].concat();
+    c.ok("EXPCACHE.SET a v TYPE t1023");
+    c.ok("EXPCACHE.SET b v TYPE other");
+    for (command, found) in [("EXPCACHE.COUNT", 1), ("EXPCACHE.PURGE", 1)] {
+        refused(&mut c, [args![command], clause(1025)].concat(), "ERR a clause must have 1 to 1024 types");
+        refused(&mut c, [args![command], clause(1000), clause(25)].concat(), "ERR a selector has at most 1024 types");
+        assert_eq!(c.cmd([args![command], clause(1024)].concat()), found);
+    }
+    for wrong in ["TYPES", "TYPES 0", "TYPES 2 a", "TYPES -1 a"] {
+        refused(&mut c, &format!("EXPCACHE.COUNT {wrong}"), "ERR");
+    }
+    refused(&mut c, args!["EXPCACHE.COUNT", "TYPES", 1, ""], "ERR a type must be 1 to 512 bytes");
+    assert_eq!(c.cmd("EXPCACHE.COUNT MATCH *"), 1);
     check(&mut c);
 }
 

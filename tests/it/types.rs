@@ -54,6 +54,8 @@ fn a_policy_is_shown_as_it_was_set() {
                 "maxbytes",
                 "formats",
                 "validate",
+                "lifetime",
+                "pertag",
             ]
         );
         assert_eq!(policy["ttl"], 5_400_000);

@@ -109,6 +109,8 @@ impl Fetch {
             range: self.range,
             max_age_ms: self.max_age.map(ms),
             verify: self.verify.then_some(()),
+            fields: None,
+            note: None,
         }
     }
 

@@ -126,6 +126,7 @@ fn purge_call(selector: &Selector, purge: Purge) -> Call {
         dry_run: purge.dry_run.then_some(()),
         keys: purge.keys.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
         at_ms: None,
+        note: None,
     };
     options.write(&mut words_of(&mut call.cmd));
     call

@@ -47,6 +47,12 @@ impl Selector {
         self.and(Clause::Type(type_name.as_ref().into()))
     }
 
+    /// It is of one of these types.
+    #[must_use]
+    pub fn types<T: AsRef<[u8]>>(self, types: impl IntoIterator<Item = T>) -> Self {
+        self.and(Clause::Types(names(types)))
+    }
+
     /// Its key matches the pattern.
     #[must_use]
     pub fn matching(self, glob: impl AsRef<[u8]>) -> Self {
@@ -64,5 +70,5 @@ impl Selector {
 }
 
 fn names<T: AsRef<[u8]>>(tags: impl IntoIterator<Item = T>) -> TagNames {
-    tags.into_iter().map(|tag| tag.as_ref().into()).collect()
+    tags.into_iter().map(|name| name.as_ref().into()).collect()
 }

@@ -22,6 +22,8 @@ pub enum Expiry {
     At(SystemTime),
     /// As long as the present entry would have been.
     Keep,
+    /// For ever, unless its type says otherwise.
+    Never,
 }
 
 /// When to store at all.
@@ -184,6 +186,7 @@ impl Set {
             encoding: self.encoding.filter(|encoding| *encoding != Encoding::Identity),
             condition: self.condition.as_ref().map(condition),
             lease: self.lease.as_deref().map(str::as_bytes),
+            note: None,
         }
     }
 
@@ -207,6 +210,7 @@ fn expiry(expiry: Expiry) -> ExpiryOption {
         Expiry::After(time) => ExpiryOption::Millis(signed(ms(time))),
         Expiry::At(moment) => ExpiryOption::AtMilli(signed(unix_ms(moment))),
         Expiry::Keep => ExpiryOption::Keep,
+        Expiry::Never => ExpiryOption::Never,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What few entries have.
 
-use super::limits::{Etag, MAX_PAYLOAD, read_name};
+use super::limits::{Etag, MAX_PAYLOAD, MOMENTS, read_name};
 use crate::bytes::{Reader, Writer};
 use crate::codec::Encoding;
 
@@ -44,6 +44,8 @@ pub struct Extras<'a> {
     pub meta: Option<&'a [u8]>,
     /// See [`End`].
     pub end: End,
+    /// When its key was first stored, unix ms, where that is kept.
+    pub born_ms: Option<u64>,
 }
 
 const HAS_GRACE: u8 = 1;
@@ -57,10 +59,11 @@ const HAS_FORM: u8 = 64;
 const HAS_MORE: u8 = 128;
 /// In the second byte; nothing else belongs to it.
 const NAMED_END: u8 = 1;
+const HAS_BORN: u8 = 2;
 const HAS_NUMBERS: u8 = HAS_GRACE | HAS_COST | HAS_RECORDS;
 
 /// `has` byte, a second one if it says so, then in this order what they name: form (two encodings in one byte, size in 4), grace, cost and records (8 bytes
-/// each), etag (16), format (length in 2), meta (length in 4). Nothing at all when there is nothing.
+/// each), etag (16), format (length in 2), meta (length in 4), born (8). Nothing at all when there is nothing.
 impl<'a> Extras<'a> {
     fn has(&self, etag: bool) -> u8 {
         let bit = |given: bool, bit: u8| if given { bit } else { 0 };
@@ -71,7 +74,12 @@ impl<'a> Extras<'a> {
             | bit(self.format.is_some(), HAS_FORMAT)
             | bit(self.meta.is_some(), HAS_META)
             | bit(self.form.is_some(), HAS_FORM)
-            | bit(self.end == End::Named, HAS_MORE)
+            | bit(self.has_more() != 0, HAS_MORE)
+    }
+
+    fn has_more(&self) -> u8 {
+        let bit = |given: bool, bit: u8| if given { bit } else { 0 };
+        bit(self.end == End::Named, NAMED_END) | bit(self.born_ms.is_some(), HAS_BORN)
     }
 
     pub(super) fn encoded_len(&self, etag: bool) -> usize {
@@ -83,6 +91,7 @@ impl<'a> Extras<'a> {
             + if etag { size_of::<Etag>() } else { 0 }
             + self.format.map_or(0, |f| 2 + f.len())
             + self.meta.map_or(0, |m| 4 + m.len())
+            + self.born_ms.map_or(0, |_| BORN_LEN)
     }
 
     pub(super) fn encode(&self, etag: bool, out: &mut [u8]) {
@@ -91,8 +100,8 @@ impl<'a> Extras<'a> {
             return;
         }
         w.u8(self.has(etag));
-        if self.end == End::Named {
-            w.u8(NAMED_END);
+        if self.has_more() != 0 {
+            w.u8(self.has_more());
         }
         if let Some(form) = self.form {
             w.0.extend_from_slice(&form.to_bytes());
@@ -112,6 +121,9 @@ impl<'a> Extras<'a> {
         if let Some(meta) = self.meta {
             w.long_bytes(meta);
         }
+        if let Some(born_ms) = self.born_ms {
+            w.u64(born_ms);
+        }
         if out.len() == w.0.len() {
             out.copy_from_slice(&w.0);
         }
@@ -123,11 +135,11 @@ impl<'a> Extras<'a> {
             return None;
         }
         let given = |bit: u8| has & bit != 0;
-        let end = match given(HAS_MORE).then(|| r.u8()) {
-            None => End::OfLifetime,
-            Some(Some(NAMED_END)) => End::Named,
-            Some(_) => return None,
-        };
+        let more = if given(HAS_MORE) { r.u8().filter(|more| *more != 0)? } else { 0 };
+        if more & !(NAMED_END | HAS_BORN) != 0 {
+            return None;
+        }
+        let end = if more & NAMED_END != 0 { End::Named } else { End::OfLifetime };
         let form = if given(HAS_FORM) { Some(Form::from_bytes(r.bytes(FORM_LEN)?.first_chunk()?)?) } else { None };
         let grace_ms = if given(HAS_GRACE) { r.u64()? } else { 0 };
         let cost_ms = if given(HAS_COST) { Some(r.u64()?) } else { None };
@@ -135,13 +147,16 @@ impl<'a> Extras<'a> {
         let etag = if given(HAS_ETAG) { Some(*r.bytes(size_of::<Etag>())?.first_chunk()?) } else { None };
         let format = if given(HAS_FORMAT) { Some(read_name(r)?) } else { None };
         let meta = if given(HAS_META) { Some(r.long_bytes()?) } else { None };
+        let born_ms = if more & HAS_BORN != 0 { Some(r.u64().filter(|born_ms| *born_ms < MOMENTS)?) } else { None };
         let bounded = [Some(grace_ms), cost_ms, records].into_iter().flatten().all(|n| n <= i64::MAX as u64);
-        bounded.then_some(Self { grace_ms, form, cost_ms, records, etag, format, meta, end })
+        bounded.then_some(Self { grace_ms, form, cost_ms, records, etag, format, meta, end, born_ms })
     }
 }
 
 /// Length of a form.
 pub(super) const FORM_LEN: usize = 5;
+/// Length of the moment at which a key was first stored.
+const BORN_LEN: usize = 8;
 
 impl Form {
     /// Of bytes that are to be encoded later, if at all.
@@ -190,6 +205,16 @@ fn etag_offset(has: u8) -> usize {
 pub(super) fn form_in(extras: &mut [u8]) -> Option<&mut [u8; FORM_LEN]> {
     let has = *extras.first()?;
     if has & HAS_FORM == 0 { None } else { extras.get_mut(has_len(has)..)?.first_chunk_mut() }
+}
+
+/// The moment of birth in encoded extras, which ends them.
+pub(super) fn born_in(extras: &[u8]) -> Option<u64> {
+    match extras {
+        [has, more, ..] if has & HAS_MORE != 0 && more & HAS_BORN != 0 => {
+            extras.last_chunk().map(|born_ms| u64::from_le_bytes(*born_ms))
+        }
+        _ => None,
+    }
 }
 
 /// The MD5 in encoded extras, or the room for it.

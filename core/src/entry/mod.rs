@@ -12,7 +12,7 @@
 //! ```
 //!
 //! `touched` is of a clock that nobody sets, which starts with the server: it orders uses and dates nothing. Its six bytes
-//! last for nine years. Extras (grace, cost, records, etag, format, meta) take room only where they are given: their length
+//! last for nine years. Extras (grace, cost, records, etag, format, meta, born) take room only where they are given: their length
 //! in three bytes, a byte that says which there are, and then those.
 //!
 //! **Linked or detached.** An entry in the index knows its type and its tags by the index's ids. An entry outside it (just
@@ -390,6 +390,19 @@ impl Entry {
     /// What its end follows from.
     pub fn end(&self) -> End {
         if self.flags() & FLAG_EXTRAS == 0 { End::default() } else { self.extras().end }
+    }
+
+    /// When its key was first stored, unix ms, where that is kept. It was never stored before that.
+    #[inline]
+    pub fn kept_born_ms(&self) -> Option<u64> {
+        let kept = if self.flags() & FLAG_EXTRAS == 0 { None } else { extras::born_in(self.extras_bytes()?) };
+        kept.map(|born_ms| born_ms.min(self.created_ms()))
+    }
+
+    /// When its key was first stored, unix ms; where that is not kept, when it was stored itself.
+    #[inline]
+    pub fn born_ms(&self) -> u64 {
+        self.kept_born_ms().unwrap_or_else(|| self.created_ms())
     }
 
     /// When it was stored, unix ms.

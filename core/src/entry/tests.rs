@@ -21,6 +21,7 @@ fn full(payload: &[u8]) -> Content<'_> {
         format: Some(b"csv"),
         meta: Some(br#"{"from":"JFK"}"#),
         end: End::Named,
+        born_ms: Some(1_600_000_000_321),
     };
     Content { created_ms: 1_700_000_000_123, lifetime_ms: 3_600_000, extras, stored: payload.into() }
 }
@@ -178,4 +179,24 @@ fn a_cost_is_bounded() {
         [None, Some(0), Some(MAX_COST_MS), Some(i64::MAX as u64)].map(cost)[..],
         [None, Some(0), Some(MAX_COST_MS), Some(MAX_COST_MS)]
     );
+}
+
+#[test]
+fn a_key_was_born_no_later_than_it_was_stored() {
+    let entry = |born_ms| {
+        let extras = Extras { born_ms, ..Extras::default() };
+        Entry::new(Content { created_ms: 5_000, extras, ..Content::default() }, 0).unwrap()
+    };
+    assert_eq!((entry(None).kept_born_ms(), entry(None).born_ms()), (None, 5_000));
+    assert_eq!((entry(Some(3_000)).kept_born_ms(), entry(Some(3_000)).born_ms()), (Some(3_000), 3_000));
+    assert_eq!(entry(Some(9_000)).born_ms(), 5_000, "as somebody may claim");
+    assert_eq!(
+        entry(None).size_bytes().0 + EXTRAS_LEN + 2 + 8,
+        entry(Some(0)).size_bytes().0,
+        "who has none pays nothing"
+    );
+    let mut entry = Entry::new(full(b"payload"), 0).unwrap();
+    assert_eq!(entry.born_ms(), 1_600_000_000_321);
+    entry.clamp_created_ms(7);
+    assert_eq!(entry.born_ms(), 7);
 }

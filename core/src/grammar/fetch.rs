@@ -3,9 +3,11 @@
 use super::lease::{lease_duration, own_token};
 use super::syntax::{Arg, KEY, integer, text, with_block, with_text, word};
 use super::{
-    Words, Writer, count, duration, each_option, number, once, write_amount, write_counted, write_number, write_text,
-    write_word,
+    NOTE, Words, Writer, count, duration, each_option, is, note, number, once, write_amount, write_counted,
+    write_number, write_text, write_word,
 };
+use smallvec::SmallVec;
+
 use crate::codec::Encoding;
 use crate::{Error, Result};
 
@@ -19,7 +21,128 @@ pub const FETCH: &[Arg] = &[
     with_block("RANGE", "range", &[integer("offset"), integer("length")]).optional(),
     with_text("MAXAGE", "max-duration").optional(),
     word("VERIFY", "verify").optional(),
+    with_block("FIELDS", "fields", &[integer("count"), text("field").multiple()]).optional(),
+    NOTE,
 ];
+
+/// What a reply of `FETCH` can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// `hit`, `stale`, `miss` or `not-modified`
+    Status,
+    /// The payload, or the part of it that was asked for.
+    Value,
+    /// How that is encoded.
+    Encoding,
+    /// The MD5 of the payload.
+    Etag,
+    /// The entry's type.
+    Type,
+    /// What the payload is.
+    Format,
+    /// How many records it has.
+    Records,
+    /// Its length.
+    Size,
+    /// The JSON object beside it.
+    Meta,
+    /// How long ago it was stored.
+    Age,
+    /// How long it is still fresh.
+    Ttl,
+    /// The token of the lease, if it was given to the caller.
+    Lease,
+    /// When to ask again for the lease.
+    Retry,
+}
+
+impl Field {
+    /// All of them, in the order in which they are told unless another is asked for.
+    pub const ALL: [Self; 13] = [
+        Self::Status,
+        Self::Value,
+        Self::Encoding,
+        Self::Etag,
+        Self::Type,
+        Self::Format,
+        Self::Records,
+        Self::Size,
+        Self::Meta,
+        Self::Age,
+        Self::Ttl,
+        Self::Lease,
+        Self::Retry,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Value => "value",
+            Self::Encoding => "encoding",
+            Self::Etag => "etag",
+            Self::Type => "type",
+            Self::Format => "format",
+            Self::Records => "records",
+            Self::Size => "size",
+            Self::Meta => "meta",
+            Self::Age => "age",
+            Self::Ttl => "ttl",
+            Self::Lease => "lease",
+            Self::Retry => "retry",
+        }
+    }
+
+    fn parse(word: &[u8]) -> Result<Self> {
+        Self::ALL.into_iter().find(|field| is(word, field.name())).ok_or(Error::Syntax)
+    }
+}
+
+/// Some fields, each once, in the order in which they are to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fields {
+    /// The first `count` are meant.
+    list: [Field; Field::ALL.len()],
+    count: u8,
+    /// A bit each.
+    set: u16,
+}
+
+impl Fields {
+    /// All of them.
+    pub const ALL: Self = Self { list: Field::ALL, count: Field::ALL.len() as u8, set: (1 << Field::ALL.len()) - 1 };
+
+    /// No other but these, in this order; `None` if there is none, or one twice.
+    pub fn new(fields: impl IntoIterator<Item = Field>) -> Option<Self> {
+        let mut all = Self { list: Field::ALL, count: 0, set: 0 };
+        for field in fields {
+            if all.has(field) {
+                return None;
+            }
+            *all.list.get_mut(usize::from(all.count))? = field;
+            all.count += 1;
+            all.set |= 1 << field as u16;
+        }
+        (all.count > 0).then_some(all)
+    }
+
+    /// `count field [field …]`
+    fn parse<'a>(words: &mut impl Words<'a>) -> Result<Self> {
+        let count = count(words.need()?)?;
+        let fields = words.need_some(count)?.map(Field::parse).collect::<Result<SmallVec<[Field; 16]>>>()?;
+        Self::new(fields).ok_or(Error::Syntax)
+    }
+
+    /// Is this one of them?
+    pub fn has(self, field: Field) -> bool {
+        self.set & 1 << field as u16 != 0
+    }
+
+    /// They, in their order.
+    pub fn as_slice(&self) -> &[Field] {
+        self.list.get(..usize::from(self.count)).unwrap_or_default()
+    }
+}
 
 /// `[options]` of `FETCH`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +163,10 @@ pub struct FetchOptions<'a> {
     pub max_age_ms: Option<u64>,
     /// The payload is to be held against its MD5.
     pub verify: Option<()>,
+    /// Nothing but this is to be told; `None`: everything.
+    pub fields: Option<Fields>,
+    /// Who or what is behind it.
+    pub note: Option<&'a [u8]>,
 }
 
 /// The encodings that a client takes; a bit each.
@@ -78,9 +205,14 @@ impl<'a> FetchOptions<'a> {
             b"RANGE" => once(&mut fetch.range, (number(words.need()?)?, number(words.need()?)?)),
             b"MAXAGE" => once(&mut fetch.max_age_ms, duration(words.need()?)?),
             b"VERIFY" => once(&mut fetch.verify, ()),
+            b"FIELDS" => once(&mut fetch.fields, Fields::parse(words)?),
+            b"NOTE" => once(&mut fetch.note, note(words)?),
             _ => Err(Error::Syntax),
         })?;
-        if fetch.token.is_some() && fetch.lease_ms.is_none() { Err(Error::Syntax) } else { Ok(fetch) }
+        // A lease that its holder is not told of would only keep others waiting.
+        let is_untold = fetch.lease_ms.is_some() && fetch.fields.is_some_and(|fields| !fields.has(Field::Lease));
+        let has_no_lease = fetch.token.is_some() && fetch.lease_ms.is_none();
+        if is_untold || has_no_lease { Err(Error::Syntax) } else { Ok(fetch) }
     }
 
     /// Writes them as a client sends them.
@@ -100,5 +232,9 @@ impl<'a> FetchOptions<'a> {
         }
         write_amount(to, "MAXAGE", self.max_age_ms);
         write_word(to, "VERIFY", self.verify.is_some());
+        if let Some(fields) = &self.fields {
+            write_counted(to, "FIELDS", fields.as_slice().iter().map(|field| field.name().as_bytes()));
+        }
+        write_text(to, "NOTE", self.note);
     }
 }

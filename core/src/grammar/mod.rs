@@ -125,10 +125,24 @@ fn tags<'a>(words: &mut impl Words<'a>) -> Result<Tags<'a>> {
 
 /// Tags and nothing else, as many as there are; one given twice counts once.
 pub fn all_tags<'a>(words: impl Words<'a>) -> Result<Vec<&'a [u8]>> {
+    all_names("tag", words)
+}
+
+/// Names of that kind and nothing else, as many as there are; one given twice counts once.
+fn all_names<'a>(kind: &'static str, words: impl Words<'a>) -> Result<Vec<&'a [u8]>> {
     let mut known = HashSet::with_capacity(words.len());
-    let mut tags = words.map(|tag| validate_name("tag", tag).map(|()| tag)).collect::<Result<Vec<_>>>()?;
-    tags.retain(|tag| known.insert(*tag));
-    Ok(tags)
+    let mut names = words.map(|name| validate_name(kind, name).map(|()| name)).collect::<Result<Vec<_>>>()?;
+    names.retain(|name| known.insert(*name));
+    Ok(names)
+}
+
+/// The most bytes of a note.
+const MOST_NOTE_BYTES: usize = 256;
+
+/// Who or what is behind a command, for the record.
+fn note<'a>(words: &mut impl Words<'a>) -> Result<&'a [u8]> {
+    let note = words.need()?;
+    if note.len() > MOST_NOTE_BYTES { Err(Error::invalid("a note has at most 256 bytes")) } else { Ok(note) }
 }
 
 /// A type's name.
@@ -209,5 +223,7 @@ fn write_counted<'a>(to: Writer<'_>, word: &str, items: impl ExactSizeIterator<I
 const FORMAT: syntax::Arg = syntax::with_text("FORMAT", "format").optional();
 /// How many, of `SCAN`, `TAGS` and `TOP`.
 const COUNT: syntax::Arg = syntax::with_integer("COUNT", "count").optional();
+/// Of commands that are put on record.
+const NOTE: syntax::Arg = syntax::with_text("NOTE", "note").optional();
 /// Of one type only.
 const TYPE_NAME: syntax::Arg = syntax::with_text("TYPE", "name").optional();

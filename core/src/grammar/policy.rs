@@ -1,11 +1,14 @@
 //! `EXPCACHE.TYPE SET`: changes of a type's policy.
 
-use super::syntax::{Arg, integer, text, with_block, with_integer, with_one_of, with_text, word};
+use std::iter::Peekable;
+
+use super::syntax::{Arg, integer, one_of, text, with_block, with_integer, with_one_of, with_text, word};
 use super::{
-    LONGEST_WORD, Words, Writer, format_name, is, number, type_name, upper, write_amount, write_counted, write_text,
-    write_word,
+    LONGEST_WORD, Words, Writer, format_name, is, number, type_name, upper, write_amount, write_counted, write_number,
+    write_text, write_word,
 };
-use crate::policy::{Codec, Policy};
+use crate::key::MAX_NAME_BYTES;
+use crate::policy::{Beyond, Codec, PerTag, Policy};
 use crate::types::Definer;
 use crate::units::{self, UnitRule, format_duration};
 use crate::{Error, Result};
@@ -26,6 +29,17 @@ pub const TYPE_SET: &[Arg] = &[
     with_text("MAXBYTES", "total-size").optional(),
     with_block("FORMATS", "formats", &[integer("count"), text("format").optional().multiple()]).optional(),
     with_one_of("VALIDATE", "validate", YES_OR_NO).optional(),
+    with_text("LIFETIME", "whole-life").optional(),
+    with_block(
+        "PERTAG",
+        "pertag",
+        &[
+            text("prefix"),
+            integer("entries-a-tag"),
+            one_of("mode", &[word("evict", "evict"), word("reject", "reject")]),
+        ],
+    )
+    .optional(),
 ];
 
 const YES_OR_NO: &[Arg] = &[word("yes", "yes"), word("no", "no")];
@@ -33,6 +47,8 @@ const CODECS: &[Arg] =
     &[word("auto", "auto"), word("none", "none"), word("gzip", "gzip"), word("zstd", "zstd"), word("lz4", "lz4")];
 
 const MOST_FORMATS: u64 = 64;
+/// The most entries that a tag can be limited to: so many keys may be looked at for each that is stored.
+const MOST_PER_TAG: u64 = 1024;
 /// Stands for the configured lifetime.
 const DEFAULT: &str = "default";
 /// Says that nobody defined the type but its first use. It is for replicas and files.
@@ -67,13 +83,69 @@ pub struct PolicyChange<'a> {
     pub formats: Option<Vec<&'a [u8]>>,
     /// See [`Policy::validate`].
     pub validate: Option<bool>,
+    /// See [`Policy::whole_life_ms`].
+    pub whole_life_ms: Option<u64>,
+    /// See [`Policy::per_tag`]; `None` inside: no limit.
+    pub per_tag: Option<Option<PerTagChange<'a>>>,
     /// Nobody defined the type but its first use.
     pub first_use: Option<()>,
 }
 
+/// See [`PerTag`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerTagChange<'a> {
+    /// Of tags that begin with this.
+    pub prefix: &'a [u8],
+    /// So many entries each.
+    pub most: u64,
+    /// What becomes of one more.
+    pub beyond: Beyond,
+}
+
+impl<'a> PerTagChange<'a> {
+    /// `prefix n evict|reject`, or `prefix 0`
+    fn parse(words: &mut Peekable<impl Words<'a>>) -> Result<Option<Self>> {
+        let (prefix, most) = (words.need()?, number(words.need()?)?);
+        if prefix.len() > MAX_NAME_BYTES {
+            return Err(Error::invalid("a prefix has at most 512 bytes"));
+        }
+        match most {
+            0 => {
+                let _no_matter = words.next_if(|word| Beyond::parse(word).is_some());
+                Ok(None)
+            }
+            1..=MOST_PER_TAG => {
+                let mode = Beyond::parse(words.need()?);
+                let beyond = mode.ok_or(Error::invalid("PERTAG must evict or reject"))?;
+                Ok(Some(Self { prefix, most, beyond }))
+            }
+            _ => Err(Error::invalid("PERTAG allows a tag at most 1024 entries")),
+        }
+    }
+
+    fn of(limit: &'a PerTag) -> Self {
+        Self { prefix: &limit.prefix, most: limit.most, beyond: limit.beyond }
+    }
+
+    fn write(limit: Option<Self>, to: Writer<'_>) {
+        write_text(to, "PERTAG", Some(limit.map_or(b"", |limit| limit.prefix)));
+        write_number(to, limit.map_or(0, |limit| limit.most));
+        if let Some(limit) = limit {
+            to(limit.beyond.name().as_bytes());
+        }
+    }
+}
+
+impl From<PerTagChange<'_>> for PerTag {
+    fn from(change: PerTagChange<'_>) -> Self {
+        Self { prefix: change.prefix.into(), most: change.most, beyond: change.beyond }
+    }
+}
+
 impl<'a> PolicyChange<'a> {
     /// Reads the type's name and all words that are left.
-    pub fn parse(mut words: impl Words<'a>) -> Result<(&'a [u8], Self)> {
+    pub fn parse(words: impl Words<'a>) -> Result<(&'a [u8], Self)> {
+        let mut words = words.peekable();
         let (name, mut change) = (type_name(&mut words)?, Self::default());
         while let Some(word) = words.next() {
             change.read(word, &mut words)?;
@@ -81,7 +153,7 @@ impl<'a> PolicyChange<'a> {
         Ok((name, change))
     }
 
-    fn read(&mut self, word: &[u8], words: &mut impl Words<'a>) -> Result<()> {
+    fn read(&mut self, word: &[u8], words: &mut Peekable<impl Words<'a>>) -> Result<()> {
         let duration = |word: &[u8]| units::parse_duration_ms(word, UnitRule::Required);
         match upper(word, &mut [0; LONGEST_WORD]) {
             b"TTL" => {
@@ -105,6 +177,8 @@ impl<'a> PolicyChange<'a> {
             b"MAXBYTES" => fill(&mut self.max_bytes, words, units::parse_size),
             b"FORMATS" => fill_from(&mut self.formats, || formats(words)),
             b"VALIDATE" => fill(&mut self.validate, words, yes_or_no),
+            b"LIFETIME" => fill(&mut self.whole_life_ms, words, duration),
+            b"PERTAG" => fill_from(&mut self.per_tag, || PerTagChange::parse(words)),
             b"FIRSTUSE" => fill_from(&mut self.first_use, || Ok(())),
             _ => Err(Error::Syntax),
         }
@@ -126,6 +200,8 @@ impl<'a> PolicyChange<'a> {
             max_bytes: Some(policy.max_bytes),
             formats: Some(policy.formats.iter().map(AsRef::as_ref).collect()),
             validate: Some(policy.validate),
+            whole_life_ms: Some(policy.whole_life_ms),
+            per_tag: Some(policy.per_tag.as_ref().map(PerTagChange::of)),
             first_use: (definer == Definer::FirstUse).then_some(()),
         }
     }
@@ -147,6 +223,10 @@ impl<'a> PolicyChange<'a> {
         write_amount(to, "VALIDATE", self.validate.map(yes_or_no));
         if let Some(formats) = &self.formats {
             write_counted(to, "FORMATS", formats.iter().copied());
+        }
+        write_amount(to, "LIFETIME", self.whole_life_ms.map(format_duration));
+        if let Some(limit) = self.per_tag {
+            PerTagChange::write(limit, to);
         }
         write_word(to, FIRST_USE, self.first_use.is_some());
     }
@@ -174,6 +254,8 @@ impl<'a> PolicyChange<'a> {
         set(&mut policy.max_bytes, self.max_bytes);
         set(&mut policy.formats, self.formats.as_ref().map(|all| all.iter().map(|name| (*name).into()).collect()));
         set(&mut policy.validate, self.validate);
+        set(&mut policy.whole_life_ms, self.whole_life_ms);
+        set(&mut policy.per_tag, self.per_tag.map(|limit| limit.map(PerTag::from)));
         Ok(())
     }
 }

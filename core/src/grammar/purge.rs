@@ -2,16 +2,16 @@
 
 use super::selector::{CLAUSE, Clauses, Limits};
 use super::syntax::{Arg, text, with_integer, word};
-use super::{Words, Writer, each_option, number, once, write_amount, write_word};
+use super::{NOTE, Words, Writer, each_option, note, number, once, write_amount, write_text, write_word};
 use crate::selector::Selector;
 use crate::{Error, Result};
 
 /// `PURGE selector [options]`
 pub const PURGE: &[Arg] =
-    &[CLAUSE.multiple(), SOFT, word("DRYRUN", "dryrun").optional(), with_integer("KEYS", "max").optional(), AT];
+    &[CLAUSE.multiple(), SOFT, word("DRYRUN", "dryrun").optional(), with_integer("KEYS", "max").optional(), NOTE, AT];
 
-/// `CLEAR [SOFT] [AT unix-ms]`
-pub const CLEAR: &[Arg] = &[SOFT, AT];
+/// `CLEAR [SOFT] [NOTE text] [AT unix-ms]`
+pub const CLEAR: &[Arg] = &[SOFT, NOTE, AT];
 
 /// `INVALIDATE.TAG tag [tag …]`
 pub const INVALIDATE_TAG: &[Arg] = &[text("tag").multiple()];
@@ -35,6 +35,8 @@ pub struct PurgeOptions {
     pub keys: Option<usize>,
     /// Since when they are stale, unix ms. Masters say it to replicas.
     pub at_ms: Option<u64>,
+    /// Who or what is behind it. No replica is told.
+    pub note: Option<Box<[u8]>>,
 }
 
 impl PurgeOptions {
@@ -49,6 +51,7 @@ impl PurgeOptions {
                 b"SOFT" => once(&mut asked.soft, ()),
                 b"DRYRUN" => once(&mut asked.dry_run, ()),
                 b"KEYS" => once(&mut asked.keys, most_keys(words.need()?)?),
+                b"NOTE" => once(&mut asked.note, note(words)?.into()),
                 b"AT" => once(&mut asked.at_ms, number(words.need()?)?),
                 _ => Err(Error::Syntax),
             }
@@ -67,6 +70,7 @@ impl PurgeOptions {
         write_word(to, "DRYRUN", self.dry_run.is_some());
         write_amount(to, "KEYS", self.keys);
         write_amount(to, "AT", self.at_ms);
+        write_text(to, "NOTE", self.note.as_deref());
     }
 }
 

@@ -1,13 +1,13 @@
 //! `selector`: which entries a command means.
 //!
 //! ```text
-//! ANY n tag … | ALL n tag … | NONE n tag … | TYPE name | MATCH glob      one or more, in any order; all must hold
+//! ANY n tag … | ALL n tag … | NONE n tag … | TYPE name | TYPES n name … | MATCH glob      one or more, in any order; all must hold
 //! ```
 
 use super::syntax::{Arg, integer, one_of, text, with_block, with_text};
-use super::{LONGEST_WORD, Words, Writer, all_tags, number, type_name, upper, write_counted, write_text};
+use super::{LONGEST_WORD, Words, Writer, all_names, all_tags, number, type_name, upper, write_counted, write_text};
 use crate::glob::Glob;
-use crate::selector::{Clause, Selector, TagNames};
+use crate::selector::{Clause, Selector, TagNames, TypeNames};
 use crate::{Error, Result};
 
 /// One clause.
@@ -18,14 +18,15 @@ pub const CLAUSE: Arg = one_of(
         with_block("ALL", "all", COUNTED_TAGS),
         with_block("NONE", "none", COUNTED_TAGS),
         with_text("TYPE", "name"),
+        with_block("TYPES", "types", &[integer("count"), text("type").multiple()]),
         with_text("MATCH", "glob"),
     ],
 );
 
 const COUNTED_TAGS: &[Arg] = &[integer("count"), text("tag").multiple()];
 
-/// The most tags of one clause, and of all clauses together.
-const MOST_TAGS: u64 = 1024;
+/// The most tags of one clause, and of all clauses together; and the most types.
+const MOST_NAMES: u64 = 1024;
 /// The most clauses.
 const MOST_CLAUSES: usize = 64;
 /// The most patterns among them.
@@ -47,13 +48,14 @@ pub enum Limits {
 pub struct Clauses {
     read: Vec<Clause>,
     tags: u64,
+    types: u64,
     limits: Limits,
 }
 
 impl Clauses {
     /// None yet.
     pub fn new(limits: Limits) -> Self {
-        Self { read: Vec::new(), tags: 0, limits }
+        Self { read: Vec::new(), tags: 0, types: 0, limits }
     }
 
     /// Takes one clause; `false`, and nothing taken, if the word begins none.
@@ -63,6 +65,7 @@ impl Clauses {
             b"ALL" => Clause::All(self.tags(words)?),
             b"NONE" => Clause::None(self.tags(words)?),
             b"TYPE" => Clause::Type(type_name(words)?.into()),
+            b"TYPES" => Clause::Types(self.types(words)?),
             b"MATCH" => Clause::Match(self.pattern(words.need()?)?),
             _ => return Ok(false),
         };
@@ -77,15 +80,28 @@ impl Clauses {
 
     fn tags<'a>(&mut self, words: &mut impl Words<'a>) -> Result<TagNames> {
         let count = number(words.need()?)?;
-        if !(1..=MOST_TAGS).contains(&count) {
+        if !(1..=MOST_NAMES).contains(&count) {
             return Err(Error::invalid("a clause must have 1 to 1024 tags"));
         }
         let tags = all_tags(words.need_some(count as usize)?)?;
         self.tags += count;
-        if self.tags > MOST_TAGS {
+        if self.tags > MOST_NAMES {
             return Err(Error::invalid("a selector has at most 1024 tags"));
         }
         Ok(tags.into_iter().map(Into::into).collect())
+    }
+
+    fn types<'a>(&mut self, words: &mut impl Words<'a>) -> Result<TypeNames> {
+        let count = number(words.need()?)?;
+        if !(1..=MOST_NAMES).contains(&count) {
+            return Err(Error::invalid("a clause must have 1 to 1024 types"));
+        }
+        let types = all_names("type", words.need_some(count as usize)?)?;
+        self.types += count;
+        if self.types > MOST_NAMES {
+            return Err(Error::invalid("a selector has at most 1024 types"));
+        }
+        Ok(types.into_iter().map(Into::into).collect())
     }
 
     fn pattern(&self, pattern: &[u8]) -> Result<Glob> {
@@ -135,6 +151,7 @@ impl Selector {
                 Clause::All(tags) => write_counted(to, "ALL", tags.iter().map(AsRef::as_ref)),
                 Clause::None(tags) => write_counted(to, "NONE", tags.iter().map(AsRef::as_ref)),
                 Clause::Type(name) => write_text(to, "TYPE", Some(name)),
+                Clause::Types(names) => write_counted(to, "TYPES", names.iter().map(AsRef::as_ref)),
                 Clause::Match(glob) => write_text(to, "MATCH", Some(glob.pattern())),
             }
         }

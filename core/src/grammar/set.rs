@@ -2,8 +2,8 @@
 
 use super::syntax::{Arg, KEY, block, integer, one_of, text, with_block, with_integer, with_text, word};
 use super::{
-    FORMAT, Tags, Words, Writer, duration, each_option, etag, format_name, number, once, tags, type_name, write_amount,
-    write_counted, write_text, write_word,
+    FORMAT, NOTE, Tags, Words, Writer, duration, each_option, etag, format_name, note, number, once, tags, type_name,
+    write_amount, write_counted, write_text, write_word,
 };
 use crate::codec::Encoding;
 use crate::entry::{End, Etag, MAX_COST_MS};
@@ -28,6 +28,7 @@ pub const SET: &[Arg] = &[
     ENCODING,
     one_of("condition", &[word("NX", "nx"), word("XX", "xx"), with_text("IFMATCH", "etag")]).optional(),
     with_text("LEASE", "token").optional(),
+    NOTE,
 ];
 
 /// `MSET numkeys key value [key value …] [options]`: of the options, those that say nothing of one payload.
@@ -44,6 +45,7 @@ pub const MSET: &[Arg] = &[
     META,
     ENCODING,
     one_of("condition", &[word("NX", "nx"), word("XX", "xx")]).optional(),
+    NOTE,
 ];
 
 const TYPE: Arg = with_text("TYPE", "type").optional();
@@ -55,6 +57,7 @@ const FRESHNESS: Arg = one_of(
         with_integer("EXAT", "unix-time-seconds"),
         with_integer("PXAT", "unix-time-milliseconds"),
         word("KEEPTTL", "keepttl"),
+        word("PERSIST", "persist"),
     ],
 )
 .optional();
@@ -92,6 +95,8 @@ pub struct SetOptions<'a> {
     pub condition: Option<Condition<'a>>,
     /// The token of the lease under which it was produced; perhaps no token's text.
     pub lease: Option<&'a [u8]>,
+    /// Who or what is behind it.
+    pub note: Option<&'a [u8]>,
 }
 
 /// How long a value is to be fresh, as it was said: a count of seconds or ms, or a moment.
@@ -107,6 +112,8 @@ pub enum ExpiryOption {
     AtMilli(i64),
     /// `KEEPTTL`
     Keep,
+    /// `PERSIST`
+    Never,
 }
 
 /// When to store at all.
@@ -146,6 +153,7 @@ impl<'a> SetOptions<'a> {
             b"EXAT" => once(&mut self.expiry, ExpiryOption::AtSecond(units::parse_i64(words.need()?)?)),
             b"PXAT" => once(&mut self.expiry, ExpiryOption::AtMilli(units::parse_i64(words.need()?)?)),
             b"KEEPTTL" => once(&mut self.expiry, ExpiryOption::Keep),
+            b"PERSIST" => once(&mut self.expiry, ExpiryOption::Never),
             b"GRACE" => once(&mut self.grace_ms, duration(words.need()?)?),
             b"TAGS" => once(&mut self.tags, tags(words)?),
             b"FORMAT" => once(&mut self.format, format_name(words)?),
@@ -155,6 +163,7 @@ impl<'a> SetOptions<'a> {
             b"ENCODING" => once(&mut self.encoding, encoding(words.need()?)?),
             b"NX" => once(&mut self.condition, Condition::Nx),
             b"XX" => once(&mut self.condition, Condition::Xx),
+            b"NOTE" => once(&mut self.note, note(words)?),
             b"HASH" if single => once(&mut self.hash, hash(words.need()?)?),
             b"IFMATCH" if single => once(&mut self.condition, Condition::IfMatch(words.need()?)),
             b"LEASE" if single => once(&mut self.lease, words.need()?),
@@ -172,6 +181,7 @@ impl<'a> SetOptions<'a> {
             Some(ExpiryOption::AtSecond(n)) => write_amount(to, "EXAT", Some(n)),
             Some(ExpiryOption::AtMilli(n)) => write_amount(to, "PXAT", Some(n)),
             Some(ExpiryOption::Keep) => write_word(to, "KEEPTTL", true),
+            Some(ExpiryOption::Never) => write_word(to, "PERSIST", true),
         }
         write_amount(to, "GRACE", self.grace_ms);
         if let Some(tags) = &self.tags {
@@ -190,6 +200,7 @@ impl<'a> SetOptions<'a> {
             Some(Condition::IfMatch(etag)) => write_text(to, "IFMATCH", Some(etag)),
         }
         write_text(to, "LEASE", self.lease);
+        write_text(to, "NOTE", self.note);
     }
 
     /// Is there nothing in them that a payload could contradict?
@@ -222,7 +233,9 @@ impl<'a> SetOptions<'a> {
         match self.expiry {
             Some(ExpiryOption::Keep) => None,
             Some(ExpiryOption::AtSecond(_) | ExpiryOption::AtMilli(_)) => Some(End::Named),
-            Some(ExpiryOption::Seconds(_) | ExpiryOption::Millis(_)) | None => Some(End::OfLifetime),
+            Some(ExpiryOption::Seconds(_) | ExpiryOption::Millis(_) | ExpiryOption::Never) | None => {
+                Some(End::OfLifetime)
+            }
         }
     }
 
@@ -234,6 +247,7 @@ impl<'a> SetOptions<'a> {
         Ok(match self.expiry {
             None => Freshness::TypeDefault,
             Some(ExpiryOption::Keep) => Freshness::Keep,
+            Some(ExpiryOption::Never) => Freshness::Forever,
             Some(ExpiryOption::Seconds(n)) => Freshness::For(positive(in_ms(n)?)?),
             Some(ExpiryOption::Millis(n)) => Freshness::For(positive(n)?),
             Some(ExpiryOption::AtSecond(n)) => Freshness::Until(positive(in_ms(n)?)?.cast_signed()),

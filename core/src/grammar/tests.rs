@@ -3,9 +3,9 @@
 
 use fastrand::Rng;
 
-use super::fetch::FetchOptions;
+use super::fetch::{FetchOptions, Field, Fields};
 use super::lease::ReleaseOptions;
-use super::policy::PolicyChange;
+use super::policy::{PerTagChange, PolicyChange};
 use super::purge::PurgeOptions;
 use super::scan::{ScanOptions, TagsOptions};
 use super::selector::Limits;
@@ -18,7 +18,7 @@ use crate::codec::Encoding;
 use crate::entry::MAX_COST_MS;
 use crate::glob::Glob;
 use crate::key::KeyRequest;
-use crate::policy::Policy;
+use crate::policy::{Beyond, Policy};
 use crate::selector::{Clause, Selector, TagNames};
 use crate::stats::By;
 use crate::types::Definer;
@@ -84,11 +84,12 @@ fn options_of_set_are_read_as_they_were_written() {
         round_trips(
             |rng| SetOptions {
                 type_name: maybe(rng, text),
-                expiry: maybe(rng, |rng| match rng.u8(..5) {
+                expiry: maybe(rng, |rng| match rng.u8(..6) {
                     0 => ExpiryOption::Seconds(rng.i64(..)),
                     1 => ExpiryOption::Millis(rng.i64(..)),
                     2 => ExpiryOption::AtSecond(rng.i64(..)),
                     3 => ExpiryOption::AtMilli(rng.i64(..)),
+                    4 => ExpiryOption::Never,
                     _ => ExpiryOption::Keep,
                 }),
                 grace_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
@@ -105,6 +106,7 @@ fn options_of_set_are_read_as_they_were_written() {
                     _ => Condition::Xx,
                 }),
                 lease: maybe(rng, |rng| if rng.bool() { text(rng) } else { TOKENS[0] }).filter(|_| single),
+                note: maybe(rng, text),
             },
             |options, to| options.write(to),
             // Compared as texts: the type's lifetime cannot shrink.
@@ -127,6 +129,13 @@ fn options_of_fetch_are_read_as_they_were_written() {
                 range: maybe(rng, |rng| (amount(rng, MOST), amount(rng, MOST))),
                 max_age_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
                 verify: maybe(rng, |_| ()),
+                fields: maybe(rng, |rng| {
+                    let mut fields = Field::ALL;
+                    rng.shuffle(&mut fields);
+                    let least = fields.iter().position(|field| *field == Field::Lease).filter(|_| lease_ms.is_some());
+                    Fields::new(fields.into_iter().take(rng.usize(least.unwrap_or(0) + 1..=Field::ALL.len()))).unwrap()
+                }),
+                note: maybe(rng, text),
             }
         },
         |options, to| options.write(to),
@@ -161,11 +170,12 @@ fn clause(rng: &mut Rng) -> Clause {
         }
         tags.into_iter().map(Into::into).collect()
     };
-    match rng.u8(..5) {
+    match rng.u8(..6) {
         0 => Clause::Any(tags(rng)),
         1 => Clause::All(tags(rng)),
         2 => Clause::None(tags(rng)),
         3 => Clause::Type(text(rng).into()),
+        4 => Clause::Types(tags(rng)),
         _ => Clause::Match(Glob::new(text(rng))),
     }
 }
@@ -205,6 +215,7 @@ fn what_to_purge_is_read_as_it_was_written() {
                 dry_run: maybe(rng, |_| ()),
                 keys: maybe(rng, |rng| rng.usize(..=10_000)),
                 at_ms: maybe(rng, |rng| amount(rng, MOST)).filter(|_| soft.is_some()),
+                note: maybe(rng, |rng| text(rng).into()),
             }
         },
         |options, to| options.write(to),
@@ -251,6 +262,14 @@ fn change(rng: &mut Rng) -> PolicyChange<'static> {
         max_bytes: maybe(rng, |rng| amount(rng, MOST)),
         formats: maybe(rng, |rng| some(rng, 5, text)),
         validate: maybe(rng, Rng::bool),
+        whole_life_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
+        per_tag: maybe(rng, |rng| {
+            maybe(rng, |rng| PerTagChange {
+                prefix: if rng.bool() { b"" } else { text(rng) },
+                most: rng.u64(1..=1024),
+                beyond: if rng.bool() { Beyond::Evict } else { Beyond::Reject },
+            })
+        }),
         first_use: maybe(rng, |_| ()),
     }
 }
@@ -335,12 +354,22 @@ fn a_word_given_twice_or_cut_off_is_an_error() {
     {
         assert_eq!(set(wrong), Err(Error::Syntax), "{wrong}");
     }
+    assert_eq!(set(&format!("NOTE {}", "x".repeat(257))), Err(Error::invalid("a note has at most 256 bytes")));
     assert_eq!(set("EX x TYPE"), Err(Error::NotAnInteger));
     assert_eq!(set("TAGS 65"), Err(Error::invalid("an entry has at most 64 tags")));
     assert_eq!(SetOptions::parse(split("HASH 0").into_iter(), Verb::Mset), Err(Error::Syntax));
     let policy = |words: &str| PolicyChange::parse(split(words).into_iter()).map(drop);
     assert_eq!(policy("t TTL 1h ttl nonsense"), Err(Error::Syntax), "twice is worse than wrong");
     assert_eq!(policy("t CODEC brotli"), Err(Error::invalid("CODEC must be auto, none, gzip, zstd or lz4")));
+    for nothing in ["t PERTAG x 0", "t PERTAG x 0 evict", "t PERTAG x 0 REJECT"] {
+        assert_eq!(PolicyChange::parse(split(nothing).into_iter()).map(|(_, change)| change.per_tag), Ok(Some(None)));
+        let with_more = format!("{nothing} TTL 1s");
+        let (_, change) = PolicyChange::parse(split(&with_more).into_iter()).unwrap();
+        assert_eq!((change.per_tag, change.ttl_ms), (Some(None), Some(Some(1000))));
+    }
+    assert_eq!(policy("t PERTAG x 1"), Err(Error::Syntax));
+    assert_eq!(policy("t PERTAG x 1 TTL 1s"), Err(Error::invalid("PERTAG must evict or reject")));
+    assert_eq!(policy("t PERTAG x 1025 evict"), Err(Error::invalid("PERTAG allows a tag at most 1024 entries")));
     let mut two = split("a b").into_iter();
     assert!(two.need_some(3).is_err() && two.len() == 2, "nothing was taken");
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 
-use roaring::RoaringBitmap;
+use roaring::{MultiOps, RoaringBitmap};
 
 use super::{Ids, Index, Members};
 use crate::entry::MAX_TAGS;
@@ -20,6 +20,7 @@ pub(super) enum Source<'i> {
     Type(&'i RoaringBitmap),
     Tag(&'i Members),
     AnyOf(Vec<&'i Members>),
+    AnyOfTypes(Vec<&'i RoaringBitmap>),
 }
 
 impl<'i> Source<'i> {
@@ -29,12 +30,17 @@ impl<'i> Source<'i> {
             Self::Type(ids) => ids.len(),
             Self::Tag(members) => members.len(),
             Self::AnyOf(tags) => tags.iter().map(|members| members.len()).sum(),
+            Self::AnyOfTypes(types) => types.iter().map(|ids| ids.len()).sum(),
         }
     }
 
     /// Of how many sets.
     pub(super) fn sets(&self) -> usize {
-        if let Self::AnyOf(tags) = self { tags.len() } else { 1 }
+        match self {
+            Self::Type(_) | Self::Tag(_) => 1,
+            Self::AnyOf(tags) => tags.len(),
+            Self::AnyOfTypes(types) => types.len(),
+        }
     }
 
     pub(super) fn contains(&self, id: u32) -> bool {
@@ -42,6 +48,7 @@ impl<'i> Source<'i> {
             Self::Type(ids) => ids.contains(id),
             Self::Tag(members) => members.contains(id),
             Self::AnyOf(tags) => tags.iter().any(|members| members.contains(id)),
+            Self::AnyOfTypes(types) => types.iter().any(|ids| ids.contains(id)),
         }
     }
 
@@ -50,13 +57,8 @@ impl<'i> Source<'i> {
         match self {
             Self::Type(ids) => ids.range(start..).take(count).collect(),
             Self::Tag(members) => members.from(start, count),
-            Self::AnyOf(tags) => {
-                let mut ids: Vec<u32> = tags.iter().flat_map(|members| members.from(start, count)).collect();
-                ids.sort_unstable();
-                ids.dedup();
-                ids.truncate(count);
-                ids
-            }
+            Self::AnyOf(tags) => first(tags.iter().flat_map(|members| members.from(start, count)), count),
+            Self::AnyOfTypes(types) => first(types.iter().flat_map(|ids| ids.range(start..).take(count)), count),
         }
     }
 
@@ -69,6 +71,7 @@ impl<'i> Source<'i> {
                 tags.iter().for_each(|members| members.unite_into(&mut union));
                 Cow::Owned(union)
             }
+            Self::AnyOfTypes(types) => Cow::Owned(types.iter().copied().union()),
         }
     }
 
@@ -85,6 +88,15 @@ impl<'i> Source<'i> {
             Cow::Owned(ids) => ids & &*others,
         })
     }
+}
+
+/// The first `count` of these, each once.
+fn first(ids: impl Iterator<Item = u32>, count: usize) -> Vec<u32> {
+    let mut ids: Vec<u32> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.truncate(count);
+    ids
 }
 
 fn without<'i>(ids: Cow<'i, RoaringBitmap>, others: &RoaringBitmap) -> Cow<'i, RoaringBitmap> {
@@ -111,6 +123,18 @@ impl Index {
     pub fn by_type(&self, ids: &Ids) -> impl Iterator<Item = (u16, u64)> {
         let types = (0u16..).zip(&self.types);
         types.map(|(id, members)| (id, members.ids.intersection_len(&ids.0))).filter(|(_, count)| *count > 0)
+    }
+
+    /// Up to `most` entries of a type that bear a tag, none of them dead.
+    pub fn of_type_with_tag(&self, type_id: u16, tag: &[u8], most: usize) -> Vec<u32> {
+        let of_type = self.types.get(usize::from(type_id)).map(|members| &members.ids);
+        let (Some(tagged), Some(of_type)) = (self.members(tag), of_type) else { return Vec::new() };
+        let is_alive = |id: &u32| !self.dead.contains(*id);
+        if tagged.len() <= FEW {
+            let ids = tagged.from(0, FEW as usize).into_iter();
+            return ids.filter(|id| of_type.contains(*id)).filter(is_alive).take(most).collect();
+        }
+        Source::Tag(tagged).and(Cow::Borrowed(of_type)).iter().filter(is_alive).take(most).collect()
     }
 
     /// With dead ones.
@@ -149,6 +173,11 @@ impl Index {
                 }
                 Clause::Type(name) => {
                     sources.push(Source::Type(&self.types.get(usize::from(type_id(name)?))?.ids));
+                }
+                Clause::Types(names) => {
+                    let ids = names.iter().filter_map(|name| type_id(name));
+                    let types = ids.filter_map(|id| self.types.get(usize::from(id))).map(|members| &members.ids);
+                    sources.push(Source::AnyOfTypes(types.collect()));
                 }
                 Clause::All(_) | Clause::None(_) | Clause::Match(_) => {}
             }

@@ -10,6 +10,7 @@ pub enum Clause {
     All(Vec<Name>),
     None(Vec<Name>),
     Type(Name),
+    Types(Vec<Name>),
     Match(Pattern),
 }
 
@@ -52,6 +53,7 @@ impl Clause {
             Clause::All(names) => names.iter().all(|name| tags.contains(name)),
             Clause::None(names) => !names.iter().any(|name| tags.contains(name)),
             Clause::Type(name) => *name == type_name,
+            Clause::Types(names) => names.contains(&type_name),
             Clause::Match(pattern) => (pattern.holds)(key),
         }
     }
@@ -65,6 +67,7 @@ impl Clause {
             Clause::All(names) => counted("ALL", names),
             Clause::None(names) => counted("NONE", names),
             Clause::Type(name) => args!["TYPE", name],
+            Clause::Types(names) => counted("TYPES", names),
             Clause::Match(pattern) => args!["MATCH", pattern.glob],
         }
     }

@@ -177,7 +177,7 @@ impl RandomSteps {
     }
 
     fn clause(&mut self) -> Clause {
-        match self.random.below(7) {
+        match self.random.below(8) {
             0 | 1 => Clause::Any(self.tags(3)),
             2 => Clause::All(self.tags(2)),
             3 => Clause::None(self.tags(2)),
@@ -186,8 +186,17 @@ impl RandomSteps {
             } else {
                 self.random.pick(&NOVEL_TYPES)
             }),
+            5 => Clause::Types(self.types()),
             _ => Clause::Match(KEY_PATTERNS[self.random.below(KEY_PATTERNS.len())]),
         }
+    }
+
+    fn types(&mut self) -> Vec<Name> {
+        let one = |random: &mut Random| {
+            let known = random.chance(80);
+            if known { random.pick(&TYPES) } else { random.pick(&NOVEL_TYPES) }
+        };
+        (0..=self.random.below(3)).map(|_| one(&mut self.random)).collect()
     }
 
     fn of_types(&mut self) -> Step {
