@@ -147,6 +147,12 @@ class Connection:
         if got != expected:
             raise ReplyError(f"unexpected reply: {got[:200]!r}")
 
+    def skip_to(self, end):
+        """Reads until what came ends so."""
+        last = b""
+        while not last.endswith(end):
+            last = last[-len(end) :] + self._reader.read1(1 << 16)
+
     def info(self, section):
         """A section of INFO as a dict, or with "all" the whole of it."""
         lines = self.call("INFO", section).decode(errors="replace").splitlines()

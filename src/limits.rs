@@ -59,7 +59,11 @@ fn store(ctx: &Ctx, mut key: Key<'_>, text: &[u8], until_ms: u64) {
     let until_ms = i64::try_from(until_ms).unwrap_or(i64::MAX);
     key.set_text(text, until_ms);
     ctx.signal_modified(key.name());
-    ctx.replicate_text(key.name(), text, until_ms);
+    if ctx.is_heard() {
+        ctx.replicate_text(key.name(), text, until_ms);
+    } else {
+        ctx.replicate_verbatim();
+    }
 }
 
 fn reply(ctx: &Ctx, outcome: &Outcome) {
