@@ -56,8 +56,8 @@
 //!
 //! # Features
 //!
-//! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` (`blocking::Cache`), `http` (`Cache::respond`), `macros` (`#[cached]`), `testing`
-//! (`testing::InMemory`, for the tests of one's own program).
+//! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` (`blocking::Cache`), `http` (`Cache::respond`), `macros` (`#[cached]`), `tower`
+//! (`LimitLayer`), `testing` (`testing::InMemory`, for the tests of one's own program).
 //!
 //! The least supported Rust is 1.88.
 #![forbid(unsafe_code)]
@@ -80,6 +80,7 @@ mod flight;
 mod how;
 mod http;
 mod lease;
+mod limiter;
 mod link;
 mod lock;
 mod memory;
@@ -119,6 +120,9 @@ pub use error::{BoxError, Error, Result, SharedError, Unshared};
 pub use expcache_core::codec::Encoding;
 pub use export::Export;
 pub use how::{How, Stored};
+#[cfg(feature = "tower")]
+pub use limiter::{Limit, LimitLayer, OnOutage};
+pub use limiter::{Limiter, Verdict};
 pub use observe::Observer;
 pub use parts::Parts;
 pub use policy::Policy;

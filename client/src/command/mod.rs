@@ -12,6 +12,7 @@ mod selector;
 mod set;
 mod shown;
 mod statistics;
+mod throttle;
 mod types;
 
 pub use self::client::Client;
@@ -23,3 +24,4 @@ pub use self::operation::{Check, Health, SelfTest};
 pub use self::selector::Selector;
 pub use self::set::{Condition, Expiry, Set};
 pub use self::statistics::{Formats, Rank, Stats, Top, TopEntry, TypeStats};
+pub use self::throttle::{Quota, Rate, Throttle, Throttled};

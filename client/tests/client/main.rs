@@ -22,6 +22,7 @@ mod faults;
 mod hanging;
 mod in_memory;
 mod keys;
+mod limiter;
 mod near;
 mod page;
 mod parts;

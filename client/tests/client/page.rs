@@ -80,6 +80,42 @@ mod over_http {
     // shown]
 }
 
+mod rate_limits {
+    use super::{Trip, trips_of_may};
+    use expcache_client::{Client, Error, Export, Limiter, OnOutage, Rate};
+    use std::time::Duration;
+
+    async fn trips_of(_user: u64) -> Result<Vec<Trip>, Error> {
+        Ok(trips_of_may().await.unwrap_or_default())
+    }
+
+    // [shown
+    async fn export_within_limits(client: &Client, user: u64) -> Result<Option<Export>, Error> {
+        let limiter = Limiter::new(client, "exports")?
+            .policy("minute", Rate::new(10, Duration::from_secs(60))?)?
+            .policy("day", Rate::new(200, Duration::from_secs(86_400))?.burst(50)?)?;
+        let key = format!("user:{user}");
+        let verdict = limiter.check(&key).await?;
+        if !verdict.allowed {
+            println!("again in {:?}; {}", verdict.tightest.retry, verdict.rate_limit_header());
+            return Ok(None);
+        }
+        let export = Export::csv(trips_of(user).await?);
+        if export.is_err() {
+            limiter.refund(&key, 1).await?;
+        }
+        export.map(Some)
+    }
+    // shown]
+
+    // [shown
+    fn limited(routes: axum::Router, client: &Client) -> Result<axum::Router, Error> {
+        let limiter = Limiter::new(client, "api")?.policy("minute", Rate::new(100, Duration::from_secs(60))?)?;
+        Ok(routes.layer(limiter.layer(OnOutage::Open, |head| head.headers.get("x-api-key").cloned())))
+    }
+    // shown]
+}
+
 mod producers {
     use super::Trip;
     use expcache_client::{BoxError, Cache, Error, Export};
