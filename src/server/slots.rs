@@ -5,7 +5,7 @@
 //! not at all: the mark travels with the value ([`super::datatype`]). What dies later was sent alive. The stream leaves out
 //! commands that name no key, so the invalidation itself does not reach the other node, but an `UNLINK` a key does. Slices
 //! can come too late for that: whatever they have not reached when the slots change hands would live on over there. Hence
-//! [`super::reclaim::reclaim_leaving`].
+//! the room of invalidations has `reclaim_leaving`.
 //!
 //! Both servers say so before the child is born, and again when the slots have changed hands or will not; nothing that a
 //! client asks for is written between the last of the stream and that moment. So at the start there is nothing to be done

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | everything counted, and every figure, with its name and sentence | [`metrics`] | the table |
 //! | what was stored in each format | [`formats`] | 32 a type |
-//! | why keys went, to tell misses apart | [`gone`] | the configuration |
+//! | why keys went, to tell misses apart | [`misses`] | the configuration |
 //! | the counters of the last minutes, hours and days | [`windows`] | 30 days |
 //! | which entries are first, by hits, size, cost and time saved | [`ranking`] | 200 a type and database |
 //! | how long entries have left | [`spread`] | some hundred steps a type and database |
