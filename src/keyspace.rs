@@ -1,8 +1,8 @@
-//! The keyspace: what happens to keys and databases behind our back, and what it means for the books.
+//! The keyspace: native commands change keys and databases, and the books follow.
 //!
 //! Every way in which a key can come, go or move ends in one of these (tried on every supported server):
 //!
-//! | what | how we learn of it |
+//! | change | how we learn of it |
 //! |---|---|
 //! | our own commands | they link by themselves |
 //! | a key goes, in whatever way: deleted, expired, evicted, overwritten, renamed, moved, trimmed | the type's `unlink2` |

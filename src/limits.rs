@@ -1,8 +1,8 @@
-//! Limits: may this happen now? The arithmetic is `core::limit`'s. Here a key is read, and written if a call is charged.
+//! Limits: may a call happen now? The arithmetic is `core::limit`'s. Here a key is read, and written if a call is charged.
 //!
-//! What is written is a native string, replicated as `SET … PXAT`, without a keyspace event. A call that is refused, or only looks,
-//! writes nothing. A client may look on a replica, so the command has no flag that says that it writes; what the server refuses to
-//! commands that do is asked for here.
+//! The state is a native string, replicated as `SET … PXAT`, without a keyspace event. A call that is refused, or only looks,
+//! writes nothing. A client may look on a replica, so the command has no flag that says that it writes; the room
+//! itself asks whether the server accepts writes.
 
 use expcache_core::Result;
 use expcache_core::grammar::throttle::{THROTTLE, ThrottleOptions};

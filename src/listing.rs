@@ -1,4 +1,4 @@
-//! `EXPCACHE.COUNT`, `EXPCACHE.SCAN` and `EXPCACHE.TAGS`: what there is, without touching it.
+//! `EXPCACHE.COUNT`, `EXPCACHE.SCAN` and `EXPCACHE.TAGS`: counts and lists entries and tags; it touches none.
 
 use expcache_core::grammar::scan::{ScanOptions, TagsOptions};
 use expcache_core::index::Effort;

@@ -1,4 +1,4 @@
-//! Early refresh: who asks for a fresh entry near its end may be told to produce the next value already.
+//! Early refresh: a client that reads a fresh entry near its end may be asked to produce the next value already.
 //!
 //! If everybody waits for the end, everybody finds the entry stale at once; if one asker at random does it before, and the
 //! more likely the nearer the end is and the longer producing takes, the next value is mostly there in time. That is XFetch,
@@ -13,7 +13,7 @@
 //! end, so an entry whose cost is unknown, or tiny, is refreshed before its end too if it is asked for: when the window opens
 //! one asker in 22,000 is chosen, in its last tenth more than one in three.
 //!
-//! Who is chosen still must get the lease, so one refresh runs at a time.
+//! A chosen client still must get the lease, so one refresh runs at a time.
 
 /// The share of the window that a cost counts as at least.
 const LEAST_COST_SHARE: f64 = 0.1;

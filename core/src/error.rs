@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a request, and the one place that says it in words.
+//! Errors of a request, and the one place that puts them in words.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! A queue in which what is small goes before what is large, and what is large waits no longer than is fair.
+//! A queue in which small work goes before large work, and large work waits no longer than is fair.
 //!
 //! Each piece of work has a cost, and is to have as much done for it as every other at the same time, as if all of them went on together:
 //! so it ends when as much was done, divided by how many there were to share it, as it costs. That is the order in which

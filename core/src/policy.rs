@@ -1,7 +1,7 @@
-//! Policies: what a type says of its entries, and what follows for one entry's life.
+//! Policies: a type's rules for its entries, and the life of one entry that follows from them.
 //!
 //! An entry's native time to live is its lifetime plus its grace; it is fresh until `native expiry - grace`, then stale, and
-//! gone when the server expires the key. So whatever native commands do to the expiry, freshness follows it.
+//! gone when the server expires the key. So freshness follows the expiry when native commands move it.
 
 use std::time::Duration;
 

@@ -7,12 +7,12 @@ use expcache_core::stats::{Counters, Gauges, Sizes, compression_ratio};
 use super::{Cache, with};
 use crate::server::clock;
 
-/// What is said of one type, or of all.
+/// The figures of one type, or of all.
 #[derive(Default)]
 pub struct Figures {
-    /// What there is.
+    /// Entries and bytes now.
     pub sizes: Sizes,
-    /// What was counted.
+    /// Counters since the start or the last reset.
     pub counters: Counters,
 }
 

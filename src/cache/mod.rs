@@ -1,4 +1,4 @@
-//! The books: what changes together when an entry comes, goes or changes. They know the server's tools and no feature.
+//! The books: the state that changes together when an entry comes, goes or changes. They know the server's tools and no feature.
 //!
 //! *An entry is in the index exactly when its key is in the keyspace with our type* (invariant 1), and each type counts what the
 //! indexes hold of it. [`Cache`] is one cell, because `link`, `unlink` and the like change both in one step. While it is open nobody

@@ -1,4 +1,4 @@
-//! Diagnosis: does the module do what it should?
+//! Diagnosis: commands that check whether index, keyspace and module agree.
 
 mod check;
 mod selftest;

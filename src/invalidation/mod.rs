@@ -1,4 +1,4 @@
-//! Invalidation: entries are made dead or stale by what they are about, and their keys follow.
+//! Invalidation: a selector marks entries dead or stale in one step; their keys follow in slices.
 //!
 //! ```text
 //!  commands ──▶ access      whose entries are these?

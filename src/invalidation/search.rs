@@ -17,7 +17,7 @@ use crate::server::context::Ctx;
 use crate::server::guard::guard;
 use crate::server::main_thread::MainThread;
 
-/// What selecting costs.
+/// The complexity of selecting.
 pub const SELECTION_COMPLEXITY: &str =
     "O(N/64) for N entries of its tags and types; with MATCH O(N), in slices, the caller waiting and nobody else.";
 
@@ -28,14 +28,14 @@ const STEPS_IN_ONE_GO: u64 = 1 << 23;
 /// How many searches are under way at a time.
 const ABREAST: usize = 16;
 
-/// What is done with what was found, in one go; it says what to reply.
+/// Acts on the entries found, in one go; returns the reply to send.
 type OnFound = Box<dyn FnOnce(&Ctx, &Ids) -> SendReply>;
-/// May whoever has these rights still be told of what this means, or have it changed?
+/// May a client with these rights still read the selected entries, or change them?
 type May = fn(&Rights, &Selector) -> bool;
 /// Replies, to the client that asked.
 pub type SendReply = Box<dyn FnOnce(&Ctx) -> Result<()>>;
 
-/// What is going to be done with what is found.
+/// The purpose for which entries are selected.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Nothing is written.
@@ -202,7 +202,7 @@ impl Search {
             return SEARCHES.with(|all| all.waiting.push_back(Self { walk: None, ..self }));
         };
         ctx.select(db);
-        // What the client may do can have changed while it waited, and nobody looks at that but us.
+        // The client's rights may have changed while it waited, and the server does not check them again.
         if !(self.may)(&ctx.client_rights(self.client, &self.words), &self.selector) {
             cache::with(|s| s.cancel_walk(walk));
             return blocked::answer(self.waiter, |_ctx, _args| Err(Error::NoPermission));

@@ -1,4 +1,4 @@
-//! `EXPCACHE.RENEW` and `EXPCACHE.RELEASE`: what else the holder of a lease may do but store.
+//! `EXPCACHE.RENEW` and `EXPCACHE.RELEASE`: the holder of a lease extends it, or gives it up.
 
 use expcache_core::entry::Names;
 use expcache_core::grammar::lease::{ReleaseOptions, lease_duration};

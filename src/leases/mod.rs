@@ -1,4 +1,4 @@
-//! Leases: who produces a value, and who waits for it.
+//! Leases: the client that holds one produces a key's value, other clients wait for it.
 //!
 //! ```text
 //!  table    one table of leases a database; the clients that wait      grants    asked for, renewed, fenced, lost, flushed
@@ -32,7 +32,7 @@ pub const FEATURE: Feature = Feature {
     ..NOTHING
 };
 
-/// Who deletes a key does not want what is being produced for it. What we unlink on our own account says nothing of that.
+/// A client that deletes a key does not want the value that is being produced for it. An unlinking of our own says nothing of that.
 fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
     if event == KeyEvent::Deleted && !cache::with(|cache| cache.is_unlinking()) {
         lost(ctx, ctx.db(), key.bytes());
@@ -46,7 +46,7 @@ fn on_server(ctx: &Ctx, event: ServerEvent) {
             flush(ctx, Some(first));
             flush(ctx, Some(second));
         }
-        // What was given out in the old role is worth nothing in the new one.
+        // A lease of the old role is worth nothing in the new one.
         ServerEvent::RoleChanged => flush(ctx, None),
         ServerEvent::Beat => tick(ctx),
         ServerEvent::LoadingStarted | ServerEvent::Loaded | ServerEvent::Forked => (),

@@ -1,4 +1,4 @@
-//! Payloads: what is said of them when they come, what becomes of large ones, and their way out.
+//! Payloads: claims about them are checked, large ones are hashed and compressed, and replies hand them out.
 //!
 //! ```text
 //!            ┌ claims: checked by a worker if that takes time

@@ -1,7 +1,7 @@
-//! What the caller may do, where the server cannot check it by itself: with tags, which are guarded as keys of their names
-//! are, and with keys that a listing shows.
+//! The caller's rights, where the server cannot check them by itself: to tags, which are guarded as keys of their names
+//! are, and to keys that a listing shows.
 //!
-//! A user may have several selectors, each with commands and keys of its own. What counts is one that grants the command
+//! A user may have several selectors, each with commands and keys of its own. One of them must grant the command
 //! *and* the name; but the server tells of a module's question only whether any grants the one, and whether any grants the
 //! other. So where there are several, each is asked apart: a user of nobody's, a [`StandIn`], is given the rules of one of them.
 
@@ -253,7 +253,7 @@ impl Ctx {
         if self.rights().allow_all(right) { Ok(()) } else { Err(self.refuse(b"*")) }
     }
 
-    /// What to reply to who may not use a name; the server's log of refusals is told.
+    /// The reply to a client that may not use a name. Notes it in the server's log of refusals.
     pub fn refuse(&self, name: &[u8]) -> Error {
         self.log_refusal(&Text::new(name), raw::RedisModuleACLLogEntryReason_REDISMODULE_ACL_LOG_KEY);
         Error::NoPermission

@@ -1,10 +1,10 @@
 //! The module's memory is the server's: it counts in `used_memory` and towards `maxmemory`.
 //!
-//! Besides, whatever a piece of code allocates on its thread can be weighed ([`weighed`]): that is how the index knows its
+//! Besides, the allocations of a piece of code on its thread can be weighed ([`weighed`]): that is how the index knows its
 //! size to the byte without any structure keeping count.
 //!
-//! The server ends itself when it gets no memory. So what is large is asked for in another way ([`LARGE`]), and its lack is an
-//! error to whoever asked; whoever asks for much, by what others send, has to be able to take no for an answer.
+//! The server ends itself when it gets no memory. So large blocks are asked for in another way ([`LARGE`]), which may fail: the
+//! caller gets an error. Code that allocates as much as a client says must be able to take no for an answer.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;

@@ -74,7 +74,7 @@ impl<'a> Args<'a> {
         Ok(Args { left: taken })
     }
 
-    /// What is left, as the grammar reads it.
+    /// The remaining words, as the grammar reads them.
     pub fn words(self) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
         self.map(Arg::bytes)
     }
@@ -89,7 +89,7 @@ impl<'a> Args<'a> {
         self.left.is_empty()
     }
 
-    /// What is left has to be nothing.
+    /// Fails if words are left.
     pub fn end(&self) -> Result<()> {
         if self.is_empty() { Ok(()) } else { Err(Error::Syntax) }
     }

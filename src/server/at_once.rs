@@ -1,8 +1,8 @@
-//! What the main thread decodes for those who cannot wait for a worker: no more than so much in one transaction or script, however many
-//! commands that is made of.
+//! How much the main thread decodes in one transaction or script, whose commands cannot wait for a worker: a bound for all of
+//! them together.
 //!
-//! Which commands belong together, the server's cached time tells: it stands still from the beginning of what a client sent to its
-//! end, a transaction and a script included. What decodes anything takes longer than a microsecond, so no two have the same. (A script
+//! The server's cached time tells which commands belong together: it stands still from the beginning of a client's command to its
+//! end, a whole transaction or script included. Decoding takes longer than a microsecond, so no two of them have the same time. (A script
 //! that the server calls busy, after five seconds, has time move on.)
 
 use std::cell::Cell;

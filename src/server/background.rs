@@ -1,4 +1,4 @@
-//! What is done besides the commands: a slice of bounded time after another, each in a timer of its own.
+//! Background work: one slice of bounded time after another, each in a timer of its own.
 //!
 //! The server counts a timer's time by the clock of the day. When that is set back, the timer comes so much later; so one
 //! that is late is set anew with the next beat of the server ([`catch_up`]).

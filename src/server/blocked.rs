@@ -1,6 +1,6 @@
 //! Clients that wait for their reply, while the server goes on.
 //!
-//! A client is blocked by its command and answered later, from wherever its reply came to be. Until then it may go by itself:
+//! A command blocks its client, and the client is answered later, from the place where its reply arises. Until then it may go by itself:
 //! disconnected, killed, unblocked by `CLIENT UNBLOCK` or by a change of role. Each way leads to [`OnEnd::gone`], once, so that
 //! nothing is kept for a client that is no more.
 //!

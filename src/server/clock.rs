@@ -1,4 +1,4 @@
-//! Time and chance. Rules get both as arguments; only who stands at the server's side asks for them.
+//! Time and chance. Rules in `core` get both as arguments; only code on the server's side asks for them.
 //!
 //! There are three clocks. The clock of the day may be set, also back: it dates what is stored, and decides what is over. The steady
 //! clock measures how long something lasts. The clock of uses orders them: it never tells the same time twice.

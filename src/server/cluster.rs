@@ -1,4 +1,4 @@
-//! Where a key is, if not on this node: for clients that wait for it, whom nobody but us sends elsewhere.
+//! Which node has a key, if not this one: only the module itself can redirect a client that waits for the key.
 //!
 //! Valkey before 9.0.1 must not be asked which node is where: outside a client's command, `CLUSTER SLOTS` and its kind look for a
 //! connection that is not there, and the server dies (valkey #2912). There the client is told to try again, and the server itself

@@ -1,4 +1,4 @@
-//! Commands: what the server is told of each (flags, keys, categories, documentation), and how it calls them.
+//! Commands: registers each with its flags, keys, categories and documentation, and lets the server call it.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 

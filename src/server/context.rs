@@ -1,4 +1,4 @@
-//! What a command sees of the server: its arguments, its caller, and the replies it can give.
+//! The context of a command: its caller, its rights, and the replies it can give.
 
 use std::ffi::{CStr, c_char, c_int};
 

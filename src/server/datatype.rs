@@ -1,4 +1,4 @@
-//! The data type: what the server asks of a value that it keeps for us.
+//! The data type: the callbacks by which the server saves, loads, copies and frees an entry.
 //!
 //! `free` may run on any thread and touches only the value. All others run on the main thread, or in a child that has a copy
 //! of everything; none of them writes.
@@ -25,7 +25,7 @@ const ENCODING_VERSION: c_int = 1;
 /// The effort from which the server frees aside is 64.
 const FREE_ASIDE: usize = 65;
 
-/// What the type asks of the room that knows what its values mean. The number is that of the value's database, as the server says it,
+/// Questions of the data type to the room that keeps the books. The number is that of the value's database, as the server says it,
 /// which is not always right.
 pub struct ValueHooks {
     /// An entry's metadata, as it is saved and replicated.
@@ -359,7 +359,7 @@ unsafe extern "C" fn defrag(
     0
 }
 
-/// What two equal entries agree in; uses are not counted.
+/// The properties in which equal entries agree; uses are not counted.
 unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_void) {
     guard((), || {
         // SAFETY: the value is ours, the digest live.

@@ -1,4 +1,4 @@
-//! A client whose reply is made by a worker.
+//! Deferred replies: a worker makes the reply of a blocked client.
 
 use std::cell::Cell;
 

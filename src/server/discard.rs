@@ -1,7 +1,7 @@
-//! Freeing what is large: on a worker, for it takes its time; at once, on the main thread, when that would take too much memory.
+//! Frees large values: on a worker, because that takes time; or at once on the main thread, when waiting would take too much memory.
 //!
-//! A server that is over its `maxmemory` evicts until it has room, and looks at its memory only. What waits to be freed would
-//! make it evict in vain, so the first entry that goes then takes along all that waits. The same happens when very much waits, as
+//! A server that is over its `maxmemory` evicts until it has room, and looks at its memory only. Values that wait to be freed
+//! would make it evict in vain, so the first entry that goes then takes all of them along. The same happens when very much waits, as
 //! it does in a long script or while a file is loaded, when the event loop stands still.
 
 use std::mem::take;
@@ -24,9 +24,9 @@ struct FreeList {
     bytes: AtomicUsize,
 }
 
-/// What any thread may free.
+/// Values that any thread may free.
 static LEFT: FreeList = FreeList::new();
-/// What only the main thread may free, until the event loop has gone round.
+/// Values that only the main thread may free, until the event loop has gone round.
 static LEFT_IN_THIS_TURN: FreeList = FreeList::new();
 /// Is a worker going to free the former?
 static IS_SENT: AtomicBool = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! What happens to keys and to the server, told to the features: each reacts in the order of their list, behind a guard of its own.
+//! Passes events about keys and the server to the features. They react in the order of their list, each behind a guard of its own.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -175,7 +175,7 @@ unsafe extern "C" fn on_role(
     });
 }
 
-/// Whoever hears what is replicated has to be asked again; and what went long ago went without an event.
+/// The module has to ask again who takes the replicated commands. And an entry that went long ago got no event.
 unsafe extern "C" fn on_beat(
     ctx: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,

@@ -1,4 +1,4 @@
-//! What a room brings to the server, in one literal: `Feature { commands: …, ..NOTHING }`. `lib.rs` lists the features in the order in
+//! A feature is all that a room brings to the server, in one literal: `Feature { commands: …, ..NOTHING }`. `lib.rs` lists the features in the order in
 //! which they react.
 
 use std::sync::OnceLock;
@@ -12,21 +12,21 @@ use super::datatype::{Saves, ValueHooks};
 use super::info::Report;
 use super::setting::Setting;
 
-/// What a room brings.
+/// All that a room brings.
 pub struct Feature {
     /// Its commands.
     pub commands: &'static [Row],
     /// Its settings.
     pub settings: &'static [&'static Setting],
-    /// What it does when something happens to a key of any type.
+    /// Reacts to an event of a key of any type.
     pub on_key: Option<fn(&Ctx, KeyEvent, Arg<'_>)>,
-    /// What it does when something happens to the server.
+    /// Reacts to an event of the server.
     pub on_server: Option<fn(&Ctx, ServerEvent)>,
     /// Fills in the figures that it knows.
     pub gauges: Option<fn(&mut Gauges)>,
-    /// What the data type asks. One room answers.
+    /// Answers the data type's questions. One room does.
     pub value: Option<&'static ValueHooks>,
-    /// What is saved beside the keys. One room saves.
+    /// Saves data beside the keys. One room does.
     pub saves: Option<&'static Saves>,
     /// Writes the section of `INFO`. One room does.
     pub info: Option<fn(&Report)>,
@@ -44,7 +44,7 @@ pub const NOTHING: Feature = Feature {
     info: None,
 };
 
-/// What happened to a key, which may be of any type.
+/// An event of a key, which may be of any type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum KeyEvent {
     /// A client restored it.
@@ -63,7 +63,7 @@ pub enum KeyEvent {
     Evicted,
 }
 
-/// What happened to the server.
+/// An event of the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ServerEvent {
     /// A database, or all, is emptied at once. The values are not freed yet.

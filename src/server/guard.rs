@@ -1,4 +1,4 @@
-//! Where a panic ends: in an error, and the server goes on. Every way in from the server goes through here.
+//! The guard turns a panic into an error, and the server goes on. Every way in from the server goes through it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,8 +1,8 @@
 //! Strings of the server's that outlive their command without being copied.
 //!
-//! The server counts who holds a string without an atomic operation. So on the main thread we may let a string go at any time;
-//! another thread may only if it holds it alone. That is so for what an entry holds, once the event loop has gone round since: by
-//! then the command that brought the string has let it go, be it one that had waited.
+//! The server counts who holds a string without an atomic operation. So the main thread may release a string at any
+//! time; another thread may only if it is the last holder. An entry's string has no other holder once the event loop has gone round:
+//! by then the command that brought it has released it, even a command that had waited.
 
 use redis_module::raw;
 

@@ -1,4 +1,4 @@
-//! Keys, opened; and the way from a server's pointer to an entry and back.
+//! Opened keys, and the way from the server's pointer to an entry and back.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;

@@ -1,6 +1,6 @@
 //! State that only the main thread touches.
 //!
-//! What must change together shares a cell, and what does not has a cell of its own, private to its file. While a cell is open
+//! State that must change together shares a cell. All other state has a cell of its own, private to its file. While a cell is open
 //! nobody calls the server, which may call back (deleting a key, for one), nor another file that might. Opening a cell that is
 //! open panics: that ends in an error rather than in two owners.
 

@@ -1,5 +1,5 @@
-//! The tools: the server's C interface, and the only room with `unsafe` in it. It knows the value type `Entry` and nothing above it: what the
-//! module brings is handed to [`load`] as a list of [`Feature`]s.
+//! The tools: the server's C interface, and the only room with `unsafe` in it. It knows the value type `Entry` and nothing above it:
+//! [`load`] is given the list of [`Feature`]s.
 //!
 //! ```text
 //!  ways in, each behind guard                        ways out, for everybody above

@@ -1,4 +1,4 @@
-//! What a client is told.
+//! Replies to a client.
 
 use std::ffi::{CString, c_long};
 

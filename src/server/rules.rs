@@ -4,7 +4,7 @@
 //! on #<hash> ~app:* resetchannels -@all +@read (%R~shared:* resetchannels -@all +expcache.get)
 //! ```
 //!
-//! No rule has a blank in it. What is misread here ends in a rule that the server does not take, and so in a right less.
+//! No rule has a blank in it. A rule that is misread here is refused by the server, so the user has a right less, never one more.
 
 /// The rules of one selector.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Which server this is, what it wants to be told for that, and its known bugs.
+//! The server's version, the options that it needs to be given, and its known bugs.
 
 use std::ffi::c_int;
 

@@ -1,4 +1,4 @@
-//! Worker threads. They hash, compress, decompress, copy and free what is large, which would hold the server up.
+//! Worker threads. They hash, compress, decompress, copy and free large payloads, which would hold the server up.
 //!
 //! ```text
 //!  main thread ── DeferredReply::work ──▶ a worker ──▶ the client   a client waits; the worker answers it
@@ -7,15 +7,15 @@
 //!              ◀────────── run_on_main ── a worker                 only the main thread may do it, in a timer of its own
 //! ```
 //!
-//! What is waited for is small or large, and each kind is begun in a fair order, see [`Fair`]. One thread does what is small only, so
-//! that this waits for nothing that takes its time; the next one all that is waited for; the others everything, what is aside in turns with
-//! the rest.
+//! Urgent work is small or large, and each kind is begun in a fair order, see [`Fair`]. The first thread does small urgent work only, so
+//! that this never waits for large work; the second does all urgent work; the others do everything, deferred work in turns with the
+//! rest.
 //!
-//! A worker touches nothing of the server's but its allocator and the reply of a client that waits for it. What it works on is
-//! shared and never changes, so whatever happens to the key meanwhile (overwritten, flushed, saved by a child) does no harm: what
-//! comes of the work is used if it still fits, see `payloads::settle`.
+//! A worker touches nothing of the server's but its allocator and the reply of a client that waits for it. Its input is
+//! shared and never changes, so a change of the key meanwhile (overwritten, flushed, saved by a child) does no harm: the result is
+//! used if it still fits, see `payloads::settle`.
 //!
-//! The queues need no bound of their own: a client waits for one thing at a time, and an entry for one too. What cannot wait (in a
+//! The queues need no bound of their own: a client waits for one thing at a time, and an entry for one too. Work that cannot wait (in a
 //! transaction, a script, on the replication link) is done at once by the main thread, and counted. So is what takes it less than a
 //! moment, but no more of it than it [has time](has_time) for.
 
@@ -51,24 +51,24 @@ pub fn most_aside() -> u64 {
     WORKER_QUEUE.get().saturating_mul(ASIDE_FACTOR)
 }
 
-/// What is asked of a worker.
+/// Work for a worker.
 type Job = Box<dyn FnOnce(&mut Coder) + Send>;
-/// What a worker asks of the main thread.
+/// Work that a worker hands to the main thread.
 type Finish = Box<dyn FnOnce(&Ctx) + Send>;
 
 /// How much less a worker matters to the scheduler than the main thread.
 const NICENESS: libc::c_int = 5;
 
-/// What takes a thread longer than copying so many bytes is large: a few milliseconds.
+/// Work that takes a thread longer than copying so many bytes is large: a few milliseconds.
 const LARGE: u64 = 8 << 20;
 
-/// What is not to be done before its time.
+/// Deferred work: not to be done before its time.
 struct Aside {
     due: Instant,
     job: Job,
 }
 
-/// What waits for a thread.
+/// The work that waits for a thread.
 #[derive(Default)]
 struct Queues {
     small: Fair<Job>,
@@ -77,12 +77,12 @@ struct Queues {
     aside: VecDeque<Aside>,
 }
 
-/// What a thread does.
+/// The kind of work that a thread does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Role {
-    /// What is small, so that this never waits for anything large.
+    /// Small urgent work, so that this never waits for large work.
     Small,
-    /// What somebody waits for.
+    /// All urgent work: a client waits for it.
     Urgent,
     /// Everything.
     Any,
@@ -274,7 +274,7 @@ pub fn run_here<R>(work: impl FnOnce(&mut Coder) -> R) -> R {
     done
 }
 
-/// What the main thread has spent on payloads lately.
+/// The time that the main thread has spent on payloads lately.
 #[derive(Clone, Copy)]
 struct Spent {
     time: Duration,
@@ -294,7 +294,7 @@ pub fn has_time() -> bool {
     left_of(SPENT.get(), Instant::now()) < ALLOWANCE
 }
 
-/// What the workers do and did.
+/// The workers' load, and the work that they have done.
 pub struct Load {
     /// Threads at work.
     pub busy: usize,
@@ -302,9 +302,9 @@ pub struct Load {
     pub queued: usize,
     /// Payloads that are to be compressed.
     pub aside: usize,
-    /// What was done and waits for the main thread.
+    /// Results that wait for the main thread.
     pub posted: usize,
-    /// What was done.
+    /// Work that was done.
     pub done: Work,
 }
 

@@ -1,4 +1,4 @@
-//! Statistics: what was counted, what there is, and whether all is well.
+//! Statistics: counters, figures, rankings, and the verdict of HEALTH.
 
 mod health;
 mod info;

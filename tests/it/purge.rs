@@ -430,6 +430,7 @@ fn clear_takes_entries_and_nothing_else() {
         c.int("SADD set m");
         assert_eq!(c.cmd("EXPCACHE.CLEAR"), 6);
         check(&mut c);
+        wait_until_reclaimed(&mut c);
         assert_eq!(c.cmd("KEYS *").sorted_texts(), ["native", "set"]);
         assert_eq!(c.cmd("EXPCACHE.CLEAR"), 0);
         assert_eq!(c.cmd("EXPCACHE.CLEAR SOFT"), 0);
@@ -989,6 +990,7 @@ fn soft_without_grace_is_gone() {
         assert_eq!(status(c, "trips:1"), "miss");
         assert_eq!(c.int("EXISTS trips:1"), 0);
         assert_eq!(c.cmd("EXPCACHE.CLEAR SOFT"), 5);
+        wait_until_reclaimed(c);
         assert_eq!(c.cmd("KEYS *").sorted_texts(), ["native"]);
         check(c);
     });
@@ -1192,6 +1194,7 @@ fn in_a_transaction() {
         assert_eq!(replies[..3], [Value::Int(3), Value::Nil, Value::Int(3)]);
         assert!(matches!(&replies[3], Value::Error(text) if text.starts_with("ERR syntax")), "{}", replies[3]);
         assert_eq!(replies[4..], [Value::Int(3), ok(), Value::Int(4), ok()]);
+        wait_until_reclaimed(&mut c);
         assert_eq!(c.cmd("KEYS *").sorted_texts(), ["native", "trips:1"]);
         check(&mut c);
     }

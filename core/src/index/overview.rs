@@ -1,4 +1,4 @@
-//! What is told of the entries of a type without a look at them: which are first by some figure, and how long they have left.
+//! Figures about a type's entries that need no walk: rankings and remaining lifetimes.
 //!
 //! Both follow every way in which an entry comes, goes or changes. When the freshness of an entry ends follows mostly from the
 //! entry itself, so nothing is kept for it; of those whose key's expiry was moved, and of those with a grace, the date is kept.

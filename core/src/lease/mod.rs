@@ -1,4 +1,4 @@
-//! Leases: who produces a key's next value, who waits for it, and what is never stored.
+//! Leases: one client produces a key's next value, others wait for it, and outdated values are never stored.
 //!
 //! Of any number of clients that want a missing or stale key one gets its *lease*, under a token.
 //! The others may be noted as *waiters*: they are told when the lease ends, with a value or without; in the latter case the

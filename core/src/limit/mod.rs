@@ -1,4 +1,4 @@
-//! Rate limits: may this happen now?
+//! Rate limits: may a call happen now?
 //!
 //! A policy allows `count` calls a `period`, evenly spread, and `burst` of them at once. The algorithm is GCRA, the generic cell
 //! rate algorithm (ITU-T I.371, 1993; redis-cell brought it to Redis): one moment is all the state of a policy, the *theoretical

@@ -1,4 +1,4 @@
-//! What the cache counts, and what it remembers of the past so that every question is answered at once, without a walk.
+//! Counters, figures and a memory of the past that answer every question at once, without a walk.
 //!
 //! | what | where | bounded by |
 //! |---|---|---|
