@@ -29,6 +29,8 @@ pub enum Error {
     HashMismatch,
     /// The payload is larger than its type, or the server, allows.
     TooLarge,
+    /// A tag has as many entries of the type as it may have; nothing was stored.
+    TagLimit,
     /// The payload is not of its format, or its type does not allow the format.
     BadFormat,
     /// The bytes are not of the encoding that they are said to be.
@@ -96,6 +98,7 @@ impl Error {
             Self::Fenced => "fenced",
             Self::LeaseLost => "lease-lost",
             Self::TooLarge => "too-large",
+            Self::TagLimit => "tag-limit",
             Self::BadFormat => "bad-format",
             Self::NoLease => "no-lease",
             Self::NoModule => "no-module",
@@ -180,6 +183,7 @@ impl fmt::Display for Error {
             Self::LeaseLost => f.write_str("the lease is over, superseded or unknown"),
             Self::HashMismatch => f.write_str("the payload does not have the given MD5"),
             Self::TooLarge => f.write_str("the payload is larger than its type or the server allows"),
+            Self::TagLimit => f.write_str("a tag has as many entries of the type as it may have"),
             Self::BadFormat => f.write_str("the format is not allowed, or the payload is not of it"),
             Self::BadEncoding => f.write_str("the bytes are not of the encoding that they are said to be"),
             Self::WrongType => f.write_str("the key holds another type of value"),
@@ -224,6 +228,7 @@ impl From<RedisError> for Error {
             Some("LEASELOST") => Self::LeaseLost,
             Some("HASHMISMATCH") => Self::HashMismatch,
             Some("TOOLARGE") => Self::TooLarge,
+            Some("TAGLIMIT") => Self::TagLimit,
             Some("BADFORMAT") => Self::BadFormat,
             Some("BADENCODING") => Self::BadEncoding,
             Some("WRONGTYPE") => Self::WrongType,

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use expcache_core::grammar::policy::PolicyChange;
+use expcache_core::grammar::policy::{PerTagChange, PolicyChange};
+pub use expcache_core::policy::Beyond;
 use redis::{Cmd, Value};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reply::{self, Fields};
 use crate::time::ms;
-use crate::words::words_of;
+use crate::words::{name, words_of};
 
 /// A type's policy, or the fields of it that are to change: what is `None` stays as it is. Durations and limits of nothing take
 /// the limit away.
@@ -50,6 +51,43 @@ pub struct Policy {
     pub validate: Option<bool>,
     /// How long an entry is seen at all since its key was first stored.
     pub lifetime: Option<Duration>,
+    /// How many entries a tag may have.
+    pub per_tag: Option<PerTag>,
+}
+
+/// How many live entries of a type a tag may have that begins with a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerTag {
+    /// The prefix; an empty one means every tag.
+    pub prefix: Bytes,
+    /// The most entries; 0: no limit.
+    pub most: u64,
+    /// What becomes of one more.
+    pub beyond: Beyond,
+}
+
+impl PerTag {
+    /// The least recently used of them goes when there is one more.
+    pub fn evict(prefix: impl AsRef<[u8]>, most: u64) -> Self {
+        Self { prefix: name(prefix), most, beyond: Beyond::Evict }
+    }
+
+    /// One more is not stored: [`Error::TagLimit`](crate::Error::TagLimit).
+    pub fn reject(prefix: impl AsRef<[u8]>, most: u64) -> Self {
+        Self { prefix: name(prefix), most, beyond: Beyond::Reject }
+    }
+
+    fn change(&self) -> Option<PerTagChange<'_>> {
+        let (prefix, most, beyond) = (self.prefix.as_ref(), self.most, self.beyond);
+        (most > 0).then_some(PerTagChange { prefix, most, beyond })
+    }
+
+    fn parse(value: Value) -> Result<Self> {
+        let [prefix, most, beyond] =
+            <[Value; 3]>::try_from(reply::array(value)?).map_err(|_| Error::reply("no limit of a tag"))?;
+        let beyond = Beyond::parse(&reply::bytes(beyond)?).ok_or_else(|| Error::reply("neither evict nor reject"))?;
+        Ok(Self { prefix: reply::bytes(prefix)?, most: reply::count(most)?, beyond })
+    }
 }
 
 impl Policy {
@@ -69,7 +107,7 @@ impl Policy {
             formats: self.formats.as_ref().map(|formats| formats.iter().map(AsRef::as_ref).collect()),
             validate: self.validate,
             whole_life_ms: self.lifetime.map(ms),
-            per_tag: None,
+            per_tag: self.per_tag.as_ref().map(PerTag::change),
             first_use: None,
         }
     }
@@ -90,6 +128,10 @@ impl Policy {
             names.join(" ")
         };
         let codec = |codec: &Option<String>| codec.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let per_tag = |limit: &Option<PerTag>| match limit.as_ref().and_then(PerTag::change) {
+            Some(limit) => format!("{} {} {}", limit.prefix.escape_ascii(), limit.most, limit.beyond.name()),
+            None => String::new(),
+        };
         let fields = [
             ("ttl", self.ttl.map(|_| (time(self.ttl), time(there.ttl)))),
             ("grace", self.grace.map(|_| (time(self.grace), time(there.grace)))),
@@ -105,6 +147,7 @@ impl Policy {
             ("formats", self.formats.as_ref().map(|_| (formats(&self.formats), formats(&there.formats)))),
             ("validate", self.validate.map(|_| (flag(self.validate), flag(there.validate)))),
             ("lifetime", self.lifetime.map(|_| (time(self.lifetime), time(there.lifetime)))),
+            ("pertag", self.per_tag.as_ref().map(|_| (per_tag(&self.per_tag), per_tag(&there.per_tag)))),
         ];
         let differs = |(name, values): (&str, Option<(String, String)>)| {
             let (wanted, found) = values.filter(|(wanted, found)| wanted != found)?;
@@ -133,6 +176,7 @@ impl Policy {
             formats: reply::optional(fields.take("formats"), reply::strings)?,
             validate: flag(fields.take("validate"))?,
             lifetime: duration(&mut fields, "lifetime")?,
+            per_tag: reply::optional(fields.take("pertag"), PerTag::parse)?,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use expcache_client::{
-    Client, Condition, Error, Expiry, Fetch, Policy, Purge, Rank, Release, Selector, Set, Status, Top,
+    Client, Condition, Error, Expiry, Fetch, PerTag, Policy, Purge, Rank, Release, Selector, Set, Status, Top,
 };
 
 use super::*;
@@ -307,4 +307,38 @@ async fn a_broken_connection_is_replaced_unseen() {
         server.conn().cmd("CLIENT KILL TYPE normal SKIPME yes");
         assert_eq!(client.get("k").await.unwrap().unwrap(), format!("{n}"));
     }
+}
+
+#[tokio::test]
+async fn a_tag_has_so_many_entries_and_all_their_time() {
+    in_both(async |client| {
+        let policy =
+            |per_tag| Policy { lifetime: Some(Duration::from_secs(3600)), per_tag: Some(per_tag), ..Policy::default() };
+        let set = |key: &'static str| Set::new(key, "v").type_name("session").tag("user:7");
+        for limit in [PerTag::reject("user:", 2), PerTag::evict("user:", 2)] {
+            client.set_type("session", &policy(limit.clone())).await.unwrap();
+            let known = client.get_type("session").await.unwrap().unwrap();
+            assert_eq!((known.per_tag, known.lifetime), (Some(limit), Some(Duration::from_secs(3600))));
+        }
+        for key in ["a", "b", "c"] {
+            assert!(client.set(&set(key)).await.unwrap());
+        }
+        let of_user = || Selector::new().any(["user:7"]);
+        assert_eq!(client.count(&of_user()).await.unwrap(), 2, "one was evicted");
+        client.set_type("session", &policy(PerTag::reject("user:", 2))).await.unwrap();
+        assert!(matches!(client.set(&set("d")).await, Err(Error::TagLimit)));
+        client.set_type("session", &policy(PerTag::reject("", 0))).await.unwrap();
+        assert_eq!(client.get_type("session").await.unwrap().unwrap().per_tag, None);
+        assert!(client.set(&set("d")).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_of_a_tag_comes_with_the_program() {
+    let server = Server::start();
+    let policy = Policy { per_tag: Some(PerTag::evict("user:", 5)), ..Policy::default() };
+    let client = Client::open(config(&server).policy("session", policy.clone())).unwrap();
+    client.get("k").await.unwrap();
+    assert_eq!(client.get_type("session").await.unwrap().unwrap().per_tag, policy.per_tag);
 }
