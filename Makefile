@@ -79,9 +79,9 @@ lint: ## formatting, clippy and the docs of the code, warnings denied; licences 
 	@$(CARGO) fmt --all --check
 	@echo "lint: cargo clippy --workspace --all-targets -- -D warnings"
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
-	@for what in '--workspace --document-private-items' '-p expcache-client --no-default-features' '-p expcache-client --all-features'; do \
+	@for what in '--workspace' '-p expcache-client --no-default-features' '-p expcache-client --all-features'; do \
 	  echo "lint: cargo doc --no-deps $$what"; \
-	  RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps $$what || exit 1; \
+	  RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --quiet --no-deps $$what || exit 1; \
 	done
 	@echo "lint: contrib/licences"
 	@contrib/licences

@@ -81,7 +81,7 @@ pub fn reclaim_now(ctx: &Ctx, ids: &Ids) -> (u64, bool) {
 }
 
 /// Deals with those of these entries of the selected database that were marked just now and whose slots are leaving this node:
-/// the node that gets the slots learns of each, but not of the invalidation (see [`super::slots`]). Returns how many of
+/// the node that gets the slots learns of each, but not of the invalidation (see [`crate::server::slots`]). Returns how many of
 /// them the server found expired instead.
 pub fn reclaim_leaving(ctx: &Ctx, ids: &Ids) -> u64 {
     if !slots::are_leaving() {
