@@ -47,11 +47,13 @@ fn play(player: &mut Player, seed: u64, count: usize) {
 fn a_random_mix_reaches_the_replica() {
     let (master, replica) = pair(&[]);
     let mut player = Player::new(master.conn());
+    let mut most_keys = 0;
     for seed in 1..=3 {
         play(&mut player, seed, STEPS / 3);
         assert_equal(&master, &replica);
+        most_keys = most_keys.max(Picture::of(&mut master.conn()).keys());
     }
-    assert!(Picture::of(&mut master.conn()).keys() > 10, "the mix leaves something to compare");
+    assert!(most_keys > 10, "the mix leaves something to compare");
 }
 
 #[test]

@@ -88,5 +88,6 @@ fn shown(policy: &Policy) -> Value {
         ("maxbytes", count(policy.max_bytes)),
         ("formats", bulks(&formats)),
         ("validate", yes(policy.validate)),
+        ("lifetime", count(policy.whole_life_ms)),
     ])
 }
