@@ -32,7 +32,7 @@ pub(crate) enum Topology {
     #[cfg(feature = "cluster")]
     Cluster(Vec<ConnectionInfo>),
     #[cfg(feature = "testing")]
-    Memory(Arc<crate::testing::Store>),
+    Memory(Arc<crate::stand_in::Store>),
 }
 
 /// Everything that can be said about a [`Client`](crate::Client) or a [`Cache`](crate::Cache); the defaults fit exports of

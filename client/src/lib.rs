@@ -92,6 +92,8 @@ mod reply;
 mod request;
 mod served;
 mod sliding;
+#[cfg(feature = "testing")]
+mod stand_in;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -47,7 +47,7 @@ enum Servers {
     #[cfg(feature = "cluster")]
     Cluster(Arc<Cluster>),
     #[cfg(feature = "testing")]
-    Memory(Arc<crate::testing::Store>),
+    Memory(Arc<crate::stand_in::Store>),
 }
 
 impl Servers {

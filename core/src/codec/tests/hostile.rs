@@ -122,7 +122,6 @@ fn a_bomb_is_refused_in_time() {
     }
 }
 
-/// A lying size takes no memory before the bytes come.
 /// What was refused before leaves nothing behind that makes the next stream come in larger pieces.
 #[test]
 fn pieces_stay_small_whatever_was_refused() {
@@ -142,6 +141,7 @@ fn pieces_stay_small_whatever_was_refused() {
     }
 }
 
+/// A lying size takes no memory before the bytes come.
 #[test]
 fn a_size_that_cannot_be_takes_no_memory() {
     let mut coder = Coder::new();

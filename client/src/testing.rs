@@ -26,20 +26,12 @@
 //! It has no statistics (`stats`, `top`), no `key_for`, and makes no room: `MAXENTRIES` and `MAXBYTES` are kept and mean nothing. It
 //! never refuses for want of memory or of rights, is one node, and is never away; for that, see the page on testing.
 
-mod commands;
-mod entry;
-mod fetch;
-mod set;
-mod store;
-mod types;
-mod words;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::store::Store;
 use crate::config::Topology;
 use crate::error::Result;
+use crate::stand_in::Store;
 use crate::{Cache, Config};
 
 /// A server of its own, with nothing in it. Clones are the same server. See the [module's page](self).

@@ -2,20 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use expcache_core::Error;
 use expcache_core::lease::{Leases, Limits, Woken};
 use expcache_core::policy::{Policy, initial_types};
 use expcache_core::selector::Selector;
-use redis::{Arg, Cmd, PushInfo, PushKind, Value};
+use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::entry::{Entry, bulk};
-use super::fetch::{Fetch, Turn};
-use super::words::Words;
 use crate::lock::locked;
 
 /// As the server's own at first.
@@ -61,54 +58,12 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// The reply to a command.
-    pub(crate) async fn call(&self, cmd: &Cmd) -> crate::Result<Value> {
-        self.answer(&words(cmd)).await.map_err(|error| refusal(&error))
-    }
-
-    /// The reply to a command that does not wait.
-    pub(crate) fn call_at_once(&self, cmd: &Cmd) -> crate::Result<Value> {
-        self.with(|state| state.run(&words(cmd))).map_err(|error| refusal(&error))
-    }
-
-    async fn answer(&self, words: &[Bytes]) -> Result<Value, Error> {
-        let Some((b"EXPCACHE.FETCH", rest)) = words.split_first().map(|(name, rest)| (name.as_ref(), rest)) else {
-            return self.with(|state| state.run(words));
-        };
-        let fetch = Fetch::parse(Words::new(rest))?;
-        let turn = self.with(|state| state.fetch(&fetch, true))?;
-        let (number, woken) = match turn {
-            Turn::Over(reply) => return Ok(reply),
-            Turn::Waits(number, woken) => (number, woken),
-        };
-        let leaving = Leaving { store: self, number };
-        self.wait(woken, fetch.wait()).await;
-        drop(leaving);
-        match self.with(|state| state.fetch(&fetch, false))? {
-            Turn::Over(reply) => Ok(reply),
-            Turn::Waits(..) => Ok(Value::Nil),
-        }
-    }
-
-    /// Until something is told, or the time is up. Meanwhile who waits sees to it that leases end.
-    async fn wait(&self, mut woken: oneshot::Receiver<()>, limit: Duration) {
-        let end = tokio::time::Instant::now() + limit;
-        loop {
-            let next = self.with(|state| state.until_deadline());
-            let next = next.map_or(end, |next| end.min(tokio::time::Instant::now() + next));
-            match tokio::time::timeout_at(next, &mut woken).await {
-                Err(_) if next < end => {}
-                _ => return,
-            }
-        }
-    }
-
     /// From now on whoever listens is told of each key that changes, as a connection with tracking would be.
     pub(crate) fn tell(&self, listener: mpsc::UnboundedSender<PushInfo>) {
         self.with(|state| state.listeners.push(listener));
     }
 
-    pub(super) fn advance(&self, time: Duration) {
+    pub(crate) fn advance(&self, time: Duration) {
         self.with(|state| state.advanced = state.advanced.saturating_add(time));
         self.with(|state| state.tell(&Value::Nil));
     }
@@ -126,35 +81,6 @@ impl Store {
     }
 }
 
-/// Who waits is forgotten however that ends.
-struct Leaving<'a> {
-    store: &'a Store,
-    number: u64,
-}
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.store.with(|state| {
-            state.waiting.remove(&self.number);
-            state.leases.leave(self.number);
-        });
-    }
-}
-
-fn words(cmd: &Cmd) -> Vec<Bytes> {
-    let word = |arg| if let Arg::Simple(word) = arg { Some(Bytes::copy_from_slice(word)) } else { None };
-    cmd.args_iter().filter_map(word).collect()
-}
-
-/// The error as it would come over the wire.
-fn refusal(error: &Error) -> crate::Error {
-    let line = format!("-{}\r\n", error.reply());
-    match redis::parse_redis_value(line.as_bytes()).and_then(Value::extract_error) {
-        Err(error) => error.into(),
-        Ok(_) => crate::Error::reply(&line),
-    }
-}
-
 impl State {
     fn end_leases(&mut self) {
         while let Some(woken) = self.leases.expire(self.now_ms) {
@@ -162,8 +88,14 @@ impl State {
         }
     }
 
-    fn until_deadline(&self) -> Option<Duration> {
+    pub(super) fn until_deadline(&self) -> Option<Duration> {
         Some(Duration::from_millis(self.leases.next_deadline()?.saturating_sub(self.now_ms)))
+    }
+
+    /// Who waited does so no more.
+    pub(super) fn leave(&mut self, number: u64) {
+        self.waiting.remove(&number);
+        self.leases.leave(number);
     }
 
     pub(super) fn wake(&mut self, woken: impl IntoIterator<Item = Woken>) {
@@ -241,13 +173,5 @@ impl State {
             Some(tags) => self.leases.fence_tags(tags.iter().map(AsRef::as_ref), FENCES),
             None => self.leases.fence(selector, FENCES),
         }
-    }
-}
-
-/// Shared by all who open the same.
-impl Store {
-    /// What the program says of its types.
-    pub(crate) fn set_policies(self: &Arc<Self>, policies: &[(Bytes, crate::Policy)]) -> crate::Result<()> {
-        policies.iter().try_for_each(|(name, policy)| self.call_at_once(&crate::policy::set(name, policy)).map(drop))
     }
 }

@@ -1,0 +1,12 @@
+//! A cache server in this process: what [`crate::testing`] gives programs, and the link calls where it would call a server.
+
+mod calls;
+mod commands;
+mod entry;
+mod fetch;
+mod set;
+mod store;
+mod types;
+mod words;
+
+pub(crate) use self::store::Store;
