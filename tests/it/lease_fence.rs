@@ -250,7 +250,9 @@ fn millions_of_fences_cost_what_they_may() {
     let before = memory(&mut c);
     let token = lease(&mut c, "trips:1");
     c.pipeline(unborne(0..75));
-    assert_eq!(figure(&mut c, "fences"), 75 * NAMES as i64);
+    // Two names with one hash are remembered as one; of so many there are seldom any.
+    let remembered = figure(&mut c, "fences");
+    assert!((75 * NAMES as i64 - 5..=75 * NAMES as i64).contains(&remembered), "{remembered}");
     let full = memory(&mut c) - before;
     assert!((2_000_000..20_000_000).contains(&full), "{full} bytes");
     let fenced =
@@ -299,6 +301,7 @@ fn names_that_nobody_bears_fence_nobody() {
     };
     let replies = c.pipeline((0..LEASES).map(store));
     let fenced: Vec<usize> = (0..LEASES).filter(|n| matches!(replies[*n], Value::Error(_))).collect();
-    assert_eq!(fenced, [7, 8]);
+    // Once in some hundred runs a name has the hash of one that was invalidated.
+    assert!(fenced.contains(&7) && fenced.contains(&8) && fenced.len() < 4, "{fenced:?}");
     check(&mut c);
 }
