@@ -5,6 +5,9 @@
 
 use std::io::Write;
 
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
 /// The most bytes that are kept of a user's name, and of a client's.
 const MOST_ACTOR_BYTES: usize = 128;
 const MOST_COMMAND_BYTES: usize = 64;
@@ -85,12 +88,24 @@ impl<'r> Iterator for TagList<'r> {
     }
 }
 
-// A line is its head, and then its texts. The head: the length of the whole in 4 bytes, which optional fields there are in 2, the
-// lengths of the texts in 2 bytes each, four numbers in 8 bytes each.
+/// How many texts a line has.
 const TEXTS: usize = 8;
-const LENS_AT: usize = 6;
-const NUMBERS_AT: usize = LENS_AT + 2 * TEXTS;
-const HEAD_BYTES: usize = NUMBERS_AT + 4 * 8;
+
+/// What a line begins with. Its texts follow.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Head {
+    /// Of the whole line.
+    len: U32,
+    /// Which optional fields there are.
+    flags: U16,
+    /// Of the texts.
+    lens: [U16; TEXTS],
+    time_ms: U64,
+    client: U64,
+    count: U64,
+    size: U64,
+}
 
 const HAS_USER: u16 = 1;
 const HAS_NAME: u16 = 1 << 1;
@@ -102,17 +117,20 @@ const HAS_NOTE: u16 = 1 << 6;
 
 /// Writes a line at the beginning of `to`, and returns its length; `None` if there is no room for it.
 pub fn write(to: &mut [u8], time_ms: u64, actor: &Actor<'_>, action: &Action<'_>) -> Option<usize> {
-    let mut out = Output { bytes: to, at: HEAD_BYTES };
-    let lens: [u16; TEXTS] = [
-        out.text(actor.user, MOST_ACTOR_BYTES)?,
-        out.text(actor.name, MOST_ACTOR_BYTES)?,
-        out.text(Some(action.command.as_bytes()), MOST_COMMAND_BYTES)?,
-        out.text(action.type_name, MOST_TEXT_BYTES)?,
-        out.text(action.key, MOST_TEXT_BYTES)?,
-        out.text(Some(action.result), MOST_TEXT_BYTES)?,
-        out.text(action.note, MOST_NOTE_BYTES)?,
+    let room = to.len();
+    let (head, rest) = to.split_at_mut_checked(size_of::<Head>())?;
+    let mut out = Output { rest };
+    let lens = [
+        out.text(actor.user.unwrap_or_default(), MOST_ACTOR_BYTES)?,
+        out.text(actor.name.unwrap_or_default(), MOST_ACTOR_BYTES)?,
+        out.text(action.command.as_bytes(), MOST_COMMAND_BYTES)?,
+        out.text(action.type_name.unwrap_or_default(), MOST_TEXT_BYTES)?,
+        out.text(action.key.unwrap_or_default(), MOST_TEXT_BYTES)?,
+        out.text(action.result, MOST_TEXT_BYTES)?,
+        out.text(action.note.unwrap_or_default(), MOST_NOTE_BYTES)?,
         out.tags(action.tags)?,
     ];
+    let len = room - out.rest.len();
     let flag = |is_there: bool, flag: u16| if is_there { flag } else { 0 };
     let flags = flag(actor.user.is_some(), HAS_USER)
         | flag(actor.name.is_some(), HAS_NAME)
@@ -121,101 +139,107 @@ pub fn write(to: &mut [u8], time_ms: u64, actor: &Actor<'_>, action: &Action<'_>
         | flag(action.count.is_some(), HAS_COUNT)
         | flag(action.size.is_some(), HAS_SIZE)
         | flag(action.note.is_some(), HAS_NOTE);
-    let len = out.at;
-    let mut head = Output { bytes: out.bytes, at: 0 };
-    head.put(&u32::try_from(len).ok()?.to_le_bytes())?;
-    head.put(&flags.to_le_bytes())?;
-    lens.iter().try_for_each(|len| head.put(&len.to_le_bytes()))?;
-    let numbers = [time_ms, actor.client, action.count.unwrap_or(0), action.size.unwrap_or(0)];
-    numbers.iter().try_for_each(|number| head.put(&number.to_le_bytes()))?;
+    let fields = Head {
+        len: u32::try_from(len).ok()?.into(),
+        flags: flags.into(),
+        lens,
+        time_ms: time_ms.into(),
+        client: actor.client.into(),
+        count: action.count.unwrap_or(0).into(),
+        size: action.size.unwrap_or(0).into(),
+    };
+    head.copy_from_slice(fields.as_bytes());
     Some(len)
 }
 
+/// Room that is still to be written.
 struct Output<'b> {
-    bytes: &'b mut [u8],
-    at: usize,
+    rest: &'b mut [u8],
 }
 
-impl Output<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let end = self.at + bytes.len();
-        self.bytes.get_mut(self.at..end)?.copy_from_slice(bytes);
-        self.at = end;
-        Some(())
+impl<'b> Output<'b> {
+    #[inline]
+    fn take(&mut self, len: usize) -> Option<&'b mut [u8]> {
+        let (taken, rest) = std::mem::take(&mut self.rest).split_at_mut_checked(len)?;
+        self.rest = rest;
+        Some(taken)
     }
 
     /// A text, cut to a bound; returns its length.
-    fn text(&mut self, text: Option<&[u8]>, most: usize) -> Option<u16> {
-        let (start, text) = (self.at, text.unwrap_or_default());
-        match text.get(..most).filter(|_| text.len() > most) {
-            None => self.put(text)?,
-            Some(kept) => {
-                self.put(kept)?;
-                self.say(format_args!("... ({} more bytes)", text.len() - most))?;
-            }
+    #[inline]
+    fn text(&mut self, text: &[u8], most: usize) -> Option<U16> {
+        if text.len() > most {
+            return self.cut(text, most);
         }
-        u16::try_from(self.at - start).ok()
+        self.take(text.len())?.copy_from_slice(text);
+        u16::try_from(text.len()).ok().map(U16::new)
     }
 
-    /// As many tags as there is room for; returns their length.
-    fn tags(&mut self, tags: &[&[u8]]) -> Option<u16> {
-        let start = self.at;
+    #[cold]
+    fn cut(&mut self, text: &[u8], most: usize) -> Option<U16> {
+        let (kept, rest) = text.split_at_checked(most)?;
+        self.take(most)?.copy_from_slice(kept);
+        let said = self.say(format_args!("... ({} more bytes)", rest.len()))?;
+        u16::try_from(most + said).ok().map(U16::new)
+    }
+
+    /// As many tags as there is room for, each with its length before it; returns their length.
+    fn tags(&mut self, tags: &[&[u8]]) -> Option<U16> {
+        let room = self.rest.len();
         for (number, tag) in tags.iter().enumerate() {
-            let is_last = self.at - start + 2 + tag.len().min(MOST_TEXT_BYTES) > MOST_TAGS_BYTES;
-            let len_at = self.at;
-            self.put(&[0; 2])?;
-            let len = if is_last {
-                self.say(format_args!("... ({} more)", tags.len() - number))?;
-                u16::try_from(self.at - len_at - 2).ok()?
+            let written = room - self.rest.len();
+            let is_last = written + 2 + tag.len().min(MOST_TEXT_BYTES) > MOST_TAGS_BYTES;
+            let len = self.take(2)?;
+            let tag_len = if is_last {
+                let said = self.say(format_args!("... ({} more)", tags.len() - number))?;
+                U16::new(u16::try_from(said).ok()?)
             } else {
-                self.text(Some(tag), MOST_TEXT_BYTES)?
+                self.text(tag, MOST_TEXT_BYTES)?
             };
-            self.bytes.get_mut(len_at..len_at + 2)?.copy_from_slice(&len.to_le_bytes());
+            len.copy_from_slice(tag_len.as_bytes());
             if is_last {
                 break;
             }
         }
-        u16::try_from(self.at - start).ok()
+        u16::try_from(room - self.rest.len()).ok().map(U16::new)
     }
 
-    fn say(&mut self, what: std::fmt::Arguments<'_>) -> Option<()> {
-        let mut rest = self.bytes.get_mut(self.at..)?;
-        let room = rest.len();
-        rest.write_fmt(what).ok()?;
-        self.at += room - rest.len();
-        Some(())
+    /// Writes a text, and returns its length.
+    fn say(&mut self, what: std::fmt::Arguments<'_>) -> Option<usize> {
+        let room = self.rest.len();
+        self.rest.write_fmt(what).ok()?;
+        Some(room - self.rest.len())
     }
 }
 
 /// The length of the line with which `bytes` begin.
 pub fn len(bytes: &[u8]) -> Option<usize> {
-    let len = usize::try_from(u32::from_le_bytes(*bytes.first_chunk()?)).ok()?;
-    (len >= HEAD_BYTES).then_some(len)
+    let (len, _) = U32::ref_from_prefix(bytes).ok()?;
+    let len = len.get() as usize;
+    (len >= size_of::<Head>()).then_some(len)
 }
 
 impl<'r> LogLine<'r> {
     /// Reads what [`write`] wrote.
     pub fn read(bytes: &'r [u8]) -> Option<Self> {
-        let (head, mut rest) = bytes.split_at_checked(HEAD_BYTES)?;
-        let short = |at: usize| head.get(at..)?.first_chunk().map(|two| u16::from_le_bytes(*two));
-        let long = |nth: usize| head.get(NUMBERS_AT + 8 * nth..)?.first_chunk().map(|eight| u64::from_le_bytes(*eight));
-        let flags = short(4)?;
+        let (head, mut rest) = Head::ref_from_prefix(bytes).ok()?;
         let mut texts = [[].as_slice(); TEXTS];
-        for (nth, text) in texts.iter_mut().enumerate() {
-            (*text, rest) = rest.split_at_checked(short(LENS_AT + 2 * nth)?.into())?;
+        for (text, len) in texts.iter_mut().zip(head.lens) {
+            (*text, rest) = rest.split_at_checked(len.get().into())?;
         }
         let [user, name, command, type_name, key, result, note, tags] = texts;
+        let flags = head.flags.get();
         let text = |flag: u16, text: &'r [u8]| (flags & flag != 0).then_some(text);
-        let number = |flag: u16, number: u64| (flags & flag != 0).then_some(number);
+        let number = |flag: u16, number: U64| (flags & flag != 0).then_some(number.get());
         Some(Self {
-            time_ms: long(0)?,
-            actor: Actor { user: text(HAS_USER, user), client: long(1)?, name: text(HAS_NAME, name) },
+            time_ms: head.time_ms.get(),
+            actor: Actor { user: text(HAS_USER, user), client: head.client.get(), name: text(HAS_NAME, name) },
             command,
             type_name: text(HAS_TYPE, type_name),
             key: text(HAS_KEY, key),
             tags: TagList(tags),
-            count: number(HAS_COUNT, long(2)?),
-            size: number(HAS_SIZE, long(3)?),
+            count: number(HAS_COUNT, head.count),
+            size: number(HAS_SIZE, head.size),
             result,
             note: text(HAS_NOTE, note),
         })
