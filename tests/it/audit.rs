@@ -658,7 +658,7 @@ fn a_reader_need_not_wait() {
     drop(gone);
     wait_until("nobody waits", || blocked(&mut c) == 0);
     // Where nobody can be made to wait.
-    assert_eq!(c.transaction(["EXPCACHE.AUDIT AFTER $ WAIT 1h"]), [nothing.clone()]);
+    assert_eq!(c.transaction(["EXPCACHE.AUDIT AFTER $ WAIT 1h"]), std::slice::from_ref(&nothing));
     let script = "return redis.call('EXPCACHE.AUDIT', 'AFTER', '$', 'WAIT', '1h')";
     assert_eq!(c.cmd(args!["EVAL", script, "0"]), nothing);
     // The log is taken away, and given back.
