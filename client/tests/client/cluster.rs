@@ -58,7 +58,7 @@ impl Cluster {
         replica
     }
 
-    fn config(&self) -> Config {
+    pub fn config(&self) -> Config {
         Config::cluster([address(&self.0[0]), address(&self.0[1])]).unwrap().near_bytes(0)
     }
 }
