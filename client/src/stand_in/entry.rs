@@ -5,6 +5,12 @@ use expcache_core::codec::Encoding;
 use expcache_core::policy::{Lifetime, Policy, end_ms, fresh_left_ms};
 use redis::Value;
 
+/// A native string.
+pub(super) struct Text {
+    pub(super) bytes: Bytes,
+    pub(super) expire_at_ms: Option<i64>,
+}
+
 pub(super) struct Entry {
     pub(super) payload: Bytes,
     /// The payload as it is kept, if that is compressed.

@@ -12,8 +12,7 @@ use expcache_core::selector::Selector;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, oneshot};
 
-use super::entry::{Entry, bulk};
-use super::strings::Text;
+use super::entry::{Entry, Text, bulk};
 use crate::lock::locked;
 
 /// As the server's own at first.

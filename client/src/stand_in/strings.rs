@@ -9,15 +9,9 @@ use expcache_core::policy::end_ms;
 use expcache_core::{Error, Result};
 use redis::Value;
 
-use super::entry::{bulk, count, map, optional_count};
+use super::entry::{Text, bulk, count, map, optional_count};
 use super::store::State;
 use super::words::Words;
-
-/// A native string.
-pub(super) struct Text {
-    bytes: Bytes,
-    expire_at_ms: Option<i64>,
-}
 
 impl State {
     pub(super) fn text(&mut self, key: &[u8]) -> Option<&mut Text> {
