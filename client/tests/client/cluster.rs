@@ -43,7 +43,7 @@ impl Cluster {
         Self(nodes)
     }
 
-    fn add_replica_of_last(&mut self) -> Server {
+    pub fn add_replica_of_last(&mut self) -> Server {
         let replica = node();
         let (mut c, mut primary) = (replica.conn(), self.0[2].conn());
         let bus = primary.config("cluster-port");
