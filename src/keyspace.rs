@@ -90,7 +90,7 @@ fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
             begin_anew(ctx, key);
             link_by_name(ctx, key);
         }
-        KeyEvent::Arrived => link_by_name(ctx, key),
+        KeyEvent::Loaded | KeyEvent::Arrived => link_by_name(ctx, key),
         KeyEvent::Left => cache::with(Cache::forget_last_unlinked),
         KeyEvent::Deleted => count_departure(key, Cause::Deleted),
         KeyEvent::Expired => count_departure(key, Cause::Expired),

@@ -23,8 +23,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("invalidation", &["leases", "cache", "server"]),
     ("entries", &["invalidation", "leases", "payloads", "types", "cache", "server"]),
     ("keyspace", &["invalidation", "leases", "payloads", "types", "cache", "server"]),
+    ("rules", &["invalidation", "cache", "server"]),
     ("listing", &["entries", "invalidation", "cache", "server"]),
-    ("statistics", &["entries", "invalidation", "leases", "cache", "server"]),
+    ("statistics", &["entries", "invalidation", "leases", "rules", "cache", "server"]),
     (
         "lib",
         &[
@@ -39,6 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "invalidation",
             "entries",
             "keyspace",
+            "rules",
             "listing",
             "statistics",
         ],

@@ -133,6 +133,11 @@ impl Cache {
         self.departures.has_last_unlinked()
     }
 
+    /// Was the entry that went last, and of which nobody has said yet why, under this key?
+    pub fn was_last_unlinked(&self, key: &[u8]) -> bool {
+        self.departures.was_last_unlinked(key)
+    }
+
     /// Are we ourselves unlinking keys?
     pub fn is_unlinking(&self) -> bool {
         self.departures.reason.is_some()

@@ -93,6 +93,11 @@ impl Departures {
         self.last_unlinked.take().filter(|entry| entry.name == name)
     }
 
+    /// Was the entry that was unlinked last under this key?
+    pub fn was_last_unlinked(&self, key: &[u8]) -> bool {
+        self.last_unlinked.as_ref().is_some_and(|entry| entry.name == self.hash(key))
+    }
+
     /// Forgets the last unlinked entry: it was renamed or moved, or no event will say its reason.
     pub fn forget_last_unlinked(&mut self) {
         self.last_unlinked = None;

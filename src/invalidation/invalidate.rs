@@ -4,7 +4,11 @@
 //! before the reply (reclaimed, or given the expiry of their grace), and replicas are told of each; where they are many, replicas are told
 //! by the command itself, and the rest follows in slices (see [`reclaim`]). What is only stale is always told by the command too: its key's
 //! expiry does not say it.
+//!
+//! Where no key may be written, in a keyspace event's callback, [`mark`] does the part that needs none: the marks, the fences, and what
+//! replicas are told.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 
 use expcache_core::grammar;
@@ -15,6 +19,7 @@ use expcache_core::selector::{Clause, Selector};
 use super::reclaim;
 use crate::server::context::{Ctx, Recipients};
 use crate::server::setting::Setting;
+use crate::server::{clock, slots};
 use crate::{cache, leases};
 
 /// Up to how many entries an invalidation reclaims before it replies.
@@ -32,15 +37,25 @@ pub enum Mode {
     },
 }
 
+impl Mode {
+    /// That of something that is to be done now.
+    pub fn now(is_soft: bool) -> Self {
+        if is_soft { Self::Soft { at_ms: clock::unix_ms() } } else { Self::Hard }
+    }
+
+    /// Those of the entries found that it concerns: what is stale is not made so again.
+    pub fn concerns<'i>(&self, db: i32, found: &'i Ids) -> Cow<'i, Ids> {
+        match self {
+            Self::Hard => Cow::Borrowed(found),
+            Self::Soft { at_ms } => Cow::Owned(cache::with(|cache| cache.fresh(db, found, *at_ms))),
+        }
+    }
+}
+
 /// Invalidates these entries of the selected database, which are those that the selector means (and, to be made stale, that are fresh).
 /// Returns how many there were, those left out that the server found expired.
 pub fn invalidate(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) -> u64 {
-    let db = ctx.db();
-    leases::fence(db, selector);
-    cache::with(|cache| match mode {
-        Mode::Hard => cache.kill(db, selector, ids),
-        Mode::Soft { at_ms } => cache.soften(db, ids, at_ms),
-    });
+    put_down(ctx.db(), selector, mode, ids);
     // Replicas have to know what is stale, and since when, before they are told of the expiries that follow from it.
     let is_soft = matches!(mode, Mode::Soft { .. }) && !ids.is_empty();
     if is_soft {
@@ -61,6 +76,80 @@ pub fn invalidate(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) -> u64 
         reclaim::schedule(ctx);
     }
     ids.len().saturating_sub(expired)
+}
+
+/// Would it do anything to invalidate a tag in the selected database?
+pub fn matters(ctx: &Ctx, tag: &[u8]) -> bool {
+    let db = ctx.db();
+    leases::are_any(db) || cache::with(|cache| cache.index(db).is_some_and(|index| index.has_tag(tag)))
+}
+
+/// When replicas are told of what is marked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// At once: a command that writes is under way, or none.
+    Now,
+    /// When the command is over. It may be one that only reads, or waits, or fails; were anything replicated within it, the server would
+    /// take it for a write and send it to replicas too.
+    Afterwards,
+}
+
+/// Invalidates the entries of the selected database that a selector without patterns means, touching no key: these follow in slices. (If
+/// their slots are leaving, they follow at once, when the command is over.) Returns how many there were.
+pub fn mark(ctx: &Ctx, selector: &Selector, mode: Mode, telling: Telling) -> u64 {
+    let db = ctx.db();
+    let found = cache::with(|cache| cache.select(db, selector));
+    let ids = mode.concerns(db, &found).into_owned();
+    put_down(db, selector, mode, &ids);
+    let count = ids.len();
+    if count == 0 {
+        return 0;
+    }
+    reclaim::schedule(ctx);
+    match telling {
+        Telling::Afterwards => tell_afterwards(ctx, selector, mode, ids),
+        Telling::Now => {
+            replicate(ctx, selector, mode);
+            if slots::are_leaving() {
+                ctx.afterwards(move |ctx| _ = reclaim::reclaim_leaving(ctx, &ids));
+            }
+        }
+    }
+    count
+}
+
+/// Tells replicas when the command is over. What came meanwhile (in a transaction, say) must not be hit there: then, and where the
+/// server does nothing afterwards, they are told of each entry. Of the dead ones they are anyway, as these are reclaimed.
+fn tell_afterwards(ctx: &Ctx, selector: &Selector, mode: Mode, ids: Ids) {
+    let db = ctx.db();
+    let stand = cache::with(|cache| cache.stand(db));
+    let tell_each = move |ctx: &Ctx, ids: Ids| {
+        if let Mode::Soft { .. } = mode {
+            reclaim::hand_over_soon(ctx, stand.0, ids);
+        }
+    };
+    let (selector, marked) = (selector.clone(), ids.clone());
+    let is_told = ctx.afterwards(move |ctx| {
+        let is_as_it_was = cache::with(|cache| cache.stand(db)) == stand;
+        if is_as_it_was {
+            replicate(ctx, &selector, mode);
+        } else {
+            tell_each(ctx, marked.clone());
+        }
+        reclaim::reclaim_leaving(ctx, &marked);
+    });
+    if !is_told {
+        tell_each(ctx, ids);
+    }
+}
+
+/// Marks the entries, and fences.
+fn put_down(db: i32, selector: &Selector, mode: Mode, ids: &Ids) {
+    leases::fence(db, selector);
+    cache::with(|cache| match mode {
+        Mode::Hard => cache.kill(db, selector, ids),
+        Mode::Soft { at_ms } => cache.soften(db, ids, at_ms),
+    });
 }
 
 fn replicate(ctx: &Ctx, selector: &Selector, mode: Mode) {

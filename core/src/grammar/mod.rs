@@ -7,11 +7,13 @@
 //! A parser takes any iterator over byte words whose length is known. It decides about the form of each word, in the order of the
 //! words: the first that is wrong is the error.
 
+pub mod event;
 pub mod fetch;
 pub mod key;
 pub mod lease;
 pub mod policy;
 pub mod purge;
+pub mod rule;
 pub mod scan;
 pub mod selector;
 pub mod set;

@@ -1,0 +1,83 @@
+//! `KEY` rules: a key that is not an entry is written, or goes, and entries are invalidated in the same step.
+//!
+//! The server tells of it by a keyspace event, after the write and before its reply, inside of transactions and scripts too. In that
+//! callback no key may be written, and none needs to be: marks in the index and fences are all that makes entries outdated, and their
+//! keys follow in slices. What follows from the write is replicated from within the callback, so the server sends it in one
+//! transaction with the write, ahead of it; what follows from an expiry, behind the command that found it. Replicas and the append-only
+//! file get that and decide nothing themselves.
+//!
+//! What is loaded, or comes over replication or with a slot, happened elsewhere.
+
+use expcache_core::Result;
+use expcache_core::rules::{Captures, On};
+
+use super::set;
+use crate::cache::{self, Cache};
+use crate::invalidation::{self, Mode, Telling};
+use crate::server::args::{Arg, Text};
+use crate::server::context::Ctx;
+use crate::server::feature::KeyEvent;
+use crate::server::key::{Found, Mode as KeyMode};
+use crate::server::{clock, events, slots, status};
+
+/// A native value was written.
+pub fn on_write(ctx: &Ctx, key: Arg<'_>) {
+    // Over an entry, perhaps. Of that no event will say why it went.
+    cache::with(Cache::forget_last_unlinked);
+    fire(ctx, key, Telling::Now, || true);
+}
+
+/// Something happened to a key of any type. The books have not counted yet what went.
+pub fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
+    if !events::are_writes_watched() {
+        return;
+    }
+    match event {
+        KeyEvent::Deleted | KeyEvent::Expired | KeyEvent::Evicted | KeyEvent::Left => {
+            // Whoever looks at a key that is over has it expire.
+            let telling = if event == KeyEvent::Expired { Telling::Afterwards } else { Telling::Now };
+            fire(ctx, key, telling, || !cache::with(|cache| cache.is_unlinking() || cache.was_last_unlinked(key.bytes())));
+        }
+        KeyEvent::Arrived | KeyEvent::Restored => {
+            cache::with(Cache::forget_last_unlinked);
+            // Slots that are moved by hand come key by key, before they are this node's.
+            fire(ctx, key, Telling::Now, || !is_entry(ctx, key) && (event != KeyEvent::Restored || ctx.serves(key)));
+        }
+        KeyEvent::Redated | KeyEvent::Loaded => (),
+    }
+}
+
+fn is_entry(ctx: &Ctx, key: Arg<'_>) -> bool {
+    // The name may stand on the server's stack, so a name of our own is used to open it.
+    let name = Text::new(key.bytes());
+    matches!(ctx.open(name.arg(), KeyMode::Peek).found(), Found::Entry(_))
+}
+
+/// Carries out the rules that match, if the key is a native one's.
+fn fire(ctx: &Ctx, key: Arg<'_>, telling: Telling, is_native: impl FnOnce() -> bool) {
+    if status::is_replica() || status::is_loading() {
+        return;
+    }
+    let matches = set::with(|rules| rules.matches(On::Key, key.bytes()));
+    if matches.is_empty() || slots::is_arriving(key.bytes()) || !is_native() {
+        return;
+    }
+    for (rule, captures) in &matches {
+        match carry_out(ctx, *rule, captures, telling) {
+            Ok(entries) => set::with(|rules| rules.count_fired(*rule, entries, clock::unix_ms_coarse())),
+            // No entry can bear such a tag, nor be of such a type.
+            Err(_) => set::with(|rules| rules.count_error(*rule)),
+        }
+    }
+}
+
+/// How many entries that concerned.
+fn carry_out(ctx: &Ctx, rule: usize, captures: &Captures<'_>, telling: Telling) -> Result<u64> {
+    // Most writes are to keys of which there is no entry at the time.
+    let only_tag = set::with(|rules| rules.only_tag(rule, captures));
+    if only_tag.is_some_and(|tag| !invalidation::matters(ctx, &tag)) {
+        return Ok(0);
+    }
+    let (selector, is_soft) = set::with(|rules| (rules.selector(rule, captures, &[]), rules.is_soft(rule)));
+    Ok(invalidation::mark(ctx, &selector?, Mode::now(is_soft), telling))
+}
