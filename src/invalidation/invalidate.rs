@@ -94,52 +94,55 @@ pub enum Telling {
     Afterwards,
 }
 
-/// Invalidates the entries of the selected database that a selector without patterns means, touching no key: these follow in slices. (If
-/// their slots are leaving, they follow at once, when the command is over.) Returns how many there were.
+/// Invalidates the entries of the selected database that a selector without patterns means, touching no key. These follow when the command
+/// is over, if they are few or their slots are leaving, else in slices. Returns how many there were.
 pub fn mark(ctx: &Ctx, selector: &Selector, mode: Mode, telling: Telling) -> u64 {
     let db = ctx.db();
     let found = cache::with(|cache| cache.select(db, selector));
     let ids = mode.concerns(db, &found).into_owned();
     put_down(db, selector, mode, &ids);
     let count = ids.len();
-    if count == 0 {
-        return 0;
-    }
-    reclaim::schedule(ctx);
-    match telling {
-        Telling::Afterwards => tell_afterwards(ctx, selector, mode, ids),
-        Telling::Now => {
-            replicate(ctx, selector, mode);
-            if slots::are_leaving() {
-                ctx.afterwards(move |ctx| _ = reclaim::reclaim_leaving(ctx, &ids));
-            }
-        }
+    if count > 0 {
+        tell(ctx, selector, mode, telling, ids);
+        reclaim::schedule(ctx);
     }
     count
 }
 
-/// Tells replicas when the command is over. What came meanwhile (in a transaction, say) must not be hit there: then, and where the
-/// server does nothing afterwards, they are told of each entry. Of the dead ones they are anyway, as these are reclaimed.
-fn tell_afterwards(ctx: &Ctx, selector: &Selector, mode: Mode, ids: Ids) {
+/// Tells replicas of entries that were marked: of few, as of few that a command invalidates, by one `UNLINK` a key.
+fn tell(ctx: &Ctx, selector: &Selector, mode: Mode, telling: Telling, ids: Ids) {
+    let are_few = matches!(mode, Mode::Hard) && ids.len() <= RECLAIM_INLINE.get();
+    if telling == Telling::Now && !are_few {
+        replicate(ctx, selector, mode);
+        if slots::are_leaving() {
+            ctx.afterwards(move |ctx| _ = reclaim::reclaim_leaving(ctx, &ids));
+        }
+        return;
+    }
     let db = ctx.db();
     let stand = cache::with(|cache| cache.stand(db));
-    let tell_each = move |ctx: &Ctx, ids: Ids| {
+    // What came meanwhile, in a transaction, must not be hit on a replica. Of dead entries it is told as they are reclaimed.
+    let tell_each = move |ctx: &Ctx, ids: &Ids| {
         if let Mode::Soft { .. } = mode {
-            reclaim::hand_over_soon(ctx, stand.0, ids);
+            reclaim::hand_over_soon(ctx, stand.0, ids.clone());
         }
     };
-    let (selector, marked) = (selector.clone(), ids.clone());
+    let (later, marked) = (selector.clone(), ids.clone());
     let is_told = ctx.afterwards(move |ctx| {
-        let is_as_it_was = cache::with(|cache| cache.stand(db)) == stand;
-        if is_as_it_was {
-            replicate(ctx, &selector, mode);
+        if are_few && reclaim::reclaim_now(ctx, &marked).1 {
+            return;
+        }
+        if cache::with(|cache| cache.stand(db)) == stand {
+            replicate(ctx, &later, mode);
         } else {
-            tell_each(ctx, marked.clone());
+            tell_each(ctx, &marked);
         }
         reclaim::reclaim_leaving(ctx, &marked);
     });
-    if !is_told {
-        tell_each(ctx, ids);
+    match telling {
+        _ if is_told => (),
+        Telling::Now => replicate(ctx, selector, mode),
+        Telling::Afterwards => tell_each(ctx, &ids),
     }
 }
 

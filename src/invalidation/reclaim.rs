@@ -184,10 +184,12 @@ fn hand_over_some(ctx: &Ctx) -> Option<i64> {
             let (index, ids) = all.front_mut()?;
             Some((*index, ids.take_first()))
         })?;
-        let found = id.and_then(|id| cache::with(|s| {
-            let db = s.db_of(index)?;
-            Some((db, Text::new(s.index(db)?.key(id)?)))
-        }));
+        let found = id.and_then(|id| {
+            cache::with(|s| {
+                let db = s.db_of(index)?;
+                Some((db, Text::new(s.index(db)?.key(id)?)))
+            })
+        });
         match found {
             Some((db, name)) => {
                 ctx.select(db);

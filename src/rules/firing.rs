@@ -36,7 +36,9 @@ pub fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
         KeyEvent::Deleted | KeyEvent::Expired | KeyEvent::Evicted | KeyEvent::Left => {
             // Whoever looks at a key that is over has it expire.
             let telling = if event == KeyEvent::Expired { Telling::Afterwards } else { Telling::Now };
-            fire(ctx, key, telling, || !cache::with(|cache| cache.is_unlinking() || cache.was_last_unlinked(key.bytes())));
+            fire(ctx, key, telling, || {
+                !cache::with(|cache| cache.is_unlinking() || cache.was_last_unlinked(key.bytes()))
+            });
         }
         KeyEvent::Arrived | KeyEvent::Restored => {
             cache::with(Cache::forget_last_unlinked);

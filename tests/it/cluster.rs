@@ -471,18 +471,20 @@ fn a_slot_that_stays_after_all_is_reclaimed_in_slices_again() {
 #[test]
 fn what_a_rule_made_go_while_its_slot_moves_is_dead_in_the_other_node_too() {
     let mut m = Move::prepare();
-    for conn in [&mut m.from, &mut m.to] {
-        conn.ok("EXPCACHE.RULE SET even KEY go{{x}} DO ANY 1 0");
-        conn.ok("EXPCACHE.RULE SET odd KEY came{{x}} DO ANY 1 1");
-    }
+    m.from.ok("EXPCACHE.RULE SET few KEY few{{x}} DO ANY 1 few");
+    m.from.ok("EXPCACHE.RULE SET even KEY go{{x}} DO ANY 1 0");
+    m.to.ok("EXPCACHE.RULE SET odd KEY came{{x}} DO ANY 1 1");
     m.from.ok("SET came{x} v");
+    m.from.pipeline((0..100).map(|n| args!["EXPCACHE.SET", format!("{{x}}few{n}"), "v", "TAGS", 1, "few"]));
     if !m.start_slowly() {
         return;
     }
+    m.from.ok("SET few{x} v");
+    assert_eq!(m.keys_in_slot(), 2 + CROWD as i64, "unlinked before the reply");
     m.from.ok("SET go{x} v");
-    assert_eq!(m.keys_in_slot(), 2 + CROWD as i64 / 2, "unlinked before the reply");
     m.from.ok("CONFIG SET expcache.reclaim-slice-us 500");
     m.finish();
+    assert_eq!(m.to.cmd("EXPCACHE.COUNT ANY 1 few"), 0);
     assert_eq!(m.to.map("EXPCACHE.RULE GET odd")["fired"], 0, "it came with its slot");
     assert_eq!(m.to.cmd("EXPCACHE.COUNT ANY 1 0"), 0);
     assert_eq!(m.to.cmd("EXPCACHE.COUNT ANY 1 1"), CROWD as i64 / 2);

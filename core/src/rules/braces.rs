@@ -31,9 +31,9 @@ pub(super) fn parts(mut text: &[u8]) -> Result<Vec<Part<'_>>> {
 /// The name that the text begins with, and what follows the brace that ends it.
 fn name(text: &[u8]) -> Result<(Part<'_>, &[u8])> {
     let end = text.iter().position(|byte| b"{}".contains(byte)).filter(|end| text.get(*end) == Some(&b'}'));
-    let (name, rest) = end.and_then(|end| text.split_at_checked(end)).ok_or(Error::invalid(
-        "an opening brace begins a name that a closing one ends, or is to be doubled",
-    ))?;
+    let (name, rest) = end
+        .and_then(|end| text.split_at_checked(end))
+        .ok_or(Error::invalid("an opening brace begins a name that a closing one ends, or is to be doubled"))?;
     match name.len() {
         1..=MAX_NAME_BYTES => Ok((Part::Name(name), rest.get(1..).unwrap_or_default())),
         _ => Err(Error::invalid("a name in braces must be 1 to 512 bytes")),

@@ -81,7 +81,11 @@ impl Definition {
     }
 
     /// The selector, filled in with what was captured and, for what was not, with what is told besides.
-    fn fill<'r>(&'r self, captures: &Captures<'_>, told: &[(&[u8], &[u8])]) -> std::result::Result<Selector, Unfilled<'r>> {
+    fn fill<'r>(
+        &'r self,
+        captures: &Captures<'_>,
+        told: &[(&[u8], &[u8])],
+    ) -> std::result::Result<Selector, Unfilled<'r>> {
         let is_captured = |name: &[u8]| self.pattern.names().iter().any(|known| **known == *name);
         if let Some((both, _)) = told.iter().find(|(name, _)| is_captured(name)) {
             let both = String::from_utf8_lossy(both);

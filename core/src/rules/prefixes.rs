@@ -61,7 +61,8 @@ impl Prefixes {
         let same = self.nodes.get(first..behind).unwrap_or_default();
         let behind = first + same.partition_point(|node| *node.prefix <= *text);
         let last = behind.checked_sub(1).and_then(|at| self.nodes.get(at));
-        let common = last.map_or(0, |node| node.prefix.iter().zip(text).take_while(|(one, other)| one == other).count());
+        let common =
+            last.map_or(0, |node| node.prefix.iter().zip(text).take_while(|(one, other)| one == other).count());
         let parent = move |node: &&Node| node.parent.and_then(|at| self.nodes.get(at));
         let chain = std::iter::successors(last, parent).skip_while(move |node| node.prefix.len() > common);
         chain.flat_map(|node| node.numbers.iter().copied())
@@ -82,7 +83,9 @@ mod tests {
     #[test]
     fn all_that_begin_a_text_are_found() {
         let prefixes = ["user:", "", "user:7", "users", "a", "user:", "user:long-enough-for-two", "user:7\0", "z"];
-        for text in ["user:7", "user:7\0", "user:", "user", "", "users", "user:long-enough-for-two:x", "zz", "b", "\u{ff}"] {
+        for text in
+            ["user:7", "user:7\0", "user:", "user", "", "users", "user:long-enough-for-two:x", "zz", "b", "\u{ff}"]
+        {
             let begins = |(at, prefix): (usize, &&str)| text.starts_with(prefix).then_some(at);
             let expected: Vec<usize> = prefixes.iter().enumerate().filter_map(begins).collect();
             assert_eq!(found(&prefixes, text), expected, "{text}");

@@ -80,11 +80,9 @@ fn a_rule_about_one_tag_is_told_from_others() {
 
 #[test]
 fn a_rule_that_could_never_be_carried_out_is_refused() {
-    for (on, pattern, does) in [
-        (On::Key, "user:*", "ANY 1 user:{id}"),
-        (On::Key, "user:{id}", "MATCH *:{id}"),
-        (On::Event, "**", "TYPE t"),
-    ] {
+    for (on, pattern, does) in
+        [(On::Key, "user:*", "ANY 1 user:{id}"), (On::Key, "user:{id}", "MATCH *:{id}"), (On::Event, "**", "TYPE t")]
+    {
         assert!(define(on, pattern, does).is_err(), "{pattern} {does}");
     }
     assert!(define(On::Event, "user:*", "MATCH *:{id}").is_ok());

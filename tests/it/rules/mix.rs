@@ -98,9 +98,12 @@ impl Model {
     /// May it be played? Where an entry is gone, its key may be there or not; so of entries only what does the same to both is asked.
     fn allows(&self, step: Step) -> bool {
         match step {
-            Step::Append(key) | Step::Push(key) | Step::Pop(key) | Step::Take(key) | Step::End(key) | Step::Date(key) => {
-                !self.is_entry(key)
-            }
+            Step::Append(key)
+            | Step::Push(key)
+            | Step::Pop(key)
+            | Step::Take(key)
+            | Step::End(key)
+            | Step::Date(key) => !self.is_entry(key),
             Step::Rename(from, to) | Step::Copy(from, to) => from != to && self.is_native(from),
             Step::Two(one, other) => one != other,
             Step::Store(key, ..) => !self.is_native(key),

@@ -6,7 +6,7 @@ mod mix;
 mod readers;
 
 use crate::harness::{
-    Arg, Conn, HOSTILE, Picture, Server, Stop, Value, args, check, refused, wait_until, wait_until_reclaimed,
+    Arg, Conn, HOSTILE, Picture, Server, Stop, Value, args, check, now_ms, refused, wait_until, wait_until_reclaimed,
 };
 use crate::leases::{LONG, Waiting, granted, lease};
 
@@ -634,7 +634,11 @@ fn set_some(c: &mut Conn) {
     c.ok(EACH);
     c.ok("EXPCACHE.RULE SET soft EVENT {{{x}}}* DO MATCH {x}:* NONE 1 never SOFT");
     let many: Vec<String> = (0..1000).map(|n| format!("tag:{n}:{{x}}")).collect();
-    c.ok([args!["EXPCACHE.RULE", "SET", "many", "KEY", "m:{x}", "DO", "ANY", 1000], many.iter().map(Arg::to_arg).collect()].concat());
+    c.ok([
+        args!["EXPCACHE.RULE", "SET", "many", "KEY", "m:{x}", "DO", "ANY", 1000],
+        many.iter().map(Arg::to_arg).collect(),
+    ]
+    .concat());
     for name in HOSTILE {
         c.ok(args!["EXPCACHE.RULE", "SET", name, "EVENT", name, "DO", "TYPE", name]);
     }
@@ -715,7 +719,14 @@ fn replicas_are_told_what_follows_and_decide_nothing() {
     check(&mut r);
 }
 
-/// Invalidations are in the stream in one transaction with what they follow from.
+/// What the append-only file was sent since the start.
+fn appended(server: &Server) -> String {
+    let files = std::fs::read_dir(server.dir().join("appendonlydir")).unwrap().map(|file| file.unwrap().path());
+    let logs = files.filter(|path| path.to_string_lossy().contains(".incr."));
+    logs.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()).collect()
+}
+
+/// What follows is in the stream in one transaction with what it follows from.
 #[test]
 fn the_stream_has_it_in_one_step() {
     let server = Server::with(&["--appendonly", "yes", "--aof-use-rdb-preamble", "no"]);
@@ -725,16 +736,73 @@ fn the_stream_has_it_in_one_step() {
     c.ok("SET k v");
     c.ok("SET k w");
     wait_until_reclaimed(&mut c);
-    let folder = server.dir().join("appendonlydir");
-    let log: String = std::fs::read_dir(folder)
-        .unwrap()
-        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().contains(".incr."))
-        .map(|file| String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap()).into_owned())
-        .collect();
+    let mut log = String::new();
+    wait_until("it is written", || {
+        log = appended(&server);
+        log.contains("EXEC")
+    });
     let words: Vec<&str> = log.lines().filter(|line| !line.starts_with(['*', '$', '#'])).collect();
     let at = words.iter().position(|word| *word == "MULTI").unwrap_or_else(|| panic!("{words:?}"));
-    assert_eq!(words[at..at + 7], ["MULTI", "EXPCACHE.INVALIDATE.TAG", "of:k", "SET", "k", "v", "EXEC"]);
-    assert_eq!(words.iter().filter(|word| **word == "EXPCACHE.INVALIDATE.TAG").count(), 1, "once, for nothing was left");
+    let steps = words[at..].join(" ");
+    let expected = ["MULTI EXPCACHE.INVALIDATE.TAG of:k SET k v EXEC", "MULTI SET k v UNLINK entry:k EXEC"];
+    assert!(expected.iter().any(|expected| steps.starts_with(expected)), "{steps}");
+    assert_eq!(words.iter().filter(|word| **word == "MULTI").count(), 1, "{words:?}");
+}
+
+/// Has a key be over, and nobody look at it.
+fn end(c: &mut Conn, key: &str) {
+    let end_ms = now_ms() + 2;
+    assert_eq!(c.int(args!["PEXPIREAT", key, end_ms]), 1);
+    wait_until("it is over", || now_ms() > end_ms + 2);
+}
+
+/// Whoever looks at a key that is over has it expire; his command is no write for that, and is not sent to replicas.
+#[test]
+fn a_command_that_finds_its_source_expired_stays_what_it_is() {
+    let server = Server::with(&["--appendonly", "yes", "--aof-use-rdb-preamble", "no"]);
+    let replica = Server::start();
+    replica.replica_of(&server);
+    let mut c = server.conn();
+    c.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    c.ok(EACH);
+    c.ok("EXPCACHE.RULE SET soft KEY {key} DO ANY 1 soft:{key} SOFT");
+    for command in ["GET k", "RENAME k l", "LSET k 0 v", "MIGRATE 127.0.0.1 1 k 0 10", "SORT k", "EXISTS k"] {
+        c.ok("SET k v");
+        entry_of(&mut c, "k");
+        c.ok("EXPCACHE.SET soft old TAGS 1 soft:k GRACE 1h");
+        end(&mut c, "k");
+        c.cmd(command);
+        assert!(!is_alive(&mut c, "k"), "{command}");
+        assert_eq!(c.map("EXPCACHE.FETCH soft")["status"], "stale", "{command}");
+        wait_until_reclaimed(&mut c);
+        wait_until("the replica knows", || {
+            replica.wait_for_sync(&server);
+            let mut r = replica.conn();
+            !is_alive(&mut r, "k") && r.map("EXPCACHE.FETCH soft")["status"] == "stale"
+        });
+    }
+    // In a transaction what is stored after it was found is new.
+    c.ok("SET k v");
+    entry_of(&mut c, "k");
+    c.ok("EXPCACHE.SET soft old TAGS 1 soft:k GRACE 1h");
+    end(&mut c, "k");
+    c.ok("MULTI");
+    c.cmd("EXISTS k");
+    c.cmd("EXPCACHE.SET entry:k new TAGS 1 of:k");
+    c.cmd("EXPCACHE.SET soft2 new TAGS 1 soft:k GRACE 1h");
+    assert_eq!(c.cmd("EXEC").items()[0], 0);
+    wait_until_reclaimed(&mut c);
+    wait_until("the replica knows", || {
+        replica.wait_for_sync(&server);
+        replica.conn().map("EXPCACHE.FETCH soft")["status"] == "stale"
+    });
+    for conn in [&mut c, &mut replica.conn()] {
+        assert_eq!(conn.cmd("EXPCACHE.GET entry:k"), "new");
+        assert_eq!(conn.cmd("EXPCACHE.GET soft2"), "new");
+        check(conn);
+    }
+    let errors = replica.log().lines().filter(|line| line.contains("sending an error")).count();
+    assert_eq!(errors, 0, "{}", replica.log());
 }
 
 // ---- events
@@ -800,7 +868,10 @@ fn an_event_of_which_a_rule_wants_to_know_more_does_nothing() {
         ("x NONSENSE", "ERR syntax error"),
         (&format!("x NOTE {}", "n".repeat(257)), "ERR a note has"),
         (&"x".repeat(16_385), "ERR an event has at most"),
-        (&format!("x {}", (0..65).map(|n| format!("FIELD f{n} v ")).collect::<String>().trim()), "ERR an event has at most"),
+        (
+            &format!("x {}", (0..65).map(|n| format!("FIELD f{n} v ")).collect::<String>().trim()),
+            "ERR an event has at most",
+        ),
     ] {
         refused(&mut c, &format!("EXPCACHE.EVENT {words}"), prefix);
     }
@@ -897,11 +968,19 @@ fn who_sets_a_rule_must_be_entitled_to_everything() {
         let may_write = rules.starts_with("~*");
         for command in ["EXPCACHE.RULE SET n KEY acme:{id} DO ANY 1 acme:{id}", "EXPCACHE.RULE DEL n"] {
             let reply = someone.cmd(command);
-            assert_eq!(matches!(&reply, Value::Error(text) if text.starts_with("NOPERM")), !may_write, "{command}: {reply}");
+            assert_eq!(
+                matches!(&reply, Value::Error(text) if text.starts_with("NOPERM")),
+                !may_write,
+                "{command}: {reply}"
+            );
         }
         for command in ["EXPCACHE.RULE LIST", "EXPCACHE.RULE GET r"] {
             let reply = someone.cmd(command);
-            assert_eq!(matches!(&reply, Value::Error(text) if text.starts_with("NOPERM")), !may_read, "{command}: {reply}");
+            assert_eq!(
+                matches!(&reply, Value::Error(text) if text.starts_with("NOPERM")),
+                !may_read,
+                "{command}: {reply}"
+            );
         }
     }
     let admin = c.cmd("COMMAND INFO expcache.rule|set").items()[0].items()[2].sorted_texts();
