@@ -78,9 +78,8 @@ pub fn invalidate(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) -> u64 
     ids.len().saturating_sub(expired)
 }
 
-/// Would it do anything to invalidate a tag in the selected database?
-pub fn matters(ctx: &Ctx, tag: &[u8]) -> bool {
-    let db = ctx.db();
+/// Would it do anything to invalidate a tag in a database?
+pub fn matters(db: i32, tag: &[u8]) -> bool {
     leases::are_any(db) || cache::with(|cache| cache.index(db).is_some_and(|index| index.has_tag(tag)))
 }
 
@@ -94,23 +93,22 @@ pub enum Telling {
     Afterwards,
 }
 
-/// Invalidates the entries of the selected database that a selector without patterns means, touching no key. These follow when the command
+/// Invalidates the entries of this database, where something happens, that a selector without patterns means, touching no key. These follow when the command
 /// is over, if they are few or their slots are leaving, else in slices. Returns how many there were.
-pub fn mark(ctx: &Ctx, selector: &Selector, mode: Mode, telling: Telling) -> u64 {
-    let db = ctx.db();
+pub fn mark(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling) -> u64 {
     let found = cache::with(|cache| cache.select(db, selector));
     let ids = mode.concerns(db, &found).into_owned();
     put_down(db, selector, mode, &ids);
     let count = ids.len();
     if count > 0 {
-        tell(ctx, selector, mode, telling, ids);
+        tell(ctx, db, selector, mode, telling, ids);
         reclaim::schedule(ctx);
     }
     count
 }
 
 /// Tells replicas of entries that were marked: of few, as of few that a command invalidates, by one `UNLINK` a key.
-fn tell(ctx: &Ctx, selector: &Selector, mode: Mode, telling: Telling, ids: Ids) {
+fn tell(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling, ids: Ids) {
     let are_few = matches!(mode, Mode::Hard) && ids.len() <= RECLAIM_INLINE.get();
     if telling == Telling::Now && !are_few {
         replicate(ctx, selector, mode);
@@ -119,7 +117,6 @@ fn tell(ctx: &Ctx, selector: &Selector, mode: Mode, telling: Telling, ids: Ids) 
         }
         return;
     }
-    let db = ctx.db();
     let stand = cache::with(|cache| cache.stand(db));
     // What came meanwhile, in a transaction, must not be hit on a replica. Of dead entries it is told as they are reclaimed.
     let tell_each = move |ctx: &Ctx, ids: &Ids| {

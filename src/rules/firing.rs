@@ -24,7 +24,7 @@ use crate::server::{clock, events, slots, status};
 pub fn on_write(ctx: &Ctx, key: Arg<'_>) {
     // Over an entry, perhaps. Of that no event will say why it went.
     cache::with(Cache::forget_last_unlinked);
-    fire(ctx, key, Telling::Now, || true);
+    fire(ctx, key, Telling::Now, || Some(ctx.db()));
 }
 
 /// Something happened to a key of any type. The books have not counted yet what went.
@@ -37,35 +37,45 @@ pub fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
             // Whoever looks at a key that is over has it expire.
             let telling = if event == KeyEvent::Expired { Telling::Afterwards } else { Telling::Now };
             fire(ctx, key, telling, || {
-                !cache::with(|cache| cache.is_unlinking() || cache.was_last_unlinked(key.bytes()))
+                let was_entry = cache::with(|cache| cache.is_unlinking() || cache.was_last_unlinked(key.bytes()));
+                (!was_entry).then(|| ctx.db())
             });
         }
         KeyEvent::Arrived | KeyEvent::Restored => {
             cache::with(Cache::forget_last_unlinked);
             // Slots that are moved by hand come key by key, before they are this node's.
-            fire(ctx, key, Telling::Now, || !is_entry(ctx, key) && (event != KeyEvent::Restored || ctx.serves(key)));
+            fire(ctx, key, Telling::Now, || {
+                native_in(ctx, key).filter(|_| event != KeyEvent::Restored || ctx.serves(key))
+            });
         }
         KeyEvent::Redated | KeyEvent::Loaded => (),
     }
 }
 
-fn is_entry(ctx: &Ctx, key: Arg<'_>) -> bool {
+/// The database of a key that is no entry, as the opened key says it: of one that was moved some servers say the client's.
+fn native_in(ctx: &Ctx, key: Arg<'_>) -> Option<i32> {
     // The name may stand on the server's stack, so a name of our own is used to open it.
     let name = Text::new(key.bytes());
-    matches!(ctx.open(name.arg(), KeyMode::Peek).found(), Found::Entry(_))
+    let mut opened = ctx.open(name.arg(), KeyMode::Peek);
+    match opened.found() {
+        Found::Entry(_) => None,
+        Found::Foreign => Some(opened.db()),
+        Found::Missing => Some(ctx.db()),
+    }
 }
 
-/// Carries out the rules that match, if the key is a native one's.
-fn fire(ctx: &Ctx, key: Arg<'_>, telling: Telling, is_native: impl FnOnce() -> bool) {
+/// Carries out the rules that match, if the key is a native one's, of this database.
+fn fire(ctx: &Ctx, key: Arg<'_>, telling: Telling, native_in: impl FnOnce() -> Option<i32>) {
     if status::is_replica() || status::is_loading() {
         return;
     }
     let matches = set::with(|rules| rules.matches(On::Key, key.bytes()));
-    if matches.is_empty() || slots::is_arriving(key.bytes()) || !is_native() {
+    if matches.is_empty() || slots::is_arriving(key.bytes()) {
         return;
     }
+    let Some(db) = native_in() else { return };
     for (rule, captures) in &matches {
-        match carry_out(ctx, *rule, captures, telling) {
+        match carry_out(ctx, db, *rule, captures, telling) {
             Ok(entries) => set::with(|rules| rules.count_fired(*rule, entries, clock::unix_ms_coarse())),
             // No entry can bear such a tag, nor be of such a type.
             Err(_) => set::with(|rules| rules.count_error(*rule)),
@@ -74,12 +84,12 @@ fn fire(ctx: &Ctx, key: Arg<'_>, telling: Telling, is_native: impl FnOnce() -> b
 }
 
 /// How many entries that concerned.
-fn carry_out(ctx: &Ctx, rule: usize, captures: &Captures<'_>, telling: Telling) -> Result<u64> {
+fn carry_out(ctx: &Ctx, db: i32, rule: usize, captures: &Captures<'_>, telling: Telling) -> Result<u64> {
     // Most writes are to keys of which there is no entry at the time.
     let only_tag = set::with(|rules| rules.only_tag(rule, captures));
-    if only_tag.is_some_and(|tag| !invalidation::matters(ctx, &tag)) {
+    if only_tag.is_some_and(|tag| !invalidation::matters(db, &tag)) {
         return Ok(0);
     }
     let (selector, is_soft) = set::with(|rules| (rules.selector(rule, captures, &[]), rules.is_soft(rule)));
-    Ok(invalidation::mark(ctx, &selector?, Mode::now(is_soft), telling))
+    Ok(invalidation::mark(ctx, db, &selector?, Mode::now(is_soft), telling))
 }

@@ -203,6 +203,7 @@ impl Template {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::grammar::selector::Limits;
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn names_are_filled_in_wherever_they_stand() {
         let written = "ANY 2 user:{id} all{{}} ALL 1 {id}{of} NONE 1 x TYPE {of}_stats TYPES 2 a {of} MATCH *:{id}:?";
-        let template = template(written).unwrap_or_else(|error| panic!("{error:?}"));
+        let template = template(written).unwrap();
         let names: Vec<String> = template.names().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         assert_eq!(names, ["id", "id", "of", "of", "of", "id"]);
         assert!(template.looks_at_keys());
@@ -257,8 +258,8 @@ mod tests {
             let matches = |key: &&str| {
                 selector.as_ref().is_some_and(|selector| selector.matches(key.as_bytes(), b"t", &[] as &[&[u8]]))
             };
-            assert!(matching.iter().all(|key| matches(&key)), "{written}");
-            assert!(!other.iter().any(|key| matches(&key)), "{written}");
+            assert!(matching.iter().all(&matches), "{written}");
+            assert!(!other.iter().any(&matches), "{written}");
         }
         let long = vec![b'*'; 513];
         let refused = template("MATCH {x}").map(|template| template.fill(|_| Some(&long)).is_err());

@@ -416,6 +416,20 @@ fn rules_are_of_all_databases_and_act_in_the_keys_own() {
     c.ok("SELECT 1");
     assert_eq!(c.int("MOVE k 2"), 1);
     assert_eq!(alive(&mut c), [true, false, false]);
+    // In a transaction too.
+    c.ok("SELECT 1");
+    c.ok("SET m v");
+    entry_of(&mut c, "m");
+    c.ok("SELECT 2");
+    entry_of(&mut c, "m");
+    c.ok("SELECT 1");
+    c.ok("MULTI");
+    c.cmd("MOVE m 2");
+    c.cmd("EXEC");
+    for db in 1..3 {
+        c.ok(args!["SELECT", db]);
+        assert!(!is_alive(&mut c, "m"), "in {db}");
+    }
     c.ok("SELECT 2");
     entry_of(&mut c, "k");
     assert_eq!(c.int("COPY k k DB 0"), 1);
