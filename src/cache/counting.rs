@@ -135,7 +135,12 @@ impl Cache {
 
     /// Was the entry that went last, and of which nobody has said yet why, under this key?
     pub fn was_last_unlinked(&self, key: &[u8]) -> bool {
-        self.departures.was_last_unlinked(key)
+        self.departures.has_last_unlinked() && self.departures.last_unlinked(key).is_some()
+    }
+
+    /// The type of the entry that was unlinked last, if the key is its and it was not dead.
+    pub fn last_unlinked_type(&self, key: &[u8]) -> Option<u16> {
+        self.departures.last_unlinked(key).filter(|entry| !entry.was_dead).map(|entry| entry.type_id)
     }
 
     /// Are we ourselves unlinking keys?

@@ -88,14 +88,15 @@ impl Departures {
     }
 
     /// The entry that was unlinked last, if the key is its.
+    pub fn last_unlinked(&self, key: &[u8]) -> Option<&Unlinked> {
+        let name = self.hash(key);
+        self.last_unlinked.as_ref().filter(|entry| entry.name == name)
+    }
+
+    /// Takes the entry that was unlinked last, if the key is its.
     pub fn take_last_unlinked(&mut self, key: &[u8]) -> Option<Unlinked> {
         let name = self.hash(key);
         self.last_unlinked.take().filter(|entry| entry.name == name)
-    }
-
-    /// Was the entry that was unlinked last under this key?
-    pub fn was_last_unlinked(&self, key: &[u8]) -> bool {
-        self.last_unlinked.as_ref().is_some_and(|entry| entry.name == self.hash(key))
     }
 
     /// Forgets the last unlinked entry: it was renamed or moved, or no event will say its reason.

@@ -1,10 +1,12 @@
 //! `EXPCACHE.RULE SET|GET|LIST|DEL|HELP`.
 
+use expcache_core::audit::Action;
 use expcache_core::grammar::selector::Limits;
 use expcache_core::grammar::syntax::text;
 use expcache_core::{Result, grammar};
 
 use super::set;
+use crate::audit;
 use crate::server::access::Right;
 use crate::server::args::Args;
 use crate::server::command::{HELP, ROW, Row, help, subcommand};
@@ -85,6 +87,8 @@ fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let words = set::define(args.words(), limits)?;
     set::watch(ctx);
     set::replicate(ctx, &words);
+    let named: Vec<&[u8]> = words.iter().skip(1).map(Vec::as_slice).collect();
+    audit::note(ctx, &Action { command: "expcache.rule|set", tags: &named, ..audit::OK });
     ctx.reply_ok();
     Ok(())
 }
@@ -137,6 +141,8 @@ fn del(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         set::watch(ctx);
         ctx.replicate_verbatim();
     }
+    let count = Some(deleted.into());
+    audit::note(ctx, &Action { command: "expcache.rule|del", tags: &[name], count, ..audit::OK });
     ctx.reply_integer(deleted.into());
     Ok(())
 }

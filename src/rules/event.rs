@@ -1,5 +1,6 @@
 //! `EXPCACHE.EVENT`: a client says what happened, and the rules say which entries are outdated. They are its rights that count.
 
+use expcache_core::audit::Action;
 use expcache_core::grammar::event::EventOptions;
 use expcache_core::index::Ids;
 use expcache_core::rules::{Captures, On};
@@ -7,6 +8,7 @@ use expcache_core::selector::Selector;
 use expcache_core::{Result, grammar};
 
 use super::set;
+use crate::audit;
 use crate::cache;
 use crate::invalidation::search::{self, Purpose, SendReply};
 use crate::invalidation::{self, Mode, access};
@@ -38,7 +40,7 @@ struct Consequence {
 
 /// `EXPCACHE.EVENT text [FIELD name value] … [DRYRUN] [RULES] [NOTE text]`
 fn event(ctx: &Ctx, args: Args<'_>) -> Result<()> {
-    let EventOptions { text, fields, dry_run, rules, note: _ } = EventOptions::parse(args.words())?;
+    let EventOptions { text, fields, dry_run, rules, note } = EventOptions::parse(args.words())?;
     let (is_dry, names_rules) = (dry_run.is_some(), rules.is_some());
     let all = consequences(text, &fields)?;
     for one in &all {
@@ -46,9 +48,15 @@ fn event(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     }
     let purpose = if is_dry { Purpose::Read } else { Purpose::Write };
     let may = |rights: &Rights, selector: &Selector| access::owns(rights, Right::Delete, selector);
+    let caller = if is_dry { None } else { audit::caller(ctx) };
+    let (text, note): (Box<[u8]>, Option<Box<[u8]>>) = (text.into(), note.map(Into::into));
     let selectors = all.iter().map(|one| one.selector.clone()).collect();
     search::select_all_then(ctx, selectors, purpose, may, move |ctx, found| {
         let counts = if is_dry { count(ctx, &all, found) } else { carry_out(ctx, &all, found) };
+        if let Some(caller) = caller {
+            let (count, note) = (Some(counts.iter().sum()), note.as_deref());
+            audit::note_by(ctx, &caller, &Action { command: EVENT.name, tags: &[&text], count, note, ..audit::OK });
+        }
         let rules = names_rules.then(|| all.into_iter().map(|one| one.rule).collect());
         answer(rules, counts)
     })

@@ -9,9 +9,11 @@
 //! What is loaded, or comes over replication or with a slot, happened elsewhere.
 
 use expcache_core::Result;
+use expcache_core::audit::Action;
 use expcache_core::rules::{Captures, On};
 
 use super::set;
+use crate::audit;
 use crate::cache::{self, Cache};
 use crate::invalidation::{self, Mode, Telling};
 use crate::server::args::{Arg, Text};
@@ -76,10 +78,19 @@ fn fire(ctx: &Ctx, key: Arg<'_>, telling: Telling, native_in: impl FnOnce() -> O
     let Some(db) = native_in() else { return };
     for (rule, captures) in &matches {
         match carry_out(ctx, db, *rule, captures, telling) {
-            Ok(entries) => set::with(|rules| rules.count_fired(*rule, entries, clock::unix_ms_coarse())),
+            Ok(entries) => note(ctx, *rule, key, entries),
             // No entry can bear such a tag, nor be of such a type.
             Err(_) => set::with(|rules| rules.count_error(*rule)),
         }
+    }
+}
+
+/// Counts that a rule was carried out, and puts it on record if that changed anything.
+fn note(ctx: &Ctx, rule: usize, key: Arg<'_>, entries: u64) {
+    set::with(|rules| rules.count_fired(rule, entries, clock::unix_ms_coarse()));
+    if entries > 0 {
+        let (name, key, count) = (set::with(|rules| rules.name(rule).to_vec()), Some(key.bytes()), Some(entries));
+        audit::note_by_unknown(ctx, &Action { command: "rule", key, count, result: &name, ..audit::OK });
     }
 }
 

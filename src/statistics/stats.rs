@@ -1,5 +1,6 @@
 //! `EXPCACHE.STATS [TYPE name] [WINDOW d]` and `EXPCACHE.STATS RESET`.
 
+use expcache_core::audit::Action;
 use expcache_core::grammar::stats::StatsOptions;
 use expcache_core::stats::metrics::Shown;
 use expcache_core::stats::spread::{BOUNDS_S, Left};
@@ -7,6 +8,7 @@ use expcache_core::stats::windows::start;
 use expcache_core::stats::{Counters, Formats, RuleCounts};
 use expcache_core::{Result, grammar};
 
+use crate::audit;
 use crate::cache::figures::Figures;
 use crate::cache::{self, Cache};
 use crate::rules;
@@ -59,6 +61,7 @@ fn reset(ctx: &Ctx) -> Result<()> {
     }
     cache::with(Cache::reset_counters);
     rules::reset_total();
+    audit::note(ctx, &Action { command: "expcache.stats", tags: &[b"RESET"], ..audit::OK });
     ctx.reply_ok();
     Ok(())
 }

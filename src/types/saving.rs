@@ -1,5 +1,8 @@
 //! Policies, saved.
 
+use expcache_core::policy::Policy;
+use expcache_core::types::DEFAULT_TYPE;
+
 use super::policies::{policy_words, restore_policy};
 use crate::cache;
 use crate::server::saving::{Saves, Words};
@@ -15,9 +18,14 @@ pub static SAVES: Saves = Saves {
     load: restore_policy,
 };
 
-/// Of each defined type.
+/// The words of a `TYPE SET` for each defined type, `default` first: whoever reads them has nothing but initial policies, and starts every
+/// other type as `default` is.
 fn policies() -> Vec<Words> {
-    cache::with(|cache| cache.types.iter().filter_map(|(_, known)| policy_words(known)).collect())
+    cache::with(|cache| {
+        let (initial, default) = (Policy::default(), cache.types.policy(DEFAULT_TYPE));
+        let before = |id: u16| if id == DEFAULT_TYPE { &initial } else { default };
+        cache.types.iter().filter_map(|(id, known)| policy_words(known, before(id))).collect()
+    })
 }
 
 /// Of the types that a fresh server has and this one has not.

@@ -630,6 +630,29 @@ fn without_a_rule_that_reacts_to_keys_nothing_is_looked_at() {
     check(&mut c);
 }
 
+#[test]
+fn what_rules_did_is_on_record() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok(EACH);
+    c.ok("EXPCACHE.RULE SET told EVENT told:{key} DO ANY 1 of:{key}");
+    entry_of(&mut c, "k");
+    c.ok("SET k v");
+    c.ok("SET k w");
+    entry_of(&mut c, "k");
+    assert_eq!(c.int("EXPCACHE.EVENT told:k NOTE someone"), 1);
+    c.int("EXPCACHE.RULE DEL told");
+    let lines = c.cmd("EXPCACHE.AUDIT");
+    let lines: Vec<_> = lines.items().iter().map(Value::fields).collect();
+    let commands: Vec<String> = lines.iter().map(|line| line["command"].text()).collect();
+    assert_eq!(commands, ["expcache.rule|set", "expcache.rule|set", "rule", "expcache.event", "expcache.rule|del"]);
+    assert_eq!(
+        (lines[2]["key"].text(), lines[2]["result"].text(), lines[2]["count"].int()),
+        ("k".into(), "each".into(), 1)
+    );
+    assert_eq!((lines[3]["note"].text(), lines[3]["count"].int()), ("someone".into(), 1));
+}
+
 // ---- what is kept
 
 /// All that is to be the same elsewhere: what each rule says.
