@@ -5,7 +5,8 @@
 Sections: `cpu` (server CPU an operation, and latency without pipelining), `invalidate` (a tag of up to a million
 entries, and what another client notices of it), `lease` (many clients and one missing key, `FETCH` against `GET`, what
 another client notices of those who wait), `limits` (a rate limit beside `INCR` and `PEXPIRE`), `audit` (a line of the audit log), `large` (exports of up to 64 MiB: what another client notices, what sending them
-costs, codecs), `memory` (bytes an entry, bytes a membership, bytes left over), `stats` (how long questions about the whole
+costs, codecs), `memory` (bytes an entry, bytes a membership, bytes left over), `rules` (a native `SET` under rules, `EVENT`, many keys that
+expire), `stats` (how long questions about the whole
 take, among few entries and among many), `client` (what the Rust client adds to the `redis` crate, a hit in its near
 cache). Without a name: all of them, a few minutes. `--quick` is a smoke test: it runs everything at a small size, and its
 figures mean little.
@@ -32,6 +33,7 @@ import large
 import lease
 import limits
 import memory
+import rules
 import stats
 
 SECTIONS = {
@@ -42,6 +44,7 @@ SECTIONS = {
     "audit": audit.run,
     "large": large.run,
     "memory": memory.run,
+    "rules": rules.run,
     "stats": stats.run,
     "client": client.run,
 }
@@ -58,6 +61,7 @@ class Bench:
         self.module = os.path.abspath(options.module)
         self.quick = options.quick
         self.export = options.export
+        self.before = options.before and os.path.abspath(options.before)
         self.report = lab.Report()
 
     def rounds(self, usual):
@@ -73,6 +77,7 @@ def options():
     server = os.environ.get("EXPCACHE_SERVER", "redis-server")
     parser.add_argument("--server", default=server, help="the server program (default: $EXPCACHE_SERVER, redis-server)")
     parser.add_argument("--module", default=MODULE, help="the module (default: target/release/libexpcache.so)")
+    parser.add_argument("--before", help="another build of the module, to compare with (`rules`)")
     parser.add_argument("--export", default=EXPORT, help="what large exports are made of: CSV, perhaps gzipped")
     parser.add_argument("--quick", action="store_true", help="small counts, under a minute")
     parser.add_argument("section", nargs="*", help=", ".join(SECTIONS))

@@ -93,7 +93,7 @@ fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
             begin_anew(ctx, key);
             link_by_name(ctx, key);
         }
-        KeyEvent::Arrived => link_by_name(ctx, key),
+        KeyEvent::Loaded | KeyEvent::Arrived => link_by_name(ctx, key),
         KeyEvent::Left => cache::with(Cache::forget_last_unlinked),
         KeyEvent::Deleted => {
             note_deletion(ctx, key);

@@ -9,7 +9,7 @@
 //! ```text
 //!  8  lib                        the list of features; what the server calls first
 //!  7  listing   statistics
-//!  6  entries   keyspace
+//!  6  entries   keyspace   rules
 //!  5  invalidation               an invalidation fences leases
 //!  4  leases   payloads   types   diagnosis   keyfor   limits
 //!  3  audit                      the log of who did what
@@ -30,6 +30,7 @@ pub mod leases;
 pub mod limits;
 pub mod listing;
 pub mod payloads;
+pub mod rules;
 #[allow(unsafe_code, reason = "it is the room for it")]
 pub mod server;
 pub mod statistics;
@@ -41,10 +42,11 @@ use redis_module::raw;
 
 use server::feature::Feature;
 
-/// What the module is made of, in the order in which the rooms react when something happens to a key or the server: first the books are
-/// right, then waiting clients are answered by them, then the keys of what is marked follow.
+/// What the module is made of, in the order in which the rooms react when something happens to a key or the server: first rules look at
+/// what went, then the books are right, then waiting clients are answered by them, then the keys of what is marked follow.
 static FEATURES: &[&Feature] = &[
     &cache::FEATURE,
+    &rules::FEATURE,
     &keyspace::FEATURE,
     &audit::FEATURE,
     &types::FEATURE,

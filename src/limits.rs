@@ -12,6 +12,7 @@ use crate::server::args::Args;
 use crate::server::clock::unix_us;
 use crate::server::command::{CHARGES, Keys, ROW, Row, command};
 use crate::server::context::Ctx;
+use crate::server::events;
 use crate::server::feature::{Feature, NOTHING};
 use crate::server::key::{Key, Mode};
 
@@ -51,7 +52,8 @@ fn throttle(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         Some(Change::Store { state, until_ms }) => store(ctx, key, &state.to_bytes(), *until_ms),
         Some(Change::Delete) => {
             drop(key);
-            ctx.unlink(name);
+            // No rule follows from it.
+            events::unseen(|| ctx.unlink(name));
         }
         None => (),
     }

@@ -24,8 +24,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("invalidation", &["leases", "audit", "cache", "server"]),
     ("entries", &["invalidation", "leases", "payloads", "types", "audit", "cache", "server"]),
     ("keyspace", &["invalidation", "leases", "payloads", "types", "audit", "cache", "server"]),
+    ("rules", &["invalidation", "audit", "cache", "server"]),
     ("listing", &["entries", "invalidation", "cache", "server"]),
-    ("statistics", &["entries", "invalidation", "leases", "audit", "cache", "server"]),
+    ("statistics", &["entries", "invalidation", "leases", "rules", "audit", "cache", "server"]),
     (
         "lib",
         &[
@@ -41,6 +42,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "invalidation",
             "entries",
             "keyspace",
+            "rules",
             "listing",
             "statistics",
         ],

@@ -19,6 +19,7 @@ pub mod lease;
 pub mod limit;
 mod moment;
 pub mod policy;
+pub mod rules;
 pub mod selector;
 pub mod stats;
 pub mod types;

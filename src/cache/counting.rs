@@ -133,6 +133,11 @@ impl Cache {
         self.departures.has_last_unlinked()
     }
 
+    /// Was the entry that went last, and of which nobody has said yet why, under this key?
+    pub fn was_last_unlinked(&self, key: &[u8]) -> bool {
+        self.departures.has_last_unlinked() && self.departures.last_unlinked(key).is_some()
+    }
+
     /// The type of the entry that was unlinked last, if the key is its and it was not dead.
     pub fn last_unlinked_type(&self, key: &[u8]) -> Option<u16> {
         self.departures.last_unlinked(key).filter(|entry| !entry.was_dead).map(|entry| entry.type_id)

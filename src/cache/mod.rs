@@ -58,6 +58,8 @@ pub struct Cache {
     /// When counting started, by the steady clock.
     counting_since_ms: u64,
     departures: Departures,
+    /// How many entries have come, ever.
+    arrivals: u64,
     /// The hash of the name of the entry that came last with its expiry to follow.
     expiry_follows: Option<u64>,
 }
@@ -99,6 +101,12 @@ impl Cache {
         self.databases.db_of(index)
     }
 
+    /// The number of a database's index, and how many entries have come, ever: what a selector means has only become less while both stay
+    /// as they are.
+    pub fn stand(&self, db: i32) -> (u16, u64) {
+        (self.databases.index(db).map_or(0, Index::number), self.arrivals)
+    }
+
     // ---- entries come and go ----
 
     /// Puts an entry into the index, with these tags. `false` when there is no room for it.
@@ -109,6 +117,7 @@ impl Cache {
         if linked {
             self.count_in(entry);
         }
+        self.arrivals += 1;
         linked
     }
 
@@ -157,6 +166,7 @@ impl Cache {
         };
         self.count_out(old, was_dead);
         self.count_in(new);
+        self.arrivals += 1;
         true
     }
 

@@ -137,17 +137,13 @@ impl Request {
     /// Invalidates what was found, and says what to reply.
     fn apply(self, ctx: &Ctx, caller: Option<Caller>, found: &Ids) -> SendReply {
         let db = ctx.db();
-        let fresh;
-        let (mode, ids) = match self.wish {
-            Wish::Hard => (Mode::Hard, found),
-            Wish::Soft(at) => {
-                let moment_ms = at.unwrap_or_else(clock::unix_ms);
-                fresh = cache::with(|s| s.fresh(db, found, moment_ms));
-                (Mode::Soft { at_ms: moment_ms }, &fresh)
-            }
+        let mode = match self.wish {
+            Wish::Hard => Mode::Hard,
+            Wish::Soft(at) => Mode::Soft { at_ms: at.unwrap_or_else(clock::unix_ms) },
         };
-        let keys = self.keys.map(|most| cache::with(|s| s.keys(db, ids, most)));
-        let count = if self.dry_run { ids.len() } else { invalidate(ctx, &self.selector, mode, ids) };
+        let ids = mode.concerns(db, found);
+        let keys = self.keys.map(|most| cache::with(|s| s.keys(db, &ids, most)));
+        let count = if self.dry_run { ids.len() } else { invalidate(ctx, &self.selector, mode, &ids) };
         if let Some(caller) = caller {
             self.record(ctx, &caller, count);
         }

@@ -4,7 +4,11 @@
 //! before the reply (reclaimed, or given the expiry of their grace), and replicas are told of each; where they are many, replicas are told
 //! by the command itself, and the rest follows in slices (see [`reclaim`]). What is only stale is always told by the command too: its key's
 //! expiry does not say it.
+//!
+//! Where no key may be written, in a keyspace event's callback, [`mark`] does the part that needs none: the marks, the fences, and what
+//! replicas are told.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 
 use expcache_core::grammar;
@@ -15,6 +19,7 @@ use expcache_core::selector::{Clause, Selector};
 use super::reclaim;
 use crate::server::context::{Ctx, Recipients};
 use crate::server::setting::Setting;
+use crate::server::{clock, slots};
 use crate::{cache, leases};
 
 /// Up to how many entries an invalidation reclaims before it replies.
@@ -32,15 +37,25 @@ pub enum Mode {
     },
 }
 
+impl Mode {
+    /// That of something that is to be done now.
+    pub fn now(is_soft: bool) -> Self {
+        if is_soft { Self::Soft { at_ms: clock::unix_ms() } } else { Self::Hard }
+    }
+
+    /// Those of the entries found that it concerns: what is stale is not made so again.
+    pub fn concerns<'i>(&self, db: i32, found: &'i Ids) -> Cow<'i, Ids> {
+        match self {
+            Self::Hard => Cow::Borrowed(found),
+            Self::Soft { at_ms } => Cow::Owned(cache::with(|cache| cache.fresh(db, found, *at_ms))),
+        }
+    }
+}
+
 /// Invalidates these entries of the selected database, which are those that the selector means (and, to be made stale, that are fresh).
 /// Returns how many there were, those left out that the server found expired.
 pub fn invalidate(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) -> u64 {
-    let db = ctx.db();
-    leases::fence(db, selector);
-    cache::with(|cache| match mode {
-        Mode::Hard => cache.kill(db, selector, ids),
-        Mode::Soft { at_ms } => cache.soften(db, ids, at_ms),
-    });
+    put_down(ctx.db(), selector, mode, ids);
     // Replicas have to know what is stale, and since when, before they are told of the expiries that follow from it.
     let is_soft = matches!(mode, Mode::Soft { .. }) && !ids.is_empty();
     if is_soft {
@@ -61,6 +76,80 @@ pub fn invalidate(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) -> u64 
         reclaim::schedule(ctx);
     }
     ids.len().saturating_sub(expired)
+}
+
+/// Would it do anything to invalidate a tag in a database?
+pub fn matters(db: i32, tag: &[u8]) -> bool {
+    leases::are_any(db) || cache::with(|cache| cache.index(db).is_some_and(|index| index.has_tag(tag)))
+}
+
+/// When replicas are told of what is marked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// At once: a command that writes is under way, or none.
+    Now,
+    /// When the command is over. It may be one that only reads, or waits, or fails; were anything replicated within it, the server would
+    /// take it for a write and send it to replicas too.
+    Afterwards,
+}
+
+/// Invalidates the entries of this database, where something happens, that a selector without patterns means, touching no key. These follow when the command
+/// is over, if they are few or their slots are leaving, else in slices. Returns how many there were.
+pub fn mark(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling) -> u64 {
+    let found = cache::with(|cache| cache.select(db, selector));
+    let ids = mode.concerns(db, &found).into_owned();
+    put_down(db, selector, mode, &ids);
+    let count = ids.len();
+    if count > 0 {
+        tell(ctx, db, selector, mode, telling, ids);
+        reclaim::schedule(ctx);
+    }
+    count
+}
+
+/// Tells replicas of entries that were marked: of few, as of few that a command invalidates, by one `UNLINK` a key.
+fn tell(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling, ids: Ids) {
+    let are_few = matches!(mode, Mode::Hard) && ids.len() <= RECLAIM_INLINE.get();
+    if telling == Telling::Now && !are_few {
+        replicate(ctx, selector, mode);
+        if slots::are_leaving() {
+            ctx.afterwards(move |ctx| _ = reclaim::reclaim_leaving(ctx, &ids));
+        }
+        return;
+    }
+    let stand = cache::with(|cache| cache.stand(db));
+    // What came meanwhile, in a transaction, must not be hit on a replica. Of dead entries it is told as they are reclaimed.
+    let tell_each = move |ctx: &Ctx, ids: &Ids| {
+        if let Mode::Soft { .. } = mode {
+            reclaim::hand_over_soon(ctx, stand.0, ids.clone());
+        }
+    };
+    let (later, marked) = (selector.clone(), ids.clone());
+    let is_told = ctx.afterwards(move |ctx| {
+        if are_few && reclaim::reclaim_now(ctx, &marked).1 {
+            return;
+        }
+        if cache::with(|cache| cache.stand(db)) == stand {
+            replicate(ctx, &later, mode);
+        } else {
+            tell_each(ctx, &marked);
+        }
+        reclaim::reclaim_leaving(ctx, &marked);
+    });
+    match telling {
+        _ if is_told => (),
+        Telling::Now => replicate(ctx, selector, mode),
+        Telling::Afterwards => tell_each(ctx, &ids),
+    }
+}
+
+/// Marks the entries, and fences.
+fn put_down(db: i32, selector: &Selector, mode: Mode, ids: &Ids) {
+    leases::fence(db, selector);
+    cache::with(|cache| match mode {
+        Mode::Hard => cache.kill(db, selector, ids),
+        Mode::Soft { at_ms } => cache.soften(db, ids, at_ms),
+    });
 }
 
 fn replicate(ctx: &Ctx, selector: &Selector, mode: Mode) {

@@ -14,7 +14,7 @@ pub mod search;
 
 use expcache_core::stats::Gauges;
 
-pub use self::invalidate::{Mode, RECLAIM_INLINE, invalidate};
+pub use self::invalidate::{Mode, RECLAIM_INLINE, Telling, invalidate, mark, matters};
 use crate::cache;
 use crate::server::context::Ctx;
 use crate::server::feature::{Feature, NOTHING, ServerEvent};

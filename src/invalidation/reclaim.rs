@@ -4,6 +4,7 @@
 //! Only a master reclaims; its replicas and its append-only file get one `UNLINK` a key. While nothing may be written
 //! ([`Ctx::must_keep_quiet`]) the timer waits; a replica that becomes a master takes up where its master stopped.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use expcache_core::entry::Verdict;
@@ -155,7 +156,65 @@ fn make_stale(ctx: &Ctx, name: Arg<'_>) -> bool {
     true
 }
 
-/// Sends an entry as it is: the node that gets its slot was told of its expiry, and not why it is stale.
+/// Stale entries, by the numbers of their indexes, of which replicas are to be told one by one.
+static UNTOLD: MainThread<VecDeque<(u16, Ids)>> = MainThread::new();
+
+static HANDING_OVER: Background = Background::new(hand_over_some);
+
+/// Sends entries of an index that were made stale as they are, in slices.
+pub fn hand_over_soon(ctx: &Ctx, index: u16, ids: Ids) {
+    UNTOLD.with(|all| match all.back_mut() {
+        Some((last, others)) if *last == index => *others = others.or(&ids),
+        _ => all.push_back((index, ids)),
+    });
+    HANDING_OVER.schedule(ctx, 0);
+}
+
+fn hand_over_some(ctx: &Ctx) -> Option<i64> {
+    if !ctx.is_master() {
+        UNTOLD.with(VecDeque::clear);
+        return None;
+    }
+    if ctx.must_keep_quiet() {
+        return Some(WHILE_QUIET_MS);
+    }
+    let (start, slice) = (Instant::now(), background::slice());
+    while start.elapsed() < slice {
+        let (index, id) = UNTOLD.with(|all| {
+            let (index, ids) = all.front_mut()?;
+            Some((*index, ids.take_first()))
+        })?;
+        let found = id.and_then(|id| {
+            cache::with(|s| {
+                let db = s.db_of(index)?;
+                Some((db, Text::new(s.index(db)?.key(id)?)))
+            })
+        });
+        match found {
+            Some((db, name)) => {
+                ctx.select(db);
+                hand_over_if_stale(ctx, name.arg());
+            }
+            // It went, or these were all.
+            None if id.is_none() => drop(UNTOLD.with(VecDeque::pop_front)),
+            None => {}
+        }
+    }
+    Some(BETWEEN_SLICES_MS)
+}
+
+fn hand_over_if_stale(ctx: &Ctx, name: Arg<'_>) {
+    let db = ctx.db();
+    let is_stale = match ctx.open(name, Mode::Peek).found() {
+        Found::Entry(entry) => matches!(cache::with(|s| s.verdict(db, entry)), Verdict::Soft(_)),
+        Found::Missing | Found::Foreign => false,
+    };
+    if is_stale {
+        hand_over(ctx, name);
+    }
+}
+
+/// Sends an entry as it is: who gets it was told of its expiry, and not why it is stale.
 fn hand_over(ctx: &Ctx, name: Arg<'_>) {
     let db = ctx.db();
     let mut key = ctx.open(name, Mode::Peek);

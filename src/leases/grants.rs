@@ -212,6 +212,11 @@ pub fn lost(ctx: &Ctx, db: i32, key: &[u8]) {
     }
 }
 
+/// Is any lease held in a database, or does a key back off? Else there is nothing to fence.
+pub fn are_any(db: i32) -> bool {
+    table::with(|board| board.held_in(db).is_some())
+}
+
 /// Entries of a database were invalidated: what is being produced since before and would have been among them is not to be
 /// stored.
 pub fn fence(db: i32, selector: &Selector) {

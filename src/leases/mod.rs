@@ -13,8 +13,8 @@ mod table;
 use expcache_core::stats::Gauges;
 
 pub use self::grants::{
-    Counts, Offer, check, counts, fence, flush, gone, is_within_share, lost, may_hold, new_token, offer, owner,
-    production_ms, release, renew, stored, tick, wait,
+    Counts, Offer, are_any, check, counts, fence, flush, gone, is_within_share, lost, may_hold, new_token, offer,
+    owner, production_ms, release, renew, stored, tick, wait,
 };
 pub use self::table::{LEASE_MEMORY, MAX_FENCES, MAX_LEASE, MAX_LEASES, MAX_LEASES_PER_USER, Resume};
 use crate::cache;

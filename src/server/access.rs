@@ -11,11 +11,11 @@ use std::sync::{Mutex, PoisonError};
 use expcache_core::{Error, Result};
 use redis_module::raw;
 
+use super::acl_rules::{self, Selector};
 use super::api::{api, api_if_any};
 use super::args::{Arg, Text};
 use super::context::Ctx;
 use super::main_thread::MainThread;
-use super::rules::{self, Selector};
 
 /// What a user may do with a key, or with the entries of a tag of that name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl Rights {
     fn of(ctx: &Ctx, name: &Text, command: &[*mut raw::RedisModuleString], is_checked: bool) -> Self {
         let Some(user) = User::named(name) else { return Self::Of(Vec::new()) };
         let text = user.rules(ctx, name);
-        let selectors = rules::selectors(&text);
+        let selectors = acl_rules::selectors(&text);
         let granted = match selectors.as_slice() {
             [only] if is_checked || may(user.0, command) => vec![Granted::of(Who::User(user), only)],
             [_] => Vec::new(),

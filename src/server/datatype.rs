@@ -17,6 +17,7 @@ use super::discard::{self, FREE_ASIDE_FROM};
 use super::guard::guard;
 use super::key::{as_entry, into_raw, set_data_type};
 use super::log::{LogLevel, log};
+use super::saving;
 
 /// Nine characters, as the server demands.
 const NAME: &std::ffi::CStr = c"exp-cache";
@@ -51,20 +52,7 @@ pub enum Home {
     Node,
 }
 
-/// What is saved beside the keys: the words of our own commands that make things so again.
-pub struct Saves {
-    /// Is there nothing to be saved?
-    pub is_initial: fn() -> bool,
-    /// The commands, each by its words.
-    pub save: fn() -> Vec<Vec<Vec<u8>>>,
-    /// Forgets what is there: it is going to be loaded.
-    pub forget: fn(),
-    /// Carries out a command, by its words.
-    pub load: fn(&[&[u8]]) -> Result<()>,
-}
-
 static HOOKS: OnceLock<&'static ValueHooks> = OnceLock::new();
-static SAVES: OnceLock<&'static Saves> = OnceLock::new();
 
 #[expect(clippy::panic, reason = "caught by the guard around every callback")]
 fn hooks() -> &'static ValueHooks {
@@ -72,13 +60,8 @@ fn hooks() -> &'static ValueHooks {
 }
 
 /// Registers the type, and who answers for it.
-pub(super) fn register(
-    ctx: &Ctx,
-    hooks: Option<&'static ValueHooks>,
-    saves: Option<&'static Saves>,
-) -> std::result::Result<(), String> {
+pub(super) fn register(ctx: &Ctx, hooks: Option<&'static ValueHooks>) -> std::result::Result<(), String> {
     hooks.into_iter().for_each(|hooks| _ = HOOKS.set(hooks));
-    saves.into_iter().for_each(|saves| _ = SAVES.set(saves));
     // SAFETY: the structure has no invalid all-zero field: numbers and optional functions.
     let mut methods: raw::RedisModuleTypeMethods = unsafe { std::mem::zeroed() };
     methods.version = raw::REDISMODULE_TYPE_METHOD_VERSION.into();
@@ -174,19 +157,19 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
 /// only what a fresh server has can be loaded without the module.
 unsafe extern "C" fn aux_save2(io: *mut raw::RedisModuleIO, _when: c_int) {
     guard((), || {
-        if let Some(saves) = SAVES.get().filter(|saves| !(saves.is_initial)()) {
-            save_aside(io, saves);
+        if !saving::are_initial() {
+            save_aside(io);
         }
     });
 }
 
 /// As [`aux_save2`], for servers that load what is not there.
 unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
-    guard((), || SAVES.get().into_iter().for_each(|saves| save_aside(io, saves)));
+    guard((), || save_aside(io));
 }
 
-fn save_aside(io: *mut raw::RedisModuleIO, saves: &Saves) {
-    let commands = (saves.save)();
+fn save_aside(io: *mut raw::RedisModuleIO) {
+    let commands = saving::commands();
     save_number(io, commands.len() as u64);
     for words in commands {
         save_number(io, words.len() as u64);
@@ -198,7 +181,7 @@ unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when
     guard(raw::REDISMODULE_ERR as c_int, || match load_aside(io, version) {
         Some(()) => raw::REDISMODULE_OK as c_int,
         None => {
-            log(LogLevel::Warning, "the saved policies are truncated, malformed or of a newer version");
+            log(LogLevel::Warning, "the saved policies and rules are truncated, malformed or of a newer version");
             raw::REDISMODULE_ERR as c_int
         }
     })
@@ -206,13 +189,17 @@ unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when
 
 fn load_aside(io: *mut raw::RedisModuleIO, version: c_int) -> Option<()> {
     /// More than the words of any command that is saved.
-    const MOST_WORDS: u64 = 1024;
-    let saves = SAVES.get().filter(|_| version == ENCODING_VERSION)?;
-    (saves.forget)();
-    for _ in 0..load_number(io).filter(|count| *count <= u16::MAX.into())? {
+    const MOST_WORDS: u64 = 4096;
+    /// More than there are types and rules.
+    const MOST_COMMANDS: u64 = 1 << 17;
+    if version != ENCODING_VERSION {
+        return None;
+    }
+    saving::forget();
+    for _ in 0..load_number(io).filter(|count| *count <= MOST_COMMANDS)? {
         let count = load_number(io).filter(|count| *count <= MOST_WORDS)?;
         let words: Vec<Buffer> = (0..count).map(|_| load_bytes(io)).collect::<Option<_>>()?;
-        (saves.load)(&words.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()?;
+        saving::load(&words.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()?;
     }
     Some(())
 }

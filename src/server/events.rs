@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_module::raw;
 
@@ -10,10 +11,11 @@ use super::args::Arg;
 use super::context::Ctx;
 use super::feature::{Feature, KeyEvent, ServerEvent};
 use super::guard::guard;
-use super::{background, slots, status};
+use super::{background, saving, slots, status};
 
 struct Reactions {
     on_key: Vec<fn(&Ctx, KeyEvent, Arg<'_>)>,
+    on_write: Vec<fn(&Ctx, Arg<'_>)>,
     on_server: Vec<fn(&Ctx, ServerEvent)>,
 }
 
@@ -22,8 +24,9 @@ static REACTIONS: OnceLock<Reactions> = OnceLock::new();
 /// Subscribes to what features react to.
 pub(super) fn subscribe(ctx: &Ctx, features: &'static [&'static Feature]) -> Result<(), String> {
     let on_key_all = features.iter().filter_map(|feature| feature.on_key).collect();
+    let on_write = features.iter().filter_map(|feature| feature.on_write).collect();
     let on_server = features.iter().filter_map(|feature| feature.on_server).collect();
-    let _ = REACTIONS.set(Reactions { on_key: on_key_all, on_server });
+    let _ = REACTIONS.set(Reactions { on_key: on_key_all, on_write, on_server });
     let wanted = raw::REDISMODULE_NOTIFY_GENERIC
         | raw::REDISMODULE_NOTIFY_EXPIRED
         | raw::REDISMODULE_NOTIFY_EVICTED
@@ -67,12 +70,16 @@ unsafe extern "C" fn on_key(
     key: *mut raw::RedisModuleString,
 ) -> c_int {
     guard((), || {
+        if IS_UNSEEN.load(Ordering::Relaxed) {
+            return;
+        }
         // SAFETY: all three are live during the callback.
         let (ctx, event, key) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event).to_bytes(), Arg::new(key)) };
         let event = match event {
             b"expire" | b"persist" => KeyEvent::Redated,
             b"restore" => KeyEvent::Restored,
-            b"loaded" | b"rename_to" | b"move_to" | b"copy_to" => KeyEvent::Arrived,
+            b"loaded" => KeyEvent::Loaded,
+            b"rename_to" | b"move_to" | b"copy_to" => KeyEvent::Arrived,
             b"rename_from" | b"move_from" => KeyEvent::Left,
             b"del" => KeyEvent::Deleted,
             b"expired" => KeyEvent::Expired,
@@ -85,6 +92,78 @@ unsafe extern "C" fn on_key(
     });
     raw::REDISMODULE_OK as c_int
 }
+
+// ---- native values that are written
+
+/// The classes of events that tell of it, besides those of all keys.
+const WRITES: c_int = raw::REDISMODULE_NOTIFY_STRING
+    | raw::REDISMODULE_NOTIFY_LIST
+    | raw::REDISMODULE_NOTIFY_SET
+    | raw::REDISMODULE_NOTIFY_HASH
+    | raw::REDISMODULE_NOTIFY_ZSET
+    | raw::REDISMODULE_NOTIFY_STREAM
+    | raw::REDISMODULE_NOTIFY_MODULE;
+
+static ARE_WRITES_WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// Is somebody to be told of native values that are written?
+pub fn are_writes_watched() -> bool {
+    ARE_WRITES_WATCHED.load(Ordering::Relaxed)
+}
+
+/// Has rooms told of native values that are written, or no longer. The server is asked to when it is first wanted: until then a native
+/// write costs what it does without us. It cannot be asked to stop on all servers, so from then on it costs a look at a flag.
+pub fn watch_writes(ctx: &Ctx, wanted: bool) {
+    static IS_SUBSCRIBED: AtomicBool = AtomicBool::new(false);
+    if wanted && !IS_SUBSCRIBED.swap(true, Ordering::Relaxed) {
+        // SAFETY: the context is live and the module's; the callback lives as long as the module, which is never unloaded.
+        unsafe { api!(RedisModule_SubscribeToKeyspaceEvents)(ctx.raw(), WRITES, Some(on_write)) };
+    }
+    ARE_WRITES_WATCHED.store(wanted, Ordering::Relaxed);
+}
+
+unsafe extern "C" fn on_write(
+    ctx: *mut raw::RedisModuleCtx,
+    class: c_int,
+    event: *const c_char,
+    key: *mut raw::RedisModuleString,
+) -> c_int {
+    guard((), || {
+        if !are_writes_watched() || IS_UNSEEN.load(Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: all three are live during the callback.
+        let (ctx, event, key) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event).to_bytes(), Arg::new(key)) };
+        let is_written = match class {
+            // What is said of a field's expiry changes no value.
+            raw::REDISMODULE_NOTIFY_HASH => !matches!(event, b"hexpire" | b"hpersist"),
+            // Of a value of ours.
+            raw::REDISMODULE_NOTIFY_MODULE => !event.starts_with(b"expcache."),
+            _ => true,
+        };
+        if is_written {
+            REACTIONS.get().into_iter().flat_map(|all| &all.on_write).for_each(|react| react(&ctx, key));
+        }
+    });
+    raw::REDISMODULE_OK as c_int
+}
+
+static IS_UNSEEN: AtomicBool = AtomicBool::new(false);
+
+/// Does something to keys of which no room is told.
+pub fn unseen<R>(work: impl FnOnce() -> R) -> R {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            IS_UNSEEN.store(false, Ordering::Relaxed);
+        }
+    }
+    IS_UNSEEN.store(true, Ordering::Relaxed);
+    let _reset = Reset;
+    work()
+}
+
+// ---- the server
 
 fn tell(ctx: &Ctx, event: ServerEvent) {
     for react in REACTIONS.get().into_iter().flat_map(|all| &all.on_server) {
@@ -132,11 +211,16 @@ unsafe extern "C" fn on_loading(
         match phase {
             raw::REDISMODULE_SUBEVENT_LOADING_RDB_START
             | raw::REDISMODULE_SUBEVENT_LOADING_AOF_START
-            | raw::REDISMODULE_SUBEVENT_LOADING_REPL_START => tell(&ctx, ServerEvent::LoadingStarted),
+            | raw::REDISMODULE_SUBEVENT_LOADING_REPL_START => {
+                status::set_loading(true);
+                tell(&ctx, ServerEvent::LoadingStarted);
+            }
             raw::REDISMODULE_SUBEVENT_LOADING_ENDED => {
+                status::set_loading(false);
                 status::forget_who_hears();
                 tell(&ctx, ServerEvent::Loaded);
             }
+            raw::REDISMODULE_SUBEVENT_LOADING_FAILED => status::set_loading(false),
             _ => (),
         }
     });
@@ -154,7 +238,9 @@ unsafe extern "C" fn on_fork(
         status::forget_who_hears();
         if born {
             // SAFETY: live during the callback.
-            tell(&unsafe { Ctx::new(ctx) }, ServerEvent::Forked);
+            let ctx = unsafe { Ctx::new(ctx) };
+            saving::schedule(&ctx);
+            tell(&ctx, ServerEvent::Forked);
         }
     });
 }

@@ -8,8 +8,9 @@ use expcache_core::stats::Gauges;
 use super::args::Arg;
 use super::command::Row;
 use super::context::Ctx;
-use super::datatype::{Saves, ValueHooks};
+use super::datatype::ValueHooks;
 use super::info::Report;
+use super::saving::Saves;
 use super::setting::Setting;
 
 /// All that a room brings.
@@ -20,13 +21,15 @@ pub struct Feature {
     pub settings: &'static [&'static Setting],
     /// Reacts to an event of a key of any type.
     pub on_key: Option<fn(&Ctx, KeyEvent, Arg<'_>)>,
+    /// Reacts to a native value that was written, while somebody [watches](super::events::watch_writes).
+    pub on_write: Option<fn(&Ctx, Arg<'_>)>,
     /// Reacts to an event of the server.
     pub on_server: Option<fn(&Ctx, ServerEvent)>,
     /// Fills in the figures that it knows.
     pub gauges: Option<fn(&mut Gauges)>,
     /// Answers the data type's questions. One room does.
     pub value: Option<&'static ValueHooks>,
-    /// Saves data beside the keys. One room does.
+    /// Saves data beside the keys.
     pub saves: Option<&'static Saves>,
     /// Writes the section of `INFO`. One room does.
     pub info: Option<fn(&Report)>,
@@ -37,6 +40,7 @@ pub const NOTHING: Feature = Feature {
     commands: &[],
     settings: &[],
     on_key: None,
+    on_write: None,
     on_server: None,
     gauges: None,
     value: None,
@@ -49,7 +53,9 @@ pub const NOTHING: Feature = Feature {
 pub enum KeyEvent {
     /// A client restored it.
     Restored,
-    /// It was loaded, renamed or moved to, or copied to.
+    /// It was loaded.
+    Loaded,
+    /// It was renamed or moved to, or copied to.
     Arrived,
     /// It goes on under another name or in another database.
     Left,

@@ -7,8 +7,9 @@
 //!    setting     CONFIG, the file, loadmodule          key       keys, opened and removed;  scan  all of them
 //!    datatype    a value saved, loaded, copied, freed  replies   what a client is told
 //!    events      keys and databases that change        call      the server's own commands;  cluster  where a key is
-//!    slots       slots that are leaving this node      access    whose key or tag it is
+//!    slots       slots that leave or reach this node   access    whose key or tag it is
 //!    info        the section of INFO                   status    facts that are asked often;  clock  time and chance
+//!    afterwards  what a callback may not do itself     saving    what is saved beside the keys
 //!    background  timers                                blocked   clients that wait;  deferred  a reply that a worker makes
 //!                                                      workers   threads;  held  strings they look at;  discard  what they free
 //! ```
@@ -16,6 +17,8 @@
 //! Every way in goes through [`guard::guard`]: a panic ends there, in an error, and the server goes on.
 
 pub mod access;
+mod acl_rules;
+pub mod afterwards;
 pub mod alloc;
 mod api;
 pub mod args;
@@ -30,7 +33,7 @@ pub mod context;
 pub mod datatype;
 pub mod deferred;
 pub mod discard;
-mod events;
+pub mod events;
 pub mod feature;
 pub mod guard;
 pub mod held;
@@ -39,7 +42,7 @@ pub mod key;
 pub mod log;
 pub mod main_thread;
 pub mod replies;
-mod rules;
+pub mod saving;
 pub mod scan;
 pub mod setting;
 pub mod slots;
@@ -98,8 +101,8 @@ fn register(ctx: &Ctx, args: Args<'_>, features: &'static [&'static Feature]) ->
     clock::start();
     workers::prepare(ctx);
     version::set_options(ctx);
-    let (hooks, saves) = (features.iter().find_map(|of| of.value), features.iter().find_map(|of| of.saves));
-    datatype::register(ctx, hooks, saves)?;
+    saving::set_all(features.iter().filter_map(|of| of.saves).collect());
+    datatype::register(ctx, features.iter().find_map(|of| of.value))?;
     command::register(ctx, features.iter().flat_map(|of| of.commands))?;
     let all: Vec<&'static Feature> = features.iter().copied().chain([&TOOLS]).collect();
     setting::register(ctx, args, &all.iter().flat_map(|of| of.settings).copied().collect::<Vec<_>>())?;

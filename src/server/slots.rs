@@ -1,4 +1,5 @@
-//! Slots that are leaving this node: what an invalidation kills in them is unlinked before its reply.
+//! Slots that are leaving this node: what an invalidation kills in them is unlinked before its reply. And slots that are arriving: what is
+//! written in them happened elsewhere.
 //!
 //! Redis from 8.4 and Valkey from 9 on move slots by a snapshot that a child takes, followed by the stream of what is written
 //! meanwhile; when both are through, the slots change hands in one step. What is dead when the child is born arrives dead, or
@@ -25,7 +26,11 @@ use super::main_thread::MainThread;
 use super::version::Version;
 
 /// The slots that are leaving this node now.
-static LEAVING: MainThread<Vec<RangeInclusive<u16>>> = MainThread::new();
+static LEAVING: MainThread<Slots> = MainThread::new();
+/// Those that are arriving.
+static ARRIVING: MainThread<Slots> = MainThread::new();
+
+type Slots = Vec<RangeInclusive<u16>>;
 
 /// Are any slots leaving this node?
 pub fn are_leaving() -> bool {
@@ -34,14 +39,23 @@ pub fn are_leaving() -> bool {
 
 /// Is the key's slot among those that are leaving?
 pub fn is_leaving(key: &[u8]) -> bool {
-    slot_of(key).is_some_and(|slot| LEAVING.with(|all| all.iter().any(|slots| slots.contains(&slot))))
+    are_leaving() && is_in(&LEAVING, key)
 }
 
-fn note(what: Change, slots: Vec<RangeInclusive<u16>>) {
-    LEAVING.with(|all| match what {
+/// Is the key's slot among those that are arriving?
+pub fn is_arriving(key: &[u8]) -> bool {
+    ARRIVING.with(|all| !all.is_empty()) && is_in(&ARRIVING, key)
+}
+
+fn is_in(all: &MainThread<Slots>, key: &[u8]) -> bool {
+    slot_of(key).is_some_and(|slot| all.with(|all| all.iter().any(|slots| slots.contains(&slot))))
+}
+
+fn note((which, what): (&MainThread<Slots>, Change), slots: Slots) {
+    which.with(|all| match what {
         Change::Start => all.extend(slots),
         // No slot is in two migrations at once, and one ends with the ranges with which it started.
-        Change::End => all.retain(|leaving| !slots.contains(leaving)),
+        Change::End => all.retain(|moving| !slots.contains(moving)),
     });
 }
 
@@ -84,9 +98,12 @@ unsafe extern "C" fn on_redis(
     data: *mut c_void,
 ) {
     let change = match phase {
-        raw::REDISMODULE_SUBEVENT_CLUSTER_SLOT_MIGRATION_MIGRATE_STARTED => Change::Start,
+        raw::REDISMODULE_SUBEVENT_CLUSTER_SLOT_MIGRATION_MIGRATE_STARTED => (&LEAVING, Change::Start),
         raw::REDISMODULE_SUBEVENT_CLUSTER_SLOT_MIGRATION_MIGRATE_FAILED
-        | raw::REDISMODULE_SUBEVENT_CLUSTER_SLOT_MIGRATION_MIGRATE_COMPLETED => Change::End,
+        | raw::REDISMODULE_SUBEVENT_CLUSTER_SLOT_MIGRATION_MIGRATE_COMPLETED => (&LEAVING, Change::End),
+        raw::REDISMODULE_SUBEVENT_CLUSTER_SLOT_MIGRATION_IMPORT_STARTED => (&ARRIVING, Change::Start),
+        raw::REDISMODULE_SUBEVENT_CLUSTER_SLOT_MIGRATION_IMPORT_FAILED
+        | raw::REDISMODULE_SUBEVENT_CLUSTER_SLOT_MIGRATION_IMPORT_COMPLETED => (&ARRIVING, Change::End),
         _ => return,
     };
     guard((), || {
@@ -102,8 +119,11 @@ unsafe extern "C" fn on_redis(
 
 // Valkey's event is unknown to the bindings.
 const VALKEY_EVENT_ATOMIC_SLOT_MIGRATION: u64 = 19;
+const VALKEY_IMPORT_STARTED: u64 = 0;
 const VALKEY_EXPORT_STARTED: u64 = 1;
+const VALKEY_IMPORT_ABORTED: u64 = 2;
 const VALKEY_EXPORT_ABORTED: u64 = 3;
+const VALKEY_IMPORT_COMPLETED: u64 = 4;
 const VALKEY_EXPORT_COMPLETED: u64 = 5;
 
 /// `ValkeyModuleAtomicSlotMigrationInfoV1`
@@ -129,8 +149,10 @@ unsafe extern "C" fn on_valkey(
     data: *mut c_void,
 ) {
     let change = match phase {
-        VALKEY_EXPORT_STARTED => Change::Start,
-        VALKEY_EXPORT_ABORTED | VALKEY_EXPORT_COMPLETED => Change::End,
+        VALKEY_EXPORT_STARTED => (&LEAVING, Change::Start),
+        VALKEY_EXPORT_ABORTED | VALKEY_EXPORT_COMPLETED => (&LEAVING, Change::End),
+        VALKEY_IMPORT_STARTED => (&ARRIVING, Change::Start),
+        VALKEY_IMPORT_ABORTED | VALKEY_IMPORT_COMPLETED => (&ARRIVING, Change::End),
         _ => return,
     };
     guard((), || {

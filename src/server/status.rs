@@ -8,6 +8,7 @@ use super::context::Ctx;
 
 static IS_SAVING: AtomicBool = AtomicBool::new(false);
 static IS_REPLICA: AtomicBool = AtomicBool::new(false);
+static IS_LOADING: AtomicBool = AtomicBool::new(false);
 static ACCEPTS_WRITES: AtomicBool = AtomicBool::new(false);
 static IS_HEARD: AtomicU8 = AtomicU8::new(UNKNOWN);
 
@@ -31,6 +32,15 @@ pub fn is_replica() -> bool {
 
 pub(super) fn set_replica(is_replica: bool) {
     IS_REPLICA.store(is_replica, Ordering::Relaxed);
+}
+
+/// Is the server loading its data?
+pub fn is_loading() -> bool {
+    IS_LOADING.load(Ordering::Relaxed)
+}
+
+pub(super) fn set_loading(is_loading: bool) {
+    IS_LOADING.store(is_loading, Ordering::Relaxed);
 }
 
 /// Whether anybody hears what is replicated has to be asked again.

@@ -6,6 +6,7 @@ use expcache_core::lease::TAGS_PER_FENCE;
 use crate::cache::{self, Cache};
 use crate::invalidation::reclaim;
 use crate::leases;
+use crate::rules;
 use crate::server::args::Args;
 use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
@@ -114,7 +115,18 @@ fn own(s: &mut Cache) -> Vec<Check> {
     ]
     .into_iter()
     .chain(workers())
+    .chain(of_rules())
     .collect()
+}
+
+/// Rules, and how often one could not be carried out. Whoever writes a key or tells an event decides about the latter, so it says
+/// nothing of the server's health.
+fn of_rules() -> [Check; 2] {
+    let errors = Figure::Count(rules::total().errors);
+    [
+        Check::at_most("rules", rules::count() as u64, rules::MAX_RULES.get()),
+        Check { name: "rule-errors", figure: errors, limit: None, is_well: true },
+    ]
 }
 
 /// Threads at work, and what waits for one of them or for the main thread to use what they did.

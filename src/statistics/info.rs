@@ -3,6 +3,7 @@
 use expcache_core::stats::Gauges;
 
 use crate::cache;
+use crate::rules;
 use crate::server::info::Report;
 use crate::server::{feature, workers};
 
@@ -23,8 +24,9 @@ pub fn show(report: &Report) {
         ..Gauges::default()
     };
     feature::gauges(&mut gauges);
-    let done = workers::figures().done;
+    let (done, fired) = (workers::figures().done, rules::total());
     let overall = all.counters.iter().chain(all.sizes.iter()).chain(gauges.iter()).chain(done.iter());
+    let overall = overall.chain(fired.iter());
     overall.for_each(|field| report.field(field));
     for (name, figures) in &types {
         report.line(&format!("type_{name}"), figures.counters.iter().chain(figures.sizes.iter()));

@@ -5,12 +5,13 @@ use expcache_core::grammar::stats::StatsOptions;
 use expcache_core::stats::metrics::Shown;
 use expcache_core::stats::spread::{BOUNDS_S, Left};
 use expcache_core::stats::windows::start;
-use expcache_core::stats::{Counters, Formats};
+use expcache_core::stats::{Counters, Formats, RuleCounts};
 use expcache_core::{Result, grammar};
 
 use crate::audit;
 use crate::cache::figures::Figures;
 use crate::cache::{self, Cache};
+use crate::rules;
 use crate::server::args::Args;
 use crate::server::clock;
 use crate::server::command::{ROW, Row, command};
@@ -59,6 +60,7 @@ fn reset(ctx: &Ctx) -> Result<()> {
         return Err(ctx.refuse_command());
     }
     cache::with(Cache::reset_counters);
+    rules::reset_total();
     audit::note(ctx, &Action { command: "expcache.stats", tags: &[b"RESET"], ..audit::OK });
     ctx.reply_ok();
     Ok(())
@@ -133,7 +135,14 @@ fn reply(to: &Replies, figures: &Figures, formats: &Formats, left: &Left, whole:
     }));
     fields.extend([("formats", Value::With(&formats)), ("ttl", Value::With(&ttl))]);
     fields.extend(whole.map(|_| ("types", Value::With(&types))));
+    fields.extend(whole.map(|_| ("rules", Value::With(&reply_rules))));
     to.map(&fields);
+}
+
+/// What rules did, since counting started: they are too few to be kept by the minute.
+fn reply_rules(to: &Replies) {
+    let RuleCounts { fired, entries, errors } = rules::total();
+    to.map(&[("fired", fired.into()), ("entries", entries.into()), ("errors", errors.into())]);
 }
 
 fn reply_types(to: &Replies, types: &[(Box<[u8]>, Figures)]) {

@@ -101,7 +101,7 @@ fn walk_over(type_name: Box<[u8]>) {
 
 /// Notes an entry whose expiry was moved by others.
 pub fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
-    if matches!(event, KeyEvent::Redated | KeyEvent::Restored | KeyEvent::Arrived) {
+    if matches!(event, KeyEvent::Redated | KeyEvent::Restored | KeyEvent::Loaded | KeyEvent::Arrived) {
         look_after(ctx, key);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  commands  TYPE SET, GET, LIST, DEL          policies  what a type is going to be, and the words for it
-//!  limits    MAXENTRIES, MAXBYTES              saving    policies in the RDB and the append-only file
+//!  limits    MAXENTRIES, MAXBYTES              saving    policies, saved
 //!  lifetime  LIFETIME                          per_tag   PERTAG
 //! ```
 
@@ -32,7 +32,6 @@ fn on_server(ctx: &Ctx, event: ServerEvent) {
         // What is loaded brings its policies along; if it brings none, they were the initial ones.
         ServerEvent::LoadingStarted => cache::with(|cache| cache.types.reset_policies()),
         ServerEvent::Loaded | ServerEvent::RoleChanged => lifetime::apply_all(ctx),
-        ServerEvent::Forked => saving::schedule(ctx),
         ServerEvent::Beat => cache::with(|cache| cache.types.shrink(policies::MAX_TYPES.as_usize())),
         _ => (),
     }

@@ -278,6 +278,30 @@ fn a_full_type_makes_room_in_a_slot_on_its_way() {
     });
 }
 
+#[test]
+fn a_source_that_comes_with_its_slot_is_no_change() {
+    let (_source, mut c) = only_node();
+    let (target, mut there) = another_node(&mut c);
+    let (from, to, slot) = (c.text("CLUSTER MYID"), there.text("CLUSTER MYID"), c.int("CLUSTER KEYSLOT {x}"));
+    for conn in [&mut c, &mut there] {
+        conn.ok("EXPCACHE.RULE SET r KEY source:{id} DO TYPE made");
+    }
+    c.ok("SET source:{x} v");
+    c.ok("EXPCACHE.SET {y} v TYPE made");
+    there.ok(args!["CLUSTER", "SETSLOT", slot, "IMPORTING", from]);
+    c.ok(args!["CLUSTER", "SETSLOT", slot, "MIGRATING", &to]);
+    assert_eq!(asking(&mut there, "EXPCACHE.SET {x}e v TYPE made"), Value::Simple("OK".into()));
+    c.ok(args!["MIGRATE", "127.0.0.1", target.port(), "source:{x}", 0, 5000]);
+    assert_eq!(there.cmd("EXPCACHE.COUNT TYPE made"), 1);
+    assert_eq!(there.map("EXPCACHE.RULE GET r")["fired"], 0);
+    assert_eq!(c.cmd("EXPCACHE.COUNT TYPE made"), 0, "from here it went");
+    // What a client writes is a change wherever the slot is.
+    assert_eq!(asking(&mut there, "SET source:{x} w"), Value::Simple("OK".into()));
+    assert_eq!(there.cmd("EXPCACHE.COUNT TYPE made"), 0);
+    check(&mut c);
+    check(&mut there);
+}
+
 // ---- slots that move in one step: Redis from 8.4, Valkey from 9 on ----
 
 /// How many entries are in the slot that moves.
@@ -471,6 +495,32 @@ fn a_slot_that_stays_after_all_is_reclaimed_in_slices_again() {
     assert!(m.keys_in_slot() > CROWD as i64 / 2, "left to the slices");
     m.from.ok("CONFIG SET expcache.reclaim-slice-us 500");
     wait_until("the dead are reclaimed", || m.keys_in_slot() == CROWD as i64 / 2);
+    check(&mut m.from);
+    check(&mut m.to);
+}
+
+#[test]
+fn what_a_rule_made_go_while_its_slot_moves_is_dead_in_the_other_node_too() {
+    let mut m = Move::prepare();
+    m.from.ok("EXPCACHE.RULE SET few KEY few{{x}} DO ANY 1 few");
+    m.from.ok("EXPCACHE.RULE SET even KEY go{{x}} DO ANY 1 0");
+    m.to.ok("EXPCACHE.RULE SET odd KEY came{{x}} DO ANY 1 1");
+    m.from.ok("SET came{x} v");
+    m.from.pipeline((0..100).map(|n| args!["EXPCACHE.SET", format!("{{x}}few{n}"), "v", "TAGS", 1, "few"]));
+    if !m.start_slowly() {
+        return;
+    }
+    m.from.ok("SET few{x} v");
+    assert_eq!(m.keys_in_slot(), 2 + CROWD as i64, "unlinked before the reply");
+    m.from.ok("SET go{x} v");
+    m.from.ok("CONFIG SET expcache.reclaim-slice-us 500");
+    m.finish();
+    assert_eq!(m.to.cmd("EXPCACHE.COUNT ANY 1 few"), 0);
+    assert_eq!(m.to.map("EXPCACHE.RULE GET odd")["fired"], 0, "it came with its slot");
+    assert_eq!(m.to.cmd("EXPCACHE.COUNT ANY 1 0"), 0);
+    assert_eq!(m.to.cmd("EXPCACHE.COUNT ANY 1 1"), CROWD as i64 / 2);
+    m.to.ok("SET came{x} w");
+    assert_eq!(m.to.cmd("EXPCACHE.COUNT ANY 1 1"), 0);
     check(&mut m.from);
     check(&mut m.to);
 }

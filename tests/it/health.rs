@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::harness::{Conn, Fields, Server, Value, args, refused, wait_until, wait_until_reclaimed};
 
-const CHECKS: [&str; 15] = [
+const CHECKS: [&str; 17] = [
     "memory-bytes",
     "index-disagreements",
     "reclaim-backlog",
@@ -13,6 +13,8 @@ const CHECKS: [&str; 15] = [
     "fences",
     "waiters",
     "hit-rate-percent",
+    "rules",
+    "rule-errors",
     "rdb-save",
     "aof-rewrite",
     "aof-write",

@@ -48,6 +48,7 @@ mod protocol;
 mod purge;
 mod race;
 mod replication;
+mod rules;
 mod scan;
 mod selftest;
 mod sessions;

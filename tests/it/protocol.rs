@@ -57,12 +57,17 @@ const COMMANDS: &[Row] = &[
     row("expcache.top", -1, "TYPE t BY size COUNT 5", &[], Keyless),
     row("expcache.selftest", 1, "", &[], Keyless),
     row("expcache.type", -2, "LIST", &[], Keyless),
+    row("expcache.rule", -2, "LIST", &[], Keyless),
+    row("expcache.event", -2, "POST:/v1/user/7 FIELD company 42 DRYRUN", &[], Keyless),
     row("expcache.debug", -2, "CHECK", &[], Keyless),
     row("expcache.restore", 5, "k -1 m p", &["k"], Write),
 ];
 
-const CONTAINERS: [(&str, &[&str]); 2] =
-    [("expcache.type", &["del", "get", "help", "list", "set"]), ("expcache.debug", &["check", "help"])];
+const CONTAINERS: [(&str, &[&str]); 3] = [
+    ("expcache.type", &["del", "get", "help", "list", "set"]),
+    ("expcache.rule", &["del", "get", "help", "list", "set"]),
+    ("expcache.debug", &["check", "help"]),
+];
 
 /// `COMMAND INFO` of one command.
 #[track_caller]
@@ -116,6 +121,7 @@ fn arity_and_flags_are_known() {
         ("expcache.invtag", false),
         ("expcache.purge", false),
         ("expcache.clear", false),
+        ("expcache.event", false),
     ] {
         let flags = lower(&info(&mut c, name)[2]);
         assert!(flags.contains(&"write".to_string()), "{name}");
@@ -191,7 +197,14 @@ fn containers_list_their_subcommands() {
 fn invalidation_says_where_it_belongs() {
     let server = Server::start();
     let mut c = server.conn();
-    for name in ["expcache.invalidate.tag", "expcache.invtag", "expcache.purge", "expcache.clear", "expcache.count"] {
+    for name in [
+        "expcache.invalidate.tag",
+        "expcache.invtag",
+        "expcache.purge",
+        "expcache.clear",
+        "expcache.event",
+        "expcache.count",
+    ] {
         let tips = lower(&info(&mut c, name)[7]);
         for tip in ["request_policy:all_shards", "response_policy:agg_sum"] {
             assert!(tips.iter().any(|t| t == tip), "{name}: {tips:?}");
@@ -222,6 +235,10 @@ fn too_few_and_too_many_arguments() {
             "EXPCACHE.TYPE LIST a",
             "EXPCACHE.TYPE DEL",
             "EXPCACHE.TYPE DEL a b",
+            "EXPCACHE.RULE SET a KEY b DO TYPE",
+            "EXPCACHE.RULE GET",
+            "EXPCACHE.RULE LIST a",
+            "EXPCACHE.RULE DEL a b",
             "EXPCACHE.DEBUG CHECK a",
         ] {
             refused(&mut c, command, PREFIX);

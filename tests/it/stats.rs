@@ -322,7 +322,7 @@ fn fields_come_in_the_order_of_the_contract() {
     let all = [&sizes[..], &reads, &changes, &production].concat();
     for mut c in server.conns() {
         for window in ["", "WINDOW 1h", "window 30d", "WINDOW 60000"] {
-            assert_eq!(c.map(&format!("EXPCACHE.STATS {window}")).names(), [&all[..], &["types"]].concat());
+            assert_eq!(c.map(&format!("EXPCACHE.STATS {window}")).names(), [&all[..], &["types", "rules"]].concat());
             let of_type = c.map(&format!("EXPCACHE.STATS {window} TYPE trips"));
             assert_eq!(of_type.names(), all);
         }

@@ -18,12 +18,13 @@ use server::background::Background;
 use server::blocked::OnEnd;
 use server::command::{ROW, Row, command};
 use server::context::Ctx;
-use server::datatype::{Saves, ValueHooks};
+use server::datatype::ValueHooks;
 use server::deferred::DeferredReply;
 use server::feature::{Feature, NOTHING};
 use server::key::Mode;
+use server::saving::Saves;
 use server::setting::Setting;
-use server::{blocked, workers};
+use server::{blocked, events, workers};
 
 static TEXT: Setting = Setting::text(c"text", c"text", |text| match text {
     b"text" => Ok(()),
@@ -44,9 +45,14 @@ static PANICS: Feature = Feature {
         Row { name: "panics.blocked", handler: command(block), ..ROW },
         Row { name: "panics.answer", handler: command(answer), ..ROW },
         Row { name: "panics.scan", handler: command(scan), ..ROW },
+        Row { name: "panics.watch", handler: command(watch), ..ROW },
     ],
     settings: &[&TEXT, &DURATION],
     on_key: Some(|_ctx, _event, _key| panic!("a key's event")),
+    on_write: Some(|ctx, _key| {
+        ctx.afterwards(|_ctx| panic!("afterwards"));
+        panic!("a write");
+    }),
     on_server: Some(|_ctx, _event| panic!("a server's event")),
     value: Some(&VALUE),
     saves: Some(&SAVES),
@@ -64,8 +70,11 @@ static VALUE: ValueHooks = ValueHooks {
 };
 
 static SAVES: Saves = Saves {
+    command: c"PANICS.COMMAND",
+    mark: b"",
     is_initial: || false,
     save: || panic!("saving beside the keys"),
+    delete: || panic!("deleting beside the keys"),
     forget: || panic!("forgetting"),
     load: |_words| panic!("loading"),
 };
@@ -114,6 +123,12 @@ fn answer(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
 
 fn scan(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
     ctx.scan(|_key, _found, _expire_at_ms| panic!("a scan"));
+    ctx.reply_ok();
+    Ok(())
+}
+
+fn watch(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
+    events::watch_writes(ctx, true);
     ctx.reply_ok();
     Ok(())
 }

@@ -8,11 +8,13 @@
 //! words: the first that is wrong is the error.
 
 pub mod audit;
+pub mod event;
 pub mod fetch;
 pub mod key;
 pub mod lease;
 pub mod policy;
 pub mod purge;
+pub mod rule;
 pub mod scan;
 pub mod selector;
 pub mod set;

@@ -4,10 +4,12 @@
 use fastrand::Rng;
 
 use super::audit::{After, AuditOptions};
+use super::event::EventOptions;
 use super::fetch::{FetchOptions, Field, Fields};
 use super::lease::ReleaseOptions;
 use super::policy::{PerTagChange, PolicyChange};
 use super::purge::PurgeOptions;
+use super::rule::RuleOptions;
 use super::scan::{ScanOptions, TagsOptions};
 use super::selector::Limits;
 use super::set::{Condition, ExpiryOption, SetOptions, Verb};
@@ -20,6 +22,7 @@ use crate::entry::MAX_COST_MS;
 use crate::glob::Glob;
 use crate::key::KeyRequest;
 use crate::policy::{Audit, Beyond, Policy};
+use crate::rules::On;
 use crate::selector::{Clause, Selector, TagNames};
 use crate::stats::By;
 use crate::types::Definer;
@@ -192,14 +195,18 @@ fn selector(rng: &mut Rng) -> Selector {
     Selector { clauses }
 }
 
-#[test]
-fn a_selector_is_read_as_it_was_written() {
-    let at_least_one = |rng: &mut Rng| match selector(rng) {
+/// With a clause at least.
+fn some_selector(rng: &mut Rng) -> Selector {
+    match selector(rng) {
         Selector { clauses } if clauses.is_empty() => Selector { clauses: vec![clause(rng)] },
         selector => selector,
-    };
+    }
+}
+
+#[test]
+fn a_selector_is_read_as_it_was_written() {
     round_trips(
-        at_least_one,
+        some_selector,
         |selector, to| selector.write(to),
         |selector, words| Ok(Selector::parse(words, Limits::Apply)? == *selector),
     );
@@ -221,6 +228,32 @@ fn what_to_purge_is_read_as_it_was_written() {
         },
         |options, to| options.write(to),
         |options, words| Ok(PurgeOptions::parse(words, Limits::Apply)? == *options),
+    );
+}
+
+#[test]
+fn rules_and_events_are_read_as_they_were_written() {
+    round_trips(
+        |rng| RuleOptions {
+            name: text(rng),
+            on: if rng.bool() { On::Key } else { On::Event },
+            pattern: text(rng),
+            selector: some_selector(rng),
+            soft: maybe(rng, |_| ()),
+        },
+        |options, to| options.write(to),
+        |options, words| Ok(RuleOptions::parse(words, Limits::Apply)? == *options),
+    );
+    round_trips(
+        |rng| EventOptions {
+            text: text(rng),
+            fields: distinct(some(rng, 8, text)).into_iter().map(|name| (name, text(rng))).collect(),
+            dry_run: maybe(rng, |_| ()),
+            rules: maybe(rng, |_| ()),
+            note: maybe(rng, text),
+        },
+        |options, to| options.write(to),
+        |options, words| Ok(EventOptions::parse(words)? == *options),
     );
 }
 

@@ -27,10 +27,23 @@ impl Ids {
         self.0.iter()
     }
 
+    /// Takes the first one out.
+    pub fn take_first(&mut self) -> Option<u32> {
+        let first = self.0.min()?;
+        self.0.remove(first);
+        Some(first)
+    }
+
     /// Those that are not in `others`.
     #[must_use]
     pub fn without(&self, others: &Self) -> Self {
         Self(&self.0 - &others.0)
+    }
+
+    /// Those that are in one of them.
+    #[must_use]
+    pub fn or(&self, others: &Self) -> Self {
+        Self(&self.0 | &others.0)
     }
 
     /// Those that are in both.

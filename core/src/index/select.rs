@@ -194,6 +194,11 @@ impl Index {
         names.flatten().filter_map(|name| self.members(name))
     }
 
+    /// Does any entry bear the tag, be it a dead one?
+    pub fn has_tag(&self, tag: &[u8]) -> bool {
+        self.members(tag).is_some()
+    }
+
     fn members(&self, tag: &[u8]) -> Option<&Members> {
         let tag_id = self.find_tag(self.hasher.hash_one(tag), tag)?;
         self.tags.get(tag_id).map(|tag| &tag.members)

@@ -221,6 +221,8 @@ figures! {
         miss_memory_reach_ms: "miss_memory_reach_seconds", Millis;
         /// Is a ranking being completed in the background after it lost entries? 1 if so.
         ranking: "ranking", Count;
+        /// Rules that there are.
+        rules: "rules", Count;
     }
 }
 
@@ -231,6 +233,18 @@ figures! {
         aside: "worker_jobs_total", Count;
         /// Pieces of work on large payloads that the main thread did itself, in a transaction or for want of workers, since the start.
         here: "worker_inline_total", Count;
+    }
+}
+
+figures! {
+    /// What rules did since the start or the last reset.
+    RuleCounts, Counter {
+        /// How often a rule was carried out.
+        fired: "rules_fired_total", Count;
+        /// Entries that rules made go, or stale.
+        entries: "rules_entries_total", Count;
+        /// How often a rule could not be carried out, because a name in it stood for nothing or came to something too long.
+        errors: "rules_errors_total", Count;
     }
 }
 
@@ -315,7 +329,7 @@ pub fn of_types() -> impl Iterator<Item = &'static Metric> {
 
 /// The figures that are shown overall only.
 pub fn overall() -> impl Iterator<Item = &'static Metric> {
-    Gauges::METRICS.iter().chain(&Work::METRICS)
+    Gauges::METRICS.iter().chain(&Work::METRICS).chain(&RuleCounts::METRICS)
 }
 
 #[cfg(test)]

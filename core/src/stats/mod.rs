@@ -17,7 +17,7 @@ pub mod spread;
 pub mod windows;
 
 pub use self::formats::Formats;
-pub use self::metrics::{Counters, Gauges, Sizes, Work, compression_ratio, share};
+pub use self::metrics::{Counters, Gauges, RuleCounts, Sizes, Work, compression_ratio, share};
 pub use self::misses::{MissMemory, Why};
 pub use self::ranking::{By, Rankings};
 pub use self::spread::Spread;

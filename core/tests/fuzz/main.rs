@@ -47,3 +47,4 @@ fn number(variable: &str) -> Option<u64> {
 mod decode;
 mod glob;
 mod moments;
+mod rules;
