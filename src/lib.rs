@@ -10,14 +10,15 @@
 //!  8  lib                        the list of features; what the server calls first
 //!  7  listing   statistics
 //!  6  entries   keyspace
-//!  5  invalidation               an invalidation fences leases
-//!  4  leases   payloads   types   diagnosis   keyfor   limits
+//!  5  warming   invalidation     an invalidation fences leases
+//!  4  leases   payloads   types   diagnosis   keyfor   limits   advice
 //!  3  cache                      the books: what changes together when an entry comes, goes or changes
 //!  2  server                     the tools: the server's C interface, all of the `unsafe`
 //!  1  expcache-core              entries, index, policies, leases, grammar; no server, no clock
 //! ```
 #![deny(unsafe_code)]
 
+pub mod advice;
 pub mod cache;
 pub mod diagnosis;
 pub mod entries;
@@ -32,6 +33,7 @@ pub mod payloads;
 pub mod server;
 pub mod statistics;
 pub mod types;
+pub mod warming;
 
 use std::ffi::c_int;
 
@@ -46,6 +48,8 @@ static FEATURES: &[&Feature] = &[
     &keyspace::FEATURE,
     &types::FEATURE,
     &leases::FEATURE,
+    &warming::FEATURE,
+    &advice::FEATURE,
     &payloads::FEATURE,
     &invalidation::FEATURE,
     &entries::FEATURE,

@@ -53,6 +53,8 @@ pub struct Policy {
     pub lifetime: Option<Duration>,
     /// How many entries a tag may have.
     pub per_tag: Option<PerTag>,
+    /// How many keys are kept in mind to be warmed.
+    pub warm: Option<u64>,
 }
 
 /// How many live entries of a type a tag may have that begins with a prefix.
@@ -108,6 +110,7 @@ impl Policy {
             validate: self.validate,
             whole_life_ms: self.lifetime.map(ms),
             per_tag: self.per_tag.as_ref().map(PerTag::change),
+            warm: self.warm,
             first_use: None,
         }
     }
@@ -148,6 +151,7 @@ impl Policy {
             ("validate", self.validate.map(|_| (flag(self.validate), flag(there.validate)))),
             ("lifetime", self.lifetime.map(|_| (time(self.lifetime), time(there.lifetime)))),
             ("pertag", self.per_tag.as_ref().map(|_| (per_tag(&self.per_tag), per_tag(&there.per_tag)))),
+            ("warm", self.warm.map(|_| (number(self.warm), number(there.warm)))),
         ];
         let differs = |(name, values): (&str, Option<(String, String)>)| {
             let (wanted, found) = values.filter(|(wanted, found)| wanted != found)?;
@@ -177,6 +181,7 @@ impl Policy {
             validate: flag(fields.take("validate"))?,
             lifetime: duration(&mut fields, "lifetime")?,
             per_tag: reply::optional(fields.take("pertag"), PerTag::parse)?,
+            warm: fields.optional_count("warm")?,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! (time, call, expected). Keys, tags, types and payloads are any bytes.
 #![forbid(unsafe_code)]
 
+pub mod advice;
 mod bytes;
 pub mod codec;
 pub mod early;
@@ -23,5 +24,6 @@ pub mod stats;
 pub mod types;
 pub mod units;
 pub mod validate;
+pub mod warm;
 
 pub use error::{Error, Result};

@@ -80,6 +80,9 @@ impl Beyond {
     }
 }
 
+/// The most keys of a type that are kept in mind to be warmed: so many may become due in one moment.
+pub const MOST_WARM: u64 = 10_000;
+
 /// What a type says of its entries. Zero stands for no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -113,6 +116,8 @@ pub struct Policy {
     pub validate: bool,
     /// How many entries a tag may have.
     pub per_tag: Option<PerTag>,
+    /// How many keys are kept in mind to be warmed.
+    pub warm: u64,
 }
 
 impl Default for Policy {
@@ -133,6 +138,7 @@ impl Default for Policy {
             formats: Vec::new(),
             validate: false,
             per_tag: None,
+            warm: 0,
         }
     }
 }

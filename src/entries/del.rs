@@ -7,7 +7,7 @@ use crate::server::args::Args;
 use crate::server::command::{Keys, REMOVES, ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
-use crate::{cache, leases};
+use crate::{cache, leases, warming};
 
 /// `EXPCACHE.DEL`, for the server.
 pub const DEL: Row = Row {
@@ -34,6 +34,7 @@ pub fn del(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let mut removed = 0;
     for name in args {
         leases::lost(ctx, ctx.db(), name.bytes());
+        warming::forget(ctx, name.bytes());
         let alive = match ctx.open(name, Mode::Peek).found() {
             Found::Entry(entry) => cache::with(|s| !s.is_dead(ctx.db(), entry) && !s.has_outlived(entry)),
             Found::Missing | Found::Foreign => continue,

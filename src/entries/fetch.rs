@@ -244,6 +244,7 @@ impl Fetch {
             look.count_hit(s, status != Status::Stale);
             (due, if status == Status::Stale { None } else { look.slides_to(s) })
         });
+        look.tell(ctx);
         let mut offer = if due { self.offer(ctx, name, attempt, Some(type_id)) } else { attempt.needs_none(ctx, name) };
         if status != Status::Stale {
             offer.retry_ms = None;
@@ -264,7 +265,7 @@ impl Fetch {
         // Removing it ended the lease that came with it, if there was one.
         let holds = |token| leases::production_ms(ctx, name.bytes(), token).is_ok();
         if outcome.offer.lease.is_some_and(holds) {
-            miss.count(name.bytes());
+            miss.count(ctx, name.bytes());
             reply_miss(client.replies(ctx), &self.fields, outcome.offer);
         } else {
             self.miss(ctx, client, name, outcome.attempt, &miss);
@@ -284,7 +285,7 @@ impl Fetch {
                 return cache::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
             }
         }
-        miss.count(name.bytes());
+        miss.count(ctx, name.bytes());
         reply_miss(client.replies(ctx), &self.fields, offer);
     }
 

@@ -20,7 +20,7 @@ fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {
     let mut key = ctx.open(name, Mode::Read);
     let (payload, slides_to) = match Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh) {
         None => {
-            Miss::of(ctx, &mut key).count(name.bytes());
+            Miss::of(ctx, &mut key).count(ctx, name.bytes());
             ctx.reply_null();
             return Ok(());
         }
@@ -29,7 +29,7 @@ fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {
             if !is_plain {
                 admit(ctx, &[look.entry.form()])?;
             }
-            let slides_to = hit(&mut look);
+            let slides_to = hit(ctx, &mut look);
             if is_plain {
                 ctx.reply_bytes(look.entry.stored());
                 (None, slides_to)
@@ -46,11 +46,13 @@ fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {
     Ok(())
 }
 
-fn hit(look: &mut Look<'_>) -> Option<i64> {
-    cache::with(|s| {
+fn hit(ctx: &Ctx, look: &mut Look<'_>) -> Option<i64> {
+    let slides_to = cache::with(|s| {
         look.count_hit(s, true);
         look.slides_to(s)
-    })
+    });
+    look.tell(ctx);
+    slides_to
 }
 
 /// May the main thread hand out what is kept, just as it is kept?
@@ -122,7 +124,7 @@ fn remove(ctx: &Ctx, broken: Vec<(Box<[u8]>, Outgoing)>) {
     for (key, payload) in broken {
         let name = Text::new(&key);
         payload.remove_corrupt(ctx, name.arg(), true);
-        Miss::of(ctx, &mut ctx.open(name.arg(), Mode::Peek)).count(&key);
+        Miss::of(ctx, &mut ctx.open(name.arg(), Mode::Peek)).count(ctx, &key);
     }
 }
 
@@ -191,11 +193,11 @@ pub fn mget(ctx: &Ctx, args: Args<'_>) -> Result<()> {
 fn take(ctx: &Ctx, name: Arg<'_>) -> Result<Option<Outgoing>> {
     let mut key = ctx.open(name, Mode::Read);
     let taken = Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh).map(|mut look| {
-        let slides_to = hit(&mut look);
+        let slides_to = hit(ctx, &mut look);
         (Outgoing::new(look.entry, Part::WHOLE), slides_to)
     });
     let Some((payload, slides_to)) = taken else {
-        Miss::of(ctx, &mut key).count(name.bytes());
+        Miss::of(ctx, &mut key).count(ctx, name.bytes());
         return Ok(None);
     };
     drop(key);

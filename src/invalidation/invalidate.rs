@@ -9,13 +9,13 @@ use std::ffi::CStr;
 
 use expcache_core::grammar;
 use expcache_core::grammar::purge::PurgeOptions;
-use expcache_core::index::Ids;
+use expcache_core::index::{Ids, Index};
 use expcache_core::selector::{Clause, Selector};
 
 use super::reclaim;
 use crate::server::context::{Ctx, Recipients};
 use crate::server::setting::Setting;
-use crate::{cache, leases};
+use crate::{advice, cache, leases, warming};
 
 /// Up to how many entries an invalidation reclaims before it replies.
 pub static RECLAIM_INLINE: Setting = Setting::number(c"reclaim-inline", 256, 0..=10_000);
@@ -37,10 +37,14 @@ pub enum Mode {
 pub fn invalidate(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) -> u64 {
     let db = ctx.db();
     leases::fence(db, selector);
+    if let Some(index) = cache::with(|cache| cache.index(db).map(Index::number)) {
+        advice::invalidated(index, selector);
+    }
     cache::with(|cache| match mode {
         Mode::Hard => cache.kill(db, selector, ids),
         Mode::Soft { at_ms } => cache.soften(db, ids, at_ms),
     });
+    warming::invalidated(ctx, ids);
     // Replicas have to know what is stale, and since when, before they are told of the expiries that follow from it.
     let is_soft = matches!(mode, Mode::Soft { .. }) && !ids.is_empty();
     if is_soft {

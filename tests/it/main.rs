@@ -15,6 +15,7 @@ mod leases;
 mod mix;
 
 mod acl;
+mod advise;
 mod backlog;
 mod bombs;
 mod clock;
@@ -56,4 +57,5 @@ mod throttle;
 mod top;
 mod types;
 mod verify;
+mod warm;
 mod workers;
