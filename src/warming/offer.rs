@@ -103,11 +103,15 @@ pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>) -> Vec<Offered> {
         }
         let next = keep::with(db, |keeper| {
             let (score, slot) = keeper.next_due(types, below, now)?;
-            let key = keeper.get(slot)?.key.clone();
-            Some((score, slot, key))
+            let known = keeper.get(slot)?;
+            Some((score, slot, known.type_id, known.key.clone()))
         });
-        let Some(Some((score, slot, key))) = next else { break };
+        let Some(Some((score, slot, type_id, key))) = next else { break };
         below = Some((score, slot));
+        if cache::with(|s| s.types.warm(type_id)) == 0 {
+            keep::with(db, |keeper| keeper.forget_type(type_id));
+            continue;
+        }
         let name = Text::new(&key);
         if !asker.may_have(ctx, &key) {
             continue;

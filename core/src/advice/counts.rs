@@ -79,8 +79,7 @@ impl Measured {
 }
 
 /// The hit rates of all reads: those of the hot keys are known, and a sample stands for the others, of which there were `cold_reads`. Where a
-/// rate was measured at a lifetime in ms, all are moved in proportion: a sample that has too many keys in it which are asked for often
-/// overestimates all of them.
+/// rate was measured at a lifetime in ms, all are moved by that (see [`move_by`]).
 pub(super) fn rates<'c>(
     hot: &Counts,
     cold: impl Iterator<Item = &'c Counts>,
@@ -97,12 +96,24 @@ pub(super) fn rates<'c>(
         }
     }
     if let Some((ttl_ms, rate)) = measured {
-        let own = at(&rates, ttl_ms);
-        let factor = if own > LEAST_RATE { rate / own } else { 1.0 };
-        let rest = rate - own * factor;
-        rates.iter_mut().for_each(|own| *own = (*own * factor + rest).clamp(0.0, 1.0));
+        move_by(&mut rates, ttl_ms, rate);
     }
     rates
+}
+
+/// Moves all rates by what one was measured to be. Those at shorter lifetimes in proportion: a sample that has too many keys in it which are asked
+/// for often overestimates all of them. At longer ones the misses have a proportion too, as no rate is above 1; the higher the rate is, the
+/// more that one counts.
+fn move_by(rates: &mut Rates, ttl_ms: f64, rate: f64) {
+    let own = at(rates, ttl_ms);
+    let hits = if own > LEAST_RATE { rate / own } else { 1.0 };
+    let misses = if own < 1.0 - LEAST_RATE { (1.0 - rate) / (1.0 - own) } else { 1.0 };
+    for (which, one) in rates.iter_mut().enumerate() {
+        let by_hits = *one * hits + (rate - own * hits);
+        let by_misses = 1.0 - (1.0 - *one) * misses - ((1.0 - rate) - (1.0 - own) * misses);
+        let share = if (super::ttls::ttl_ms(which) as f64) < ttl_ms { 0.0 } else { rate };
+        *one = ((1.0 - share) * by_hits + share * by_misses).clamp(0.0, 1.0);
+    }
 }
 
 /// How sure the hit rates are: by how much they would differ had another part of the sample been left out (the jack-knife), twice the
@@ -143,6 +154,10 @@ mod tests {
         let own = counts(100.0, 50.0);
         assert_eq!([0.25, 0.5, 0.75].map(|rate| moved(own.clone(), rate)), [0.25, 0.5, 0.75]);
         assert_eq!(moved(counts(100.0, 100.0), 0.25), 0.25);
+        let mut rates = [0.8; TTLS];
+        (rates[0], rates[TTLS - 1]) = (0.4, 0.96);
+        move_by(&mut rates, 3_600_000.0, 0.9);
+        assert!((rates[0] - 0.45).abs() < 1e-9 && rates[TTLS - 1] > 0.97 && rates[TTLS - 1] < 1.0, "{rates:?}");
         let mut measured = Measured::default();
         (0..1000).for_each(|at| measured.count(at % 4 == 0));
         assert_eq!(measured.rate(), Some(0.25));
