@@ -262,7 +262,9 @@ fn play(page: &Page) -> Result<(), String> {
         if !lines_match(&example.reply, &lines) {
             return Err(format!("{}:{}: {}\n{reply}", page.name(), example.line, example.command));
         }
-        let granted = lines.iter().find_map(|line| line.split_once("\"lease\" => \"")?.1.strip_suffix('"'));
+        let tokens = ["\"lease\" => \"", "\"token\" => \""];
+        let after = |line: &str| tokens.iter().find_map(|field| line.split_once(field)).map(|(_, token)| token);
+        let granted = lines.iter().filter_map(|line| after(line)).find_map(|token| token.strip_suffix('"'));
         token = granted.map_or(token, str::to_string);
     }
     crate::harness::check(&mut server.conn());

@@ -449,8 +449,8 @@ fn a_replica_only_lists_and_learns_from_its_own_reads() {
     let replica = Server::start();
     replica.replica_of(&master);
     wanted(&mut c, "k", 5, 20);
-    replica.wait_for_sync(&master);
     let mut r = replica.conn();
+    wait_until("the replica has it", || r.cmd("EXISTS k") == 1);
     read(&mut r, "k", 20);
     r.err("EXPCACHE.WARM", "READONLY");
     assert!(warm(&mut r, "DRYRUN").is_empty());

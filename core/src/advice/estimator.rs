@@ -25,7 +25,7 @@ use super::tags::{TagHash, TagTimes};
 use super::ttls::{A_DAY, AN_HOUR, LONGEST, Moment, in_ms};
 
 /// After so many reads the counts of what is hot are halved.
-const EPOCH: u32 = 131_072;
+const EPOCH: u32 = 65_536;
 /// So often at least must a key have been asked for to be hot.
 const LEAST_HEAT: u32 = 3;
 /// Of so many followed keys one may be hot.
