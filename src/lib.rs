@@ -12,13 +12,15 @@
 //!  6  entries   keyspace
 //!  5  warming   invalidation     an invalidation fences leases
 //!  4  leases   payloads   types   diagnosis   keyfor   limits   advice
-//!  3  cache                      the books: what changes together when an entry comes, goes or changes
+//!  3  audit                      the log of who did what
+//!     cache                      the books: what changes together when an entry comes, goes or changes
 //!  2  server                     the tools: the server's C interface, all of the `unsafe`
 //!  1  expcache-core              entries, index, policies, leases, grammar; no server, no clock
 //! ```
 #![deny(unsafe_code)]
 
 pub mod advice;
+pub mod audit;
 pub mod cache;
 pub mod diagnosis;
 pub mod entries;
@@ -46,6 +48,7 @@ use server::feature::Feature;
 static FEATURES: &[&Feature] = &[
     &cache::FEATURE,
     &keyspace::FEATURE,
+    &audit::FEATURE,
     &types::FEATURE,
     &leases::FEATURE,
     &warming::FEATURE,

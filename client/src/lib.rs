@@ -127,7 +127,7 @@ pub use limiter::{Limit, LimitLayer, OnOutage};
 pub use limiter::{Limiter, Verdict};
 pub use observe::Observer;
 pub use parts::Parts;
-pub use policy::{Beyond, PerTag, Policy};
+pub use policy::{Audit, Beyond, PerTag, Policy};
 pub use request::{Request, RequestBuilder};
 pub use served::Served;
 pub use typed::Typed;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod advice;
+pub mod audit;
 mod bytes;
 pub mod codec;
 pub mod early;

@@ -83,6 +83,33 @@ impl Beyond {
 /// The most keys of a type that are kept in mind to be warmed: so many may become due in one moment.
 pub const MOST_WARM: u64 = 10_000;
 
+/// What of a type goes into the audit log. Each has what the ones before it have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audit {
+    /// Nothing of its own.
+    #[default]
+    Off,
+    /// What is stored and deleted.
+    Changes,
+    /// Reads as well.
+    All,
+}
+
+impl Audit {
+    const NAMES: [(&'static str, Self); 3] = [("off", Self::Off), ("changes", Self::Changes), ("all", Self::All)];
+
+    /// From its name, in any case.
+    pub fn parse(name: &[u8]) -> Result<Self> {
+        let known = Self::NAMES.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
+        known.map(|(_, audit)| *audit).ok_or(Error::invalid("AUDIT must be off, changes or all"))
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, audit)| *audit == self).map_or("off", |(name, _)| name)
+    }
+}
+
 /// What a type says of its entries. Zero stands for no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -118,6 +145,8 @@ pub struct Policy {
     pub per_tag: Option<PerTag>,
     /// How many keys are kept in mind to be warmed.
     pub warm: u64,
+    /// What of it goes into the audit log.
+    pub audit: Audit,
 }
 
 impl Default for Policy {
@@ -139,6 +168,7 @@ impl Default for Policy {
             validate: false,
             per_tag: None,
             warm: 0,
+            audit: Audit::Off,
         }
     }
 }

@@ -9,7 +9,7 @@
 use hashbrown::HashMap;
 
 use crate::entry::Entry;
-use crate::policy::{Policy, initial_types};
+use crate::policy::{Audit, Policy, initial_types};
 use crate::stats::{Counters, Formats, Windows};
 use crate::{Error, Result};
 
@@ -102,6 +102,8 @@ pub struct Types {
     ends_lives: bool,
     /// Did any have keys kept in mind to be warmed?
     warms: bool,
+    /// Did any have something recorded?
+    are_audited: bool,
 }
 
 impl Default for Types {
@@ -116,6 +118,7 @@ impl Default for Types {
             most_colons: 0,
             ends_lives: false,
             warms: false,
+            are_audited: false,
         };
         types.define_initial();
         types
@@ -259,6 +262,7 @@ impl Types {
     pub fn set_policy(&mut self, id: u16, policy: Policy, definer: Definer) {
         self.ends_lives |= policy.whole_life_ms != 0;
         self.warms |= policy.warm != 0;
+        self.are_audited |= policy.audit != Audit::Off;
         if let Some(known) = self.get_mut(id) {
             (known.policy, known.definer) = (Some(policy), definer);
         }
@@ -280,6 +284,11 @@ impl Types {
     pub fn warm(&self, id: u16) -> u64 {
         // Mostly none ever was.
         if self.warms { self.policy(id).warm } else { 0 }
+    }
+
+    /// May a policy have something recorded? `false`: none ever did.
+    pub fn are_audited(&self) -> bool {
+        self.are_audited
     }
 
     /// When an entry is over, whatever becomes of its key's expiry, unix ms; `None`: never.

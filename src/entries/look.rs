@@ -3,10 +3,11 @@
 use expcache_core::advice::Outcome;
 use expcache_core::entry::{End, Entry, Soft, Verdict};
 use expcache_core::index::Index;
-use expcache_core::policy::{Policy, end_ms, fresh_left_ms};
+use expcache_core::policy::{Audit, Policy, end_ms, fresh_left_ms};
 use expcache_core::stats::Why;
 use expcache_core::{Error, Result};
 
+use crate::audit::Recorded;
 use crate::cache::freshness::put_off;
 use crate::cache::{self, Cache};
 use crate::server::args::Arg;
@@ -146,6 +147,11 @@ fn moment(ms: u64) -> i64 {
     end_ms(ms, 0)
 }
 
+/// What the log says of a read that hands out a fresh payload.
+pub const HIT: &[u8] = b"hit";
+/// And of one that hands out nothing.
+pub const MISS: &[u8] = b"miss";
+
 /// A read that hands out nothing.
 pub struct Miss {
     /// The entry's, if there is one: dead or stale.
@@ -171,9 +177,10 @@ impl Miss {
         Self { type_id: None, index, why: if is_replica { why.or_else(buried) } else { why } }
     }
 
-    /// Counts it: for the entry's type, or for the one in the key's name. Those who follow reads are told.
-    pub fn count(&self, ctx: &Ctx, name: &[u8]) {
-        let (type_id, warms) = cache::with(|s| {
+    /// Counts it: for the entry's type, or for the one in the key's name. Those who follow reads are told. Returns the type, if its reads are
+    /// put on record.
+    pub fn count(&self, ctx: &Ctx, name: &[u8]) -> Option<Recorded> {
+        let (type_id, warms, recorded) = cache::with(|s| {
             let type_id = self.type_id.unwrap_or_else(|| s.type_by_key(name));
             s.count(type_id, |counters| {
                 counters.misses += 1;
@@ -183,7 +190,7 @@ impl Miss {
                     Some(Why::Invalidated) => &mut counters.misses_invalidated,
                 } += 1;
             });
-            (type_id, s.types.warms())
+            (type_id, s.types.warms(), Recorded::of(s, type_id, Audit::All))
         });
         let outcome = match self.why {
             None => Outcome::Cold,
@@ -194,6 +201,7 @@ impl Miss {
         if warms {
             warming::asked_in_vain(ctx, name);
         }
+        recorded
     }
 }
 

@@ -4,14 +4,17 @@
 //! Then everything is stored in one go, on the main thread, and only then is it decided whether it may be: by the conditions,
 //! lease and fences of that moment.
 
+use expcache_core::audit::Action;
 use expcache_core::codec::Coder;
 use expcache_core::grammar::set::{SetOptions, Verb};
 use expcache_core::grammar::{self, number};
+use expcache_core::policy::Audit;
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result};
 use smallvec::{SmallVec, smallvec};
 
 use super::store::{Plan, Timing};
+use crate::audit::{self, Caller, Recorded};
 use crate::cache::{self, Cache};
 use crate::leases;
 use crate::payloads::claims::{Checked, Claims};
@@ -119,7 +122,7 @@ impl<'a> Request<'a> {
         if !encodes && claims.iter().all(Claims::are_plain) {
             let checked: Each<Checked> =
                 self.pairs.iter().map(|(_, payload)| Checked::plain(payload.bytes())).collect();
-            return reply(ctx, self.store(ctx, &checked, Timing::InCommand));
+            return reply(ctx, self.store_noted(ctx, &checked, Timing::InCommand, None));
         }
         // Who will be refused anyway is refused before the work is done.
         self.refuse_foreign(ctx)?;
@@ -130,7 +133,7 @@ impl<'a> Request<'a> {
             || !workers::has_time()
             || ctx.may_block() && !self.is_within(&claims, light);
         if let Some(waiting) = if is_heavy { DeferredReply::new(ctx) } else { None } {
-            self.check_aside(ctx, claims, HeldArgs::new(args), waiting);
+            self.check_aside(ctx, claims, HeldArgs::new(args), waiting, audit::caller(ctx));
             return Ok(());
         }
         let mut left = at_once::left(ctx);
@@ -142,8 +145,9 @@ impl<'a> Request<'a> {
             let both = claims.iter().zip(&self.pairs);
             both.map(|(claims, (_, payload))| check(claims, *payload)).collect::<Result<Each<_>>>()
         });
-        let stored =
-            checked.map_err(|refused| self.refuse(refused)).and_then(|of| self.store(ctx, &of, Timing::InCommand));
+        let stored = checked
+            .map_err(|refused| self.refuse(refused))
+            .and_then(|of| self.store_noted(ctx, &of, Timing::InCommand, None));
         reply(ctx, stored)
     }
 
@@ -157,12 +161,12 @@ impl<'a> Request<'a> {
         if !outgoing::is_etag_heavy(entry) {
             return false;
         }
-        let (verb, held) = (self.verb, HeldArgs::new(args));
+        let (verb, held, caller) = (self.verb, HeldArgs::new(args), audit::caller(ctx));
         outgoing::with_etag(ctx, &mut ReplyTo::Caller, *name, entry, move |ctx, client, _name| {
             let request = Request::parse(held.args(), verb)?;
             let claims = request.claims(ctx);
             if let Some(waiting) = client.block(ctx) {
-                request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting);
+                request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting, caller);
             }
             Ok(())
         })
@@ -183,9 +187,16 @@ impl<'a> Request<'a> {
     }
 
     /// Has a worker check it; it is stored after that.
-    fn check_aside(&self, ctx: &Ctx, claims: Each<Claims>, held: HeldArgs, waiting: DeferredReply) {
+    fn check_aside(
+        &self,
+        ctx: &Ctx,
+        claims: Each<Claims>,
+        held: HeldArgs,
+        waiting: DeferredReply,
+        caller: Option<Caller>,
+    ) {
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
-        let home = Home { db: ctx.db(), is_master: ctx.is_master() };
+        let home = Home { db: ctx.db(), is_master: ctx.is_master(), caller };
         Errand { home, verb: self.verb, claims, held }.send(bytes, waiting);
     }
 
@@ -231,6 +242,37 @@ impl<'a> Request<'a> {
             self.options.cost_ms.get_or_insert(production_ms);
         }
         Ok(())
+    }
+
+    /// As [`Request::store`], and puts it on record, for a caller who waited or else for the one whose command is running.
+    fn store_noted(
+        &mut self,
+        ctx: &Ctx,
+        checked: &[Checked],
+        timing: Timing,
+        caller: Option<&Caller>,
+    ) -> Result<Option<()>> {
+        let stored = self.store(ctx, checked, timing)?;
+        for ((name, _), checked) in self.pairs.iter().zip(checked) {
+            let Some(recorded) = Recorded::by_name(self.options.type_name, name.bytes(), Audit::Changes) else {
+                continue;
+            };
+            let action = Action {
+                command: if self.verb == Verb::Set { SET.name } else { MSET.name },
+                type_name: Some(recorded.name()),
+                key: Some(name.bytes()),
+                tags: self.options.tags(),
+                size: Some(checked.size as u64),
+                result: if stored.is_some() { b"ok" } else { b"null" },
+                note: self.options.note,
+                ..audit::OK
+            };
+            match timing {
+                Timing::InCommand => audit::note(ctx, &action),
+                Timing::AfterWait => caller.into_iter().for_each(|caller| audit::note_by(ctx, caller, &action)),
+            }
+        }
+        Ok(stored)
     }
 
     /// Stores all of it, or nothing: `None` when a condition does not hold.
@@ -351,6 +393,8 @@ struct Home {
     db: i32,
     /// A replica may be writable.
     is_master: bool,
+    /// Who asked, if that is put on record.
+    caller: Option<Caller>,
 }
 
 /// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words.
@@ -359,7 +403,7 @@ fn finish(ctx: &Ctx, home: Home, verb: Verb, held: HeldArgs, checked: Result<Vec
     let stored = Request::parse(held.args(), verb).and_then(|mut request| match checked {
         _ if home.is_master && !ctx.is_master() => Err(Error::Unblocked),
         _ if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
-        Ok(checked) => request.store(ctx, &checked, Timing::AfterWait),
+        Ok(checked) => request.store_noted(ctx, &checked, Timing::AfterWait, home.caller.as_ref()),
         Err(refused) => Err(request.refuse(refused)),
     });
     if let Err(error) = reply(waiting.replies(), stored) {

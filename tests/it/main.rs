@@ -16,6 +16,7 @@ mod mix;
 
 mod acl;
 mod advise;
+mod audit;
 mod backlog;
 mod bombs;
 mod clock;

@@ -55,6 +55,7 @@ const COMMANDS: &[Row] = &[
     row("expcache.advise", -1, "TYPE t COUNT 5", &[], Keyless),
     row("expcache.stats", -1, "", &[], Keyless),
     row("expcache.health", 1, "", &[], Keyless),
+    row("expcache.audit", -1, "AFTER 5 COUNT 5", &[], Keyless),
     row("expcache.top", -1, "TYPE t BY size COUNT 5", &[], Keyless),
     row("expcache.selftest", 1, "", &[], Keyless),
     row("expcache.type", -2, "LIST", &[], Keyless),

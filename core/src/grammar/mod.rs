@@ -8,6 +8,7 @@
 //! words: the first that is wrong is the error.
 
 pub mod advise;
+pub mod audit;
 pub mod fetch;
 pub mod key;
 pub mod lease;
