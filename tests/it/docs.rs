@@ -262,10 +262,12 @@ fn play(page: &Page) -> Result<(), String> {
         if !lines_match(&example.reply, &lines) {
             return Err(format!("{}:{}: {}\n{reply}", page.name(), example.line, example.command));
         }
-        let tokens = ["\"lease\" => \"", "\"token\" => \""];
-        let after = |line: &str| tokens.iter().find_map(|field| line.split_once(field)).map(|(_, token)| token);
-        let granted = lines.iter().filter_map(|line| after(line)).find_map(|token| token.strip_suffix('"'));
-        token = granted.map_or(token, str::to_string);
+        let fields = ["\"lease\" => \"", "\"token\" => \""];
+        let after = |line: &&str| {
+            fields.iter().find_map(|field| Some(line.split_once(field)?.1.strip_suffix('"')?.to_string()))
+        };
+        let granted = lines.iter().find_map(after);
+        token = granted.unwrap_or(token);
     }
     crate::harness::check(&mut server.conn());
     Ok(())
