@@ -15,6 +15,10 @@ use crate::server::context::Ctx;
 use crate::server::feature::{Feature, NOTHING};
 use crate::server::key::{Key, Mode};
 
+/// For how long the state of limits that are full again is kept. Mostly the next call comes soon, and a key that expires before is one
+/// that the server has to delete, here and on its replicas, and to make anew.
+const KEPT_MS: u64 = 1000;
+
 /// What limits bring to the server.
 pub const FEATURE: Feature = Feature {
     commands: &[Row {
@@ -56,7 +60,7 @@ fn throttle(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
 }
 
 fn store(ctx: &Ctx, mut key: Key<'_>, text: &[u8], until_ms: u64) {
-    let until_ms = i64::try_from(until_ms).unwrap_or(i64::MAX);
+    let until_ms = i64::try_from(until_ms.saturating_add(KEPT_MS)).unwrap_or(i64::MAX);
     key.set_text(text, until_ms);
     ctx.signal_modified(key.name());
     if ctx.is_heard() {

@@ -349,6 +349,7 @@ impl RequestPlan {
         };
         #[cfg(not(feature = "http"))]
         let fetch = fetch.accept(&config.accept);
+        let fetch = self.note.iter().fold(fetch, |fetch, note| fetch.note(note));
         match self.max_age {
             Some(limit) => fetch.max_age(limit),
             None => fetch,
@@ -372,6 +373,9 @@ impl RequestPlan {
         }
         if let Some(meta) = self.meta_of(export) {
             set = set.meta(meta);
+        }
+        if let Some(note) = &self.note {
+            set = set.note(note);
         }
         set
     }

@@ -57,7 +57,7 @@
 //! # Features
 //!
 //! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` (`blocking::Cache`), `http` (`Cache::respond`), `macros` (`#[cached]`), `tower`
-//! (`LimitLayer`), `testing` (`testing::InMemory`, for the tests of one's own program).
+//! (`LimitLayer`), `tower-sessions` (`TowerSessions`), `testing` (`testing::InMemory`, for the tests of one's own program).
 //!
 //! The least supported Rust is 1.88.
 #![forbid(unsafe_code)]
@@ -91,6 +91,7 @@ mod produce;
 mod reply;
 mod request;
 mod served;
+mod sessions;
 mod sliding;
 #[cfg(feature = "testing")]
 mod stand_in;
@@ -130,6 +131,9 @@ pub use parts::Parts;
 pub use policy::{Audit, Beyond, PerTag, Policy};
 pub use request::{Request, RequestBuilder};
 pub use served::Served;
+#[cfg(feature = "tower-sessions")]
+pub use sessions::TowerSessions;
+pub use sessions::{Listed, Session, SessionId, Sessions};
 pub use typed::Typed;
 
 #[cfg(feature = "macros")]

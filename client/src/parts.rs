@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::command::{Client, Fetch, Fetched};
+use crate::command::{Client, Fetch, Fetched, Field};
 use crate::error::{Error, Result};
 use crate::words::name;
 
@@ -39,7 +39,8 @@ impl Client {
     pub async fn read_in_parts(&self, key: impl AsRef<[u8]>, part_bytes: u64) -> Result<Option<Parts>> {
         let key = name(key);
         let part_bytes = part_bytes.max(1);
-        let fetched = self.fetch(&Fetch::new(&key).range(0, part_bytes)).await?;
+        let needed = [Field::Value, Field::Etag, Field::Size, Field::Format];
+        let fetched = self.fetch(&Fetch::new(&key).range(0, part_bytes).only(needed)).await?;
         let Fetched { value: Some(first), etag: Some(etag), size, format, .. } = fetched else { return Ok(None) };
         Ok(Some(Parts { client: self.clone(), key, part_bytes, etag, size, format, offset: 0, first: Some(first) }))
     }
@@ -88,7 +89,8 @@ impl Parts {
     }
 
     async fn read(&self) -> Result<Bytes> {
-        let fetched = self.client.fetch(&Fetch::new(&self.key).range(self.offset, self.part_bytes)).await?;
+        let fetch = Fetch::new(&self.key).range(self.offset, self.part_bytes).only([Field::Value, Field::Etag]);
+        let fetched = self.client.fetch(&fetch).await?;
         match fetched.value {
             Some(part) if fetched.etag.as_deref() == Some(&self.etag) => Ok(part),
             _ => Err(Error::Changed),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use expcache_core::entry::MAX_TAGS;
+use expcache_core::grammar::MOST_NOTE_BYTES;
 use expcache_core::key::{KeyRequest, MAX_NAME_BYTES, derive_key};
 use serde::Serialize;
 
@@ -25,6 +26,7 @@ pub(crate) struct RequestPlan {
     pub(crate) format: Option<Bytes>,
     pub(crate) tags: Vec<Bytes>,
     pub(crate) meta: Option<Bytes>,
+    pub(crate) note: Option<String>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) grace: Option<Duration>,
     pub(crate) max_age: Option<Duration>,
@@ -82,6 +84,7 @@ pub struct RequestBuilder {
     tags: Vec<Bytes>,
     has_empty_object: bool,
     meta: Option<Bytes>,
+    note: Option<String>,
     ttl: Option<Duration>,
     grace: Option<Duration>,
     max_age: Option<Duration>,
@@ -168,6 +171,12 @@ impl RequestBuilder {
         self
     }
 
+    /// Who or what is behind it, for the server's record of what is read and stored. No part of the key.
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.note = Some(text.into());
+        self
+    }
+
     /// For how long it is fresh; else its type says.
     pub fn ttl(mut self, time: Duration) -> Self {
         self.ttl = Some(bounded(time));
@@ -241,6 +250,7 @@ impl RequestBuilder {
             format: self.format,
             tags,
             meta: self.meta,
+            note: self.note,
             ttl: self.ttl,
             grace: self.grace,
             max_age: self.max_age,
@@ -265,6 +275,9 @@ impl RequestBuilder {
         }
         if self.format.as_ref().is_some_and(|format| format.is_empty() || format.len() > MAX_NAME_BYTES) {
             return refuse("a format must be 1 to 512 bytes");
+        }
+        if self.note.as_ref().is_some_and(|note| note.len() > MOST_NOTE_BYTES) {
+            return refuse("a note has at most 256 bytes");
         }
         if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
             return refuse("a TTL of nothing: what is not to be kept needs no cache");
@@ -354,6 +367,7 @@ mod tests {
             new().meta("[1]"),
             new().meta(format!("{{\"a\":\"{}\"}}", "x".repeat(64 << 10))),
             new().ttl(Duration::ZERO),
+            new().note("n".repeat(257)),
             new().format(""),
             new().format("f".repeat(513)),
             Request::builder("p", "").key("k"),

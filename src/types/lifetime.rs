@@ -22,8 +22,9 @@ use crate::server::feature::KeyEvent;
 use crate::server::key::{Found, Mode};
 use crate::server::main_thread::MainThread;
 
-/// So many keys are put right one by one; for more than that, all entries of their types are looked at.
+/// So many keys are put right one by one, and so many bytes of them; for more than that, all entries of their types are looked at.
 const MOST_KEYS: usize = 1024;
+const MOST_KEY_BYTES: usize = 1 << 20;
 /// How many entries are looked at between two looks at the clock.
 const PAGE: Effort = Effort { elements: 16, work: 1 << 14 };
 
@@ -31,7 +32,26 @@ const PAGE: Effort = Effort { elements: 16, work: 1 << 14 };
 #[derive(Default)]
 struct Ahead {
     keys: VecDeque<(i32, Box<[u8]>)>,
+    key_bytes: usize,
     walks: Vec<Walk>,
+}
+
+impl Ahead {
+    /// Notes a key, if there is room for it.
+    fn add(&mut self, db: i32, key: &[u8]) -> bool {
+        let has_room = self.keys.len() < MOST_KEYS && self.key_bytes + key.len() <= MOST_KEY_BYTES;
+        if has_room {
+            self.key_bytes += key.len();
+            self.keys.push_back((db, key.into()));
+        }
+        has_room
+    }
+
+    fn take(&mut self) -> Option<(i32, Box<[u8]>)> {
+        let (db, key) = self.keys.pop_front()?;
+        self.key_bytes -= key.len();
+        Some((db, key))
+    }
 }
 
 /// Over the entries of a type.
@@ -100,14 +120,7 @@ pub fn look_after(ctx: &Ctx, key: Arg<'_>) {
         return;
     }
     let type_name = cache::with(|s| s.types.get(entry.type_id()).name.clone());
-    let has_room = AHEAD.with(|ahead| {
-        let has_room = ahead.keys.len() < MOST_KEYS;
-        if has_room {
-            ahead.keys.push_back((db, key.bytes().into()));
-        }
-        has_room
-    });
-    if !has_room {
+    if !AHEAD.with(|ahead| ahead.add(db, key.bytes())) {
         walk_over(type_name);
     }
     PUTTING_RIGHT.schedule(ctx, 0);
@@ -145,7 +158,7 @@ fn put_right(ctx: &Ctx) -> Option<i64> {
 /// The next keys to be looked at.
 fn next() -> Vec<(i32, Box<[u8]>)> {
     let (key, walk) = AHEAD.with(|ahead| {
-        let key = ahead.keys.pop_front();
+        let key = ahead.take();
         let walk = if key.is_none() { ahead.walks.pop() } else { None };
         (key, walk)
     });

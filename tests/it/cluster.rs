@@ -55,6 +55,37 @@ fn tags_are_not_keys_and_span_slots() {
 }
 
 #[test]
+fn the_limit_of_a_tag_is_a_nodes() {
+    let (_server, mut c) = only_node();
+    let (_other, mut there) = another_node(&mut c);
+    let of = |slot: &str, n: usize| format!("EXPCACHE.SET session:{{{slot}}}:{n} v TAGS 1 user:7");
+    let slot = c.int("CLUSTER KEYSLOT y");
+    let id = there.text("CLUSTER MYID");
+    there.ok(args!["CLUSTER", "SETSLOT", slot, "NODE", &id]);
+    c.ok(args!["CLUSTER", "SETSLOT", slot, "NODE", &id]);
+    for mode in ["evict", "reject"] {
+        for conn in [&mut c, &mut there] {
+            conn.cmd("EXPCACHE.CLEAR");
+            conn.ok(&format!("EXPCACHE.TYPE SET session PERTAG user: 3 {mode}"));
+        }
+        for n in 0..5 {
+            let replies = [c.cmd(&of("x", n)), there.cmd(&of("y", n))];
+            let refused = mode == "reject" && n >= 3;
+            assert!(replies.iter().all(|reply| reply.to_string().contains("TAGLIMIT") == refused), "{replies:?}");
+            for conn in [&mut c, &mut there] {
+                assert_eq!(conn.int("EXPCACHE.COUNT ANY 1 user:7"), usize::min(n + 1, 3) as i64);
+            }
+        }
+        // Over all slots of the node.
+        let another = c.cmd(&of("z", 0));
+        assert_eq!(another.to_string().contains("TAGLIMIT"), mode == "reject", "{another}");
+        assert_eq!(c.int("EXPCACHE.COUNT ANY 1 user:7"), 3);
+    }
+    check(&mut c);
+    check(&mut there);
+}
+
+#[test]
 fn selectors_span_slots() {
     let (_server, mut c) = only_node();
     for n in 0..300 {

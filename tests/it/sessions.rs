@@ -274,6 +274,58 @@ fn replicas_and_who_is_promoted_know_the_birth() {
     check(&mut r);
 }
 
+#[test]
+fn long_names_that_are_extended_are_put_right_without_being_kept() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET session TTL 20m LIFETIME 8h");
+    let names: Vec<Vec<u8>> = (0..16).map(|n| [format!("{n}:").as_bytes(), &vec![b'n'; 1 << 20]].concat()).collect();
+    for name in &names {
+        c.ok(args!["EXPCACHE.SET", name, "v", "TYPE", "session"]);
+    }
+    let memory = |reply: &Value| -> u64 {
+        let text = reply.text();
+        let line = text.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        line.trim().parse().unwrap()
+    };
+    // In a transaction nothing is put right in between.
+    let persist = names.iter().map(|name| args!["PERSIST", name]);
+    let asks = || std::iter::once(args!["INFO", "memory"]);
+    let replies = c.transaction(asks().chain(persist).chain(asks()));
+    let (first, last) = (memory(&replies[0]), memory(&replies[replies.len() - 1]));
+    assert!(last < first + (4 << 20), "{} KiB were kept", (last - first) >> 10);
+    for name in &names {
+        let end = c.map(args!["EXPCACHE.META", name])["born"].int() + 8 * HOUR;
+        wait_until("the server knows the end", || c.int(args!["PEXPIRETIME", name]) == end);
+    }
+    check(&mut c);
+}
+
+#[test]
+fn while_nothing_may_be_written_nothing_is_put_right() {
+    let server = Server::with(&["--appendonly", "yes"]);
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET session TTL 0s");
+    let stores = (0..30_000).map(|n| args!["EXPCACHE.SET", format!("session:{n}"), "v"]);
+    c.pipeline(stores);
+    let created = c.map("EXPCACHE.META session:0")["created"].int();
+    // The walk has only just begun.
+    c.pipeline(["EXPCACHE.TYPE SET session LIFETIME 8h", "CLIENT PAUSE 600000 WRITE"]);
+    let late = |c: &mut Conn| (0..30_000).step_by(100).filter(|n| expiry(c, &format!("session:{n}")) == -1).count();
+    let before = late(&mut c);
+    assert!(before > 0, "it was over too soon for this test");
+    // Five beats of its clock.
+    let beats = |c: &mut Conn| c.info("server", "uptime_in_seconds").parse::<u64>().unwrap();
+    let start = beats(&mut c);
+    wait_until("some time has passed", || beats(&mut c) > start);
+    assert_eq!(late(&mut c), before);
+    assert_eq!(c.cmd("EXPCACHE.GET session:7"), "v");
+    c.ok("CLIENT UNPAUSE");
+    wait_until("all are put right", || late(&mut c) == 0);
+    assert!((created..=created + MINUTE).contains(&(expiry(&mut c, "session:29999") - 8 * HOUR)));
+    check(&mut c);
+}
+
 // ---- PERTAG
 
 fn user_sessions(c: &mut Conn, user: &str) -> Vec<String> {
@@ -454,4 +506,38 @@ fn many_clients_never_have_more_sessions_than_a_user_may() {
     assert_eq!(c.cmd("EXPCACHE.COUNT ANY 1 user:7"), 3);
     assert_eq!(c.int("DBSIZE"), 3);
     check(&mut c);
+}
+
+/// How many there are that anybody gets.
+fn live(c: &mut Conn, keys: impl Iterator<Item = String>) -> usize {
+    let command = std::iter::once("EXPCACHE.MGET".to_owned()).chain(keys).collect::<Vec<_>>();
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    c.cmd(command.as_slice()).items().iter().filter(|value| **value != Value::Nil).count()
+}
+
+#[test]
+fn what_has_expired_neither_counts_nor_hides_what_counts() {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    for mode in ["evict", "reject"] {
+        c.ok("FLUSHALL");
+        c.ok(args!["EXPCACHE.TYPE", "SET", "session", "PERTAG", "", 0]);
+        // More than a store looks at, and the server does not expire them by itself.
+        for n in 0..500 {
+            c.ok(&format!("EXPCACHE.SET session:old:{n} v PX 1 TAGS 1 user:7"));
+        }
+        wait_until("they are over", || {
+            live(&mut c, (0..0).map(|_| String::new()).chain(["session:old:499".into()])) == 0
+        });
+        assert!(c.int("EXPCACHE.COUNT ANY 1 user:7") > 400, "they are there still");
+        c.ok(&format!("EXPCACHE.TYPE SET session PERTAG user: 3 {mode}"));
+        for n in 0..8 {
+            let stored = c.cmd(&format!("EXPCACHE.SET session:new:{n} v TAGS 1 user:7"));
+            assert_eq!(stored.to_string().contains("TAGLIMIT"), mode == "reject" && n >= 3, "{stored}");
+            let expected = usize::min(n + 1, 3);
+            assert_eq!(live(&mut c, (0..8).map(|n| format!("session:new:{n}"))), expected, "{mode} {n}");
+        }
+        check(&mut c);
+    }
 }

@@ -93,21 +93,30 @@ fn all_policies_allow_a_call_or_none_is_charged() {
     assert_eq!(left(&reply["policies"]), [2, 0]);
 }
 
+/// `EXPCACHE_REFUSED_CALLS=1000000` makes it a million.
 #[test]
 fn what_is_refused_leaves_no_trace() {
-    let server = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    // A primary that pings its replicas writes that into the stream.
+    let quiet = ["--repl-ping-replica-period", "3600"];
+    let server = Server::with(&[&["--appendonly", "yes", "--appendfsync", "always"], &quiet[..]].concat());
     let replica = Server::start();
     replica.replica_of(&server);
     let mut c = server.conn();
     c.map("EXPCACHE.THROTTLE k POLICY 5 1h COST 5");
     replica.wait_for_sync(&server);
     let traces = |c: &mut Conn| {
-        [("persistence", "rdb_changes_since_last_save"), ("persistence", "aof_current_size")]
-            .map(|(section, name)| c.info(section, name))
+        let of = [
+            ("persistence", "rdb_changes_since_last_save"),
+            ("persistence", "aof_current_size"),
+            ("replication", "master_repl_offset"),
+        ];
+        of.map(|(section, name)| c.info(section, name))
     };
     let (before, dump) = (traces(&mut c), c.bulk("DUMP k"));
-    for _ in 0..1000 {
-        c.pipeline(vec!["EXPCACHE.THROTTLE k POLICY 5 1h"; 10]);
+    let calls = std::env::var("EXPCACHE_REFUSED_CALLS").map_or(10_000, |calls| calls.parse().unwrap());
+    for _ in 0..calls / 100 {
+        let refused = c.pipeline(vec!["EXPCACHE.THROTTLE k POLICY 5 1h"; 100]);
+        assert!(refused.iter().all(|reply| reply.fields()["allowed"] == 0));
         c.pipeline(["EXPCACHE.THROTTLE k POLICY 5 1h COST 0", "EXPCACHE.THROTTLE new POLICY 5 1h COST 6"]);
     }
     assert_eq!(traces(&mut c), before);
@@ -201,6 +210,17 @@ fn what_is_not_a_limit_is_left_alone() {
             refused(&mut c, &*call, "ERR the key holds a string that is not a limiter's");
         }
     }
+    // A limiter's, but for a byte.
+    c.map("EXPCACHE.THROTTLE k POLICY 5 1h");
+    let state = c.bulk("GET k");
+    for wrong in [&state[1..], &state[..state.len() - 1], &[&state[..], b"x"].concat()] {
+        c.ok(args!["SET", "text", wrong, "PX", 600_000]);
+        refused(&mut c, "EXPCACHE.THROTTLE text POLICY 5 1h", "ERR the key holds");
+        assert_eq!((c.bulk("GET text"), c.int("PTTL text") > 500_000), (wrong.to_vec(), true));
+    }
+    c.ok(args!["SET", "text", &state]);
+    assert_eq!(throttle(&mut c, "text", HOURLY), (1, 3), "without an expiry it is one still");
+    assert!(c.int("PTTL text") > 0);
     check(&mut c);
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use expcache_core::grammar::fetch::FetchOptions;
+pub use expcache_core::grammar::fetch::Field;
+use expcache_core::grammar::fetch::{FetchOptions, Fields as Told};
 use redis::Value;
 
 use super::client::Client;
@@ -27,6 +28,8 @@ pub struct Fetch {
     range: Option<(u64, u64)>,
     max_age: Option<Duration>,
     verify: bool,
+    only: Option<Vec<Field>>,
+    note: Option<String>,
 }
 
 impl Fetch {
@@ -99,6 +102,32 @@ impl Fetch {
         self
     }
 
+    /// Asks for these only: the server computes nothing else, and the rest of [`Fetched`] is as on a miss. What the reply could not be
+    /// read without is told all the same: the status, the encoding of a value, a lease that was asked for.
+    #[must_use]
+    pub fn only(mut self, fields: impl IntoIterator<Item = Field>) -> Self {
+        self.only = Some(fields.into_iter().collect());
+        self
+    }
+
+    /// Who or what is behind it, for the server's record: at most 256 bytes.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.note = Some(text.into());
+        self
+    }
+
+    fn fields(&self) -> Option<Told> {
+        let only = self.only.as_ref()?;
+        let is_told = |field: &Field| match field {
+            Field::Status => true,
+            Field::Encoding => only.contains(field) || !self.accept.is_empty() && only.contains(&Field::Value),
+            Field::Lease => only.contains(field) || self.lease.is_some(),
+            field => only.contains(field),
+        };
+        Told::new(Field::ALL.into_iter().filter(is_told))
+    }
+
     fn options(&self) -> FetchOptions<'_> {
         FetchOptions {
             lease_ms: self.lease.map(ms),
@@ -109,8 +138,8 @@ impl Fetch {
             range: self.range,
             max_age_ms: self.max_age.map(ms),
             verify: self.verify.then_some(()),
-            fields: None,
-            note: None,
+            fields: self.fields(),
+            note: self.note.as_deref().map(str::as_bytes),
         }
     }
 

@@ -16,11 +16,12 @@ use crate::reply;
 use crate::words::words_of;
 
 /// How to invalidate what a selector means.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Purge {
     soft: bool,
     dry_run: bool,
     keys: Option<u64>,
+    note: Option<String>,
 }
 
 impl Purge {
@@ -45,6 +46,13 @@ impl Purge {
     #[must_use]
     pub fn keys(mut self, most: u64) -> Self {
         self.keys = Some(most);
+        self
+    }
+
+    /// Who or what is behind it, for the server's record: at most 256 bytes.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.note = Some(text.into());
         self
     }
 }
@@ -81,7 +89,7 @@ impl Client {
         let rounds = if self.is_cluster() && !purge.dry_run { 2 } else { 1 };
         let mut purged = Purged::default();
         for _ in 0..rounds {
-            for reply in self.everywhere(purge_call(selector, purge)).await? {
+            for reply in self.everywhere(purge_call(selector, &purge)).await? {
                 purged.add(reply)?;
             }
         }
@@ -118,7 +126,7 @@ impl Client {
     }
 }
 
-fn purge_call(selector: &Selector, purge: Purge) -> Call {
+fn purge_call(selector: &Selector, purge: &Purge) -> Call {
     let mut call = Call::new("EXPCACHE.PURGE", Route::Primaries);
     let options = PurgeOptions {
         selector: selector.0.clone(),
@@ -126,7 +134,7 @@ fn purge_call(selector: &Selector, purge: Purge) -> Call {
         dry_run: purge.dry_run.then_some(()),
         keys: purge.keys.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
         at_ms: None,
-        note: None,
+        note: purge.note.as_deref().map(|note| note.as_bytes().into()),
     };
     options.write(&mut words_of(&mut call.cmd));
     call

@@ -68,10 +68,14 @@ pub struct Meta {
     /// The JSON kept beside it.
     #[serde(serialize_with = "shown::json")]
     pub meta: Option<Bytes>,
+    /// When its key was first stored: see [`Policy::lifetime`](crate::Policy::lifetime).
+    #[serde(serialize_with = "shown::unix_millis")]
+    pub born: SystemTime,
 }
 
 impl Meta {
     fn parse(mut fields: Fields) -> Result<Self> {
+        let created_ms = fields.count("created")?;
         Ok(Self {
             type_name: fields.bytes("type")?,
             format: fields.optional_bytes("format")?,
@@ -80,7 +84,7 @@ impl Meta {
             stored: fields.count("stored")?,
             encoding: encoding(fields.take("encoding"))?,
             etag: fields.text("etag")?,
-            created: moment(fields.count("created")?),
+            created: moment(created_ms),
             age: Duration::from_millis(fields.count("age")?),
             ttl_ms: fields.optional_integer("ttl")?,
             grace: Duration::from_millis(fields.count("grace")?),
@@ -90,6 +94,7 @@ impl Meta {
             cost: fields.optional_count("cost")?.map(Duration::from_millis),
             tags: reply::strings(fields.take("tags"))?,
             meta: fields.optional_bytes("meta")?,
+            born: moment(fields.optional_count("born")?.unwrap_or(created_ms)),
         })
     }
 }

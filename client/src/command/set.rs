@@ -60,6 +60,7 @@ pub struct Set {
     encoding: Option<Encoding>,
     condition: Option<Condition>,
     lease: Option<String>,
+    note: Option<String>,
 }
 
 impl Set {
@@ -172,6 +173,13 @@ impl Set {
         self
     }
 
+    /// Who or what is behind it, for the server's record: at most 256 bytes.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.note = Some(text.into());
+        self
+    }
+
     fn options(&self) -> SetOptions<'_> {
         SetOptions {
             type_name: self.type_name.as_deref(),
@@ -186,7 +194,7 @@ impl Set {
             encoding: self.encoding.filter(|encoding| *encoding != Encoding::Identity),
             condition: self.condition.as_ref().map(condition),
             lease: self.lease.as_deref().map(str::as_bytes),
-            note: None,
+            note: self.note.as_deref().map(str::as_bytes),
         }
     }
 

@@ -149,9 +149,4 @@ impl Client {
         throttle.options()?.write(&mut words_of(&mut call.cmd));
         Throttled::parse(self.call(call).await?)
     }
-
-    /// Deletes a key of whatever kind. Was there one?
-    pub(crate) async fn delete_native(&self, key: &[u8]) -> Result<bool> {
-        reply::yes(self.call(Call::on_key("DEL", key)).await?)
-    }
 }

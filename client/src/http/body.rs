@@ -9,7 +9,7 @@ use futures_util::stream::{BoxStream, StreamExt as _, try_unfold};
 use http_body::{Frame, SizeHint};
 
 use super::ask::AnswerBytes;
-use crate::command::{Client, Fetch};
+use crate::command::{Client, Fetch, Field};
 use crate::error::{Error, Result};
 
 /// The body of an answer of [`Cache::respond_in_parts`](crate::Cache::respond_in_parts).
@@ -65,7 +65,8 @@ impl Source {
 
     async fn part(&self, range: &Range<u64>) -> Result<Bytes> {
         let length = (range.end - range.start).min(self.part_bytes);
-        let fetched = self.client.fetch(&Fetch::new(&self.key).range(range.start, length)).await?;
+        let fetch = Fetch::new(&self.key).range(range.start, length).only([Field::Value, Field::Etag]);
+        let fetched = self.client.fetch(&fetch).await?;
         match fetched.value {
             Some(part) if !part.is_empty() && fetched.etag.as_deref() == Some(&self.etag) => Ok(part),
             _ => Err(Error::Changed),

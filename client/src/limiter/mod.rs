@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub use self::layer::{Limit, LimitLayer, OnOutage};
 use crate::command::{Client, Rate, Throttle, Throttled};
 use crate::error::{Error, Result};
+use crate::words::plain_name;
 
 /// A rate limit with a name: policies that all must allow a call, counted for each key by itself. Cheap to clone.
 ///
@@ -52,13 +53,13 @@ struct Named {
 impl Limiter {
     /// A limit without a policy yet; it needs one. Its name is part of the keys: letters, digits, `-`, `_` and `.`.
     pub fn new(client: &Client, name: &str) -> Result<Self> {
-        Ok(Self { client: client.clone(), name: checked(name)?, policies: Arc::default() })
+        Ok(Self { client: client.clone(), name: plain_name("limit", name)?, policies: Arc::default() })
     }
 
     /// A policy more, with the name that headers tell. Limits are told apart by what they say: one that is changed starts full, the
     /// others go on.
     pub fn policy(mut self, name: &str, rate: Rate) -> Result<Self> {
-        let name = checked(name)?;
+        let name = plain_name("limit", name)?;
         if self.policies.iter().any(|other| other.name == name || other.rate == rate) {
             return Err(Error::Request(format!("a second policy `{name}`, or one that says the same")));
         }
@@ -101,14 +102,6 @@ impl Limiter {
     fn key(&self, key: &[u8]) -> Vec<u8> {
         [b"limit", self.client.config().prefix.as_slice(), self.name.as_bytes(), key].join(&b':')
     }
-}
-
-fn checked(name: &str) -> Result<String> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || !name.bytes().all(fits) {
-        return Err(Error::Request(format!("`{}` is no name of a limit", name.escape_debug())));
-    }
-    Ok(name.to_owned())
 }
 
 /// What a [`Limiter`] says of a call: what the server does, and the values of headers.

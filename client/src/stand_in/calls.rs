@@ -10,24 +10,24 @@ use tokio::sync::oneshot;
 
 use super::fetch::{Fetch, Turn};
 use super::store::Store;
-use super::words::Words;
+use super::words::words;
 
 impl Store {
     /// The reply to a command.
     pub(crate) async fn call(&self, cmd: &Cmd) -> crate::Result<Value> {
-        self.answer(&words(cmd)).await.map_err(|error| refusal(&error))
+        self.answer(&words_of(cmd)).await.map_err(|error| refusal(&error))
     }
 
     /// The reply to a command that does not wait.
     pub(crate) fn call_at_once(&self, cmd: &Cmd) -> crate::Result<Value> {
-        self.with(|state| state.run(&words(cmd))).map_err(|error| refusal(&error))
+        self.with(|state| state.run(&words_of(cmd))).map_err(|error| refusal(&error))
     }
 
-    async fn answer(&self, words: &[Bytes]) -> Result<Value, Error> {
-        let Some((b"EXPCACHE.FETCH", rest)) = words.split_first().map(|(name, rest)| (name.as_ref(), rest)) else {
-            return self.with(|state| state.run(words));
+    async fn answer(&self, all: &[Bytes]) -> Result<Value, Error> {
+        let Some((b"EXPCACHE.FETCH", rest)) = all.split_first().map(|(name, rest)| (name.as_ref(), rest)) else {
+            return self.with(|state| state.run(all));
         };
-        let fetch = Fetch::parse(Words::new(rest))?;
+        let fetch = Fetch::parse(words(rest))?;
         let turn = self.with(|state| state.fetch(&fetch, true))?;
         let (number, woken) = match turn {
             Turn::Over(reply) => return Ok(reply),
@@ -73,7 +73,7 @@ impl Drop for Leaving<'_> {
     }
 }
 
-fn words(cmd: &Cmd) -> Vec<Bytes> {
+fn words_of(cmd: &Cmd) -> Vec<Bytes> {
     let word = |arg| if let Arg::Simple(word) = arg { Some(Bytes::copy_from_slice(word)) } else { None };
     cmd.args_iter().filter_map(word).collect()
 }

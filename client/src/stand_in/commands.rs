@@ -3,51 +3,70 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use expcache_core::grammar::lease::{ReleaseOptions, lease_duration};
+use expcache_core::grammar::purge::PurgeOptions;
+use expcache_core::grammar::scan::{ScanOptions, TagsOptions};
+use expcache_core::grammar::selector::Limits;
+use expcache_core::grammar::{Words as _, all_tags};
 use expcache_core::lease::{Named, Token};
 use expcache_core::policy::end_ms;
-use expcache_core::selector::{Clause, Selector};
+use expcache_core::selector::{Clause, Selector, TagNames};
 use expcache_core::{Error, Result};
 use redis::Value;
 
 use super::entry::{Entry, bulk, bulks, count, map, optional_bulk, optional_count, text};
 use super::store::{LIMITS, State};
-use super::words::{Words, clause, names};
+use super::words::{Words, words};
 
 impl State {
-    pub(super) fn run(&mut self, words: &[Bytes]) -> Result<Value> {
-        let mut words = Words::new(words);
+    pub(super) fn run(&mut self, all: &[Bytes]) -> Result<Value> {
+        let mut words = words(all);
         let name = words.need()?;
-        match name.as_ref() {
+        match name {
             b"EXPCACHE.SET" => self.set(words),
             b"EXPCACHE.MSET" => self.mset(words),
-            b"EXPCACHE.GET" => Ok(self.get(words.need()?)),
-            b"EXPCACHE.MGET" => Ok(Value::Array(words.rest().iter().map(|key| self.get(key)).collect())),
-            b"EXPCACHE.DEL" => Ok(count(words.rest().iter().filter(|key| self.delete(key)).count())),
+            b"EXPCACHE.GET" => self.get(words.need()?),
+            b"EXPCACHE.MGET" => words.map(|key| self.get(key)).collect::<Result<_>>().map(Value::Array),
+            b"EXPCACHE.DEL" => self.del(words),
             b"EXPCACHE.META" => self.meta(words.need()?),
-            b"EXPCACHE.INVTAG" => self.invalidate(Selector { clauses: vec![Clause::Any(names(words.rest()))] }),
+            b"EXPCACHE.INVTAG" => self.invalidate(Selector { clauses: vec![Clause::Any(tags(words)?)] }),
             b"EXPCACHE.PURGE" => self.purge(words),
             b"EXPCACHE.CLEAR" => self.clear(words),
-            b"EXPCACHE.COUNT" => selector(words).map(|selector| count(self.select(&selector).len())),
+            b"EXPCACHE.COUNT" => {
+                Selector::parse(words, Limits::Apply).map(|selector| count(self.select(&selector).len()))
+            }
             b"EXPCACHE.SCAN" => self.scan(words),
             b"EXPCACHE.TAGS" => self.tags(words),
             b"EXPCACHE.RENEW" => self.renew(words),
             b"EXPCACHE.RELEASE" => self.release(words),
             b"EXPCACHE.TYPE" => self.type_command(words),
+            b"EXPCACHE.THROTTLE" => self.throttle(words),
             b"EXPCACHE.HEALTH" => Ok(map([("status", text("ok"))])),
             b"EXPCACHE.DEBUG" => Ok(Value::Array(Vec::new())),
+            b"GET" => self.get_text(words),
+            b"SET" => self.set_text(words),
+            b"DEL" => Ok(self.delete_native(words)),
+            b"PEXPIRE" => self.expire(words),
+            b"RENAMENX" => self.rename_absent(words),
             _ => Err(Error::invalid(format!("the cache in memory has no {}", name.escape_ascii()))),
         }
     }
 
-    fn get(&mut self, key: &[u8]) -> Value {
-        let now_ms = self.now_ms;
-        let Some(entry) = self.find(key).filter(|entry| entry.is_fresh(now_ms)) else { return Value::Nil };
+    fn get(&mut self, key: &[u8]) -> Result<Value> {
+        self.no_text(key)?;
+        let (now_ms, used) = (self.now_ms, self.next_use());
+        let Some(entry) = self.find(key).filter(|entry| entry.is_fresh(now_ms)) else { return Ok(Value::Nil) };
         let (payload, type_name) = (bulk(&entry.payload), entry.type_name.clone());
         let policy = self.policy(&type_name);
         if let Some(entry) = self.find(key) {
-            entry.hit(now_ms, &policy);
+            entry.hit(now_ms, used, &policy);
         }
-        payload
+        Ok(payload)
+    }
+
+    fn del(&mut self, words: Words<'_>) -> Result<Value> {
+        words.clone().try_for_each(|key| self.no_text(key))?;
+        Ok(count(words.filter(|key| self.delete(key)).count()))
     }
 
     fn delete(&mut self, key: &[u8]) -> bool {
@@ -88,32 +107,23 @@ impl State {
         meant
     }
 
-    fn purge(&mut self, mut words: Words<'_>) -> Result<Value> {
-        let (mut selector, mut soft, mut dry_run, mut most) = (Selector::default(), false, false, None);
-        while let Some(word) = words.next() {
-            match word.as_ref() {
-                b"SOFT" => soft = true,
-                b"DRYRUN" => dry_run = true,
-                b"KEYS" => most = Some(usize::try_from(words.number()?).unwrap_or(usize::MAX)),
-                word if clause(word, &mut words, &mut selector)? => {}
-                _ => return Err(Error::Syntax),
-            }
-        }
+    fn purge(&mut self, words: Words<'_>) -> Result<Value> {
+        let PurgeOptions { selector, soft, dry_run, keys, .. } = PurgeOptions::parse(words, Limits::Apply)?;
         if selector.clauses.is_empty() {
             return Err(Error::Syntax);
         }
         let now_ms = self.now_ms;
         let mut meant = self.select(&selector);
-        if soft {
+        if soft.is_some() {
             meant.retain(|key| self.find(key).is_some_and(|entry| entry.is_fresh(now_ms)));
         }
         match (dry_run, soft) {
-            (true, _) => {}
-            (false, true) => drop(self.soften(selector)),
-            (false, false) => drop(self.invalidate(selector)?),
+            (Some(()), _) => {}
+            (None, Some(())) => drop(self.soften(selector)),
+            (None, None) => drop(self.invalidate(selector)?),
         }
         let number = count(meant.len());
-        Ok(match most {
+        Ok(match keys {
             None => number,
             Some(most) => {
                 Value::Array(std::iter::once(number).chain(meant.iter().take(most).map(|key| bulk(key))).collect())
@@ -121,50 +131,43 @@ impl State {
         })
     }
 
-    fn clear(&mut self, mut words: Words<'_>) -> Result<Value> {
-        match words.next().map(AsRef::as_ref) {
-            None => self.invalidate(Selector::default()),
-            Some(b"SOFT") => Ok(count(self.soften(Selector::default()).len())),
-            Some(_) => Err(Error::Syntax),
+    fn clear(&mut self, words: Words<'_>) -> Result<Value> {
+        let PurgeOptions { selector, soft, dry_run, keys, .. } = PurgeOptions::parse(words, Limits::Apply)?;
+        if !selector.clauses.is_empty() || dry_run.is_some() || keys.is_some() {
+            return Err(Error::Syntax);
+        }
+        match soft {
+            None => self.invalidate(selector),
+            Some(()) => Ok(count(self.soften(selector).len())),
         }
     }
 
     /// All at once.
-    fn scan(&mut self, mut words: Words<'_>) -> Result<Value> {
-        words.need()?;
-        let selector = selector(words)?;
+    fn scan(&self, words: Words<'_>) -> Result<Value> {
+        let selector = ScanOptions::parse(words, Limits::Apply)?.selector.unwrap_or_default();
         Ok(Value::Array(vec![text("0"), bulks(&self.select(&selector))]))
     }
 
-    fn tags(&mut self, mut words: Words<'_>) -> Result<Value> {
-        words.need()?;
-        let pattern = selector(words)?;
-        let mut tags: BTreeMap<Bytes, i64> = BTreeMap::new();
-        for key in self.select(&Selector::default()) {
-            for tag in self.find(&key).iter().flat_map(|entry| &entry.tags) {
-                *tags.entry(tag.clone()).or_default() += 1;
-            }
+    fn tags(&self, words: Words<'_>) -> Result<Value> {
+        let glob = TagsOptions::parse(words)?.glob;
+        let mut tags: BTreeMap<&Bytes, i64> = BTreeMap::new();
+        for tag in self.live().flat_map(|(_, entry)| &entry.tags) {
+            *tags.entry(tag).or_default() += 1;
         }
-        let matching = tags.iter().filter(|(tag, _)| pattern.matches(tag, b"", &[b""; 0]));
+        let matching = tags.iter().filter(|(tag, _)| glob.as_ref().is_none_or(|glob| glob.matches(tag)));
         let pairs = matching.flat_map(|(tag, entries)| [bulk(tag), Value::Int(*entries)]).collect();
         Ok(Value::Array(vec![text("0"), Value::Array(pairs)]))
     }
 
     fn renew(&mut self, mut words: Words<'_>) -> Result<Value> {
-        let (key, token, time_ms) = (words.need()?, Token::parse(words.need()?), words.ms()?);
+        let (key, token, time_ms) = (words.need()?, Token::parse(words.need()?), lease_duration(words.need()?)?);
         let renewed = token.is_some_and(|token| self.leases.renew(key, token, self.now_ms, time_ms));
         Ok(count(i64::from(renewed)))
     }
 
     fn release(&mut self, mut words: Words<'_>) -> Result<Value> {
-        let (key, token, mut backoff_ms) = (words.need()?, Token::parse(words.need()?), 0);
-        while let Some(word) = words.next() {
-            match word.as_ref() {
-                b"FAIL" => drop(words.need()?),
-                b"BACKOFF" => backoff_ms = words.ms()?,
-                _ => return Err(Error::Syntax),
-            }
-        }
+        let (key, token) = (words.need()?, Token::parse(words.need()?));
+        let backoff_ms = ReleaseOptions::parse(words)?.backoff_ms.unwrap_or(0);
         let named = self.named(key);
         let woken = token.and_then(|token| self.leases.release(key, token, self.now_ms, backoff_ms, named, LIMITS));
         let was_theirs = woken.is_some();
@@ -182,21 +185,14 @@ impl State {
     }
 
     fn meta(&mut self, key: &[u8]) -> Result<Value> {
+        self.no_text(key)?;
         let now_ms = self.now_ms;
         Ok(self.find(key).map_or(Value::Nil, |entry| described(entry, now_ms)))
     }
 }
 
-fn selector(mut words: Words<'_>) -> Result<Selector> {
-    let mut selector = Selector::default();
-    while let Some(word) = words.next() {
-        match word.as_ref() {
-            b"COUNT" => drop(words.number()?),
-            word if clause(word, &mut words, &mut selector)? => {}
-            _ => return Err(Error::Syntax),
-        }
-    }
-    Ok(selector)
+fn tags(words: Words<'_>) -> Result<TagNames> {
+    Ok(all_tags(words)?.into_iter().map(Into::into).collect())
 }
 
 fn described(entry: &Entry, now_ms: u64) -> Value {
@@ -219,5 +215,6 @@ fn described(entry: &Entry, now_ms: u64) -> Value {
         ("cost", optional_count(entry.cost_ms)),
         ("tags", bulks(&entry.tags)),
         ("meta", optional_bulk(entry.meta.as_ref())),
+        ("born", count(entry.born_ms())),
     ])
 }

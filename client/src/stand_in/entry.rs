@@ -5,6 +5,12 @@ use expcache_core::codec::Encoding;
 use expcache_core::policy::{Lifetime, Policy, end_ms, fresh_left_ms};
 use redis::Value;
 
+/// A native string.
+pub(super) struct Text {
+    pub(super) bytes: Bytes,
+    pub(super) expire_at_ms: Option<i64>,
+}
+
 pub(super) struct Entry {
     pub(super) payload: Bytes,
     /// The payload as it is kept, if that is compressed.
@@ -17,6 +23,8 @@ pub(super) struct Entry {
     pub(super) cost_ms: Option<u64>,
     pub(super) etag: String,
     pub(super) created_ms: u64,
+    /// When its key was first stored, if that is kept.
+    pub(super) kept_born_ms: Option<u64>,
     pub(super) life: Lifetime,
     /// Its end was named, so it does not slide.
     pub(super) is_end_named: bool,
@@ -24,11 +32,19 @@ pub(super) struct Entry {
     pub(super) soft_ms: Option<u64>,
     pub(super) hits: u64,
     pub(super) last_access_ms: u64,
+    /// Uses in their order.
+    pub(super) used: u64,
 }
 
 impl Entry {
-    pub(super) fn is_gone(&self, now_ms: u64) -> bool {
-        self.life.expire_at_ms.is_some_and(|end| end <= end_ms(now_ms, 0))
+    /// By the policy that its type has now.
+    pub(super) fn is_gone(&self, now_ms: u64, policy: Option<&Policy>) -> bool {
+        let ends = [self.life.expire_at_ms, policy.and_then(|policy| policy.end_of_life_ms(self.born_ms()))];
+        ends.into_iter().flatten().any(|end| end <= end_ms(now_ms, 0))
+    }
+
+    pub(super) fn born_ms(&self) -> u64 {
+        self.kept_born_ms.unwrap_or(self.created_ms)
     }
 
     /// Ms; `None`: without end.
@@ -49,12 +65,13 @@ impl Entry {
     }
 
     /// It is handed out; of a sliding type it lives on.
-    pub(super) fn hit(&mut self, now_ms: u64, policy: &Policy) {
-        (self.hits, self.last_access_ms) = (self.hits + 1, now_ms);
+    pub(super) fn hit(&mut self, now_ms: u64, used: u64, policy: &Policy) {
+        (self.hits, self.last_access_ms, self.used) = (self.hits + 1, now_ms, used);
         let Lifetime { expire_at_ms: Some(end), lifetime_ms: 1.., grace_ms } = self.life else { return };
         if policy.sliding && !self.is_end_named && self.is_fresh(now_ms) {
             let later = end_ms(now_ms, self.life.lifetime_ms.saturating_add(grace_ms));
-            self.life.expire_at_ms = Some(end.max(later));
+            let latest = policy.end_of_life_ms(self.born_ms()).unwrap_or(i64::MAX);
+            self.life.expire_at_ms = Some(end.max(later).min(latest));
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use expcache_core::codec::Encoding;
 use expcache_core::early::is_due_early;
+use expcache_core::grammar::Words as _;
+use expcache_core::grammar::fetch::{FetchOptions, Field, Fields};
 use expcache_core::lease::{Asked, Standing, Token, Wish};
 use expcache_core::{Error, Result};
 use redis::Value;
@@ -14,16 +15,11 @@ use super::entry::{Entry, bulk, count, map, optional_bulk, optional_count, text}
 use super::store::{LIMITS, State};
 use super::words::Words;
 
-#[derive(Default)]
-pub(super) struct Fetch {
-    key: Bytes,
-    lease_ms: Option<u64>,
-    token: Option<Token>,
-    wait: Option<Duration>,
-    accept: Vec<Encoding>,
-    if_none_match: Option<Bytes>,
-    range: Option<(u64, u64)>,
-    max_age_ms: Option<u64>,
+pub(super) struct Fetch<'a> {
+    key: &'a [u8],
+    options: FetchOptions<'a>,
+    /// Who waits asks twice, as the same.
+    token: Token,
 }
 
 /// What came of looking.
@@ -41,66 +37,56 @@ struct Offer {
     is_held: bool,
 }
 
-impl Fetch {
-    pub(super) fn parse(mut words: Words<'_>) -> Result<Self> {
-        let mut fetch = Self { key: words.need()?.clone(), ..Self::default() };
-        while let Some(word) = words.next() {
-            match word.as_ref() {
-                b"LEASE" => fetch.lease_ms = Some(words.ms()?),
-                b"TOKEN" => fetch.token = Some(token(words.need()?)?),
-                b"WAIT" => fetch.wait = Some(words.duration()?),
-                b"ACCEPT" => fetch.accept = words.counted()?.iter().filter_map(|name| Encoding::parse(name)).collect(),
-                b"IFNONEMATCH" => fetch.if_none_match = Some(words.need()?.clone()),
-                b"RANGE" => fetch.range = Some((words.number()?, words.number()?)),
-                b"MAXAGE" => fetch.max_age_ms = Some(words.ms()?),
-                b"VERIFY" => {}
-                _ => return Err(Error::Syntax),
-            }
-        }
-        // Who waits asks twice, as the same.
-        fetch.token.get_or_insert_with(|| u128::from_be_bytes(std::array::from_fn(|_| fastrand::u8(..))).into());
-        Ok(fetch)
+impl<'a> Fetch<'a> {
+    pub(super) fn parse(mut words: Words<'a>) -> Result<Self> {
+        let (key, options) = (words.need()?, FetchOptions::parse(words)?);
+        let made_up = || u128::from_be_bytes(std::array::from_fn(|_| fastrand::u8(..))).into();
+        let token = options.token.and_then(Token::parse).unwrap_or_else(made_up);
+        Ok(Self { key, options, token })
     }
 
     pub(super) fn wait(&self) -> Duration {
-        self.wait.unwrap_or_default()
+        Duration::from_millis(self.options.wait_ms.unwrap_or(0))
     }
 
     fn wish(&self) -> Option<Wish> {
-        Some(Wish { token: self.token?, duration_ms: self.lease_ms?, owner: 0 })
+        Some(Wish { token: self.token, duration_ms: self.options.lease_ms?, owner: 0 })
+    }
+
+    /// The fields that were asked for, each as it is told.
+    fn told(&self, mut value: impl FnMut(Field) -> Value) -> Value {
+        let fields = self.options.fields.unwrap_or(Fields::ALL);
+        map(fields.as_slice().iter().map(|field| (field.name(), value(*field))))
     }
 
     /// How it is sent, and what.
     fn part(&self, entry: &Entry) -> (Encoding, Value) {
         let (encoding, bytes) = entry.kept();
-        if let Some((offset, length)) = self.range {
+        if let Some((offset, length)) = self.options.range {
             let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(entry.payload.len());
             let part = entry.payload.get(at(offset)..at(offset.saturating_add(length))).unwrap_or_default();
             return (Encoding::Identity, bulk(part));
         }
-        match self.accept.contains(&encoding) {
+        match self.options.accept.is_some_and(|accepted| accepted.contains(encoding)) {
             true => (encoding, bulk(bytes)),
             false => (Encoding::Identity, bulk(&entry.payload)),
         }
     }
 }
 
-fn token(word: &[u8]) -> Result<Token> {
-    Token::parse(word).ok_or(Error::invalid("a TOKEN must be 16 to 64 bytes"))
-}
-
 impl State {
     /// Looks; `may_wait`: at most once.
-    pub(super) fn fetch(&mut self, fetch: &Fetch, may_wait: bool) -> Result<Turn> {
+    pub(super) fn fetch(&mut self, fetch: &Fetch<'_>, may_wait: bool) -> Result<Turn> {
+        self.no_text(fetch.key)?;
         let now_ms = self.now_ms;
-        let Some((type_name, is_fresh)) = self.find(&fetch.key).map(|entry| {
-            let is_young = fetch.max_age_ms.is_none_or(|most| now_ms.saturating_sub(entry.created_ms) <= most);
+        let Some((type_name, is_fresh)) = self.find(fetch.key).map(|entry| {
+            let is_young = fetch.options.max_age_ms.is_none_or(|most| now_ms.saturating_sub(entry.created_ms) <= most);
             (entry.type_name.clone(), is_young && entry.is_fresh(now_ms))
         }) else {
             return Ok(self.miss(fetch, may_wait));
         };
         let policy = self.policy(&type_name);
-        let is_due = self.find(&fetch.key).is_some_and(|entry| {
+        let is_due = self.find(fetch.key).is_some_and(|entry| {
             let left = entry.fresh_left_ms(now_ms).and_then(|left| u64::try_from(left).ok());
             let early = policy.early_percent;
             !is_fresh
@@ -110,42 +96,47 @@ impl State {
         });
         let mut offer = if is_due { self.offer(fetch) } else { self.needs_none(fetch, may_wait) };
         offer.retry_ms = offer.retry_ms.filter(|_| !is_fresh);
-        let Some(entry) = self.find(&fetch.key) else { return Err(Error::Syntax) };
-        let is_same = fetch.if_none_match.as_ref().is_some_and(|etag| *etag == entry.etag.as_bytes());
+        let used = self.next_use();
+        let Some(entry) = self.find(fetch.key) else { return Err(Error::Syntax) };
+        let is_same = fetch.options.if_none_match.is_some_and(|etag| *etag == *entry.etag.as_bytes());
         let status = match (is_fresh, is_same) {
             (true, true) => "not-modified",
             (true, false) => "hit",
             (false, _) => "stale",
         };
-        let found = found(entry, now_ms, status, fetch.part(entry), &offer);
-        entry.hit(now_ms, &policy);
+        let found = found(entry, now_ms, status, fetch, &offer);
+        entry.hit(now_ms, used, &policy);
         Ok(Turn::Over(found))
     }
 
-    fn miss(&mut self, fetch: &Fetch, may_wait: bool) -> Turn {
+    fn miss(&mut self, fetch: &Fetch<'_>, may_wait: bool) -> Turn {
         let offer = self.offer(fetch);
         if may_wait && offer.is_held && !fetch.wait().is_zero() {
             let (number, woken) = self.next_waiter();
-            if self.leases.wait(&fetch.key, number, fetch.wish()) {
+            if self.leases.wait(fetch.key, number, fetch.wish()) {
                 return Turn::Waits(number, woken);
             }
         }
-        let (lease, retry) = (lease(&offer), optional_count(offer.retry_ms));
-        Turn::Over(map([("status", text("miss")), ("lease", lease), ("retry", retry)]))
+        Turn::Over(fetch.told(|field| match field {
+            Field::Status => text("miss"),
+            Field::Lease => lease(&offer),
+            Field::Retry => optional_count(offer.retry_ms),
+            _ => Value::Nil,
+        }))
     }
 
     /// The lease, if it is asked for and is free.
-    fn offer(&mut self, fetch: &Fetch) -> Offer {
+    fn offer(&mut self, fetch: &Fetch<'_>) -> Offer {
         let asked = match fetch.wish() {
-            Some(wish) => self.leases.ask(&fetch.key, self.now_ms, wish, LIMITS),
-            None => match self.leases.standing(&fetch.key, self.now_ms) {
+            Some(wish) => self.leases.ask(fetch.key, self.now_ms, wish, LIMITS),
+            None => match self.leases.standing(fetch.key, self.now_ms) {
                 Standing::Free => return Offer::default(),
                 Standing::Held(left_ms) => Asked::Held { left_ms },
                 Standing::BackingOff(left_ms) => Asked::BackingOff { left_ms },
             },
         };
         match asked {
-            Asked::Granted | Asked::Again => Offer { lease: fetch.token, ..Offer::default() },
+            Asked::Granted | Asked::Again => Offer { lease: Some(fetch.token), ..Offer::default() },
             Asked::Held { left_ms } => Offer { retry_ms: Some(left_ms), is_held: true, lease: None },
             Asked::BackingOff { left_ms } => Offer { retry_ms: Some(left_ms), ..Offer::default() },
             Asked::Full => Offer::default(),
@@ -153,33 +144,33 @@ impl State {
     }
 
     /// There is a fresh value: a lease that came while it waited is given up.
-    fn needs_none(&mut self, fetch: &Fetch, is_first: bool) -> Offer {
-        if let (false, Some(token)) = (is_first, fetch.token) {
-            let woken = self.leases.release(&fetch.key, token, self.now_ms, 0, Default::default(), LIMITS);
+    fn needs_none(&mut self, fetch: &Fetch<'_>, is_first: bool) -> Offer {
+        if !is_first {
+            let woken = self.leases.release(fetch.key, fetch.token, self.now_ms, 0, Default::default(), LIMITS);
             self.wake(woken.into_iter().flatten());
         }
         Offer::default()
     }
 }
 
-fn found(entry: &Entry, now_ms: u64, status: &str, part: (Encoding, Value), offer: &Offer) -> Value {
-    let (encoding, value) = part;
-    let value = if status == "not-modified" { Value::Nil } else { value };
-    map([
-        ("status", text(status)),
-        ("value", value),
-        ("encoding", text(encoding.name())),
-        ("etag", text(&*entry.etag)),
-        ("type", bulk(&entry.type_name)),
-        ("format", optional_bulk(entry.format.as_ref())),
-        ("records", optional_count(entry.records)),
-        ("size", count(entry.payload.len())),
-        ("meta", optional_bulk(entry.meta.as_ref())),
-        ("age", count(now_ms.saturating_sub(entry.created_ms))),
-        ("ttl", entry.fresh_left_ms(now_ms).map_or(Value::Nil, Value::Int)),
-        ("lease", lease(offer)),
-        ("retry", optional_count(offer.retry_ms)),
-    ])
+fn found(entry: &Entry, now_ms: u64, status: &str, fetch: &Fetch<'_>, offer: &Offer) -> Value {
+    let (encoding, value) = fetch.part(entry);
+    let mut value = Some(value).filter(|_| status != "not-modified");
+    fetch.told(|field| match field {
+        Field::Status => text(status),
+        Field::Value => value.take().unwrap_or_default(),
+        Field::Encoding => text(encoding.name()),
+        Field::Etag => text(&*entry.etag),
+        Field::Type => bulk(&entry.type_name),
+        Field::Format => optional_bulk(entry.format.as_ref()),
+        Field::Records => optional_count(entry.records),
+        Field::Size => count(entry.payload.len()),
+        Field::Meta => optional_bulk(entry.meta.as_ref()),
+        Field::Age => count(now_ms.saturating_sub(entry.created_ms)),
+        Field::Ttl => entry.fresh_left_ms(now_ms).map_or(Value::Nil, Value::Int),
+        Field::Lease => lease(offer),
+        Field::Retry => optional_count(offer.retry_ms),
+    })
 }
 
 fn lease(offer: &Offer) -> Value {

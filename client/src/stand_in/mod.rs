@@ -4,8 +4,10 @@ mod calls;
 mod commands;
 mod entry;
 mod fetch;
+mod per_tag;
 mod set;
 mod store;
+mod strings;
 mod types;
 mod words;
 

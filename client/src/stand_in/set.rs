@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use expcache_core::codec::{Coder, Encoding};
-use expcache_core::key::{md5_hex, validate_meta, validate_name};
+use expcache_core::grammar::set::{Condition, SetOptions, Verb};
+use expcache_core::grammar::{Words as _, etag_text, number};
+use expcache_core::key::md5_hex;
 use expcache_core::lease::{Subject, Token};
 use expcache_core::policy::{Freshness, Policy, StoreContext};
 use expcache_core::validate::validate;
@@ -15,103 +17,34 @@ use super::words::Words;
 
 /// Where nothing else says so, an hour.
 pub(super) const DEFAULT_TTL_MS: u64 = 3_600_000;
-const MAX_TAGS: usize = 64;
 /// What decodes to more is not taken.
 const MAX_BYTES: usize = 512 << 20;
 
-#[derive(Default)]
-struct Options {
-    type_name: Option<Bytes>,
-    freshness: Option<Freshness>,
-    grace_ms: Option<u64>,
-    tags: Vec<Bytes>,
-    format: Option<Bytes>,
-    records: Option<u64>,
-    cost_ms: Option<u64>,
-    meta: Option<Bytes>,
-    hash: Option<Bytes>,
-    encoding: Option<Encoding>,
-    condition: Option<Condition>,
-    lease: Option<Bytes>,
+/// `None`: it says nothing. A lease of an impossible name is nobody's.
+fn token(options: &SetOptions<'_>) -> Result<Option<Token>> {
+    options.lease.map(|name| Token::parse(name).ok_or(Error::LeaseLost)).transpose()
 }
 
-enum Condition {
-    Absent,
-    Present,
-    Etag(Bytes),
-}
-
-impl Options {
-    fn parse(mut words: Words<'_>) -> Result<Self> {
-        let mut options = Self::default();
-        while let Some(word) = words.next() {
-            match word.as_ref() {
-                b"TYPE" => options.type_name = Some(words.need()?.clone()),
-                b"PX" => options.freshness = Some(Freshness::For(positive(words.number()?)?)),
-                b"PXAT" => {
-                    let at = i64::try_from(positive(words.number()?)?).map_err(|_| Error::NotAnInteger)?;
-                    options.freshness = Some(Freshness::Until(at));
-                }
-                b"KEEPTTL" => options.freshness = Some(Freshness::Keep),
-                b"GRACE" => options.grace_ms = Some(words.ms()?),
-                b"TAGS" => options.tags = tags(words.counted()?)?,
-                b"FORMAT" => options.format = Some(words.need()?.clone()),
-                b"RECORDS" => options.records = Some(words.number()?),
-                b"COST" => options.cost_ms = Some(words.number()?),
-                b"META" => options.meta = Some(words.need()?.clone()),
-                b"HASH" => options.hash = Some(words.need()?.clone()),
-                b"ENCODING" => options.encoding = Some(Encoding::parse(words.need()?).ok_or(Error::Syntax)?),
-                b"NX" => options.condition = Some(Condition::Absent),
-                b"XX" => options.condition = Some(Condition::Present),
-                b"IFMATCH" => options.condition = Some(Condition::Etag(words.need()?.clone())),
-                b"LEASE" => options.lease = Some(words.need()?.clone()),
-                _ => return Err(Error::Syntax),
-            }
-        }
-        options.type_name.as_ref().map_or(Ok(()), |name| validate_name("type", name))?;
-        options.meta.as_ref().map_or(Ok(()), |meta| validate_meta(meta))?;
-        Ok(options)
-    }
-
-    /// `None`: it says nothing. A lease of an impossible name is nobody's.
-    fn token(&self) -> Result<Option<Token>> {
-        self.lease.as_ref().map(|name| Token::parse(name).ok_or(Error::LeaseLost)).transpose()
-    }
-
-    /// What is to be stored of the bytes that came.
-    fn payload(&self, bytes: &Bytes) -> Result<Bytes> {
-        let payload = match self.encoding {
-            None | Some(Encoding::Identity) => bytes.clone(),
-            Some(encoding) => decoded(encoding, bytes)?.into(),
-        };
-        match &self.hash {
-            Some(hash) if **hash != md5_hex(&payload) => Err(Error::HashMismatch),
-            _ => Ok(payload),
-        }
-    }
-
-    fn allows(&self, there: Option<&Entry>) -> bool {
-        match (&self.condition, there) {
-            (None, _) | (Some(Condition::Absent), None) | (Some(Condition::Present), Some(_)) => true,
-            (Some(Condition::Etag(etag)), Some(entry)) => *etag == entry.etag.as_bytes(),
-            _ => false,
-        }
+/// What is to be stored of the bytes that came.
+fn payload(options: &SetOptions<'_>, bytes: &Bytes) -> Result<Bytes> {
+    let payload = match options.encoding {
+        None | Some(Encoding::Identity) => bytes.clone(),
+        Some(encoding) => decoded(encoding, bytes)?.into(),
+    };
+    match options.hash() {
+        Some(hash) if etag_text(hash) != md5_hex(&payload) => Err(Error::HashMismatch),
+        _ => Ok(payload),
     }
 }
 
-fn positive(number: u64) -> Result<u64> {
-    if number > 0 { Ok(number) } else { Err(Error::InvalidExpire("expcache.set")) }
-}
-
-fn tags(words: &[Bytes]) -> Result<Vec<Bytes>> {
-    let mut tags: Vec<Bytes> = Vec::new();
-    for tag in words {
-        validate_name("tag", tag)?;
-        if !tags.contains(tag) {
-            tags.push(tag.clone());
+fn allows(options: &SetOptions<'_>, there: Option<&Entry>) -> bool {
+    match (options.condition, there) {
+        (None, _) | (Some(Condition::Nx), None) | (Some(Condition::Xx), Some(_)) => true,
+        (Some(Condition::IfMatch(_)), Some(entry)) => {
+            options.if_match().is_some_and(|etag| etag_text(etag) == *entry.etag.as_bytes())
         }
+        _ => false,
     }
-    if tags.len() > MAX_TAGS { Err(Error::invalid("an entry has at most 64 tags")) } else { Ok(tags) }
 }
 
 fn decoded(encoding: Encoding, bytes: &[u8]) -> Result<Vec<u8>> {
@@ -129,54 +62,65 @@ fn packed(policy: &Policy, payload: &Bytes, format: Option<&[u8]>) -> Option<(En
 
 impl State {
     pub(super) fn set(&mut self, mut words: Words<'_>) -> Result<Value> {
-        let pair = (words.need()?.clone(), words.need()?.clone());
-        self.store(&[pair], &Options::parse(words)?)
+        let pair = (words.need()?, words.need()?);
+        self.store(&[pair], &SetOptions::parse(words, Verb::Set)?, "expcache.set")
     }
 
     pub(super) fn mset(&mut self, mut words: Words<'_>) -> Result<Value> {
-        let count = words.number()?;
-        let pairs = (0..count).map(|_| Ok((words.need()?.clone(), words.need()?.clone())));
+        let count = number(words.need()?)?;
+        let pairs = (0..count).map(|_| Ok((words.need()?, words.need()?)));
         let pairs = pairs.collect::<Result<Vec<_>>>()?;
-        self.store(&pairs, &Options::parse(words)?)
+        self.store(&pairs, &SetOptions::parse(words, Verb::Mset)?, "expcache.mset")
     }
 
     /// All or nothing.
-    fn store(&mut self, pairs: &[(Bytes, Bytes)], options: &Options) -> Result<Value> {
+    fn store(&mut self, pairs: &[(&[u8], &[u8])], options: &SetOptions<'_>, command: &'static str) -> Result<Value> {
         let mut entries = Vec::with_capacity(pairs.len());
         for (key, bytes) in pairs {
-            if !options.allows(self.find(key).map(|entry| &*entry)) {
+            self.no_text(key)?;
+            if !allows(options, self.find(key).map(|entry| &*entry)) {
                 return Ok(Value::Nil);
             }
-            entries.push(self.planned(key, bytes, options)?);
+            entries.push(self.planned(key, bytes, options, command)?);
         }
-        for ((key, _), entry) in pairs.iter().zip(entries) {
-            self.commit(key, entry, options.token()?);
+        let keys: Vec<&[u8]> = pairs.iter().map(|(key, _)| *key).collect();
+        if let Some(type_name) = entries.first().map(|entry| entry.type_name.clone()) {
+            self.admit_tags(&type_name, &keys, options.tags())?;
+        }
+        for (key, entry) in keys.into_iter().zip(entries) {
+            let type_name = entry.type_name.clone();
+            self.commit(key, entry, token(options)?);
+            self.make_room(key, &type_name, options.tags());
         }
         Ok(Value::Okay)
     }
 
-    fn planned(&mut self, key: &Bytes, bytes: &Bytes, options: &Options) -> Result<Entry> {
-        let (now_ms, token) = (self.now_ms, options.token()?);
+    fn planned(&mut self, key: &[u8], bytes: &[u8], options: &SetOptions<'_>, command: &'static str) -> Result<Entry> {
+        let (now_ms, token, bytes) = (self.now_ms, token(options)?, Bytes::copy_from_slice(bytes));
         let lost = || Error::LeaseLost;
         let produced_ms =
             token.map(|token| self.leases.production_ms(key, token, now_ms).ok_or_else(lost)).transpose()?;
-        let type_name = options.type_name.clone().unwrap_or_else(|| self.type_of(key));
+        let type_name = options.type_name.map_or_else(|| self.type_of(key), Bytes::copy_from_slice);
         let policy = self.policy(&type_name);
-        let (payload, format) = (options.payload(bytes)?, options.format.as_deref());
+        let (payload, format) = (payload(options, &bytes)?, options.format);
         policy.admit(payload.len() as u64, format)?;
         let counted =
             format.filter(|_| policy.validate).map(|format| validate(format, &payload)).transpose()?.flatten();
-        let subject_tags: Vec<&[u8]> = options.tags.iter().map(AsRef::as_ref).collect();
         if let Some(token) = token {
-            self.admit(key, token, &Subject { key, type_name: &type_name, tags: &subject_tags })?;
+            self.admit(key, token, &Subject { key, type_name: &type_name, tags: options.tags() })?;
         }
-        let kept = self.find(key).map(|entry| entry.fresh_until_ms(now_ms));
+        let there = self.find(key);
+        let kept = there.as_ref().map(|entry| entry.fresh_until_ms(now_ms));
+        let was_born_ms = there.as_ref().map(|entry| entry.born_ms().min(now_ms));
+        let was_kept = there.is_some_and(|entry| entry.kept_born_ms.is_some());
+        let kept_born_ms = (was_kept || policy.whole_life_ms != 0).then(|| was_born_ms.unwrap_or(now_ms));
         let moment = StoreContext { now_ms, default_ttl_ms: DEFAULT_TTL_MS, random: fastrand::u64(..) };
-        let freshness = options.freshness.unwrap_or(Freshness::TypeDefault);
-        let life = policy.life(freshness, options.grace_ms, kept, moment);
+        let freshness = options.freshness(command)?;
+        let life = policy.life(freshness, options.grace_ms, kept, moment).ok_or(Error::InvalidExpire(command))?;
+        let latest_ms = kept_born_ms.and_then(|born_ms| policy.end_of_life_ms(born_ms));
         let packed = match options.encoding {
             // As it came.
-            Some(encoding) if encoding != Encoding::Identity => Some((encoding, bytes.clone())),
+            Some(encoding) if encoding != Encoding::Identity => Some((encoding, bytes)),
             _ => packed(&policy, &payload, format),
         };
         Ok(Entry {
@@ -184,17 +128,19 @@ impl State {
             etag: md5_hex(&payload).iter().map(|digit| char::from(*digit)).collect(),
             payload,
             type_name,
-            tags: options.tags.clone(),
-            format: options.format.clone(),
+            tags: options.tags().iter().map(|tag| Bytes::copy_from_slice(tag)).collect(),
+            format: format.map(Bytes::copy_from_slice),
             records: counted.or(options.records),
-            meta: options.meta.clone(),
+            meta: options.meta.map(Bytes::copy_from_slice),
             cost_ms: options.cost_ms.or(produced_ms),
             created_ms: now_ms,
-            life: life.ok_or(Error::InvalidExpire("expcache.set"))?,
+            kept_born_ms,
+            life: latest_ms.map_or(life, |latest_ms| life.cut_off(latest_ms, now_ms)),
             is_end_named: matches!(freshness, Freshness::Until(_)),
             soft_ms: None,
             hits: 0,
             last_access_ms: now_ms,
+            used: self.next_use(),
         })
     }
 
@@ -208,11 +154,12 @@ impl State {
         admitted
     }
 
-    fn commit(&mut self, key: &Bytes, entry: Entry, token: Option<Token>) {
+    fn commit(&mut self, key: &[u8], entry: Entry, token: Option<Token>) {
         let finished = token.and_then(|token| self.leases.finish(key, token, self.now_ms));
         let waiters = finished.map_or_else(|| self.leases.superseded(key), |stored| stored.waiters);
-        self.types.entry(entry.type_name.clone()).or_default();
-        self.entries.insert(key.clone(), entry);
+        let policy = self.policy(&entry.type_name);
+        self.types.entry(entry.type_name.clone()).or_insert(policy);
+        self.entries.insert(Bytes::copy_from_slice(key), entry);
         self.changed(key);
         self.wake_all(waiters);
     }

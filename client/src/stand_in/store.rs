@@ -12,7 +12,7 @@ use expcache_core::selector::Selector;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, oneshot};
 
-use super::entry::{Entry, bulk};
+use super::entry::{Entry, Text, bulk};
 use crate::lock::locked;
 
 /// As the server's own at first.
@@ -35,8 +35,10 @@ pub(super) struct State {
     pub(super) now_ms: u64,
     advanced: Duration,
     pub(super) entries: BTreeMap<Bytes, Entry>,
+    pub(super) texts: BTreeMap<Bytes, Text>,
     pub(super) types: BTreeMap<Bytes, Policy>,
     pub(super) leases: Leases<Selector>,
+    uses: u64,
     waiting: HashMap<u64, oneshot::Sender<()>>,
     waiters: u64,
     listeners: Vec<mpsc::UnboundedSender<PushInfo>>,
@@ -132,8 +134,7 @@ impl State {
 
     /// What is there under a key, fresh or stale.
     pub(super) fn find(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        let now_ms = self.now_ms;
-        if self.entries.get(key).is_some_and(|entry| entry.is_gone(now_ms)) {
+        if self.entries.get(key).is_some_and(|entry| self.is_gone(entry)) {
             self.entries.remove(key);
             self.changed(key);
         }
@@ -141,7 +142,26 @@ impl State {
     }
 
     pub(super) fn policy(&self, type_name: &[u8]) -> Policy {
-        self.types.get(type_name).cloned().unwrap_or_default()
+        self.known_policy(type_name).cloned().unwrap_or_default()
+    }
+
+    /// Its own, or that of the type `default`.
+    fn known_policy(&self, type_name: &[u8]) -> Option<&Policy> {
+        self.types.get(type_name).or_else(|| self.types.get(DEFAULT))
+    }
+
+    fn is_gone(&self, entry: &Entry) -> bool {
+        entry.is_gone(self.now_ms, self.known_policy(&entry.type_name))
+    }
+
+    /// What is fresh or stale.
+    pub(super) fn live(&self) -> impl Iterator<Item = (&Bytes, &Entry)> {
+        self.entries.iter().filter(|(_, entry)| !self.is_gone(entry))
+    }
+
+    pub(super) fn next_use(&mut self) -> u64 {
+        self.uses += 1;
+        self.uses
     }
 
     /// Of a key whose type is not said.
@@ -152,11 +172,9 @@ impl State {
     }
 
     /// The keys that a selector means.
-    pub(super) fn select(&mut self, selector: &Selector) -> Vec<Bytes> {
-        let now_ms = self.now_ms;
-        let is_meant =
-            |key: &Bytes, entry: &Entry| !entry.is_gone(now_ms) && selector.matches(key, &entry.type_name, &entry.tags);
-        self.entries.iter().filter(|(key, entry)| is_meant(key, entry)).map(|(key, _)| key.clone()).collect()
+    pub(super) fn select(&self, selector: &Selector) -> Vec<Bytes> {
+        let is_meant = |(key, entry): &(&Bytes, &Entry)| selector.matches(key, &entry.type_name, &entry.tags);
+        self.live().filter(is_meant).map(|(key, _)| key.clone()).collect()
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {

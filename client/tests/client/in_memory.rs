@@ -5,7 +5,8 @@ use std::io;
 
 use expcache_client::testing::InMemory;
 use expcache_client::{
-    Ask, Condition, Error, Expiry, Export, Fetch, Policy, Purge, Release, Selector, Set, Stored, Unshared, cached,
+    Ask, Beyond, Condition, Error, Expiry, Export, Fetch, Field, Limiter, PerTag, Policy, Purge, Rate, Release,
+    Selector, Sessions, Set, Stored, Throttle, Unshared, cached,
 };
 
 use super::*;
@@ -343,6 +344,152 @@ async fn what_is_near() {
         told.0
     })
     .await;
+}
+
+#[tokio::test]
+async fn options() {
+    both(|config| async move {
+        let mut told = Told::default();
+        let policy = Policy {
+            ttl: Some(Duration::from_secs(7200)),
+            lifetime: Some(LONG),
+            per_tag: Some(PerTag::evict("user:", 2)),
+            ..Policy::default()
+        };
+        let client = Client::open(config.policy("session", policy)).unwrap();
+        told.tell("policy", client.get_type("session").await.unwrap());
+        for n in 0..4 {
+            let set = Set::new(format!("session:{n}"), "v").tags(["user:7", "other"]).note("of the night");
+            client.set(&set).await.unwrap();
+            client.get("session:0").await.unwrap();
+            let mut keys = client.scan(Selector::new().any(["user:7"])).collect().await.unwrap();
+            keys.sort_unstable();
+            told.tell("per tag", keys);
+        }
+        told.left("its life", &client, b"session:0").await;
+        for expiry in [Expiry::Never, Expiry::After(LONG * 100), Expiry::Keep] {
+            client.set(&Set::new("session:0", "v").expiry(expiry)).await.unwrap();
+            told.left("its life", &client, b"session:0").await;
+        }
+        client.set(&Set::new("trips:1", "v").expiry(Expiry::Never)).await.unwrap();
+        told.left("for ever", &client, b"trips:1").await;
+        for beyond in [PerTag::reject("user:", 1), PerTag::reject("", 0)] {
+            let policy = Policy { per_tag: Some(beyond), ..Policy::default() };
+            client.set_type("session", &policy).await.unwrap();
+            told.tell("policy", client.get_type("session").await.unwrap().unwrap().per_tag);
+            let two = Set::new("session:8", "v").and("session:9", "v").tag("user:8");
+            told.tell("beyond", client.mset(&two).await.map_err(|error| error.to_string()));
+        }
+        told.tell("types", client.count(&Selector::new().types(["session", "trips", "none"])).await.unwrap());
+        let fetched = client.fetch(&Fetch::new("trips:1").only([Field::Value, Field::Type])).await.unwrap();
+        told.tell(
+            "fields",
+            (fetched.status, fetched.value, fetched.type_name, fetched.etag, fetched.size, fetched.age),
+        );
+        let missed = client.fetch(&Fetch::new("none").only([Field::Size]).lease(LONG)).await.unwrap();
+        told.tell("fields", (missed.status, missed.lease.is_some(), missed.retry));
+        let long = "n".repeat(257);
+        told.tell("note", client.set(&Set::new("k", "v").note(&long)).await.map_err(|error| error.to_string()));
+        told.tell(
+            "note",
+            client.fetch(&Fetch::new("k").note(&long)).await.map(|_| ()).map_err(|error| error.to_string()),
+        );
+        let trips = Selector::new().type_name("trips");
+        told.tell("note", client.purge(&trips, Purge::hard().note(&long)).await.map_err(|error| error.to_string()));
+        told.tell("note", client.purge(&trips, Purge::hard().note("by night")).await.unwrap());
+        told.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn limits() {
+    both(|config| async move {
+        let mut told = Told::default();
+        let client = Client::open(config).unwrap();
+        let hour = Duration::from_secs(3600);
+        let limiter = Limiter::new(&client, "exports").unwrap();
+        let limiter = limiter.policy("hour", Rate::new(3, hour).unwrap()).unwrap();
+        let limiter = limiter.policy("day", Rate::new(24, 24 * hour).unwrap().burst(5).unwrap()).unwrap();
+        let said = |verdict: expcache_client::Verdict| {
+            let of = |quota: &expcache_client::Quota| (quota.limit, quota.remaining, quota.refuses());
+            let each: Vec<_> = verdict.policies.iter().map(of).collect();
+            (verdict.allowed, verdict.policy, of(&verdict.tightest), each)
+        };
+        told.tell("peek", said(limiter.peek("7").await.unwrap()));
+        for cost in [1, 3, 2, 1, 6] {
+            told.tell("check", said(limiter.check_cost("7", cost).await.unwrap()));
+        }
+        told.tell("refund", said(limiter.refund("7", 2).await.unwrap()));
+        told.tell("peek", said(limiter.peek("7").await.unwrap()));
+        told.tell("reset", (limiter.reset("7").await.unwrap(), limiter.reset("7").await.unwrap()));
+        told.tell("check", said(limiter.check("7").await.unwrap()));
+        client.set(&Set::new("entry", "v")).await.unwrap();
+        let of_entry = Throttle::new("entry", [Rate::new(3, hour).unwrap()]);
+        told.tell("of an entry", client.throttle(&of_entry).await.map(|_| ()).map_err(|error| error.to_string()));
+        let limit = "limit:export_cache:exports:7";
+        told.tell("a limit", client.get(limit).await.map_err(|error| error.to_string()));
+        told.tell("a limit", client.set(&Set::new(limit, "v")).await.map_err(|error| error.to_string()));
+        told.tell("a limit", client.del(&[limit]).await.map_err(|error| error.to_string()));
+        told.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sessions() {
+    both(|config| async move {
+        let mut told = Told::default();
+        let (idle, whole_life) = (Duration::from_secs(1200), 24 * LONG);
+        let per_tag = Some(Sessions::per_user("session", 3, Beyond::Evict));
+        let policy = Policy { per_tag, ..Sessions::policy(idle, whole_life) };
+        let client = Client::open(config.policy("session", policy)).unwrap();
+        let sessions = Sessions::new(&client, "session").unwrap();
+        let mut of_user = Vec::new();
+        for _ in 0..4 {
+            of_user.push(sessions.create(7, "d").await.unwrap());
+        }
+        let anonymous = sessions.create_anonymous("a").await.unwrap();
+        told.tell("evicted", sessions.get(of_user[0].id()).await.unwrap().is_some());
+        told.tell("all", (sessions.all(7).await.unwrap().len(), sessions.all("").await.unwrap().len()));
+        let (mut session, mut other) = (of_user[1].clone(), of_user[1].clone());
+        told.tell("save", sessions.save(&mut session, "e").await.unwrap());
+        told.tell("save", sessions.save(&mut other, "f").await.unwrap());
+        let before = *session.id();
+        told.tell("rotate", sessions.rotate(&mut session, LONG).await.unwrap());
+        told.tell("rotate", sessions.rotate(&mut other, LONG).await.unwrap());
+        told.tell("old", sessions.get(&before).await.unwrap().map(|session| session.data().clone()));
+        told.tell("extend", sessions.extend(&before, LONG).await.unwrap());
+        told.tell("rotate", sessions.rotate(&mut session, Duration::ZERO).await.unwrap());
+        told.tell("old", sessions.get(&before).await.unwrap().is_some());
+        told.tell("new", sessions.get(session.id()).await.unwrap().map(|session| session.data().clone()));
+        told.tell("others", sessions.end_others(7, &session).await.unwrap());
+        told.tell("delete", sessions.delete(session.id()).await.unwrap());
+        told.tell("delete", sessions.delete(session.id()).await.unwrap());
+        told.tell("save", sessions.save(&mut session, "g").await.unwrap());
+        told.tell("all", (sessions.end_all(7).await.unwrap(), sessions.get(anonymous.id()).await.unwrap().is_some()));
+        told.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_life_that_ends() {
+    let server = InMemory::new();
+    let config = server.config().policy("session", Sessions::policy(LONG, 2 * LONG));
+    let sessions = Sessions::new(&Client::open(config).unwrap(), "session").unwrap();
+    let id = *sessions.create("7", "d").await.unwrap().id();
+    for _ in 0..3 {
+        server.advance(LONG / 2);
+        assert!(sessions.get(&id).await.unwrap().is_some(), "it is used");
+    }
+    let idle = *sessions.create("8", "d").await.unwrap().id();
+    assert!(sessions.extend(&id, 10 * LONG).await.unwrap());
+    server.advance(LONG / 2);
+    assert!(sessions.get(&id).await.unwrap().is_none(), "however much it was used");
+    assert!(sessions.all("7").await.unwrap().is_empty());
+    server.advance(LONG / 2);
+    assert!(sessions.get(&idle).await.unwrap().is_none());
 }
 
 #[tokio::test]

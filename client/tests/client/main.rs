@@ -31,9 +31,11 @@ mod processes;
 mod produce;
 mod proxy;
 mod respond;
+mod sessions;
 mod silence;
 mod snippets;
 mod tls;
+mod tower_sessions;
 mod values;
 
 use std::sync::Arc;

@@ -158,6 +158,44 @@ mod producers {
     // shown]
 }
 
+mod sessions {
+    use expcache_client::{Beyond, Client, Config, Error, Policy, SessionId, Sessions};
+    use std::time::Duration;
+
+    fn with_one_more(_data: &[u8]) -> String {
+        String::new()
+    }
+
+    // [shown
+    fn open(config: Config) -> Result<Sessions, Error> {
+        let policy = Policy {
+            per_tag: Some(Sessions::per_user("session", 3, Beyond::Evict)),
+            ..Sessions::policy(Duration::from_secs(20 * 60), Duration::from_secs(8 * 3600))
+        };
+        Sessions::new(&Client::open(config.policy("session", policy))?, "session")
+    }
+
+    async fn log_in(sessions: &Sessions, cookie: &str, user: u64) -> Result<String, Error> {
+        if let Some(before) = SessionId::parse(cookie) {
+            sessions.delete(&before).await?;
+        }
+        Ok(sessions.create(user, "{}").await?.id().cookie())
+    }
+
+    async fn add_one(sessions: &Sessions, cookie: &str) -> Result<bool, Error> {
+        let Some(id) = SessionId::parse(cookie) else { return Ok(false) };
+        // Again if another request was faster; until it has ended.
+        while let Some(mut session) = sessions.get(&id).await? {
+            let more = with_one_more(session.data());
+            if sessions.save(&mut session, more).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+    // shown]
+}
+
 mod metrics {
     use expcache_client::{Config, Error, How, Observer};
     use std::collections::HashMap;

@@ -83,7 +83,7 @@ fn rust() {
     }
 }
 
-/// `client/examples/axum.rs`, running.
+/// One of `client/examples`, running.
 struct Service {
     process: std::process::Child,
     host: String,
@@ -91,8 +91,8 @@ struct Service {
 
 impl Service {
     /// `None`: it is not built.
-    fn start(server: &Server) -> Option<Self> {
-        let mut started = Command::new(example("axum")?);
+    fn start(name: &str, server: &Server) -> Option<Self> {
+        let mut started = Command::new(example(name)?);
         let mut process = started.args([&address(server), "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         std::io::BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -111,11 +111,40 @@ impl Drop for Service {
     }
 }
 
+/// Browsers of a user, and what somebody made up.
+#[test]
+fn sessions() {
+    let server = Server::start();
+    let Some(service) = Service::start("sessions", &server) else { return };
+    let ask = |what: &str, cookie: &str| {
+        let (head, body) = as_it_is(&service.host, what, &format!("Cookie: id={cookie}\r\n"));
+        (head.split(' ').nth(1).unwrap().to_owned(), body, head)
+    };
+    let login = |cookie: &str| {
+        let (_, _, head) = ask("POST /login/alice", cookie);
+        head.split("id=").nth(1).unwrap().split(';').next().unwrap().to_owned()
+    };
+    for nobody in ["", "made-up", &"A".repeat(22)] {
+        assert_eq!(ask("GET /me", nobody).0, "401");
+    }
+    let first = login("");
+    let second = login(&first);
+    assert_eq!((ask("GET /me", &first).0.as_str(), ask("GET /me", &second).1.as_str()), ("401", "alice\n"));
+    let browsers: Vec<String> = (0..3).map(|_| login("made-up")).collect();
+    assert_eq!(ask("GET /me", &second).0, "401", "three and no more");
+    assert_eq!(ask("GET /sessions", &browsers[0]).1.lines().count(), 3);
+    assert_eq!(ask("POST /logout", &browsers[0]).0, "200");
+    assert_eq!(ask("GET /sessions", &browsers[1]).1.lines().count(), 2);
+    assert_eq!(ask("POST /logout-everywhere", &browsers[1]).1, "2 sessions have ended\n");
+    assert!(browsers.iter().all(|cookie| ask("GET /me", cookie).0 == "401"));
+    assert_eq!(server.conn().cmd("DBSIZE"), 0);
+}
+
 /// Asked as a browser would.
 #[test]
 fn axum() {
     let server = Server::start();
-    let Some(service) = Service::start(&server) else { return };
+    let Some(service) = Service::start("axum", &server) else { return };
     let get = |headers: &str| service.get(headers);
     let (head, made) = get("");
     assert!(head.starts_with("http/1.1 200") && head.contains("cache-status: expcache; fwd=miss; stored"), "{head}");
@@ -157,7 +186,7 @@ fn put(server: &Server, payload: Vec<u8>) {
 #[test]
 fn axum_moves_nothing_for_a_304() {
     let server = Server::start();
-    let Some(service) = Service::start(&server) else { return };
+    let Some(service) = Service::start("axum", &server) else { return };
     let digit = |n: u64| b"0123456789abcdef"[(n.wrapping_mul(n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize];
     put(&server, (0..10 << 20).map(digit).collect());
     let sent = || -> u64 { server.conn().info("stats", "total_net_output_bytes").parse().unwrap() };
@@ -175,7 +204,7 @@ fn axum_moves_nothing_for_a_304() {
 #[test]
 fn curl() {
     let server = Server::start();
-    let Some(service) = Service::start(&server) else { return };
+    let Some(service) = Service::start("axum", &server) else { return };
     if finished(Command::new("curl").arg("--version"), PATIENCE).is_none() {
         eprintln!("SKIPPED: there is no curl");
         return;
@@ -218,14 +247,20 @@ fn key() -> String {
     String::from_utf8(request.key().to_vec()).unwrap()
 }
 
-/// Head, in lower case, and body.
-fn http(host: &str, request: &str, headers: &str) -> (String, String) {
+/// The same, the head in lower case.
+fn http(host: &str, what: &str, headers: &str) -> (String, String) {
+    let (head, body) = as_it_is(host, what, headers);
+    (head.to_lowercase(), body)
+}
+
+/// The head and the body.
+fn as_it_is(host: &str, request: &str, headers: &str) -> (String, String) {
     let mut stream = std::net::TcpStream::connect(host).unwrap();
     write!(stream, "{request} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n").unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
     let (head, body) = reply.split_once("\r\n\r\n").unwrap();
-    (head.to_lowercase(), body.to_owned())
+    (head.to_owned(), body.to_owned())
 }
 
 /// An example that is built; if it is not, it says so.

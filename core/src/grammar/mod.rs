@@ -140,7 +140,7 @@ fn all_names<'a>(kind: &'static str, words: impl Words<'a>) -> Result<Vec<&'a [u
 }
 
 /// The most bytes of a note.
-const MOST_NOTE_BYTES: usize = 256;
+pub const MOST_NOTE_BYTES: usize = 256;
 
 /// Who or what is behind a command, for the record.
 fn note<'a>(words: &mut impl Words<'a>) -> Result<&'a [u8]> {

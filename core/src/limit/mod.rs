@@ -136,8 +136,18 @@ impl Policy {
         self.count.into()
     }
 
-    fn period_ns(self) -> i128 {
-        i128::from(self.period_ms) * i128::from(NS_PER_MS)
+    fn period_ns(self) -> Ticks {
+        Ticks::from(self.period_ms * NS_PER_MS)
+    }
+}
+
+/// How many times a span of time fits into another; none is negative. Most are of 64 bits, and a processor divides these in a small part of
+/// the time.
+fn fits(span: u64, into: Ticks) -> u64 {
+    match u64::try_from(into) {
+        Ok(into) => into.checked_div(span).unwrap_or(0),
+        Err(_) if into < 0 => 0,
+        Err(_) => into.checked_div(span.into()).and_then(|times| u64::try_from(times).ok()).unwrap_or(0),
     }
 }
 
@@ -181,7 +191,7 @@ impl Limit {
         let left = self.now + self.burst() - self.tat;
         Verdict {
             limit: self.policy.burst.into(),
-            remaining: u64::try_from(left / self.policy.period_ns()).unwrap_or(0),
+            remaining: fits(self.policy.period_ms * NS_PER_MS, left),
             retry_ms,
             reset_ms: self.ms(self.tat - self.now),
         }
@@ -189,8 +199,8 @@ impl Limit {
 
     /// A span in milliseconds, rounded up: who waits that long has waited long enough.
     fn ms(&self, span: Ticks) -> u64 {
-        let ticks_per_ms = self.policy.ticks_per_ns() * i128::from(NS_PER_MS);
-        u64::try_from((span + ticks_per_ms - 1).div_euclid(ticks_per_ms)).unwrap_or(0)
+        let ticks_per_ms = u64::from(self.policy.count) * NS_PER_MS;
+        if span <= 0 { 0 } else { fits(ticks_per_ms, span + Ticks::from(ticks_per_ms) - 1) }
     }
 
     /// In how many milliseconds a call of this cost would be allowed.
@@ -219,7 +229,8 @@ fn charge(limits: &mut [Limit], before: &State, cost: i64, now_us: u64) -> Optio
     if limits.iter().all(|limit| limit.tat == limit.now) {
         return (!before.is_empty()).then_some(Change::Delete);
     }
-    let state = limits.iter().map(|limit| (limit.policy, limit.tat)).collect();
+    let ahead = limits.iter().map(|limit| (limit.policy, limit.tat - limit.now));
+    let state = State::after(now_us * 1000, ahead);
     let until_full_ms = limits.iter().map(|limit| limit.ms(limit.tat - limit.now)).max().unwrap_or(0);
     Some(Change::Store { state, until_ms: now_us.div_ceil(1000) + until_full_ms })
 }

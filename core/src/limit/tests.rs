@@ -30,7 +30,7 @@ impl Key {
         let state = self.bytes.as_ref().map_or_else(State::default, |(bytes, _)| State::parse(bytes).unwrap());
         let outcome = throttle(policies, &state, cost, now_us);
         match &outcome.change {
-            Some(Change::Store { state, until_ms }) => self.bytes = Some((state.to_bytes(), *until_ms)),
+            Some(Change::Store { state, until_ms }) => self.bytes = Some((state.to_bytes().to_vec(), *until_ms)),
             Some(Change::Delete) => self.bytes = None,
             None => (),
         }
@@ -196,7 +196,8 @@ fn bounds_of_a_policy() {
 
 #[test]
 fn only_what_was_written_is_read() {
-    let state: State = [(policy(3, 1000, 3), 7), (policy(1, 5, 2), i128::from(u64::MAX))].into_iter().collect();
+    let ahead = [(policy(3, 1000, 3), 7), (policy(1, 5, 2), i128::from(u64::MAX) - 9)];
+    let state = State::after(9, ahead.into_iter());
     let bytes = state.to_bytes();
     assert_eq!(State::parse(&bytes), Ok(state));
     for cut in 0..bytes.len() {
