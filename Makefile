@@ -31,7 +31,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps build run demo top picture test soak fuzz check-client lint bench attack matrix install clean
+.PHONY: help deps build run demo top picture test soak fuzz check-client advise lint bench attack matrix install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ check-client: deps build ## the client's random checker: a million reads, two pr
 	@echo "check-client: $(READS) reads; what others invalidated is seen within $(LAG_MS) ms"
 	@EXPCACHE_CHECKER_READS=$(READS) EXPCACHE_CHECKER_LAG_MS=$(LAG_MS) \
 	  $(CARGO) test --release --package expcache-client --test client checker -- --nocapture
+
+advise: ## how well ADVISE estimates hit rates, against exact simulations of ten generated workloads: half a minute
+	@$(CARGO) run --release --quiet --package expcache-core --example replay
 
 lint: ## formatting, clippy and the docs of the code, warnings denied; licences of what it is built from
 	@echo "lint: cargo fmt --check"

@@ -10,8 +10,8 @@
 //!  8  lib                        the list of features; what the server calls first
 //!  7  listing   statistics
 //!  6  entries   keyspace   rules
-//!  5  invalidation               an invalidation fences leases
-//!  4  leases   payloads   types   diagnosis   keyfor   limits
+//!  5  warming   invalidation     an invalidation fences leases
+//!  4  leases   payloads   types   diagnosis   keyfor   limits   advice
 //!  3  audit                      the log of who did what
 //!     cache                      the books: what changes together when an entry comes, goes or changes
 //!  2  server                     the tools: the server's C interface, all of the `unsafe`
@@ -19,6 +19,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod advice;
 pub mod audit;
 pub mod cache;
 pub mod diagnosis;
@@ -35,6 +36,7 @@ pub mod rules;
 pub mod server;
 pub mod statistics;
 pub mod types;
+pub mod warming;
 
 use std::ffi::c_int;
 
@@ -51,6 +53,8 @@ static FEATURES: &[&Feature] = &[
     &audit::FEATURE,
     &types::FEATURE,
     &leases::FEATURE,
+    &warming::FEATURE,
+    &advice::FEATURE,
     &payloads::FEATURE,
     &invalidation::FEATURE,
     &entries::FEATURE,

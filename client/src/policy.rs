@@ -53,6 +53,8 @@ pub struct Policy {
     pub lifetime: Option<Duration>,
     /// How many entries a tag may have.
     pub per_tag: Option<PerTag>,
+    /// How many keys are kept in mind to be warmed.
+    pub warm: Option<u64>,
     /// What of it goes into the audit log.
     pub audit: Option<Audit>,
 }
@@ -110,6 +112,7 @@ impl Policy {
             validate: self.validate,
             whole_life_ms: self.lifetime.map(ms),
             per_tag: self.per_tag.as_ref().map(PerTag::change),
+            warm: self.warm,
             audit: self.audit,
             first_use: None,
         }
@@ -152,6 +155,7 @@ impl Policy {
             ("validate", self.validate.map(|_| (flag(self.validate), flag(there.validate)))),
             ("lifetime", self.lifetime.map(|_| (time(self.lifetime), time(there.lifetime)))),
             ("pertag", self.per_tag.as_ref().map(|_| (per_tag(&self.per_tag), per_tag(&there.per_tag)))),
+            ("warm", self.warm.map(|_| (number(self.warm), number(there.warm)))),
             ("audit", self.audit.map(|_| (audit(self.audit), audit(there.audit)))),
         ];
         let differs = |(name, values): (&str, Option<(String, String)>)| {
@@ -182,6 +186,7 @@ impl Policy {
             validate: flag(fields.take("validate"))?,
             lifetime: duration(&mut fields, "lifetime")?,
             per_tag: reply::optional(fields.take("pertag"), PerTag::parse)?,
+            warm: fields.optional_count("warm")?,
             audit: fields.optional_bytes("audit")?.and_then(|name| Audit::parse(&name).ok()),
         })
     }

@@ -4,6 +4,7 @@
 //! (time, call, expected). Keys, tags, types and payloads are any bytes.
 #![forbid(unsafe_code)]
 
+pub mod advice;
 pub mod audit;
 mod bytes;
 pub mod codec;
@@ -25,5 +26,6 @@ pub mod stats;
 pub mod types;
 pub mod units;
 pub mod validate;
+pub mod warm;
 
 pub use error::{Error, Result};

@@ -80,6 +80,9 @@ impl Beyond {
     }
 }
 
+/// The most keys of a type that are kept in mind to be warmed: so many may become due in one moment.
+pub const MOST_WARM: u64 = 10_000;
+
 /// What of a type goes into the audit log. Each has what the ones before it have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Audit {
@@ -140,6 +143,8 @@ pub struct Policy {
     pub validate: bool,
     /// How many entries a tag may have.
     pub per_tag: Option<PerTag>,
+    /// How many keys are kept in mind to be warmed.
+    pub warm: u64,
     /// What of it goes into the audit log.
     pub audit: Audit,
 }
@@ -162,6 +167,7 @@ impl Default for Policy {
             formats: Vec::new(),
             validate: false,
             per_tag: None,
+            warm: 0,
             audit: Audit::Off,
         }
     }

@@ -100,6 +100,8 @@ pub struct Types {
     most_colons: usize,
     /// Did any policy end whole lives since the start?
     ends_lives: bool,
+    /// Did any have keys kept in mind to be warmed?
+    warms: bool,
     /// Did any have something recorded?
     are_audited: bool,
 }
@@ -115,6 +117,7 @@ impl Default for Types {
             ids: HashMap::new(),
             most_colons: 0,
             ends_lives: false,
+            warms: false,
             are_audited: false,
         };
         types.define_initial();
@@ -258,6 +261,7 @@ impl Types {
     /// Defines a type, or changes what it is defined as.
     pub fn set_policy(&mut self, id: u16, policy: Policy, definer: Definer) {
         self.ends_lives |= policy.whole_life_ms != 0;
+        self.warms |= policy.warm != 0;
         self.are_audited |= policy.audit != Audit::Off;
         if let Some(known) = self.get_mut(id) {
             (known.policy, known.definer) = (Some(policy), definer);
@@ -267,6 +271,19 @@ impl Types {
     /// May a policy end the whole life of an entry? `false`: none ever did.
     pub fn end_lives(&self) -> bool {
         self.ends_lives
+    }
+
+    /// Did any policy since the start have keys kept in mind to be warmed?
+    #[inline]
+    pub fn warms(&self) -> bool {
+        self.warms
+    }
+
+    /// How many keys of a type are kept in mind to be warmed.
+    #[inline]
+    pub fn warm(&self, id: u16) -> u64 {
+        // Mostly none ever was.
+        if self.warms { self.policy(id).warm } else { 0 }
     }
 
     /// May a policy have something recorded? `false`: none ever did.

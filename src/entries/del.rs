@@ -10,7 +10,7 @@ use crate::server::args::Args;
 use crate::server::command::{Keys, REMOVES, ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
-use crate::{cache, leases};
+use crate::{cache, leases, warming};
 
 /// `EXPCACHE.DEL`, for the server.
 pub const DEL: Row = Row {
@@ -37,6 +37,7 @@ pub fn del(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let mut removed = 0;
     for name in args {
         leases::lost(ctx, ctx.db(), name.bytes());
+        warming::forget(ctx, name.bytes());
         let (recorded, is_alive) = match ctx.open(name, Mode::Peek).found() {
             Found::Entry(entry) => cache::with(|s| {
                 let recorded = Recorded::of(s, entry.type_id(), Audit::Changes);

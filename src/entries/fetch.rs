@@ -288,6 +288,7 @@ impl Fetch {
             look.count_hit(s, status != Status::Stale);
             (due, if status == Status::Stale { None } else { look.slides_to(s) })
         });
+        look.tell(ctx);
         let mut offer = if due { self.offer(ctx, name, attempt, Some(type_id)) } else { attempt.needs_none(ctx, name) };
         if status != Status::Stale {
             offer.retry_ms = None;
@@ -340,7 +341,7 @@ impl Fetch {
     }
 
     fn tell_miss(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, offer: Offer, miss: &Miss, asker: Asker<'_>) {
-        let recorded = miss.count(name.bytes());
+        let recorded = miss.count(ctx, name.bytes());
         reply_miss(client.replies(ctx), &self.fields, offer);
         note(ctx, recorded.as_ref(), name.bytes(), MISS, None, asker);
     }

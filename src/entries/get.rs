@@ -22,7 +22,7 @@ use crate::server::workers;
 fn reply_fresh(ctx: &Ctx, name: Arg<'_>, command: &'static str) -> Result<()> {
     let mut key = ctx.open(name, Mode::Read);
     let Some(mut look) = Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh) else {
-        let recorded = Miss::of(ctx, &mut key).count(name.bytes());
+        let recorded = Miss::of(ctx, &mut key).count(ctx, name.bytes());
         ctx.reply_null();
         note(ctx, None, command, name.bytes(), recorded.as_ref(), None);
         return Ok(());
@@ -31,7 +31,7 @@ fn reply_fresh(ctx: &Ctx, name: Arg<'_>, command: &'static str) -> Result<()> {
     if !is_plain {
         admit(ctx, &[look.entry.form()])?;
     }
-    let Hit { slides_to, recorded } = hit(&mut look);
+    let Hit { slides_to, recorded } = hit(ctx, &mut look);
     let (size, cost) = (look.entry.size(), Part::WHOLE.cost(look.entry));
     let payload = if is_plain {
         ctx.reply_bytes(look.entry.stored());
@@ -56,11 +56,13 @@ struct Hit {
     recorded: Option<Recorded>,
 }
 
-fn hit(look: &mut Look<'_>) -> Hit {
-    cache::with(|s| {
+fn hit(ctx: &Ctx, look: &mut Look<'_>) -> Hit {
+    let hit = cache::with(|s| {
         look.count_hit(s, true);
         Hit { slides_to: look.slides_to(s), recorded: Recorded::of(s, look.entry.type_id(), Audit::All) }
-    })
+    });
+    look.tell(ctx);
+    hit
 }
 
 /// Puts a read on record, if its type's reads are: of so many bytes, or of nothing.
@@ -176,7 +178,7 @@ fn remove_broken(ctx: &Ctx, taken: Vec<Taken>) {
     for Taken { key, payload, .. } in taken.into_iter().filter(|one| one.is_broken) {
         let name = Text::new(&key);
         payload.iter().for_each(|payload| payload.remove_corrupt(ctx, name.arg(), true));
-        Miss::of(ctx, &mut ctx.open(name.arg(), Mode::Peek)).count(&key);
+        Miss::of(ctx, &mut ctx.open(name.arg(), Mode::Peek)).count(ctx, &key);
     }
 }
 
@@ -246,10 +248,10 @@ fn take(ctx: &Ctx, name: Arg<'_>) -> Result<Taken> {
     let mut key = ctx.open(name, Mode::Read);
     let of = |payload, size, recorded| Taken { key: name.bytes().into(), payload, size, recorded, is_broken: false };
     let Some(mut look) = Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh) else {
-        let recorded = Miss::of(ctx, &mut key).count(name.bytes());
+        let recorded = Miss::of(ctx, &mut key).count(ctx, name.bytes());
         return Ok(of(None, 0, recorded));
     };
-    let Hit { slides_to, recorded } = hit(&mut look);
+    let Hit { slides_to, recorded } = hit(ctx, &mut look);
     let taken = of(Some(Outgoing::new(look.entry, Part::WHOLE)), look.entry.size(), recorded);
     drop(key);
     slide(ctx, name, slides_to);

@@ -1,6 +1,8 @@
 //! A look at an entry: is it there, is it fresh, and what a hit does to it.
 
+use expcache_core::advice::Outcome;
 use expcache_core::entry::{End, Entry, Soft, Verdict};
+use expcache_core::index::Index;
 use expcache_core::policy::{Audit, Policy, end_ms, fresh_left_ms};
 use expcache_core::stats::Why;
 use expcache_core::{Error, Result};
@@ -12,11 +14,14 @@ use crate::server::args::Arg;
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Key, Mode};
 use crate::server::{clock, status};
+use crate::{advice, warming};
 
 /// An entry that a read found alive.
 pub struct Look<'k> {
     /// The entry.
     pub entry: &'k mut Entry,
+    /// Its key.
+    name: Arg<'k>,
     /// Now, unix ms.
     now_ms: u64,
     /// Ms of freshness left; `None`: without end.
@@ -41,6 +46,7 @@ pub enum ReadExpiry {
 impl<'k> Look<'k> {
     /// Finds what is alive under a key. The expiry is looked up when it is asked for or when it decides.
     pub fn at(ctx: &Ctx, key: &'k mut Key<'_>, dated: ReadExpiry) -> Result<Option<Self>> {
+        let name = key.name();
         let asks = |policy: &Policy| policy.sliding || policy.whole_life_ms != 0;
         let decides = |entry: &Entry| entry.grace_ms() > 0 || cache::with(|s| asks(s.types.policy(entry.type_id())));
         let (found, expire_at_ms) = key.found_dated(|entry| dated == ReadExpiry::Always || decides(entry));
@@ -67,7 +73,7 @@ impl<'k> Look<'k> {
             }
             Verdict::Alive => (fresh_left_ms(expire_at_ms, own_grace_ms, now_ms), own_grace_ms),
         };
-        Ok(Some(Self { entry, now_ms, fresh_left_ms, expire_at_ms, grace_ms, ends_ms }))
+        Ok(Some(Self { entry, name, now_ms, fresh_left_ms, expire_at_ms, grace_ms, ends_ms }))
     }
 
     /// Is it fresh?
@@ -104,6 +110,19 @@ impl<'k> Look<'k> {
         }
     }
 
+    /// Tells those who follow reads of a payload that is handed out. The books must not be open.
+    pub fn tell(&self, ctx: &Ctx) {
+        let (type_id, index, key) = (self.entry.type_id(), self.entry.index(), self.name.bytes());
+        let outcome = if self.is_fresh() { Outcome::Fresh } else { Outcome::Stale };
+        advice::read(type_id, index, key, outcome);
+        if self.entry.hits() == 1 {
+            advice::read_once(type_id);
+        }
+        if cache::with(|s| s.types.warm(type_id)) > 0 {
+            warming::asked_for_entry(ctx, key, self.entry, self.fresh_until_ms());
+        }
+    }
+
     /// Where a hit puts the key's expiry, if its type is sliding and nobody named its end. It never shortens a life, and a
     /// hundredth of the lifetime is not worth telling every replica.
     pub fn slides_to(&self, s: &Cache) -> Option<i64> {
@@ -137,6 +156,8 @@ pub const MISS: &[u8] = b"miss";
 pub struct Miss {
     /// The entry's, if there is one: dead or stale.
     type_id: Option<u16>,
+    /// The number of the index that the key would be in.
+    index: u16,
     /// `None`: nothing is known.
     why: Option<Why>,
 }
@@ -147,17 +168,19 @@ impl Miss {
         let (db, name) = (ctx.db(), key.name());
         if let Found::Entry(entry) = key.found() {
             let why = cache::with(|s| s.why_not_fresh(db, name.bytes(), entry));
-            return Self { type_id: Some(entry.type_id()), why: Some(why) };
+            return Self { type_id: Some(entry.type_id()), index: entry.index(), why: Some(why) };
         }
-        let (why, is_replica) = cache::with(|s| (s.why_gone(db, name.bytes()), status::is_replica()));
+        let number = |s: &Cache| s.index(db).map_or(0, Index::number);
+        let (why, index, is_replica) = cache::with(|s| (s.why_gone(db, name.bytes()), number(s), status::is_replica()));
         // A replica keeps what has expired until its master says so, and does not show it.
         let buried = || matches!(ctx.open(name, Mode::Buried).found(), Found::Entry(_)).then_some(Why::Expired);
-        Self { type_id: None, why: if is_replica { why.or_else(buried) } else { why } }
+        Self { type_id: None, index, why: if is_replica { why.or_else(buried) } else { why } }
     }
 
-    /// Counts it: for the entry's type, or for the one in the key's name. Returns that, if its reads are put on record.
-    pub fn count(&self, name: &[u8]) -> Option<Recorded> {
-        cache::with(|s| {
+    /// Counts it: for the entry's type, or for the one in the key's name. Those who follow reads are told. Returns the type, if its reads are
+    /// put on record.
+    pub fn count(&self, ctx: &Ctx, name: &[u8]) -> Option<Recorded> {
+        let (type_id, warms, recorded) = cache::with(|s| {
             let type_id = self.type_id.unwrap_or_else(|| s.type_by_key(name));
             s.count(type_id, |counters| {
                 counters.misses += 1;
@@ -167,8 +190,18 @@ impl Miss {
                     Some(Why::Invalidated) => &mut counters.misses_invalidated,
                 } += 1;
             });
-            Recorded::of(s, type_id, Audit::All)
-        })
+            (type_id, s.types.warms(), Recorded::of(s, type_id, Audit::All))
+        });
+        let outcome = match self.why {
+            None => Outcome::Cold,
+            Some(Why::Expired) => Outcome::Expired,
+            Some(Why::Invalidated) => Outcome::Invalidated,
+        };
+        advice::read(type_id, self.index, name, outcome);
+        if warms {
+            warming::asked_in_vain(ctx, name);
+        }
+        recorded
     }
 }
 

@@ -1,13 +1,14 @@
 //! Storing has two steps. Planning looks at the request, the type's policy and what is there, and may refuse: nothing has
 //! changed then. Committing cannot fail, except that an index holds at most four billion entries. `MSET` plans for all its keys before it commits any.
 
+use expcache_core::advice::Stored;
 use expcache_core::codec::Encoding;
 use expcache_core::entry::{
     APART_FROM, Body, Content, End, Entry, Etag, Extras, Form, MAX_PAYLOAD, PayloadBytes, Verdict, etag_of,
 };
 use expcache_core::grammar::etag;
 use expcache_core::grammar::set::{Condition, ExpiryOption, SetOptions};
-use expcache_core::index::Placement;
+use expcache_core::index::{Index, Placement};
 use expcache_core::lease::{Subject, Token};
 use expcache_core::policy::{Lifetime, Policy, StoreContext, end_ms, fresh_until_ms};
 use expcache_core::types::{DEFAULT_TYPE, Definer};
@@ -26,7 +27,7 @@ use crate::server::{clock, workers};
 use crate::types::limits::enforce_limits;
 use crate::types::per_tag;
 use crate::types::policies::{DEFAULT_TTL, MAX_TYPES, replicate_displaced, replicate_policy};
-use crate::{cache, leases};
+use crate::{advice, cache, leases, warming};
 
 /// When the entry is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -220,6 +221,9 @@ impl Plan {
             None => ctx.replicate_verbatim(),
         }
         cache::with(|s| s.count_set(type_id, cost_ms, options.format, size));
+        let value =
+            Stored { lifetime_ms: life.lifetime_ms, size: size as u64, cost_ms, has_lease: options.lease.is_some() };
+        tell(ctx, name, type_id, value, options, payload);
         leases::stored(ctx, db, name.bytes(), options.token());
         announce(ctx, name);
         if has_tag_limit {
@@ -227,6 +231,17 @@ impl Plan {
         }
         enforce_limits(ctx, name, type_id);
         Ok(())
+    }
+}
+
+/// Tells those who follow what is stored.
+fn tell(ctx: &Ctx, name: Arg<'_>, type_id: u16, value: Stored, options: &SetOptions<'_>, payload: Arg<'_>) {
+    let db = ctx.db();
+    let (index, warm) = cache::with(|s| (s.index(db).map_or(0, Index::number), s.types.warm(type_id)));
+    let bytes = Some(payload.bytes()).filter(|bytes| !advice::digests_later(bytes.len()));
+    advice::stored(type_id, index, name.bytes(), value, options.tags(), bytes);
+    if warm > 0 {
+        warming::stored(ctx, name, options.token());
     }
 }
 

@@ -13,14 +13,14 @@ use std::ffi::CStr;
 
 use expcache_core::grammar;
 use expcache_core::grammar::purge::PurgeOptions;
-use expcache_core::index::Ids;
+use expcache_core::index::{Ids, Index};
 use expcache_core::selector::{Clause, Selector};
 
 use super::reclaim;
 use crate::server::context::{Ctx, Recipients};
 use crate::server::setting::Setting;
 use crate::server::{clock, slots};
-use crate::{cache, leases};
+use crate::{advice, cache, leases, warming};
 
 /// Up to how many entries an invalidation reclaims before it replies.
 pub static RECLAIM_INLINE: Setting = Setting::number(c"reclaim-inline", 256, 0..=10_000);
@@ -55,7 +55,7 @@ impl Mode {
 /// Invalidates these entries of the selected database, which are those that the selector means (and, to be made stale, that are fresh).
 /// Returns how many there were, those left out that the server found expired.
 pub fn invalidate(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) -> u64 {
-    put_down(ctx.db(), selector, mode, ids);
+    put_down(ctx, selector, mode, ids);
     // Replicas have to know what is stale, and since when, before they are told of the expiries that follow from it.
     let is_soft = matches!(mode, Mode::Soft { .. }) && !ids.is_empty();
     if is_soft {
@@ -98,7 +98,7 @@ pub enum Telling {
 pub fn mark(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling) -> u64 {
     let found = cache::with(|cache| cache.select(db, selector));
     let ids = mode.concerns(db, &found).into_owned();
-    put_down(db, selector, mode, &ids);
+    put_down(ctx, selector, mode, &ids);
     let count = ids.len();
     if count > 0 {
         tell(ctx, db, selector, mode, telling, ids);
@@ -144,12 +144,17 @@ fn tell(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling, i
 }
 
 /// Marks the entries, and fences.
-fn put_down(db: i32, selector: &Selector, mode: Mode, ids: &Ids) {
+fn put_down(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) {
+    let db = ctx.db();
     leases::fence(db, selector);
+    if let Some(index) = cache::with(|cache| cache.index(db).map(Index::number)) {
+        advice::invalidated(index, selector);
+    }
     cache::with(|cache| match mode {
         Mode::Hard => cache.kill(db, selector, ids),
         Mode::Soft { at_ms } => cache.soften(db, ids, at_ms),
     });
+    warming::invalidated(ctx, ids);
 }
 
 fn replicate(ctx: &Ctx, selector: &Selector, mode: Mode) {

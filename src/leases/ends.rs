@@ -162,6 +162,15 @@ fn is_heavy(ctx: &Ctx, db: i32, asking: &dyn Resume) -> bool {
     is_heavy
 }
 
+/// The holder of a lease was never told of it, and cannot be any more: the lease's time is over.
+pub fn withdraw(db: i32, key: &[u8], token: Token) {
+    table::with(|board| {
+        let now_ms = clock::steady_ms();
+        // The timer sees to the rest; the server's clock sees to the timer.
+        board.of_mut(db).is_some_and(|leases| leases.renew(key, token, now_ms, 0))
+    });
+}
+
 /// A lease granted to waiting clients none of which has been told yet: mostly one, several if they asked with one token. Dropped
 /// untold, it gives the lease up.
 struct UntoldLease {
@@ -182,10 +191,6 @@ impl Drop for UntoldLease {
         if *self.is_known.get_mut() {
             return;
         }
-        table::with(|board| {
-            let now_ms = clock::steady_ms();
-            // The timer sees to the rest; the server's clock sees to the timer.
-            board.of_mut(self.db).is_some_and(|leases| leases.renew(&self.key, self.token, now_ms, 0))
-        });
+        withdraw(self.db, &self.key, self.token);
     }
 }

@@ -12,6 +12,7 @@ mod table;
 
 use expcache_core::stats::Gauges;
 
+pub use self::ends::withdraw;
 pub use self::grants::{
     Counts, Offer, are_any, check, counts, fence, flush, gone, is_within_share, lost, may_hold, new_token, offer,
     owner, production_ms, release, renew, stored, tick, wait,

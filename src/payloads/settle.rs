@@ -13,13 +13,13 @@ use std::time::Duration;
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Body, Entry, Etag, Form, WeakBody, etag_of};
 
-use crate::cache;
 use crate::server::args::Text;
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
 use crate::server::main_thread::MainThread;
 use crate::server::setting::Setting;
 use crate::server::{discard, workers};
+use crate::{advice, cache};
 
 /// After that long it is done, unless somebody asks for the MD5. What is overwritten sooner, as some keys always are, is not worth
 /// the work.
@@ -145,7 +145,13 @@ fn encode(place: PayloadAddress, etag: Option<Etag>, form: Form, body: &Body) {
         let Some((encoding, new)) = encoded(coder, &body, form, most) else { return };
         workers::run_on_main(move |ctx| {
             if let Some(body) = place.body.upgrade() {
-                place.with_entry(ctx, &body, |db, entry| put(db, entry, etag, encoding, new.clone()));
+                place.with_entry(ctx, &body, |db, entry| {
+                    put(db, entry, etag, encoding, new.clone());
+                    if advice::digests_later(body.len()) {
+                        let tags = || cache::with(|s| s.names(db, entry).tags);
+                        advice::digested(entry.type_id(), entry.index(), &place.key, &etag, tags);
+                    }
+                });
             }
             discard::free_body(new);
         });

@@ -78,7 +78,7 @@ fn type_help(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
 
 /// `EXPCACHE.TYPE SET name [TTL d|default] [GRACE d] [MAXTTL d] [JITTER percent] [EARLY percent] [SLIDING yes|no]
 /// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no] [LIFETIME d]
-/// [PERTAG prefix n evict|reject] [AUDIT off|changes|all]`
+/// [PERTAG prefix n evict|reject] [WARM n] [AUDIT off|changes|all]`
 pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let decides = ctx.decides();
     if decides {
@@ -135,6 +135,7 @@ pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         ("validate", yes(policy.validate).into()),
         ("lifetime", policy.whole_life_ms.into()),
         ("pertag", Value::With(&|to| reply_per_tag(to, policy.per_tag.as_ref()))),
+        ("warm", policy.warm.into()),
         ("audit", policy.audit.name().into()),
     ]);
     Ok(())

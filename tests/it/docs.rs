@@ -262,8 +262,12 @@ fn play(page: &Page) -> Result<(), String> {
         if !lines_match(&example.reply, &lines) {
             return Err(format!("{}:{}: {}\n{reply}", page.name(), example.line, example.command));
         }
-        let granted = lines.iter().find_map(|line| line.split_once("\"lease\" => \"")?.1.strip_suffix('"'));
-        token = granted.map_or(token, str::to_string);
+        let fields = ["\"lease\" => \"", "\"token\" => \""];
+        let after = |line: &&str| {
+            fields.iter().find_map(|field| Some(line.split_once(field)?.1.strip_suffix('"')?.to_string()))
+        };
+        let granted = lines.iter().find_map(after);
+        token = granted.unwrap_or(token);
     }
     crate::harness::check(&mut server.conn());
     Ok(())

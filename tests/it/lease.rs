@@ -896,7 +896,9 @@ fn everything_is_counted_overall_and_by_type() {
         assert_eq!(names.map(|name| stats[name].int()), [4, 1, 1, 1, 700 / 3, 1100]);
         for stats in [stats, trips] {
             let at = stats.names().iter().position(|name| *name == "corrupt").unwrap();
-            assert_eq!(stats.names()[at + 1..at + 7], names);
+            let shown: Vec<&str> =
+                stats.names()[at + 1..].iter().copied().filter(|name| !name.starts_with("warmed")).take(6).collect();
+            assert_eq!(shown, names);
         }
         c.ok("EXPCACHE.STATS RESET");
         assert_eq!(names.map(|name| count(&mut c, name)), [0; 6]);

@@ -15,6 +15,7 @@ mod leases;
 mod mix;
 
 mod acl;
+mod advise;
 mod audit;
 mod backlog;
 mod bombs;
@@ -58,4 +59,5 @@ mod throttle;
 mod top;
 mod types;
 mod verify;
+mod warm;
 mod workers;

@@ -51,6 +51,8 @@ const COMMANDS: &[Row] = &[
     row("expcache.renew", 4, "k t 1s", &["k"], Hold),
     row("expcache.release", -3, "k t BACKOFF 1s", &["k"], Hold),
     row("expcache.throttle", -5, "k POLICY 5 1h COST 0", &["k"], Hold),
+    row("expcache.warm", -1, "TYPES 1 t COUNT 5 DRYRUN", &[], Keyless),
+    row("expcache.advise", -1, "TYPE t COUNT 5", &[], Keyless),
     row("expcache.stats", -1, "", &[], Keyless),
     row("expcache.health", 1, "", &[], Keyless),
     row("expcache.audit", -1, "AFTER 5 COUNT 5", &[], Keyless),

@@ -4,7 +4,7 @@ use crate::harness::{
     Conn, Fields, HOSTILE, Random, Server, Stop, Value, args, check, refused, wait_until, wait_until_reclaimed,
 };
 
-const COUNTERS: [&str; 18] = [
+const COUNTERS: [&str; 20] = [
     "hits",
     "stale-hits",
     "misses",
@@ -22,6 +22,8 @@ const COUNTERS: [&str; 18] = [
     "fenced",
     "waits",
     "failures",
+    "warmed",
+    "warmed-hits",
     "saved-ms",
 ];
 
@@ -318,8 +320,8 @@ fn fields_come_in_the_order_of_the_contract() {
     let sizes = ["entries", "tags", "payload-bytes", "stored-bytes", "index-bytes", "ratio"];
     let reads = ["hits", "stale-hits", "misses", "misses-cold", "misses-expired", "misses-invalidated", "hit-rate"];
     let changes = ["sets", "deletes", "expired", "evicted", "invalidated", "rejected", "corrupt"];
-    let production = ["leases", "fenced", "waits", "failures", "produce-ms", "saved-ms", "formats", "ttl"];
-    let all = [&sizes[..], &reads, &changes, &production].concat();
+    let production = ["leases", "fenced", "waits", "failures", "warmed", "warmed-hits", "produce-ms", "saved-ms"];
+    let all = [&sizes[..], &reads, &changes, &production, &["formats", "ttl"]].concat();
     for mut c in server.conns() {
         for window in ["", "WINDOW 1h", "window 30d", "WINDOW 60000"] {
             assert_eq!(c.map(&format!("EXPCACHE.STATS {window}")).names(), [&all[..], &["types", "rules"]].concat());

@@ -56,6 +56,7 @@ fn a_policy_is_shown_as_it_was_set() {
                 "validate",
                 "lifetime",
                 "pertag",
+                "warm",
                 "audit",
             ]
         );

@@ -7,6 +7,7 @@
 //! A parser takes any iterator over byte words whose length is known. It decides about the form of each word, in the order of the
 //! words: the first that is wrong is the error.
 
+pub mod advise;
 pub mod audit;
 pub mod event;
 pub mod fetch;
@@ -24,6 +25,7 @@ pub mod syntax;
 mod tests;
 pub mod throttle;
 pub mod top;
+pub mod warm;
 
 use std::collections::HashSet;
 use std::fmt::Display;

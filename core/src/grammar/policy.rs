@@ -8,7 +8,7 @@ use super::{
     write_text, write_word,
 };
 use crate::key::MAX_NAME_BYTES;
-use crate::policy::{Audit, Beyond, Codec, PerTag, Policy};
+use crate::policy::{Audit, Beyond, Codec, MOST_WARM, PerTag, Policy};
 use crate::types::Definer;
 use crate::units::{self, UnitRule, format_duration};
 use crate::{Error, Result};
@@ -40,6 +40,7 @@ pub const TYPE_SET: &[Arg] = &[
         ],
     )
     .optional(),
+    with_integer("WARM", "warm-keys").optional(),
     with_one_of("AUDIT", "audit", &[word("off", "off"), word("changes", "changes"), word("all", "all")]).optional(),
 ];
 
@@ -88,6 +89,8 @@ pub struct PolicyChange<'a> {
     pub whole_life_ms: Option<u64>,
     /// See [`Policy::per_tag`]; `None` inside: no limit.
     pub per_tag: Option<Option<PerTagChange<'a>>>,
+    /// See [`Policy::warm`].
+    pub warm: Option<u64>,
     /// See [`Policy::audit`].
     pub audit: Option<Audit>,
     /// Nobody defined the type but its first use.
@@ -182,6 +185,7 @@ impl<'a> PolicyChange<'a> {
             b"VALIDATE" => fill(&mut self.validate, words, yes_or_no),
             b"LIFETIME" => fill(&mut self.whole_life_ms, words, duration),
             b"PERTAG" => fill_from(&mut self.per_tag, || PerTagChange::parse(words)),
+            b"WARM" => fill(&mut self.warm, words, warm),
             b"AUDIT" => fill(&mut self.audit, words, Audit::parse),
             b"FIRSTUSE" => fill_from(&mut self.first_use, || Ok(())),
             _ => Err(Error::Syntax),
@@ -209,6 +213,7 @@ impl<'a> PolicyChange<'a> {
             whole_life_ms: changed(policy.whole_life_ms, before.whole_life_ms),
             per_tag: (policy.per_tag.is_some() || before.per_tag.is_some())
                 .then(|| policy.per_tag.as_ref().map(PerTagChange::of)),
+            warm: changed(policy.warm, before.warm),
             audit: changed(policy.audit, before.audit),
             first_use: (definer == Definer::FirstUse).then_some(()),
         }
@@ -236,6 +241,7 @@ impl<'a> PolicyChange<'a> {
         if let Some(limit) = self.per_tag {
             PerTagChange::write(limit, to);
         }
+        write_amount(to, "WARM", self.warm);
         write_amount(to, "AUDIT", self.audit.map(Audit::name));
         write_word(to, FIRST_USE, self.first_use.is_some());
     }
@@ -265,6 +271,7 @@ impl<'a> PolicyChange<'a> {
         set(&mut policy.validate, self.validate);
         set(&mut policy.whole_life_ms, self.whole_life_ms);
         set(&mut policy.per_tag, self.per_tag.map(|limit| limit.map(PerTag::from)));
+        set(&mut policy.warm, self.warm);
         set(&mut policy.audit, self.audit);
         Ok(())
     }
@@ -296,6 +303,11 @@ fn fill_from<T>(slot: &mut Option<T>, read: impl FnOnce() -> Result<T>) -> Resul
 fn percent(word: &[u8]) -> Result<u8> {
     let number = number(word)?;
     u8::try_from(number).ok().filter(|p| *p <= 100).ok_or(Error::invalid("a percentage must be 0 to 100"))
+}
+
+fn warm(word: &[u8]) -> Result<u64> {
+    let keys = number(word)?;
+    if keys <= MOST_WARM { Ok(keys) } else { Err(Error::invalid("WARM keeps at most 10000 keys of a type in mind")) }
 }
 
 fn yes_or_no(word: &[u8]) -> Result<bool> {

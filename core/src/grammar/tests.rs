@@ -3,6 +3,7 @@
 
 use fastrand::Rng;
 
+use super::advise::AdviseOptions;
 use super::audit::{After, AuditOptions};
 use super::event::EventOptions;
 use super::fetch::{FetchOptions, Field, Fields};
@@ -16,6 +17,7 @@ use super::set::{Condition, ExpiryOption, SetOptions, Verb};
 use super::stats::StatsOptions;
 use super::throttle::ThrottleOptions;
 use super::top::TopOptions;
+use super::warm::WarmOptions;
 use super::{Tags, Words, Writer, words};
 use crate::codec::Encoding;
 use crate::entry::MAX_COST_MS;
@@ -304,6 +306,7 @@ fn change(rng: &mut Rng) -> PolicyChange<'static> {
                 beyond: if rng.bool() { Beyond::Evict } else { Beyond::Reject },
             })
         }),
+        warm: maybe(rng, |rng| rng.u64(..=10_000)),
         audit: maybe(rng, |rng| [Audit::Off, Audit::Changes, Audit::All][rng.usize(..3)]),
         first_use: maybe(rng, |_| ()),
     }
@@ -383,6 +386,26 @@ fn the_rest_is_read_as_it_was_written() {
         |options, words| Ok(StatsOptions::parse(words)? == *options),
     );
     round_trips(
+        |rng| match rng.u8(..3) {
+            0 => AdviseOptions::Curve(text(rng)),
+            _ => AdviseOptions::Advice { type_name: maybe(rng, text), count: maybe(rng, |rng| amount(rng, MOST)) },
+        },
+        |options, to| options.write(to),
+        |options, words| Ok(AdviseOptions::parse(words)? == *options),
+    );
+    round_trips(
+        |rng| WarmOptions {
+            types: maybe(rng, |rng| distinct(some(rng, 5, text))).filter(|types| !types.is_empty()),
+            count: maybe(rng, |rng| rng.u64(1..=1000)),
+            lease_ms: maybe(rng, |rng| amount(rng, MOST / 2).max(1)),
+            wait_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
+            ahead_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
+            dry_run: maybe(rng, |_| ()),
+        },
+        |options, to| options.write(to),
+        |options, words| Ok(WarmOptions::parse(words)? == *options),
+    );
+    round_trips(
         |rng| KeyRequest {
             type_name: text(rng),
             format: maybe(rng, text),
@@ -423,6 +446,7 @@ fn a_word_given_twice_or_cut_off_is_an_error() {
     assert_eq!(policy("t PERTAG x 1"), Err(Error::Syntax));
     assert_eq!(policy("t PERTAG x 1 TTL 1s"), Err(Error::invalid("PERTAG must evict or reject")));
     assert_eq!(policy("t PERTAG x 1025 evict"), Err(Error::invalid("PERTAG allows a tag at most 1024 entries")));
+    assert_eq!(policy("t WARM 10001"), Err(Error::invalid("WARM keeps at most 10000 keys of a type in mind")));
     let mut two = split("a b").into_iter();
     assert!(two.need_some(3).is_err() && two.len() == 2, "nothing was taken");
 }

@@ -6,6 +6,12 @@ use roaring::RoaringBitmap;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ids(pub(super) RoaringBitmap);
 
+impl From<RoaringBitmap> for Ids {
+    fn from(ids: RoaringBitmap) -> Self {
+        Self(ids)
+    }
+}
+
 impl Ids {
     /// How many.
     pub fn len(&self) -> u64 {

@@ -130,6 +130,10 @@ macro_rules! with_counters {
                 waits: "waits_total", Count;
                 /// Productions that failed, as their producers said.
                 failures: "failures_total", Count;
+                /// Values stored by holders of a lease that `WARM` gave out.
+                warmed: "warmed_total", Count;
+                /// Such values that were read before they went.
+                warmed_hits: "warmed_hits_total", Count;
             }
             costs {
                 /// What producing the stored values took, together, where that is known.
@@ -219,6 +223,14 @@ figures! {
         miss_memory_keys: "miss_memory_keys", Count;
         /// How far back that memory is whole: older misses of a known cause may count as cold.
         miss_memory_reach_ms: "miss_memory_reach_seconds", Millis;
+        /// Memory of what is followed to give advice on.
+        advice_bytes: "advice_bytes", Bytes;
+        /// Keys that are kept in mind to be warmed.
+        warm_keys: "warm_keys", Count;
+        /// Memory of these keys.
+        warm_bytes: "warm_bytes", Bytes;
+        /// Those of them that are due to be produced.
+        warm_due: "warm_due", Count;
         /// Is a ranking being completed in the background after it lost entries? 1 if so.
         ranking: "ranking", Count;
         /// Rules that there are.
@@ -374,7 +386,7 @@ mod tests {
         let shown = counted.in_stats();
         let names: Vec<&str> = shown.iter().map(|(name, _)| name.as_str()).collect();
         let known = "hits stale-hits misses misses-cold misses-expired misses-invalidated hit-rate sets deletes expired evicted \
-                     invalidated rejected corrupt leases fenced waits failures produce-ms saved-ms";
+                     invalidated rejected corrupt leases fenced waits failures warmed warmed-hits produce-ms saved-ms";
         assert_eq!(names.join(" "), known);
         let of = |wanted: &str| shown.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
         assert_eq!(of("hit-rate"), Some(Shown::Share(0.75)));

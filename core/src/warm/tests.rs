@@ -1,0 +1,343 @@
+//! What is kept in mind, beside a model that keeps everything and sorts it each time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roaring::RoaringBitmap;
+
+use super::*;
+use crate::index::Ids;
+use crate::lease::Token;
+
+const PLENTY: Limits = Limits { bytes: 16 << 20, best: 100 };
+const HOUR: u64 = HOUR_MS;
+
+fn at(ms: u64) -> Now {
+    Now { unix_ms: 1_700_000_000_000 + ms, steady_ms: ms }
+}
+
+fn ids(ids: impl IntoIterator<Item = u32>) -> Ids {
+    Ids::from(RoaringBitmap::from_iter(ids))
+}
+
+fn name(key: u32) -> Vec<u8> {
+    format!("key:{key}").into_bytes()
+}
+
+/// Fresh for an hour from then on.
+fn seen(key: u32, cost_ms: u64, ms: u64) -> Seen<'static> {
+    let fresh_until_ms = Some((at(ms).unix_ms + HOUR) as i64);
+    Seen { id: key, lifetime_ms: HOUR, fresh_until_ms, cost_ms: Some(cost_ms), ..Seen::default() }
+}
+
+/// The keys that are due, what is worth most first.
+fn due(keeper: &mut Keeper, now: Now) -> Vec<Vec<u8>> {
+    let (mut all, mut below) = (Vec::new(), None);
+    while let Some(next) = keeper.next_due(None, below, now) {
+        below = Some(next);
+        all.extend(keeper.get(next.1).map(|known| known.key.to_vec()));
+    }
+    all
+}
+
+#[test]
+fn the_hundred_best_of_ten_thousand_are_due_in_order() {
+    let (mut keeper, mut rng) = (Keeper::default(), fastrand::Rng::with_seed(3));
+    for key in 20_000..30_000 {
+        keeper.keep(&name(key), (1, b"t"), &seen(key, 1, 0), PLENTY, at(0));
+    }
+    let mut worth: Vec<(u64, Vec<u8>)> = Vec::new();
+    for key in 0..10_000 {
+        let (hits, cost) = (rng.u64(1..9), rng.u64(1..10_000));
+        keeper.keep(&name(key), (1, b"t"), &seen(key, cost, 1000), PLENTY, at(1000));
+        (0..hits).for_each(|_| assert!(keeper.asked(&name(key), true, at(1000)).is_some()));
+        assert_eq!(keeper.next_due(None, None, at(1000)), None, "all are fresh");
+        worth.push((hits * cost, name(key)));
+    }
+    worth.sort_unstable_by(|a, b| b.cmp(a));
+    assert!(keeper.invalidated(&ids(0..10_000), at(2000)));
+    let due = due(&mut keeper, at(2000));
+    let worth_of = |key: &Vec<u8>| worth.iter().find(|(_, own)| own == key).map(|(worth, _)| *worth);
+    let told: Vec<u64> = due.iter().filter_map(worth_of).collect();
+    let expected: Vec<u64> = worth.iter().take(100).map(|(worth, _)| *worth).collect();
+    assert_eq!(told, expected);
+    keeper.check(at(2000));
+}
+
+fn find<'k>(keeper: &'k Keeper, key: &[u8]) -> Option<&'k Known> {
+    (0..2_000).filter_map(|slot| keeper.get(slot)).find(|known| *known.key == *key)
+}
+
+/// What the model knows of a key.
+#[derive(Clone, Copy)]
+struct Plain {
+    rate: super::rate::Rate,
+    cost: u64,
+    id: Option<u32>,
+    is_lapsed: bool,
+    is_job: bool,
+}
+
+#[test]
+fn it_does_what_a_plain_list_does() {
+    for seed in 0..10 {
+        let (mut rng, mut keeper) = (fastrand::Rng::with_seed(seed), Keeper::default());
+        let mut all: BTreeMap<Vec<u8>, Plain> = BTreeMap::new();
+        // All have room, so none is forgotten.
+        const ROOM: Limits = Limits { bytes: 16 << 20, best: 1000 };
+        let (mut ms, mut last_id) = (0, 0);
+        for step in 0..3_000 {
+            ms += rng.u64(..20_000);
+            let (key, now) = (name(rng.u32(..90)), at(ms));
+            match rng.u32(..10) {
+                0..3 => {
+                    last_id += 1;
+                    let cost = rng.u64(1..1000);
+                    assert!(keeper.keep(&key, (1, b"t"), &seen(last_id, cost, ms), ROOM, now));
+                    let fresh =
+                        Plain { rate: super::rate::Rate::since(ms), cost, id: None, is_lapsed: false, is_job: false };
+                    let plain = all.entry(key.clone()).or_insert(fresh);
+                    (plain.cost, plain.id, plain.is_lapsed, plain.is_job) = (cost, Some(last_id), false, false);
+                }
+                3..6 => {
+                    let known = keeper.asked(&key, true, now);
+                    assert_eq!(known.is_some(), all.contains_key(&key));
+                    all.get_mut(&key).into_iter().for_each(|plain| plain.rate.count(ms));
+                }
+                6 => {
+                    keeper.went(&key, Reason::Expired, now);
+                    all.get_mut(&key).into_iter().for_each(|plain| (plain.id, plain.is_lapsed) = (None, true));
+                }
+                7 => {
+                    let hit: BTreeSet<u32> = (0..rng.u32(..20)).map(|_| rng.u32(..last_id + 2)).collect();
+                    keeper.invalidated(&ids(hit.iter().copied()), now);
+                    let hit = all.values_mut().filter(|plain| plain.id.is_some_and(|id| hit.contains(&id)));
+                    hit.for_each(|plain| plain.is_lapsed = true);
+                }
+                8 => {
+                    let slot = (0..200).find(|slot| keeper.get(*slot).is_some_and(|known| *known.key == *key));
+                    let start = rng.bool();
+                    slot.into_iter().for_each(|slot| {
+                        if start { keeper.start_job(slot, ms + 5, None) } else { keeper.end_job(slot) }
+                    });
+                    all.get_mut(&key).into_iter().for_each(|plain| plain.is_job = start);
+                }
+                _ if rng.u32(..20) == 0 => {
+                    keeper.forget(&key);
+                    all.remove(&key);
+                }
+                _ => keeper.turn(3, now),
+            }
+            // What the hour of its storing is over for is due as well.
+            keeper.settle(None, now);
+            if step % 50 == 0 {
+                keeper.check(now);
+                let mut expected: Vec<(f64, &Vec<u8>)> = all
+                    .iter()
+                    .filter(|(key, plain)| (plain.is_lapsed || is_over(&keeper, key, now)) && !plain.is_job)
+                    .map(|(key, plain)| (plain.rate.per_second(ms) * plain.cost as f64, key))
+                    .filter(|(worth, _)| *worth > 0.0)
+                    .collect();
+                expected.sort_by(|a, b| b.0.total_cmp(&a.0));
+                let told = due(&mut keeper, now);
+                let worth = |key: &Vec<u8>| expected.iter().find(|(_, own)| *own == key).map(|(worth, _)| *worth);
+                let told_worth: Vec<f64> = told.iter().filter_map(worth).collect();
+                assert_eq!(told_worth.len(), expected.len(), "seed {seed}, step {step}");
+                assert_eq!(told.len(), expected.len(), "seed {seed}, step {step}");
+                let close = |(a, b): (&f64, &(f64, &Vec<u8>))| (a - b.0).abs() <= 1e-5 * a.max(1e-9);
+                assert!(
+                    told_worth.iter().zip(&expected).all(close),
+                    "seed {seed}, step {step}: {told_worth:?} {expected:?}"
+                );
+            }
+        }
+    }
+}
+
+fn is_over(keeper: &Keeper, key: &[u8], now: Now) -> bool {
+    find(keeper, key).is_some_and(|known| known.fresh_until_ms().is_some_and(|until| until <= now.unix_ms as i64))
+}
+
+#[test]
+fn a_million_keys_named_once_displace_none_that_is_asked_for() {
+    let mut keeper = Keeper::default();
+    let limits = Limits { bytes: 1 << 20, best: 50 };
+    for key in 0..50 {
+        keeper.keep(&name(key), (1, b"t"), &seen(key, 10, 0), limits, at(0));
+        (0..3).for_each(|_| _ = keeper.asked(&name(key), true, at(10)));
+    }
+    for key in 50..100_000 {
+        keeper.keep(&name(key), (1, b"t"), &seen(key, 10_000, 20), limits, at(20));
+    }
+    assert!(keeper.len() <= 50 + 3 * (50 / 4 + 16) && keeper.bytes() <= 1 << 20);
+    keeper.invalidated(&ids(0..100_000), at(30));
+    let mut due = due(&mut keeper, at(30));
+    due.sort();
+    let mut expected: Vec<_> = (0..50).map(name).collect();
+    expected.sort();
+    assert_eq!(due, expected);
+    keeper.check(at(30));
+}
+
+/// However many are asked for twice meanwhile.
+#[test]
+fn a_key_that_comes_late_and_is_asked_for_often_comes_in() {
+    let mut keeper = Keeper::default();
+    let limits = Limits { bytes: 16 << 20, best: 50 };
+    let mut now = 0;
+    for key in 0..200 {
+        keeper.keep(&name(key), (1, b"t"), &seen(key, 1000, now), limits, at(now));
+        (0..20).for_each(|_| _ = keeper.asked(&name(key), true, at(now)));
+        now += 100;
+    }
+    // Of low cost, and asked for a hundred times as often.
+    let mut other = 1000;
+    for _ in 0..10_000 {
+        now += 10;
+        other += 1;
+        keeper.keep(&name(other), (1, b"t"), &seen(other, 10, now), limits, at(now));
+        keeper.asked(&name(other), true, at(now));
+        keeper.turn(10, at(now));
+        if keeper.asked(b"late", true, at(now)).is_none() {
+            keeper.keep(b"late", (1, b"t"), &seen(999, 100, now), limits, at(now));
+        }
+    }
+    keeper.went(b"late", Reason::Expired, at(now));
+    assert_eq!(due(&mut keeper, at(now)).first().map(Vec::as_slice), Some(&b"late"[..]));
+    keeper.check(at(now));
+}
+
+#[test]
+fn what_a_key_takes_is_bounded_and_all_of_it_too() {
+    let mut keeper = Keeper::default();
+    let limits = Limits { bytes: 1 << 20, best: 1000 };
+    let long = vec![b'x'; 17 << 10];
+    assert!(!keeper.keep(&long, (1, b"t"), &seen(1, 10, 0), limits, at(0)), "a name as long as that");
+    let meta = Seen { meta: Some(&long), ..seen(1, 10, 0) };
+    assert!(!keeper.keep(b"k", (1, b"t"), &meta, limits, at(0)) && keeper.is_empty());
+    let meta = Seen { meta: Some(&long[..15 << 10]), ..seen(1, 10, 0) };
+    for key in 0..1000 {
+        keeper.keep(&name(key), (1, b"t"), &Seen { id: key, ..meta }, limits, at(u64::from(key)));
+        (0..key).take(3).for_each(|_| _ = keeper.asked(&name(key), true, at(u64::from(key))));
+        assert!(keeper.bytes() <= 1 << 20, "{}", keeper.bytes());
+    }
+    assert!(keeper.len() > 60);
+    keeper.shrink(100_000);
+    assert!(keeper.bytes() <= 100_000 && !keeper.is_empty());
+    keeper.check(at(1000));
+    keeper.shrink(0);
+    assert!(keeper.is_empty() && keeper.bytes() == 0);
+}
+
+#[test]
+fn a_key_is_offered_while_a_request_is_to_be_expected_in_its_lifetime() {
+    let mut keeper = Keeper::default();
+    keeper.keep(b"k", (1, b"t"), &seen(1, 10, 0), PLENTY, at(0));
+    assert!(find(&keeper, b"k").is_some_and(|known| !known.is_worth_it(at(1))), "nobody asked for it yet");
+    (1..=60).for_each(|minute| _ = keeper.asked(b"k", true, at(minute * 60_000)));
+    let is_worth_it =
+        |keeper: &Keeper, hours: u64| find(keeper, b"k").is_some_and(|known| known.is_worth_it(at(hours * HOUR)));
+    assert!(is_worth_it(&keeper, 2) && is_worth_it(&keeper, 4) && !is_worth_it(&keeper, 9));
+    keeper.went(b"k", Reason::Expired, at(9 * HOUR));
+    let next = keeper.next_due(None, None, at(9 * HOUR));
+    next.into_iter().for_each(|(_, slot)| keeper.rest(slot));
+    assert!(!keeper.has_due(None));
+    keeper.asked(b"k", false, at(9 * HOUR));
+    assert!(keeper.has_due(None), "somebody asks for it again");
+}
+
+#[test]
+fn what_is_asked_for_each_day_at_that_hour_is_predicted() {
+    let mut keeper = Keeper::default();
+    let day = 24 * HOUR;
+    // The hour begins.
+    let start = HOUR - at(0).unix_ms % HOUR;
+    for days in 0..3 {
+        let ms = start + days * day + 600_000;
+        if keeper.asked(b"k", false, at(ms)).is_none() || days > 0 {
+            let short =
+                Seen { fresh_until_ms: Some(at(ms + 1000).unix_ms as i64), lifetime_ms: 1000, ..seen(1, 10, ms) };
+            keeper.keep(b"k", (1, b"t"), &short, PLENTY, at(ms));
+            keeper.asked(b"k", true, at(ms));
+        }
+        keeper.went(b"k", Reason::Expired, at(ms + 1000));
+    }
+    let offered = |keeper: &mut Keeper, ms: u64| {
+        keeper.turn(10, at(ms));
+        let next = keeper.next_due(None, None, at(ms))?;
+        let known = keeper.get(next.1)?;
+        let hour = known.predicted_hour();
+        if hour.is_none() {
+            keeper.rest(next.1);
+        }
+        hour
+    };
+    let next = start + 3 * day;
+    assert_eq!(offered(&mut keeper, next - 10 * 60_000), None);
+    assert_eq!(offered(&mut keeper, next - 4 * 60_000), Some(((at(next).unix_ms) / HOUR) as u32));
+    assert_eq!(offered(&mut keeper, next + 20 * 60_000), None);
+    assert_eq!(offered(&mut keeper, next + 2 * HOUR - 60_000), None);
+    keeper.check(at(next + 2 * HOUR));
+}
+
+#[test]
+fn a_job_is_its_lease() {
+    let mut keeper = Keeper::default();
+    let token = Token::from(7);
+    keeper.keep(b"k", (1, b"t"), &seen(1, 10, 0), PLENTY, at(0));
+    keeper.asked(b"k", true, at(1));
+    keeper.invalidated(&ids([1]), at(2));
+    let slot = keeper.next_due(Some(&[1]), None, at(2)).map(|(_, slot)| slot).unwrap_or(9);
+    assert!(keeper.next_due(Some(&[2]), None, at(2)).is_none());
+    keeper.start_job(slot, 100, Some(token));
+    assert!(!keeper.has_due(None) && keeper.is_job(b"k", token) && !keeper.is_job(b"k", Token::from(8)));
+    keeper.went(b"k", Reason::Invalidated, at(3));
+    assert!(!keeper.has_due(None), "its key is reclaimed meanwhile");
+    assert_eq!(keeper.some_jobs(5, at(50)), [slot]);
+    keeper.end_job(slot);
+    assert!(keeper.has_due(None) && keeper.some_jobs(5, at(50)).is_empty());
+    keeper.start_job(slot, 100, Some(token));
+    keeper.keep(b"k", (1, b"t"), &seen(2, 10, 4), PLENTY, at(4));
+    keeper.note_warmed(b"k");
+    assert_eq!((keeper.has_due(None), keeper.is_job(b"k", token)), (false, false));
+    assert_eq!((keeper.asked(b"k", true, at(5)), keeper.asked(b"k", true, at(6))), (Some(true), Some(false)));
+    keeper.check(at(6));
+}
+
+#[test]
+fn a_type_that_goes_or_whose_number_is_anothers_is_forgotten() {
+    let mut keeper = Keeper::default();
+    for key in 0..20 {
+        keeper.keep(
+            &name(key),
+            (1 + key as u16 % 2, if key % 2 == 0 { b"a" } else { b"b" }),
+            &seen(key, 1, 0),
+            PLENTY,
+            at(0),
+        );
+    }
+    keeper.forget_type(1);
+    assert_eq!(keeper.len(), 10);
+    keeper.keep(b"new", (2, b"c"), &seen(99, 1, 1), PLENTY, at(1));
+    assert_eq!(keeper.len(), 1);
+    keeper.keep(b"new", (2, b"c"), &seen(99, 1, 1), Limits { best: 0, ..PLENTY }, at(1));
+    assert!(keeper.is_empty());
+    keeper.check(at(1));
+}
+
+#[test]
+fn what_is_fresh_after_all_waits_for_its_end() {
+    let mut keeper = Keeper::default();
+    let early = Seen { early_percent: 80, ..seen(1, 10, 0) };
+    keeper.keep(b"k", (1, b"t"), &early, PLENTY, at(0));
+    keeper.asked(b"k", true, at(1));
+    keeper.settle(None, at(HOUR * 79 / 100));
+    assert!(!keeper.has_due(None));
+    keeper.settle(None, at(HOUR * 80 / 100));
+    let slot = keeper.next_due(None, None, at(HOUR)).map(|(_, slot)| slot).unwrap_or(9);
+    keeper.put_off(slot, Some((at(3 * HOUR).unix_ms) as i64));
+    keeper.settle(None, at(2 * HOUR));
+    assert!(!keeper.has_due(None) && keeper.next_ms().is_some());
+    keeper.settle(Some(HOUR), at(2 * HOUR));
+    assert!(keeper.has_due(None), "a worker looks further ahead");
+    keeper.check(at(2 * HOUR));
+}

@@ -1,0 +1,94 @@
+//! The estimator of hit rates against an exact simulation: the short form of `make advise`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+#![allow(dead_code, reason = "the program needs more of it")]
+
+#[path = "../../examples/replay/play.rs"]
+mod play;
+#[path = "../../examples/replay/workload.rs"]
+mod workload;
+
+use expcache_core::advice::{Estimator, Outcome, TTLS, TagTimes, moment, ttl_ms};
+use play::Play;
+use workload::{Workload, mix};
+
+const KEYS: usize = 2304;
+/// The number of the lifetime of an hour.
+const HOUR: usize = 13;
+
+#[test]
+fn an_hour_is_one_of_the_lifetimes() {
+    assert_eq!(ttl_ms(HOUR), 3_600_000);
+}
+
+/// A tenth of the reads of a workload that is held to the same bounds in full by `make advise`.
+fn is_close(skew: f64, keys: usize, renames: bool) {
+    let mut play = Play::new(KEYS, 1..=2, HOUR, false);
+    let workload = Workload { skew, keys, renames, reads: 200_000 };
+    workload.events(3).for_each(|event| play.step(&event));
+    for errors in play.errors() {
+        assert!(errors.all <= 3.0 && errors.near <= 1.0, "{skew} {keys} {renames}: {errors:?}");
+    }
+    for (estimator, _) in play.estimators() {
+        assert!(estimator.size_bytes() <= 350 << 10, "{} bytes", estimator.size_bytes());
+    }
+}
+
+#[test]
+fn a_few_keys_that_carry_most_of_the_traffic_are_estimated_well() {
+    is_close(1.2, 100_000, true);
+}
+
+#[test]
+fn many_keys_of_about_the_same_weight_are_estimated_well() {
+    is_close(0.7, 20_000, false);
+}
+
+#[test]
+fn few_keys_are_all_followed_and_known_exactly() {
+    let mut play = Play::new(KEYS, 1..=1, HOUR, false);
+    Workload { skew: 0.9, keys: 200, renames: false, reads: 100_000 }.events(3).for_each(|event| play.step(&event));
+    for errors in play.errors() {
+        assert!(errors.all <= 0.2, "{errors:?}");
+    }
+}
+
+/// A tenant who names a million keys once each takes no more memory, and does not make others unknown.
+#[test]
+fn keys_that_are_asked_for_once_take_no_more_than_there_is() {
+    let (mut estimator, tags) = (Estimator::new(KEYS, moment(0)), TagTimes::default());
+    for step in 0..1_000_000u64 {
+        let now = moment(step);
+        estimator.read(mix(step), now, Outcome::Cold, &tags);
+        if step % 10 == 0 {
+            estimator.read(mix(u64::MAX - step / 10 % 50), now, Outcome::Fresh, &tags);
+        }
+    }
+    assert!(estimator.size_bytes() <= 350 << 10, "{} bytes", estimator.size_bytes());
+    let (rates, _) = estimator.rates();
+    // 50 keys have a read each half a second or so, all others miss always.
+    assert!((rates[TTLS - 1] - 1.0 / 11.0).abs() < 0.01, "{rates:?}");
+}
+
+/// What is asked for no more is forgotten, and others are followed in its place.
+#[test]
+fn what_was_busy_weeks_ago_makes_room() {
+    let (mut estimator, tags) = (Estimator::new(KEYS, moment(0)), TagTimes::default());
+    const DAY_MS: u64 = 24 * 3_600_000;
+    for day in 0..30 {
+        for step in 0..40_000u64 {
+            let now_ms = day * DAY_MS + step * 2_000;
+            // Each day has keys of its own, each asked for twice.
+            estimator.read(mix(day << 32 | step / 2), moment(now_ms), Outcome::Cold, &tags);
+            estimator.turn(moment(now_ms));
+        }
+    }
+    let (rates, _) = estimator.rates();
+    assert!((rates[TTLS - 1] - 0.5).abs() < 0.03 && (rates[0] - 0.5).abs() < 0.03, "{rates:?}");
+}

@@ -1,0 +1,302 @@
+//! What happens to entries, handed on to an estimator for each type.
+//!
+//! The time is that of the server's last beat: the estimators count in tenths of a second. There are so many types at most; one that was idle for a
+//! day makes room for another.
+
+use expcache_core::advice::{Details, Estimator, Moment, Outcome, Salt, Stored, TagHash, TagTimes, moment};
+use expcache_core::selector::{Clause, Selector};
+
+use crate::cache::{self, Cache};
+use crate::server::clock;
+use crate::server::main_thread::MainThread;
+use crate::server::setting::Setting;
+
+/// How many keys of a type are followed; 0: none.
+pub static ADVICE_KEYS: Setting = Setting::number(c"advice-keys", 2304, 0..=20_000);
+
+/// The most types that are followed.
+const MOST_TYPES: usize = 64;
+/// A type that nobody read for so long makes room, in ticks of 100 ms.
+const IDLE: Moment = 24 * 60 * 60 * 10;
+/// The main thread looks at no more bytes to tell whether a value is the same as before.
+const MOST_DIGESTED: usize = 64 << 10;
+/// So many keys that made room are remembered.
+const MOST_EVICTED: usize = 4096;
+/// So many tags have their names kept, of each type.
+const MOST_NAMES: usize = 32;
+
+/// The estimator of a type.
+pub struct OfType {
+    name: Box<[u8]>,
+    /// The number and the policy by which it is known whether it is still the same.
+    ttl_ms: Option<u64>,
+    read_at: Moment,
+    pub estimator: Estimator,
+    /// The names of tags that the estimator watches.
+    pub tags: Vec<(TagHash, Box<[u8]>)>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Followers {
+    now: Moment,
+    salt: Salt,
+    tags: TagTimes,
+    of: Vec<Option<Box<OfType>>>,
+    len: usize,
+    /// The types that found no room since the last beat.
+    waiting: Vec<u16>,
+    /// Keys that made room: parts of their hashes, each in a place of its own; a later one takes the place of an earlier.
+    evicted: Vec<u32>,
+}
+
+static FOLLOWERS: MainThread<Followers> = MainThread::new();
+
+/// Opens them. `work` must not call the server.
+pub fn with<R>(work: impl FnOnce(&mut Followers) -> R) -> R {
+    FOLLOWERS.with(work)
+}
+
+fn is_off() -> bool {
+    ADVICE_KEYS.get() == 0
+}
+
+/// Notes a read of a key, which is of the index of that number.
+#[inline]
+pub fn read(type_id: u16, index: u16, key: &[u8], outcome: Outcome) {
+    if is_off() {
+        return;
+    }
+    with(|all| {
+        let hash = all.salt.key(index, key);
+        match all.of.get_mut(usize::from(type_id)) {
+            Some(Some(of)) => {
+                of.read_at = all.now;
+                of.estimator.read(hash, all.now, outcome, &all.tags);
+                if outcome == Outcome::Cold && take_evicted(&mut all.evicted, hash) {
+                    of.estimator.evidence.count_evicted_again();
+                }
+            }
+            _ => all.wait(type_id),
+        }
+    });
+}
+
+/// Notes that a key made room.
+pub fn evicted(index: u16, key: &[u8]) {
+    if is_off() {
+        return;
+    }
+    with(|all| {
+        let hash = all.salt.key(index, key);
+        if all.evicted.is_empty() {
+            all.evicted = vec![0; MOST_EVICTED];
+        }
+        all.evicted.get_mut(hash as usize % MOST_EVICTED).into_iter().for_each(|place| *place = part(hash));
+    });
+}
+
+fn part(hash: u64) -> u32 {
+    (hash >> 32) as u32 | 1
+}
+
+fn take_evicted(evicted: &mut [u32], hash: u64) -> bool {
+    let place = evicted.get_mut(hash as usize % MOST_EVICTED).filter(|place| **place == part(hash));
+    place.map(std::mem::take).is_some()
+}
+
+/// Notes that a value is handed out for the first time.
+pub fn read_once(type_id: u16) {
+    if is_off() {
+        return;
+    }
+    with(|all| all.get_mut(type_id).into_iter().for_each(|of| of.estimator.evidence.count_read_once()));
+}
+
+/// Notes that a value is stored with these tags. Its bytes are as they came; `None`: somebody will tell what stands for them.
+pub fn stored(type_id: u16, index: u16, key: &[u8], value: Stored, tags: &[&[u8]], bytes: Option<&[u8]>) {
+    if is_off() {
+        return;
+    }
+    with(|all| {
+        let (salt, now) = (&all.salt, all.now);
+        let hash = salt.key(index, key);
+        let Some(Some(of)) = all.of.get_mut(usize::from(type_id)) else { return };
+        let details = || {
+            let mut own = Details { digest: bytes.map(|bytes| salt.digest(bytes)), ..Details::default() };
+            own.tags.iter_mut().zip(tags).for_each(|(own, tag)| *own = salt.tag(index, tag));
+            own
+        };
+        let watched = of.estimator.stored(hash, now, value, &all.tags, details);
+        let name = |watched| tags.iter().find(|tag| salt.tag(index, tag) == watched);
+        if let Some((watched, name)) = watched.and_then(|watched| Some((watched, name(watched)?))) {
+            of.name_tag(watched, name);
+        }
+    });
+}
+
+/// Is a payload so large that a worker tells what stands for it?
+pub fn digests_later(bytes: usize) -> bool {
+    bytes > MOST_DIGESTED
+}
+
+/// Tells what stands for the bytes of a value that is stored: its MD5. The tags of its entry are asked for if one of them is of interest.
+pub fn digested(type_id: u16, index: u16, key: &[u8], etag: &[u8], tags: impl FnOnce() -> Vec<Box<[u8]>>) {
+    if is_off() {
+        return;
+    }
+    let watched = with(|all| {
+        let (digest, hash, now) = (all.salt.digest(etag), all.salt.key(index, key), all.now);
+        all.get_mut(type_id)?.estimator.digested(hash, now, digest)
+    });
+    let Some(watched) = watched else { return };
+    let tags = tags();
+    with(|all| {
+        let name = tags.iter().find(|tag| all.salt.tag(index, tag) == watched).cloned();
+        if let (Some(name), Some(of)) = (name, all.get_mut(type_id)) {
+            of.name_tag(watched, &name);
+        }
+    });
+}
+
+/// Notes an invalidation in the database of that index. Of those that are not confined to tags or types nobody knows which of the followed keys
+/// they mean; what was measured makes up for that.
+pub fn invalidated(index: u16, selector: &Selector) {
+    if is_off() {
+        return;
+    }
+    let types: Option<Vec<u16>> = match selector.clauses.as_slice() {
+        [] => Some(Vec::new()),
+        [Clause::Type(name)] => Some(cache::with(|s| s.types.id(name)).into_iter().collect()),
+        [Clause::Types(names)] => Some(cache::with(|s| names.iter().filter_map(|name| s.types.id(name)).collect())),
+        _ => None,
+    };
+    with(|all| {
+        let now = all.now;
+        if let Some(tags) = selector.only_any() {
+            tags.iter().for_each(|tag| all.tags.note(all.salt.tag(index, tag), now));
+        } else if selector.clauses.is_empty() {
+            all.clear();
+        }
+        let meant = types.into_iter().flatten();
+        meant.for_each(|id| all.get_mut(id).into_iter().for_each(|of| of.estimator.clear(now)));
+    });
+}
+
+/// Notes that there is nothing any more.
+pub fn cleared() {
+    with(Followers::clear);
+}
+
+/// What is to be done at every beat of the server's clock.
+pub fn tick() {
+    let keys = ADVICE_KEYS.as_usize();
+    if keys == 0 {
+        return with(|all| {
+            if all.len > 0 {
+                *all = Followers::default();
+            }
+        });
+    }
+    with(|all| all.now = moment(clock::steady_ms()));
+    cache::with(|s| with(|all| all.look_after(s, keys)));
+}
+
+/// Bytes of memory that they take.
+pub fn size_bytes() -> usize {
+    with(|all| {
+        let own = all.of.iter().flatten().map(|of| of.estimator.size_bytes());
+        own.sum::<usize>() + all.tags.size_bytes()
+    })
+}
+
+impl OfType {
+    fn new(s: &Cache, type_id: u16, keys: usize, now: Moment) -> Self {
+        let (known, policy) = (s.types.get(type_id), s.types.policy(type_id));
+        Self {
+            name: known.name.clone(),
+            ttl_ms: policy.ttl_ms,
+            read_at: now,
+            estimator: Estimator::new(keys, now),
+            tags: Vec::new(),
+        }
+    }
+
+    fn name_tag(&mut self, tag: TagHash, name: &[u8]) {
+        if self.tags.len() >= MOST_NAMES {
+            // What the estimator does not watch any more is the oldest.
+            self.tags.remove(0);
+        }
+        self.tags.retain(|(known, _)| *known != tag);
+        self.tags.push((tag, name.into()));
+    }
+}
+
+impl Followers {
+    /// The estimator of a type.
+    pub fn get_mut(&mut self, type_id: u16) -> Option<&mut OfType> {
+        self.of.get_mut(usize::from(type_id))?.as_deref_mut()
+    }
+
+    /// The types that are followed.
+    pub fn types(&self) -> Vec<u16> {
+        (0..).zip(&self.of).filter(|(_, of)| of.is_some()).map(|(type_id, _)| type_id).collect()
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    #[cold]
+    fn wait(&mut self, type_id: u16) {
+        if self.waiting.len() < MOST_TYPES && !self.waiting.contains(&type_id) {
+            self.waiting.push(type_id);
+        }
+    }
+
+    fn clear(&mut self) {
+        let now = self.now;
+        self.of.iter_mut().flatten().for_each(|of| of.estimator.clear(now));
+    }
+
+    fn look_after(&mut self, s: &Cache, keys: usize) {
+        let now = self.now;
+        for (type_id, place) in (0..).zip(&mut self.of) {
+            let Some(of) = place else { continue };
+            let (known, policy) = (s.types.get(type_id), s.types.policy(type_id));
+            if known.name != of.name || !of.estimator.follows(keys) {
+                *place = None;
+                self.len -= 1;
+                continue;
+            }
+            if policy.ttl_ms != of.ttl_ms {
+                of.ttl_ms = policy.ttl_ms;
+                of.estimator.measure_anew();
+            }
+            of.estimator.turn(now);
+        }
+        for type_id in std::mem::take(&mut self.waiting) {
+            if self.len >= MOST_TYPES && !self.drop_idle() {
+                return;
+            }
+            let at = usize::from(type_id);
+            if self.of.len() <= at {
+                self.of.resize_with(at + 1, || None);
+            }
+            if let Some(place @ None) = self.of.get_mut(at) {
+                *place = Some(Box::new(OfType::new(s, type_id, keys, now)));
+                self.len += 1;
+            }
+        }
+    }
+
+    fn drop_idle(&mut self) -> bool {
+        let now = self.now;
+        let is_idle = |of: &OfType| now.saturating_sub(of.read_at) > IDLE;
+        let idle = self.of.iter_mut().find(|place| place.as_ref().is_some_and(|of| is_idle(of)));
+        let found = idle.is_some_and(|place| place.take().is_some());
+        self.len -= usize::from(found);
+        found
+    }
+}

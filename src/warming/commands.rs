@@ -1,0 +1,245 @@
+//! `EXPCACHE.WARM [TYPES n name …] [COUNT n] [LEASE d] [WAIT d] [AHEAD d] [DRYRUN]`, and the workers that wait.
+//!
+//! A worker that waits is answered with leases that it was given in that moment. If it is gone when the answer comes to it, their time is over.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+use expcache_core::grammar::warm::WarmOptions;
+use expcache_core::lease::Token;
+use expcache_core::{Error, Result, grammar};
+
+use super::offer::{self, Asker, Offered, Wanted};
+use crate::leases;
+use crate::server::args::Args;
+use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
+use crate::server::blocked::{self, BlockedId, MAX_WAITERS, OnEnd};
+use crate::server::clock;
+use crate::server::command::{ROW, Row, command};
+use crate::server::context::Ctx;
+use crate::server::main_thread::MainThread;
+use crate::server::replies::Value;
+
+/// How long a lease lasts unless it is said.
+const LEASE_MS: u64 = 30_000;
+
+/// What the server is told of it.
+pub const WARM: Row = Row {
+    name: "expcache.warm",
+    handler: command(warm),
+    flags: "readonly",
+    arity: -1,
+    summary: "Returns the keys most worth producing now, each with a lease; waits until there is one.",
+    complexity: "O(N log M) for N keys of M that are kept in mind.",
+    tips: "nondeterministic_output request_policy:special response_policy:special",
+    args: grammar::warm::WARM,
+    ..ROW
+};
+
+/// A worker that waits.
+struct Worker {
+    client: BlockedId,
+    db: i32,
+    /// Until when, steady ms.
+    until_ms: u64,
+    wanted: Wanted,
+    /// Whose rights count.
+    number: u64,
+    words: Vec<Box<[u8]>>,
+}
+
+/// So many are answered in one turn because their time is up.
+const MOST_AT_ONCE: usize = 128;
+
+#[derive(Default)]
+struct Workers {
+    /// By their order of arrival.
+    all: BTreeMap<u64, Worker>,
+    by_time: BTreeSet<(u64, u64)>,
+    numbers: HashMap<BlockedId, u64>,
+    last: u64,
+    /// The one that was looked at last, if there was no time for all.
+    seen: u64,
+}
+
+static WORKERS: MainThread<Workers> = MainThread::new();
+static SERVING: Background = Background::new(|ctx| {
+    serve(ctx);
+    None
+});
+static WAITING: OnEnd = OnEnd { gone, unblocked: Some(unblocked) };
+
+/// See the head.
+pub fn warm(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    let WarmOptions { types, count, lease_ms, wait_ms, ahead_ms, dry_run } = WarmOptions::parse(args.words())?;
+    let wanted = Wanted {
+        types: types.map(|names| names.into_iter().map(Into::into).collect()),
+        count: usize::try_from(count.unwrap_or(1)).unwrap_or(usize::MAX),
+        lease_ms: lease_ms.unwrap_or(LEASE_MS),
+        ahead_ms,
+        dry_run: dry_run.is_some(),
+    };
+    if !wanted.dry_run && !ctx.may_lease() {
+        return Err(refusal(ctx));
+    }
+    let rights = ctx.rights();
+    let offered = offer::next(ctx, &wanted, &Asker { client: ctx.client(), rights: &rights });
+    let wait_ms = wait_ms.filter(|wait_ms| offered.is_empty() && *wait_ms > 0 && !wanted.dry_run);
+    match wait_ms {
+        Some(wait_ms) if WORKERS.with(|workers| workers.all.len() < MAX_WAITERS.as_usize()) => {
+            wait(ctx, wanted, wait_ms)
+        }
+        _ => reply(ctx, &offered),
+    }
+    Ok(())
+}
+
+fn refusal(ctx: &Ctx) -> Error {
+    if ctx.is_master() {
+        Error::invalid("EXPCACHE.WARM gives no leases in a transaction or a script; DRYRUN lists the keys")
+    } else {
+        Error::Refused("READONLY EXPCACHE.WARM gives leases on masters only; DRYRUN lists the keys".into())
+    }
+}
+
+fn reply(ctx: &Ctx, offered: &[Offered]) {
+    ctx.reply_array(offered.len());
+    for one in offered {
+        ctx.map(&[
+            ("key", Value::Bytes(&one.key)),
+            ("type", Value::Bytes(&one.type_name)),
+            ("reason", one.reason.name().into()),
+            ("token", one.token.as_ref().map(Token::as_bytes).into()),
+            ("lease", one.lease_ms.into()),
+            ("worth", one.worth.into()),
+            ("hits", one.hits.into()),
+            ("cost", one.cost_ms.into()),
+            ("format", one.format.as_deref().into()),
+            ("meta", one.meta.as_deref().into()),
+            ("tags", Value::Names(&one.tags)),
+        ]);
+    }
+}
+
+// ---- workers that wait ----
+
+fn wait(ctx: &Ctx, wanted: Wanted, wait_ms: u64) {
+    let (db, number, words) = (ctx.db(), ctx.client(), ctx.copied_words());
+    let client = ctx.block(&WAITING);
+    let until_ms = clock::steady_ms().saturating_add(wait_ms);
+    WORKERS.with(|workers| {
+        workers.last += 1;
+        let own = workers.last;
+        workers.numbers.insert(client, own);
+        workers.by_time.insert((until_ms, own));
+        workers.all.insert(own, Worker { client, db, until_ms, wanted, number, words });
+    });
+    SERVING.schedule_by(ctx, i64::try_from(wait_ms).unwrap_or(i64::MAX).max(BETWEEN_SLICES_MS));
+}
+
+impl Workers {
+    fn remove(&mut self, number: u64) -> Option<Worker> {
+        let worker = self.all.remove(&number)?;
+        self.numbers.remove(&worker.client);
+        self.by_time.remove(&(worker.until_ms, number));
+        Some(worker)
+    }
+
+    /// One after the other.
+    fn next(&mut self) -> Option<u64> {
+        let (number, _) = self.all.range(self.seen + 1..).next()?;
+        self.seen = *number;
+        Some(*number)
+    }
+}
+
+/// A worker stopped waiting by itself.
+fn gone(client: BlockedId) {
+    WORKERS.with(|workers| {
+        let number = workers.numbers.get(&client).copied();
+        number.and_then(|number| workers.remove(number))
+    });
+}
+
+/// It need not wait any longer.
+fn unblocked(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
+    reply(ctx, &[]);
+    Ok(())
+}
+
+/// Sees to it that the workers that wait are served soon: a key became due.
+pub fn serve_soon(ctx: &Ctx) {
+    if WORKERS.with(|workers| !workers.all.is_empty()) {
+        SERVING.schedule_by(ctx, BETWEEN_SLICES_MS);
+    }
+}
+
+/// Answers the workers that wait and whose time is up, or for which there is something, the first first, for a bounded time.
+pub fn serve(ctx: &Ctx) {
+    if WORKERS.with(|workers| workers.all.is_empty()) {
+        return;
+    }
+    let over: Vec<u64> = WORKERS.with(|workers| {
+        let over = workers.by_time.range(..=(clock::steady_ms(), u64::MAX));
+        over.take(MOST_AT_ONCE).map(|(_, number)| *number).collect()
+    });
+    over.into_iter().for_each(|number| answer(number, Vec::new()));
+    let (home, start, slice) = (ctx.db(), Instant::now(), background::slice());
+    let mut is_all = true;
+    while let Some(number) = WORKERS.with(Workers::next) {
+        let offered = for_worker(ctx, number);
+        if !offered.is_empty() {
+            answer(number, offered);
+        }
+        if start.elapsed() > slice {
+            is_all = false;
+            break;
+        }
+    }
+    ctx.select(home);
+    let next_ms = WORKERS.with(|workers| {
+        if is_all {
+            workers.seen = 0;
+        }
+        workers.by_time.first().map(|(until_ms, _)| *until_ms)
+    });
+    if let Some(next_ms) = next_ms {
+        let after_ms = if is_all { next_ms.saturating_sub(clock::steady_ms()) } else { 0 };
+        SERVING.schedule_by(ctx, i64::try_from(after_ms).unwrap_or(i64::MAX).max(BETWEEN_SLICES_MS));
+    }
+}
+
+fn for_worker(ctx: &Ctx, number: u64) -> Vec<Offered> {
+    let found = WORKERS.with(|workers| workers.all.get(&number).map(|own| (own.db, own.number, own.wanted.clone())));
+    let Some((db, client, wanted)) = found else { return Vec::new() };
+    if !ctx.select(db) || !ctx.is_master() || !offer::has_any(ctx, &wanted) {
+        return Vec::new();
+    }
+    let words = WORKERS.with(|workers| workers.all.get(&number).map(|own| own.words.clone()));
+    let rights = ctx.client_rights(client, &words.unwrap_or_default());
+    offer::next(ctx, &wanted, &Asker { client, rights: &rights })
+}
+
+/// What a worker was given and not told yet.
+struct Untold {
+    db: i32,
+    offered: Vec<Offered>,
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        for one in &self.offered {
+            one.token.into_iter().for_each(|token| leases::withdraw(self.db, &one.key, token));
+        }
+    }
+}
+
+fn answer(number: u64, offered: Vec<Offered>) {
+    let Some(Worker { client, db, .. }) = WORKERS.with(|workers| workers.remove(number)) else { return };
+    let mut untold = Untold { db, offered };
+    blocked::answer(client, move |ctx, _args| {
+        reply(ctx, &untold.offered);
+        untold.offered.clear();
+        Ok(())
+    });
+}

@@ -1,0 +1,157 @@
+//! Advice. How good the estimates are is tested in `core/tests/advice`; here it is that the server follows its traffic, and what it says.
+
+use crate::harness::{Conn, Fields, Server, Value, args, check, wait_until};
+
+/// Reads a hundred keys, and stores those that are not there, with a lifetime of a second: the first read of each is a miss.
+fn traffic(c: &mut Conn, type_name: &str, rounds: usize) {
+    for _ in 0..rounds {
+        for key in 0..100 {
+            let name = format!("{type_name}:{key}");
+            if c.cmd(args!["EXPCACHE.GET", &*name]) == Value::Nil {
+                c.ok(args!["EXPCACHE.SET", &*name, "value", "TYPE", type_name, "COST", 100, "TAGS", 1, "t"]);
+            }
+        }
+    }
+}
+
+/// A server that follows its traffic: the first reads of a type have it followed.
+fn server() -> (Server, Conn) {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET trips TTL 1h");
+    begin(&mut c);
+    (server, c)
+}
+
+fn begin(c: &mut Conn) {
+    wait_until("the type is followed", || {
+        c.cmd("EXPCACHE.GET trips:none");
+        c.info("expcache", "expcache_advice_bytes") != "0"
+    });
+}
+
+fn curve(c: &mut Conn) -> Vec<Vec<Value>> {
+    c.cmd("EXPCACHE.ADVISE CURVE trips").items().iter().map(|point| point.items().to_vec()).collect()
+}
+
+fn advice(c: &mut Conn, how: &str) -> Vec<Fields> {
+    c.cmd(&*format!("EXPCACHE.ADVISE {how}")).items().iter().map(Value::fields).collect()
+}
+
+#[test]
+fn a_curve_says_what_each_lifetime_would_come_to() {
+    let (server, mut c) = server();
+    assert!(curve(&mut c).is_empty(), "too few reads to tell");
+    traffic(&mut c, "trips", 20);
+    for mut c in server.conns() {
+        let curve = curve(&mut c);
+        assert_eq!(curve.len(), 24);
+        assert_eq!((curve[0][0].int(), curve[23][0].int()), (10_000, 3 * 24 * 3_600_000));
+        for point in &curve {
+            // A hundred of two thousand reads missed, and those that began it all.
+            assert_eq!(point.len(), 6);
+            let rate = point[1].number();
+            assert!((0.85..=0.96).contains(&rate), "{point:?}");
+            assert!(point[2].int() > 0 && point[3].int() >= 0);
+            assert_eq!(point[4], Value::Nil, "nothing was produced again");
+            assert!((0.0..0.1).contains(&point[5].number()), "{point:?}");
+        }
+    }
+    c.nil("EXPCACHE.ADVISE CURVE nothing");
+    check(&mut c);
+}
+
+#[test]
+fn what_is_invalidated_too_often_is_told() {
+    let (_server, mut c) = server();
+    for _ in 0..12 {
+        traffic(&mut c, "trips", 1);
+        c.int("EXPCACHE.INVALIDATE.TAG t");
+    }
+    let all = advice(&mut c, "");
+    let tag = all.iter().find(|one| one["what"] == "tag").unwrap_or_else(|| panic!("{all:?}"));
+    assert_eq!(tag.names(), ["type", "what", "now", "to", "gain", "unit", "error", "requests", "why"]);
+    assert_eq!(
+        (&tag["type"], &tag["now"], &tag["to"], &tag["unit"]),
+        (&"trips".into_value(), &"t".into_value(), &Value::Nil, &"ms/h".into_value())
+    );
+    assert!(tag["gain"].number() > tag["error"].number());
+    // Its name is told to those who may read it.
+    c.ok("ACL SETUSER someone on >secret ~trips:* +@all");
+    let mut someone = c.another();
+    someone.ok("AUTH someone secret");
+    assert!(advice(&mut someone, "").iter().all(|one| one["what"] != "tag"));
+    check(&mut c);
+}
+
+trait IntoValue {
+    fn into_value(self) -> Value;
+}
+
+impl IntoValue for &str {
+    fn into_value(self) -> Value {
+        Value::bulk(self)
+    }
+}
+
+#[test]
+fn what_saves_most_comes_first_and_what_is_unread_last() {
+    let (_server, mut c) = server();
+    for key in 0..1500 {
+        c.ok(args!["EXPCACHE.SET", format!("trips:unread:{key}"), "value", "TYPE", "trips", "COST", 10]);
+    }
+    traffic(&mut c, "trips", 12);
+    let all = advice(&mut c, "TYPE trips COUNT 100");
+    let last = all.last().unwrap_or_else(|| panic!("no advice"));
+    assert_eq!((last["what"].text().as_str(), last["unit"].text().as_str()), ("unread", "bytes"));
+    assert!(last["gain"].number() > 6000.0, "{last:?}");
+    assert_eq!(advice(&mut c, "COUNT 0").len(), 0);
+    assert!(advice(&mut c, "TYPE vehicles").is_empty());
+    check(&mut c);
+}
+
+/// Workers that wait for the end of a lifetime know what it takes: entries of a second, in use when they end.
+#[test]
+fn misses_of_what_is_in_use_are_to_be_warmed() {
+    let (_server, mut c) = server();
+    c.ok("EXPCACHE.TYPE SET trips TTL 1s");
+    let mut found = Vec::new();
+    wait_until("it is advised", || {
+        traffic(&mut c, "trips", 3);
+        found = advice(&mut c, "TYPE trips COUNT 100").iter().map(|one| one["what"].text()).collect();
+        found.iter().any(|what| what == "warm") && found.iter().any(|what| what == "early")
+    });
+    let warm = advice(&mut c, "TYPE trips COUNT 100").into_iter().find(|one| one["what"] == "warm").unwrap();
+    let keys: i64 = warm["to"].text().parse().unwrap();
+    assert!((90..=110).contains(&keys), "{warm:?}");
+    c.ok(args!["EXPCACHE.TYPE", "SET", "trips", "WARM", keys]);
+    assert!(advice(&mut c, "TYPE trips COUNT 100").iter().all(|one| one["what"] != "warm"));
+    check(&mut c);
+}
+
+#[test]
+fn it_can_be_turned_off_and_takes_a_bounded_memory() {
+    let (_server, mut c) = server();
+    let bytes = |c: &mut Conn| c.info("expcache", "expcache_advice_bytes").parse::<u64>().unwrap();
+    for at in 0..6_000 {
+        c.cmd(args!["EXPCACHE.GET", format!("trips:{at}")]);
+    }
+    assert!(bytes(&mut c) < 800 << 10, "{}", bytes(&mut c));
+    c.ok("CONFIG SET expcache.advice-keys 0");
+    wait_until("nothing is followed", || bytes(&mut c) == 0);
+    traffic(&mut c, "trips", 12);
+    assert!(curve(&mut c).is_empty() && advice(&mut c, "").is_empty());
+    c.ok("CONFIG SET expcache.advice-keys 100");
+    begin(&mut c);
+    assert!(bytes(&mut c) < 100 << 10, "{}", bytes(&mut c));
+    check(&mut c);
+}
+
+#[test]
+fn wrong_words_are_refused() {
+    let (_server, mut c) = server();
+    for wrong in ["CURVE", "CURVE a b", "TYPE", "COUNT x", "COUNT 1 COUNT 1", "CURVE a COUNT 1"] {
+        c.err(&*format!("EXPCACHE.ADVISE {wrong}"), "ERR");
+    }
+    check(&mut c);
+}

@@ -1,0 +1,514 @@
+//! Warming: which keys are offered, in which order, to whom, and what becomes of them. The arithmetic has its own tests, in
+//! `core/src/warm`.
+
+use crate::harness::{Conn, Fields, Server, Stop, Value, args, check, wait_until, wait_until_reclaimed};
+use crate::leases::{LONG, Waiting, count};
+
+/// A server with a type of which keys are kept in mind.
+fn server(keys: usize) -> (Server, Conn) {
+    let server = Server::start();
+    let mut c = server.conn();
+    c.ok(args!["EXPCACHE.TYPE", "SET", "trips", "TTL", LONG, "WARM", keys]);
+    (server, c)
+}
+
+/// Stores a key whose production takes so many ms, and reads it so often.
+#[track_caller]
+fn wanted(c: &mut Conn, key: &str, cost: i64, reads: usize) {
+    c.ok(args!["EXPCACHE.SET", key, "v", "TYPE", "trips", "COST", cost, "TAGS", 1, "t"]);
+    read(c, key, reads);
+}
+
+#[track_caller]
+fn read(c: &mut Conn, key: &str, times: usize) {
+    for reply in c.pipeline((0..times).map(|_| args!["EXPCACHE.GET", key])) {
+        assert!(!matches!(reply, Value::Error(_)), "{reply}");
+    }
+}
+
+#[track_caller]
+fn warm(c: &mut Conn, how: &str) -> Vec<Fields> {
+    c.cmd(&*format!("EXPCACHE.WARM {how}")).items().iter().map(Value::fields).collect()
+}
+
+#[track_caller]
+fn keys(jobs: &[Fields]) -> Vec<String> {
+    jobs.iter().map(|job| job["key"].text()).collect()
+}
+
+/// Waits until there is a job, for a lease of that length; the job.
+#[track_caller]
+fn job(c: &mut Conn, lease: &str) -> Fields {
+    let mut found = None;
+    wait_until("there is a job", || {
+        found = warm(c, &format!("LEASE {lease}")).pop();
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn the_best_of_ten_thousand_are_offered_in_order() {
+    let (server, mut c) = server(100);
+    // Of those that are read the worth differs by some hundredths each.
+    let mut worth = Vec::new();
+    for key in 0..10_000 {
+        let cost = (1000.0 * 1.02_f64.powi(key * 7 % 250)) as i64;
+        let name = format!("trips:{key}");
+        wanted(&mut c, &name, cost, 0);
+        if key >= 5_000 && key < 5_250 {
+            worth.push((cost, name));
+        }
+    }
+    for (_, key) in &worth {
+        read(&mut c, key, 5);
+    }
+    assert!(warm(&mut c, "COUNT 1000").is_empty(), "all are fresh");
+    worth.sort_unstable_by(|a, b| b.cmp(a));
+    let expected: Vec<String> = worth.iter().take(100).map(|(_, name)| name.clone()).collect();
+    assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 10_000);
+    let listed = warm(&mut c, "COUNT 1000 DRYRUN");
+    assert_eq!(keys(&listed), expected);
+    assert!(listed.iter().all(|job| job["token"] == Value::Nil && job["lease"] == Value::Nil));
+    let mut jobs = warm(&mut c, "COUNT 1000");
+    assert_eq!(keys(&jobs), expected);
+    assert!(jobs.iter().all(|job| job["reason"] == "invalidated"));
+    wait_until_reclaimed(&mut c);
+    assert!(warm(&mut c, "COUNT 1000").is_empty(), "a job is held by one worker");
+    let first = jobs.remove(0);
+    c.ok(args![
+        "EXPCACHE.SET",
+        first["key"].text(),
+        "new",
+        "TYPE",
+        "trips",
+        "TAGS",
+        1,
+        "t",
+        "LEASE",
+        first["token"].text()
+    ]);
+    assert_eq!((count(&mut c, "warmed"), count(&mut c, "warmed-hits")), (1, 0));
+    read(&mut c, &first["key"].text(), 2);
+    assert_eq!((count(&mut c, "warmed"), count(&mut c, "warmed-hits")), (1, 1));
+    drop(server);
+}
+
+#[test]
+fn a_job_says_all_that_its_producer_needs() {
+    let (server, _) = server(10);
+    for mut c in server.conns() {
+        c.ok("FLUSHALL");
+        c.ok(args![
+            "EXPCACHE.SET",
+            "k",
+            "v",
+            "TYPE",
+            "trips",
+            "COST",
+            70,
+            "TAGS",
+            2,
+            "a",
+            "b",
+            "FORMAT",
+            "csv",
+            "META",
+            r#"{"n": 1}"#
+        ]);
+        read(&mut c, "k", 5);
+        assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG a"), 1);
+        let job = job(&mut c, "1m");
+        let names = ["key", "type", "reason", "token", "lease", "worth", "hits", "cost", "format", "meta", "tags"];
+        assert_eq!(job.names(), names);
+        for (name, value) in
+            [("key", "k"), ("type", "trips"), ("reason", "invalidated"), ("format", "csv"), ("meta", r#"{"n": 1}"#)]
+        {
+            assert_eq!(job[name], value, "{name}");
+        }
+        assert_eq!((job["lease"].int(), job["hits"].int(), job["cost"].int()), (60_000, 5, 70));
+        assert!(job["worth"].number() > 0.0);
+        assert_eq!(job["tags"].sorted_texts(), ["a", "b"]);
+        assert_eq!(job["token"].text().len(), 32);
+        // It is a lease as any other: a reader waits for it.
+        let mut waiting = Waiting::new(&server, "EXPCACHE.FETCH k WAIT 1h");
+        c.ok(args!["EXPCACHE.SET", "k", "new", "TYPE", "trips", "LEASE", job["token"].text()]);
+        waiting.hits("new");
+        check(&mut c);
+    }
+}
+
+#[test]
+fn why_a_key_is_due() {
+    let (server, mut c) = server(100);
+    c.ok("EXPCACHE.TYPE SET trips GRACE 1h");
+    let reasons = |c: &mut Conn, key: &str, store: &str| {
+        c.ok(&*format!("EXPCACHE.SET {key} v TYPE trips COST 5 {store}"));
+        c.pipeline((0..200).map(|_| args!["EXPCACHE.FETCH", key, "FIELDS", 1, "status"]));
+    };
+    reasons(&mut c, "stale", "PX 1500 GRACE 1h");
+    reasons(&mut c, "expired", "PX 1500 GRACE 0");
+    reasons(&mut c, "soft", "TAGS 1 soft");
+    reasons(&mut c, "expiring", "EX 600");
+    assert_eq!(c.int("EXPCACHE.PURGE ANY 1 soft SOFT"), 1);
+    let reason = |c: &mut Conn, how: &str, key: &str| {
+        let jobs = warm(c, &format!("COUNT 100 DRYRUN {how}"));
+        let found = jobs.iter().find(|job| job["key"] == key);
+        found.map(|job| job["reason"].text())
+    };
+    for (key, expected) in [("soft", "invalidated"), ("stale", "stale"), ("expired", "expired")] {
+        wait_until(expected, || reason(&mut c, "", key).as_deref() == Some(expected));
+    }
+    assert_eq!(reason(&mut c, "", "expiring"), None);
+    assert_eq!(reason(&mut c, "AHEAD 11m", "expiring").as_deref(), Some("expiring"));
+    assert_eq!(reason(&mut c, "AHEAD 9m", "expiring"), None);
+    check(&mut server.conn());
+}
+
+#[test]
+fn the_types_early_is_how_far_a_worker_looks_ahead() {
+    let (_server, mut c) = server(10);
+    c.ok("EXPCACHE.TYPE SET trips TTL 2s EARLY 10");
+    wanted(&mut c, "k", 5, 100);
+    let job = job(&mut c, "1h");
+    assert!(["expiring", "expired"].contains(&job["reason"].text().as_str()), "{:?}", job);
+    check(&mut c);
+}
+
+#[test]
+fn a_worker_that_dies_loses_its_job_in_time() {
+    let (server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
+    let mut worker = server.conn();
+    let job = job(&mut worker, "500ms");
+    drop(worker);
+    assert!(warm(&mut c, "").is_empty());
+    let again = self::job(&mut c, LONG);
+    assert_ne!(again["token"], job["token"]);
+    c.err(args!["EXPCACHE.SET", "k", "late", "LEASE", job["token"].text()], "LEASELOST");
+    c.ok(args!["EXPCACHE.SET", "k", "in time", "TYPE", "trips", "LEASE", again["token"].text()]);
+    assert!(warm(&mut c, "").is_empty());
+    check(&mut c);
+}
+
+#[test]
+fn a_job_that_is_given_up_is_offered_again_and_one_that_backs_off_later() {
+    let (_server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
+    let first = job(&mut c, LONG);
+    assert_eq!(c.int(args!["EXPCACHE.RELEASE", "k", first["token"].text()]), 1);
+    let second = job(&mut c, LONG);
+    assert_eq!(c.int(args!["EXPCACHE.RENEW", "k", second["token"].text(), LONG]), 1);
+    assert_eq!(c.int(args!["EXPCACHE.RELEASE", "k", second["token"].text(), "FAIL", "no", "BACKOFF", LONG]), 1);
+    assert!(warm(&mut c, "").is_empty() && warm(&mut c, "DRYRUN").is_empty());
+    // An invalidation that means it ends the backoff; and so does another's store the job.
+    c.ok("EXPCACHE.SET k v TYPE trips");
+    assert!(warm(&mut c, "").is_empty());
+    check(&mut c);
+}
+
+#[test]
+fn an_invalidation_fences_a_job_and_offers_it_again() {
+    let (_server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
+    let first = job(&mut c, LONG);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    let set =
+        |job: &Fields| args!["EXPCACHE.SET", "k", "v", "TYPE", "trips", "TAGS", 1, "t", "LEASE", job["token"].text()];
+    c.err(set(&first), "FENCED");
+    let second = job(&mut c, LONG);
+    c.ok(set(&second));
+    assert!(warm(&mut c, "DRYRUN").is_empty());
+    assert_eq!(count(&mut c, "warmed"), 1);
+    check(&mut c);
+}
+
+#[test]
+fn live_traffic_and_workers_never_produce_the_same_key_twice() {
+    let (_server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
+    let token = crate::leases::lease(&mut c, "k");
+    assert!(warm(&mut c, "").is_empty(), "a reader produces it");
+    c.ok(args!["EXPCACHE.SET", "k", "v", "TYPE", "trips", "LEASE", token]);
+    assert_eq!(count(&mut c, "warmed"), 0);
+    check(&mut c);
+}
+
+#[test]
+fn what_nobody_asks_for_is_not_offered() {
+    let (_server, mut c) = server(10);
+    // One request in ten seconds, and a lifetime of a second.
+    c.ok("EXPCACHE.SET seldom v TYPE trips PX 1000 COST 1000");
+    read(&mut c, "seldom", 1);
+    wanted(&mut c, "unread", 1000, 0);
+    wanted(&mut c, "read", 1, 3);
+    wait_until("it expired", || c.int("EXISTS seldom") == 0);
+    assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 2);
+    assert_eq!(keys(&warm(&mut c, "COUNT 10")), ["read"]);
+    check(&mut c);
+}
+
+#[test]
+fn what_is_deleted_flushed_or_no_longer_wanted_is_forgotten() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let forget: [&dyn Fn(&mut Conn); 8] = [
+        &|c| assert_eq!(c.int("DEL k"), 1),
+        &|c| assert_eq!(c.int("EXPCACHE.DEL k"), 1),
+        &|c| {
+            c.int("EXPCACHE.INVALIDATE.TAG t");
+            wait_until_reclaimed(c);
+            c.int("EXPCACHE.DEL k");
+        },
+        &|c| c.ok("FLUSHDB"),
+        &|c| c.ok("FLUSHALL"),
+        &|c| c.ok("RENAME k l"),
+        &|c| {
+            c.ok("EXPCACHE.TYPE SET trips WARM 0");
+            c.int("EXPCACHE.INVALIDATE.TAG t");
+        },
+        &|c| {
+            c.int("EXPCACHE.INVALIDATE.TAG t");
+            assert_eq!(c.int("EXPCACHE.TYPE DEL trips"), 1);
+        },
+    ];
+    for forget in forget {
+        c.ok("FLUSHALL");
+        c.ok("EXPCACHE.TYPE SET trips TTL 1h WARM 10");
+        wanted(&mut c, "k", 5, 20);
+        assert_eq!(c.info("expcache", "expcache_warm_keys"), "1");
+        forget(&mut c);
+        assert!(warm(&mut c, "DRYRUN").is_empty());
+        wait_until("it is forgotten", || c.info("expcache", "expcache_warm_keys") == "0");
+    }
+    check(&mut c);
+}
+
+#[test]
+fn a_type_that_goes_while_its_jobs_are_out_takes_them_along() {
+    let (_server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    let job = job(&mut c, LONG);
+    assert_eq!(c.int("EXPCACHE.TYPE DEL trips"), 1);
+    wait_until("it is forgotten", || c.info("expcache", "expcache_warm_keys") == "0");
+    c.ok(args!["EXPCACHE.SET", "k", "v", "LEASE", job["token"].text()]);
+    c.ok("EXPCACHE.TYPE SET trips TTL 1h WARM 10");
+    wanted(&mut c, "k", 5, 20);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    let job = self::job(&mut c, LONG);
+    c.ok("FLUSHALL");
+    c.err(args!["EXPCACHE.SET", "k", "v", "LEASE", job["token"].text()], "LEASELOST");
+    assert!(warm(&mut c, "DRYRUN").is_empty());
+    check(&mut c);
+}
+
+#[test]
+fn databases_have_keys_of_their_own_also_after_they_were_exchanged() {
+    let (_server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    c.ok("SELECT 1");
+    assert!(warm(&mut c, "DRYRUN").is_empty());
+    c.ok("SWAPDB 0 1");
+    assert_eq!(keys(&warm(&mut c, "DRYRUN")), ["k"]);
+    let job = job(&mut c, LONG);
+    c.ok(args!["EXPCACHE.SET", "k", "v", "TYPE", "trips", "LEASE", job["token"].text()]);
+    check(&mut c);
+}
+
+#[test]
+fn another_types_value_is_no_key_to_be_warmed() {
+    let (_server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    c.ok("SET k native");
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    assert!(warm(&mut c, "DRYRUN AHEAD 2h").is_empty());
+    assert_eq!(c.info("expcache", "expcache_warm_keys"), "0");
+    check(&mut c);
+}
+
+// ---- workers that wait
+
+#[test]
+fn a_worker_that_waits_gets_what_becomes_due() {
+    let (server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    for conn in server.conns() {
+        let mut waiting = Waiting::on(&server, conn, "EXPCACHE.WARM WAIT 1h LEASE 1h");
+        let mut other = Waiting::new(&server, "EXPCACHE.WARM WAIT 1h LEASE 1h TYPES 1 other");
+        c.int("EXPCACHE.INVALIDATE.TAG t");
+        let jobs: Vec<Fields> = waiting.reply().items().iter().map(Value::fields).collect();
+        assert_eq!(keys(&jobs), ["k"]);
+        assert!(other.still_waits(&mut c));
+        c.int(args!["CLIENT", "UNBLOCK", other.id]);
+        assert!(other.reply().items().is_empty());
+        let token = jobs[0]["token"].text();
+        c.ok(args!["EXPCACHE.SET", "k", "v", "TYPE", "trips", "TAGS", 1, "t", "LEASE", token]);
+    }
+    check(&mut c);
+}
+
+#[test]
+fn one_job_wakes_one_worker() {
+    let (server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    let mut workers = [(); 3].map(|()| Waiting::new(&server, "EXPCACHE.WARM WAIT 1h LEASE 1h"));
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    let first = workers[0].reply();
+    assert_eq!(first.items().len(), 1, "who came first");
+    assert!(workers[1].still_waits(&mut c) && workers[2].still_waits(&mut c));
+    // It gives the job back, and the next has it.
+    let job = first.items()[0].fields();
+    assert_eq!(c.int(args!["EXPCACHE.RELEASE", "k", job["token"].text()]), 1);
+    assert_eq!(workers[1].reply().items().len(), 1);
+    check(&mut c);
+}
+
+#[test]
+fn a_worker_that_goes_while_it_waits_leaves_nothing_behind() {
+    let (server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    drop(Waiting::new(&server, "EXPCACHE.WARM WAIT 1h LEASE 1h"));
+    wait_until("nobody waits", || crate::leases::blocked(&mut c) == 0);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    assert_eq!(job(&mut c, LONG)["key"], "k");
+    check(&mut c);
+}
+
+#[test]
+fn a_wait_ends_with_nothing_when_its_time_is_up() {
+    let (server, _) = server(10);
+    for mut c in server.conns() {
+        assert!(warm(&mut c, "WAIT 50").is_empty());
+        assert!(warm(&mut c, "WAIT 0").is_empty());
+    }
+}
+
+// ---- who may
+
+#[test]
+fn a_user_is_offered_what_he_may_read_and_write() {
+    let (server, mut c) = server(10);
+    for key in ["app:1", "app:2", "other:1"] {
+        wanted(&mut c, key, 5, 20);
+    }
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    for (rules, expected) in [
+        ("~app:1 +@all", vec!["app:1"]),
+        ("%R~* %W~app:2 +@all", vec!["app:2"]),
+        ("%R~* +@all", vec![]),
+        ("%W~* +@all", vec![]),
+        ("~* +@all -expcache.set", vec![]),
+    ] {
+        c.int("ACL DELUSER someone");
+        c.ok(&format!("ACL SETUSER someone on >secret {rules}"));
+        let mut someone = server.conn();
+        someone.ok("AUTH someone secret");
+        let mut listed = keys(&warm(&mut someone, "COUNT 10 DRYRUN"));
+        listed.sort();
+        assert_eq!(listed, expected, "{rules}");
+        // And one who waits is judged by the same rights.
+        if !expected.is_empty() {
+            someone.send("EXPCACHE.WARM WAIT 1h COUNT 10 LEASE 1h").unwrap();
+            let jobs = someone.receive().unwrap();
+            assert_eq!(jobs.items().len(), 1);
+            let job = jobs.items()[0].fields();
+            let key = job["key"].text();
+            assert_eq!(c.int(args!["EXPCACHE.RELEASE", key, job["token"].text()]), 1);
+            wait_until("it is free", || keys(&warm(&mut c, "COUNT 10 DRYRUN")).contains(&expected[0].to_string()));
+        }
+    }
+    check(&mut c);
+}
+
+#[test]
+fn transactions_and_scripts_only_list() {
+    let (_server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    let replies = c.transaction(["EXPCACHE.WARM WAIT 1h", "EXPCACHE.WARM DRYRUN WAIT 1h"]);
+    assert!(matches!(&replies[0], Value::Error(text) if text.starts_with("ERR")), "{:?}", replies[0]);
+    assert_eq!(replies[1].items().len(), 1);
+    let script = |words: &str| ["EVAL".to_string(), format!("return #redis.call('EXPCACHE.WARM'{words})"), "0".into()];
+    let [eval, listing, none] = script(",'DRYRUN'");
+    assert_eq!(c.int(&[&*eval, &*listing, &*none]), 1);
+    let [eval, asking, none] = script("");
+    c.err(&[&*eval, &*asking, &*none], "ERR");
+    assert_eq!(job(&mut c, LONG)["key"], "k");
+    check(&mut c);
+}
+
+#[test]
+fn a_replica_gives_no_leases() {
+    let (master, mut c) = server(10);
+    let replica = Server::start();
+    replica.replica_of(&master);
+    wanted(&mut c, "k", 5, 20);
+    let mut r = replica.conn();
+    wait_until("the replica has it", || r.cmd("EXISTS k") == 1);
+    read(&mut r, "k", 20);
+    r.err("EXPCACHE.WARM", "READONLY");
+    assert!(warm(&mut r, "DRYRUN").is_empty());
+    r.ok("REPLICAOF NO ONE");
+    assert!(warm(&mut r, "").is_empty(), "it is fresh");
+    check(&mut r);
+    check(&mut c);
+}
+
+#[test]
+fn policies_with_it_are_kept_and_bounds_are_told() {
+    let (mut server, mut c) = server(100);
+    assert_eq!(c.map("EXPCACHE.TYPE GET trips")["warm"], 100);
+    assert_eq!(c.map("EXPCACHE.TYPE GET default")["warm"], 0);
+    c.ok("SAVE");
+    server.restart(Stop::Save);
+    let mut c = server.conn();
+    assert_eq!(c.map("EXPCACHE.TYPE GET trips")["warm"], 100);
+    c.err("EXPCACHE.TYPE SET trips WARM 10001", "ERR");
+    for wrong in ["COUNT 0", "COUNT 1001", "TYPES 0", "TYPES 2 a", "LEASE 0", "DRYRUN DRYRUN", "NOTHING"] {
+        c.err(&*format!("EXPCACHE.WARM {wrong}"), "ERR");
+    }
+    check(&mut c);
+}
+
+/// A tenant cannot fill the memory, nor push out what others ask for, with keys that nobody reads.
+#[test]
+fn keys_that_are_named_once_displace_none_that_is_read() {
+    let (_server, mut c) = server(50);
+    c.ok("CONFIG SET expcache.warm-memory 256kb");
+    for key in 0..20 {
+        wanted(&mut c, &format!("good:{key}"), 5, 5);
+    }
+    let meta = format!(r#"{{"x": "{}"}}"#, "y".repeat(3000));
+    for key in 0..3_000 {
+        c.ok(args![
+            "EXPCACHE.SET",
+            format!("bad:{key}"),
+            "v",
+            "TYPE",
+            "trips",
+            "COST",
+            100_000,
+            "TAGS",
+            1,
+            "t",
+            "META",
+            &*meta
+        ]);
+    }
+    let long = "k".repeat(100_000);
+    wanted(&mut c, &long, 100_000, 50);
+    assert!(c.info("expcache", "expcache_warm_bytes").parse::<u64>().unwrap() <= 256 << 10);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    let jobs = warm(&mut c, "COUNT 1000");
+    assert_eq!(jobs.len(), 20);
+    assert!(keys(&jobs).iter().all(|key| key.starts_with("good:")));
+    c.ok("CONFIG SET expcache.warm-memory 0");
+    wait_until("nothing is kept", || c.info("expcache", "expcache_warm_keys") == "0");
+    check(&mut c);
+}
