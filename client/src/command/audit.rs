@@ -229,7 +229,7 @@ impl AuditTrail {
         self
     }
 
-    /// The next lines of any node; an error each time that one cannot be read any more. Whatever is given up while it waits is given
+    /// The next lines of any node; an error each time that one cannot be read any more, or for another reason. Whatever is given up while it waits is given
     /// next time.
     pub async fn next(&mut self) -> Result<AuditPage, NodeError> {
         let Self { plan, places, running } = self;
@@ -276,7 +276,7 @@ impl Following {
     }
 
     async fn follow(self, node: String, route: Route, places: Places, send: Sender<Result<AuditPage, NodeError>>) {
-        let (mut begin, mut pause) = (self.begin, None);
+        let (mut begin, mut pause, mut was_away) = (self.begin, None, false);
         loop {
             let place = locked(&places).get(&node).copied();
             let is_to_skip = place.is_none() && begin == Begin::Now;
@@ -291,9 +291,10 @@ impl Following {
                     page
                 }
                 Err(error) => {
-                    let is_news = pause.is_none();
+                    let is_away = error.is_unavailable();
+                    let is_news = pause.is_none() || is_away != was_away;
                     let next = pause.map_or(PAUSES.0, |pause: Duration| (pause * 2).min(PAUSES.1));
-                    pause = Some(next);
+                    (pause, was_away) = (Some(next), is_away);
                     is_news.then(|| Err(NodeError { node: node.clone(), error }))
                 }
             };

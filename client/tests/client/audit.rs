@@ -167,7 +167,7 @@ async fn trails_take_no_place_of_others_who_wait() {
     for trail in &mut trails {
         assert!(tokio::time::timeout(Duration::from_millis(100), trail.next()).await.is_err());
     }
-    wait_until("they wait", || server.conn().info("clients", "blocked_clients") == "3");
+    until("they wait", async || server.conn().info("clients", "blocked_clients") == "3").await;
     let fetch = expcache_client::Fetch::new("k").wait(Duration::from_millis(1));
     client.fetch(&fetch).await.unwrap();
     client.clear().await.unwrap();
