@@ -55,7 +55,15 @@ impl Mode {
 /// Invalidates these entries of the selected database, which are those that the selector means (and, to be made stale, that are fresh).
 /// Returns how many there were, those left out that the server found expired.
 pub fn invalidate(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) -> u64 {
-    put_down(ctx, selector, mode, ids);
+    let db = ctx.db();
+    put_down(ctx, db, selector, mode, ids);
+    if ctx.is_bound_to_a_slot() && ctx.decides() {
+        if !ids.is_empty() {
+            tell(ctx, db, selector, mode, Telling::Now, ids.clone());
+            reclaim::schedule(ctx);
+        }
+        return ids.len();
+    }
     // Replicas have to know what is stale, and since when, before they are told of the expiries that follow from it.
     let is_soft = matches!(mode, Mode::Soft { .. }) && !ids.is_empty();
     if is_soft {
@@ -98,7 +106,7 @@ pub enum Telling {
 pub fn mark(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling) -> u64 {
     let found = cache::with(|cache| cache.select(db, selector));
     let ids = mode.concerns(db, &found).into_owned();
-    put_down(ctx, selector, mode, &ids);
+    put_down(ctx, db, selector, mode, &ids);
     let count = ids.len();
     if count > 0 {
         tell(ctx, db, selector, mode, telling, ids);
@@ -144,8 +152,7 @@ fn tell(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling, i
 }
 
 /// Marks the entries, and fences.
-fn put_down(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) {
-    let db = ctx.db();
+fn put_down(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, ids: &Ids) {
     leases::fence(db, selector);
     if let Some(index) = cache::with(|cache| cache.index(db).map(Index::number)) {
         advice::invalidated(index, selector);
@@ -154,7 +161,7 @@ fn put_down(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) {
         Mode::Hard => cache.kill(db, selector, ids),
         Mode::Soft { at_ms } => cache.soften(db, ids, at_ms),
     });
-    warming::invalidated(ctx, ids);
+    warming::invalidated(ctx, db, ids);
 }
 
 fn replicate(ctx: &Ctx, selector: &Selector, mode: Mode) {

@@ -102,6 +102,13 @@ impl Ctx {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_CLUSTER)
     }
 
+    /// Does the server look for every key in the slot of what is under way? In a cluster it does (Redis from 7.4, Valkey from 8 on) while a
+    /// transaction or a script with keys is carried out; keys of other slots then seem to be missing. What has to reach them is done
+    /// [`Ctx::afterwards`].
+    pub fn is_bound_to_a_slot(&self) -> bool {
+        self.is_cluster() && self.has_flag(raw::REDISMODULE_CTX_FLAGS_MULTI | raw::REDISMODULE_CTX_FLAGS_LUA)
+    }
+
     /// May this client be made to wait? Not in a transaction or a script, nobody who brings what others decided, and nobody who has
     /// waited and is being answered: the server would not let him go again.
     pub fn may_block(&self) -> bool {

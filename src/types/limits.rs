@@ -21,6 +21,17 @@ pub fn enforce_limits(ctx: &Ctx, newest: Arg<'_>, type_id: u16) {
     if !is_over(type_id, 0) || !ctx.decides() {
         return;
     }
+    if ctx.is_cluster() {
+        // A command sees the keys of its own slot only.
+        let newest = Text::new(newest.bytes());
+        if ctx.afterwards(move |ctx| evict(ctx, newest.arg(), type_id)) {
+            return;
+        }
+    }
+    evict(ctx, newest, type_id);
+}
+
+fn evict(ctx: &Ctx, newest: Arg<'_>, type_id: u16) {
     let dead = cache::with(|s| s.type_dead(type_id));
     let home = ctx.db();
     for _ in 0..MOST_AT_ONCE {

@@ -48,13 +48,25 @@ fn has_room(ctx: &Ctx, type_id: u16, tag: &[u8], room: usize, coming: &HashSet<&
 pub fn make_room(ctx: &Ctx, newest: Arg<'_>, type_id: u16, tags: &[&[u8]]) {
     let Some(limit) = limit(ctx, type_id, Beyond::Evict) else { return };
     let most = limit.most as usize;
-    for tag in limited(&limit, tags) {
-        let mut others = live(ctx, type_id, tag, most..most + MOST_AT_ONCE, |key| *key != *newest.bytes());
-        others.sort_unstable_by_key(|(used, _)| *used);
-        let too_many = (others.len() + 1).saturating_sub(most);
-        for (_, name) in others.iter().take(too_many) {
-            cache::while_unlinking(Reason::MakingRoom, || ctx.evict(name.arg()));
+    if ctx.is_cluster() {
+        // A command sees the keys of its own slot only.
+        let (newest, tags) =
+            (Text::new(newest.bytes()), limited(&limit, tags).map(Box::from).collect::<Vec<Box<[u8]>>>());
+        let all = move |ctx: &Ctx| tags.iter().for_each(|tag| evict(ctx, newest.arg(), type_id, tag, most));
+        if ctx.afterwards(all) {
+            return;
         }
+    }
+    limited(&limit, tags).for_each(|tag| evict(ctx, newest, type_id, tag, most));
+}
+
+/// Has the least recently used entries of a tag go that are too many.
+fn evict(ctx: &Ctx, newest: Arg<'_>, type_id: u16, tag: &[u8], most: usize) {
+    let mut others = live(ctx, type_id, tag, most..most + MOST_AT_ONCE, |key| *key != *newest.bytes());
+    others.sort_unstable_by_key(|(used, _)| *used);
+    let too_many = (others.len() + 1).saturating_sub(most);
+    for (_, name) in others.iter().take(too_many) {
+        cache::while_unlinking(Reason::MakingRoom, || ctx.evict(name.arg()));
     }
 }
 
@@ -77,8 +89,13 @@ fn live(
     bounds: Range<usize>,
     counts: impl Fn(&[u8]) -> bool,
 ) -> Vec<((u64, u64), Text)> {
+    let mut known = Vec::new();
     for _ in 0..MOST_LOOKS {
         let keys = cache::with(|s| s.crowded(ctx.db(), type_id, tag, bounds.start, bounds.end));
+        // None has gone: they are of other slots, perhaps, and not seen from here.
+        if keys == known {
+            break;
+        }
         let (mut live, mut expired) = (Vec::new(), 0);
         for name in keys.iter().filter(|key| counts(key)).map(|key| Text::new(key)) {
             let last_use = match ctx.open(name.arg(), Mode::Peek).found() {
@@ -97,6 +114,7 @@ fn live(
         if expired == 0 || keys.len() < bounds.end {
             return live;
         }
+        known = keys;
     }
     Vec::new()
 }

@@ -149,9 +149,9 @@ fn keep(db: i32, key: &[u8], entry: &Entry, fresh_until_ms: Option<i64>, now: No
     });
 }
 
-/// These entries of the selected database were invalidated. Is one of them kept in mind?
-pub fn invalidated(ctx: &Ctx, ids: &Ids) -> bool {
-    with(ctx.db(), |keeper| keeper.invalidated(ids, now())) == Some(true)
+/// These entries of a database were invalidated. Is one of them kept in mind?
+pub fn invalidated(db: i32, ids: &Ids) -> bool {
+    with(db, |keeper| keeper.invalidated(ids, now())) == Some(true)
 }
 
 /// A key of the selected database went. Was it kept in mind?

@@ -32,8 +32,8 @@ pub const FEATURE: Feature = Feature {
 };
 
 /// These entries of the selected database were invalidated.
-pub fn invalidated(ctx: &Ctx, ids: &expcache_core::index::Ids) {
-    if keep::invalidated(ctx, ids) {
+pub fn invalidated(ctx: &Ctx, db: i32, ids: &expcache_core::index::Ids) {
+    if keep::invalidated(db, ids) {
         commands::serve_soon(ctx);
     }
 }

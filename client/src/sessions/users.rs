@@ -30,7 +30,7 @@ impl Sessions {
                 listed.push(one);
             }
         }
-        listed.sort_unstable_by(|a, b| b.last_used.cmp(&a.last_used));
+        listed.sort_unstable_by_key(|one| std::cmp::Reverse(one.last_used));
         Ok(listed)
     }
 

@@ -178,7 +178,7 @@ impl Case<'_> {
         // The shortest beyond which twice the lifetime gains little, or the longest that may be.
         let candidates = || self.curve.points.iter().filter(|point| allowed(point.ttl_ms as f64));
         let is_enough = |ttl_ms: f64| self.curve.rate_at(2.0 * ttl_ms) - self.curve.rate_at(ttl_ms) < WORTH;
-        let best = candidates().find(|point| is_enough(point.ttl_ms as f64)).or_else(|| candidates().last())?;
+        let best = candidates().find(|point| is_enough(point.ttl_ms as f64)).or_else(|| candidates().next_back())?;
         let (ttl_ms, now) = (best.ttl_ms as f64, duration(now_ms.min(1e15)));
         let to = Some(duration(ttl_ms));
         let gained = Share { share: best.hit_rate - rate, error: self.curve.error_at(ttl_ms) };
@@ -214,8 +214,9 @@ impl Case<'_> {
         let served = |grace_ms: f64| self.curve.rate_at(now_ms + grace_ms) - rate;
         let graces =
             || self.curve.points.iter().map(|point| point.ttl_ms as f64).filter(|grace_ms| *grace_ms <= 2.0 * now_ms);
-        let grace_ms =
-            graces().find(|grace_ms| served(2.0 * grace_ms) - served(*grace_ms) < WORTH).or_else(|| graces().last())?;
+        let grace_ms = graces()
+            .find(|grace_ms| served(2.0 * grace_ms) - served(*grace_ms) < WORTH)
+            .or_else(|| graces().next_back())?;
         let share = Share { share: served(grace_ms), error: self.curve.error_at(now_ms + grace_ms) };
         let why = format!("{}% of the reads would be handed something stale instead of waiting", percent(share.share));
         self.saves(What::Grace, duration(0.0), Some(duration(grace_ms)), share, why)

@@ -83,7 +83,7 @@ impl Heat {
         else {
             return none;
         };
-        if u64::from(self.chance) * (u64::from(*count) + 1) >> 32 != 0 {
+        if (u64::from(self.chance) * (u64::from(*count) + 1)) >> 32 != 0 {
             return none;
         }
         let displaced = std::mem::replace(slot, NONE);
