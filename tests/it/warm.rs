@@ -56,7 +56,7 @@ fn the_best_of_ten_thousand_are_offered_in_order() {
         let cost = (1000.0 * 1.02_f64.powi(key * 7 % 250)) as i64;
         let name = format!("trips:{key}");
         wanted(&mut c, &name, cost, 0);
-        if key >= 5_000 && key < 5_250 {
+        if (5_000..5_250).contains(&key) {
             worth.push((cost, name));
         }
     }

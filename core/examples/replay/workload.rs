@@ -97,7 +97,7 @@ impl Workload {
             }
             let wanted = rng.f64() * sum;
             let rank = sums.partition_point(|sum| *sum < wanted) as u64;
-            let era = if self.renames && rank % 3 == 0 { (now_ms / HOUR_MS / 6.0) as u64 } else { 0 };
+            let era = if self.renames && rank.is_multiple_of(3) { (now_ms / HOUR_MS / 6.0) as u64 } else { 0 };
             let read = Read {
                 key: rank | era << 32,
                 size: 200 + mix(rank) % 2_000,

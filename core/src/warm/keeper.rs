@@ -671,7 +671,8 @@ impl Keeper {
         assert_eq!(all().filter(|(_, known)| known.due_ms.is_some()).count(), self.soon.len());
         assert_eq!(all().filter(|(_, known)| known.job.is_some()).count(), self.jobs.len());
         for (slot, known) in all() {
-            let of_type = &self.types.get(&known.type_id).unwrap_or_else(|| panic!("no type"));
+            assert!(self.types.contains_key(&known.type_id));
+            let Some(of_type) = self.types.get(&known.type_id) else { continue };
             let place = (known.place(), slot);
             let tiers = [
                 (&of_type.best, Tier::Best),

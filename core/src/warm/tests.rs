@@ -214,7 +214,7 @@ fn what_a_key_takes_is_bounded_and_all_of_it_too() {
     assert!(!keeper.keep(&long, (1, b"t"), &seen(1, 10, 0), limits, at(0)), "a name as long as that");
     let meta = Seen { meta: Some(&long), ..seen(1, 10, 0) };
     assert!(!keeper.keep(b"k", (1, b"t"), &meta, limits, at(0)) && keeper.is_empty());
-    let meta = Seen { meta: Some(&long[..15 << 10]), ..seen(1, 10, 0) };
+    let meta = Seen { meta: long.get(..15 << 10), ..seen(1, 10, 0) };
     for key in 0..1000 {
         keeper.keep(&name(key), (1, b"t"), &Seen { id: key, ..meta }, limits, at(u64::from(key)));
         (0..key).take(3).for_each(|_| _ = keeper.asked(&name(key), true, at(u64::from(key))));

@@ -85,7 +85,7 @@ fn what_was_busy_weeks_ago_makes_room() {
         for step in 0..40_000u64 {
             let now_ms = day * DAY_MS + step * 2_000;
             // Each day has keys of its own, each asked for twice.
-            estimator.read(mix(day << 32 | step / 2), moment(now_ms), Outcome::Cold, &tags);
+            estimator.read(mix((day << 32) | (step / 2)), moment(now_ms), Outcome::Cold, &tags);
             estimator.turn(moment(now_ms));
         }
     }
