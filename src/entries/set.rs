@@ -4,18 +4,21 @@
 //! Then everything is stored in one go, on the main thread, and only then is it decided whether it may be: by the conditions,
 //! lease and fences of that moment.
 
-use expcache_core::codec::Coder;
+use expcache_core::codec::{Coder, Encoding};
+use expcache_core::entry::MAX_PAYLOAD;
 use expcache_core::grammar::set::{SetOptions, Verb};
 use expcache_core::grammar::{self, number};
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result};
 use smallvec::{SmallVec, smallvec};
 
+use super::part::{self, Assembled, NotAssembled};
 use super::store::{Plan, Timing};
 use crate::cache::{self, Cache};
 use crate::leases;
+use crate::leases::pieces::Gathered;
 use crate::payloads::claims::{Checked, Claims};
-use crate::payloads::outgoing::{self, COPYING, OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE, ReplyTo};
+use crate::payloads::outgoing::{self, COPYING, OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE, ReplyTo, fits};
 use crate::server::args::{Arg, Args};
 use crate::server::command::{Keys, OVERWRITES, ROW, Row, command};
 use crate::server::context::Ctx;
@@ -109,6 +112,9 @@ impl<'a> Request<'a> {
         if self.waits_for_etag(ctx, args) {
             return Ok(());
         }
+        if let Some(pieces) = self.take_pieces(ctx)? {
+            return self.run_with(pieces, ctx, args);
+        }
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
         let is_much = bytes as u64 >= OFFLOAD_WRITE_SIZE.get();
         // Of one payload what is much is encoded later, of several each may be little.
@@ -159,10 +165,12 @@ impl<'a> Request<'a> {
         }
         let (verb, held) = (self.verb, HeldArgs::new(args));
         outgoing::with_etag(ctx, &mut ReplyTo::Caller, *name, entry, move |ctx, client, _name| {
-            let request = Request::parse(held.args(), verb)?;
-            let claims = request.claims(ctx);
-            if let Some(waiting) = client.block(ctx) {
-                request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting);
+            let mut request = Request::parse(held.args(), verb)?;
+            let Some(waiting) = client.block(ctx) else { return Ok(()) };
+            match request.take_pieces(ctx) {
+                Ok(Some(pieces)) => request.assemble_aside(ctx, pieces, HeldArgs::new(held.args()), waiting),
+                Ok(None) => request.check_aside(ctx, request.claims(ctx), HeldArgs::new(held.args()), waiting),
+                Err(refused) => waiting.replies().reply_error(&refused.reply()),
             }
             Ok(())
         })
@@ -187,6 +195,106 @@ impl<'a> Request<'a> {
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
         let home = Home { db: ctx.db(), is_master: ctx.is_master() };
         Errand { home, verb: self.verb, claims, held }.send(bytes, waiting);
+    }
+
+    // ---- a payload that came in pieces ----
+
+    /// The pieces that were sent under the lease, if they are to be stored and there are any.
+    fn take_pieces(&mut self, ctx: &Ctx) -> Result<Option<Box<Gathered>>> {
+        let (Some(()), Some(token), Some((name, value))) =
+            (self.options.parts, self.options.token(), self.pairs.first().copied())
+        else {
+            return Ok(None);
+        };
+        self.refuse_foreign(ctx)?;
+        let sent = part::sent(ctx, name.bytes(), token)?;
+        if sent + value.bytes().len() > MAX_PAYLOAD {
+            return Err(self.refuse(Error::TooLarge));
+        }
+        if !ctx.may_block() && sent > at_once::left(ctx) {
+            return Err(self.refuse(Error::TooMuchAtOnce));
+        }
+        self.claim_lease(ctx)?;
+        part::take(ctx, name.bytes(), token)
+    }
+
+    /// Puts the pieces together and stores the payload.
+    fn run_with(&mut self, pieces: Box<Gathered>, ctx: &Ctx, args: Args<'a>) -> Result<()> {
+        if let Some(waiting) = DeferredReply::new(ctx) {
+            self.assemble_aside(ctx, pieces, HeldArgs::new(args), waiting);
+            return Ok(());
+        }
+        let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return Err(Error::Syntax) };
+        let last = self.pairs.first().map_or(&[][..], |(_, value)| value.bytes());
+        workers::charge(pieces.len());
+        // What is left is encoded later, unless it is little.
+        let keeps = keeps && pieces.rest_len() + last.len() <= OFFLOAD_READ_SIZE.as_usize();
+        let done = workers::run_here(|coder| check_pieces(coder, pieces, last, keeps, &claims));
+        reply(ctx, self.store_pieces(ctx, done))
+    }
+
+    /// Has a worker put the pieces together; the payload is stored after that.
+    fn assemble_aside(&self, ctx: &Ctx, pieces: Box<Gathered>, held: HeldArgs, waiting: DeferredReply) {
+        let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return };
+        let home = Home { db: ctx.db(), is_master: ctx.is_master() };
+        let cost = pieces.len() as u64 * COPYING + if keeps { pieces.rest_len() as u64 * part::ENCODING } else { 0 };
+        waiting.work(cost, move |coder, waiting| {
+            let mut words = held.args();
+            let last = words.nth(1).map_or(&[][..], Arg::bytes);
+            let done = check_pieces(coder, pieces, last, keeps, &claims);
+            workers::run_on_main_when_writable(move |ctx| {
+                finish(ctx, home, Verb::Set, held, waiting, |ctx, request, stands| match stands {
+                    Ok(()) => request.store_pieces(ctx, done),
+                    Err(refused) => {
+                        request.put_back(ctx, done.0);
+                        Err(refused)
+                    }
+                });
+            });
+        });
+    }
+
+    /// What is said of the whole payload, and whether it is stored as it was encoded as it came.
+    fn claims_of_pieces(&self, ctx: &Ctx, pieces: &Gathered) -> Option<(Claims, bool)> {
+        let (name, value) = self.pairs.first()?;
+        let size = pieces.len() + value.bytes().len();
+        let (claims, encoding) = cache::with(|s| {
+            let type_id = match self.options.type_name {
+                Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),
+                None => s.type_by_key(name.bytes()),
+            };
+            let policy = s.types.policy(type_id);
+            (Claims::new(&self.options, policy, size), policy.encoding(size as u64, self.options.format))
+        });
+        let keeps = encoding != Encoding::Identity && claims.may_be_encoded_before() && fits(ctx, size);
+        Some((claims, keeps))
+    }
+
+    /// Stores a payload that was put together, or puts its pieces back.
+    fn store_pieces(&mut self, ctx: &Ctx, (assembled, checked): Whole) -> Result<Option<()>> {
+        let stored = match (&assembled, self.pairs.first().copied()) {
+            (Ok(whole), Some((name, _))) => checked
+                .map_err(|refused| self.refuse(refused))
+                // What is replicated is the payload, and not that it came in pieces.
+                .and_then(|of| whole.lend(|payload| self.store_one(ctx, name, payload, &of, Timing::AfterWait))),
+            _ => Err(Error::NoMemory),
+        };
+        match assembled {
+            Ok(whole) if stored == Ok(Some(())) => whole.let_go(),
+            assembled => self.put_back(ctx, assembled),
+        }
+        stored
+    }
+
+    /// What was to be stored is not: the pieces go back to their lease. If they are gone, so is the lease: the next try would store less
+    /// than what was sent.
+    fn put_back(&self, ctx: &Ctx, assembled: std::result::Result<Assembled, NotAssembled>) {
+        let (Some(token), Some((name, _))) = (self.options.token(), self.pairs.first()) else { return };
+        match assembled {
+            Ok(whole) => whole.put_back(ctx, name.bytes(), token),
+            Err(NotAssembled(Some(pieces))) => part::put_back(ctx, name.bytes(), token, pieces),
+            Err(NotAssembled(None)) => leases::lost(ctx, ctx.db(), name.bytes()),
+        }
     }
 
     fn claims(&self, ctx: &Ctx) -> Each<Claims> {
@@ -302,6 +410,20 @@ impl Request<'_> {
     }
 }
 
+/// A payload that was put together of pieces, and what was found in it.
+type Whole = (std::result::Result<Assembled, NotAssembled>, Result<Checked>);
+
+/// Puts pieces together, and looks at what is said of them.
+fn check_pieces(coder: &mut Coder, pieces: Box<Gathered>, last: &[u8], keeps: bool, claims: &Claims) -> Whole {
+    let assembled = part::assemble(coder, pieces, last, keeps);
+    let checked = match &assembled {
+        Ok(Assembled { etag: Some(etag), encoding, size, .. }) => claims.check_known(*encoding, *size, *etag),
+        Ok(whole) => claims.check_and_encode(coder, whole.bytes()),
+        Err(_) => Err(Error::NoMemory),
+    };
+    (assembled, checked)
+}
+
 /// What a worker is asked to check, for a client that waits.
 struct Errand {
     home: Home,
@@ -342,7 +464,13 @@ impl Errand {
             let both = claims.iter().zip(&pairs);
             both.map(|(claims, (_, payload))| claims.check_and_encode(coder, payload.bytes())).collect()
         });
-        workers::run_on_main_when_writable(move |ctx| finish(ctx, home, verb, held, checked, waiting));
+        workers::run_on_main_when_writable(move |ctx| {
+            finish(ctx, home, verb, held, waiting, |ctx, request, stands| match checked {
+                _ if stands.is_err() => stands.map(|()| None),
+                Ok(checked) => request.store(ctx, &checked, Timing::AfterWait),
+                Err(refused) => Err(request.refuse(refused)),
+            });
+        });
     }
 }
 
@@ -353,14 +481,24 @@ struct Home {
     is_master: bool,
 }
 
-/// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words.
-fn finish(ctx: &Ctx, home: Home, verb: Verb, held: HeldArgs, checked: Result<Vec<Checked>>, waiting: DeferredReply) {
+/// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words. `store` is told if
+/// what it asked is not to be done any more.
+fn finish(
+    ctx: &Ctx,
+    home: Home,
+    verb: Verb,
+    held: HeldArgs,
+    waiting: DeferredReply,
+    store: impl FnOnce(&Ctx, &mut Request<'_>, Result<()>) -> Result<Option<()>>,
+) {
     ctx.select(home.db);
-    let stored = Request::parse(held.args(), verb).and_then(|mut request| match checked {
-        _ if home.is_master && !ctx.is_master() => Err(Error::Unblocked),
-        _ if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
-        Ok(checked) => request.store(ctx, &checked, Timing::AfterWait),
-        Err(refused) => Err(request.refuse(refused)),
+    let stored = Request::parse(held.args(), verb).and_then(|mut request| {
+        let stands = match () {
+            () if home.is_master && !ctx.is_master() => Err(Error::Unblocked),
+            () if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
+            () => Ok(()),
+        };
+        store(ctx, &mut request, stands)
     });
     if let Err(error) = reply(waiting.replies(), stored) {
         waiting.replies().reply_error(&error.reply());

@@ -10,7 +10,7 @@
 //!    slots       slots that are leaving this node      access    whose key or tag it is
 //!    info        the section of INFO                   status    facts that are asked often;  clock  time and chance
 //!    background  timers                                blocked   clients that wait;  deferred  a reply that a worker makes
-//!                                                      workers   threads;  held  strings they look at;  discard  what they free
+//!                                                      workers   threads;  held, joined  strings of theirs;  discard  what they free
 //! ```
 //!
 //! Every way in goes through [`guard::guard`]: a panic ends there, in an error, and the server goes on.
@@ -35,6 +35,7 @@ pub mod feature;
 pub mod guard;
 pub mod held;
 pub mod info;
+pub mod joined;
 pub mod key;
 pub mod log;
 pub mod main_thread;

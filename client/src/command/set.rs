@@ -186,6 +186,7 @@ impl Set {
             encoding: self.encoding.filter(|encoding| *encoding != Encoding::Identity),
             condition: self.condition.as_ref().map(condition),
             lease: self.lease.as_deref().map(str::as_bytes),
+            parts: self.parts.then_some(()),
             note: None,
         }
     }

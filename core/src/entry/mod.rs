@@ -69,7 +69,7 @@ pub fn etag_of(payload: &[u8]) -> Etag {
 }
 
 /// The MD5 of a payload that comes in pieces.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Hasher(Md5);
 
 impl Hasher {
