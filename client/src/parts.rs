@@ -40,12 +40,17 @@ impl Client {
         let key = name(key);
         let part_bytes = part_bytes.max(1);
         let fetched = self.fetch(&Fetch::new(&key).range(0, part_bytes)).await?;
-        let Fetched { value: Some(first), etag: Some(etag), size, format, .. } = fetched else { return Ok(None) };
-        Ok(Some(Parts { client: self.clone(), key, part_bytes, etag, size, format, offset: 0, first: Some(first) }))
+        Ok(Parts::of(self, key, part_bytes, fetched))
     }
 }
 
 impl Parts {
+    /// Of what was fetched: the first part, if there is anything.
+    pub(crate) fn of(client: &Client, key: Bytes, part_bytes: u64, fetched: Fetched) -> Option<Self> {
+        let Fetched { value: Some(first), etag: Some(etag), size, format, .. } = fetched else { return None };
+        Some(Self { client: client.clone(), key, part_bytes, etag, size, format, offset: 0, first: Some(first) })
+    }
+
     /// The MD5 of the whole.
     pub fn etag(&self) -> &str {
         &self.etag

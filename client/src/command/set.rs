@@ -60,6 +60,7 @@ pub struct Set {
     encoding: Option<Encoding>,
     condition: Option<Condition>,
     lease: Option<String>,
+    parts: bool,
 }
 
 impl Set {
@@ -169,6 +170,13 @@ impl Set {
     #[must_use]
     pub fn lease(mut self, token: impl Into<String>) -> Self {
         self.lease = Some(token.into());
+        self
+    }
+
+    /// Under the lease, the payload is what [`Client::part`] has brought, and then the value.
+    #[must_use]
+    pub fn parts(mut self) -> Self {
+        self.parts = true;
         self
     }
 

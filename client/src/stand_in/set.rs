@@ -33,6 +33,7 @@ struct Options {
     encoding: Option<Encoding>,
     condition: Option<Condition>,
     lease: Option<Bytes>,
+    parts: bool,
 }
 
 enum Condition {
@@ -65,6 +66,7 @@ impl Options {
                 b"XX" => options.condition = Some(Condition::Present),
                 b"IFMATCH" => options.condition = Some(Condition::Etag(words.need()?.clone())),
                 b"LEASE" => options.lease = Some(words.need()?.clone()),
+                b"PARTS" => options.parts = true,
                 _ => return Err(Error::Syntax),
             }
         }
@@ -129,8 +131,13 @@ fn packed(policy: &Policy, payload: &Bytes, format: Option<&[u8]>) -> Option<(En
 
 impl State {
     pub(super) fn set(&mut self, mut words: Words<'_>) -> Result<Value> {
-        let pair = (words.need()?.clone(), words.need()?.clone());
-        self.store(&[pair], &Options::parse(words)?)
+        let (key, mut value) = (words.need()?.clone(), words.need()?.clone());
+        let options = Options::parse(words)?;
+        if let (true, Some(token)) = (options.parts, options.token()?) {
+            let pieces = self.leases.gathered(&key, token, self.now_ms).ok_or(Error::LeaseLost)?;
+            value = [&pieces[..], &value].concat().into();
+        }
+        self.store(&[(key, value)], &options)
     }
 
     pub(super) fn mset(&mut self, mut words: Words<'_>) -> Result<Value> {

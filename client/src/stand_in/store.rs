@@ -36,7 +36,8 @@ pub(super) struct State {
     advanced: Duration,
     pub(super) entries: BTreeMap<Bytes, Entry>,
     pub(super) types: BTreeMap<Bytes, Policy>,
-    pub(super) leases: Leases<Selector>,
+    /// With what their holders have sent in pieces.
+    pub(super) leases: Leases<Selector, Vec<u8>>,
     waiting: HashMap<u64, oneshot::Sender<()>>,
     waiters: u64,
     listeners: Vec<mpsc::UnboundedSender<PushInfo>>,

@@ -28,6 +28,7 @@ mod page;
 mod parts;
 mod processes;
 mod produce;
+mod production;
 mod proxy;
 mod respond;
 mod silence;
