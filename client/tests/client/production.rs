@@ -155,6 +155,6 @@ async fn without_a_server_it_is_an_error() {
 #[tokio::test]
 async fn in_memory_too() {
     let memory = InMemory::new();
-    let cache = memory.cache();
+    let cache = memory.cache().unwrap();
     assert!(whole(&cache, &request(&cache), 20_000).await == rows(20_000));
 }
