@@ -4,6 +4,7 @@
 
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Entry, Etag, Form, Verdict};
+use expcache_core::grammar::Tags;
 use expcache_core::grammar::syntax::{KEY, integer, text};
 use expcache_core::index::Placement;
 use expcache_core::policy::fresh_until_ms;
@@ -68,7 +69,7 @@ impl<'a> Request<'a> {
     /// What a client claims in the place of a master, besides the payload: a moment of storing, one more type.
     fn distrust(&mut self, now_ms: u64) -> Result<()> {
         self.entry.clamp_created_ms(now_ms);
-        let type_name = self.entry.names().map(|names| names.type_name.clone()).unwrap_or_default();
+        let type_name = self.entry.names().map(|names| names.type_name().to_vec()).unwrap_or_default();
         cache::with(|s| s.types.has_room_for(&type_name, MAX_TYPES.as_usize()))
     }
 }
@@ -191,12 +192,12 @@ fn store(ctx: &Ctx, request: Request<'_>, timing: Timing) -> Result<()> {
         ctx.unlink(name);
     } else {
         let names = entry.take_names();
-        let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
-        let type_id = cache::with(|s| s.types.know(&names.type_name)).unwrap_or(DEFAULT_TYPE);
+        let tags: Tags<'_> = names.tags().collect();
+        let type_id = cache::with(|s| s.types.know(names.type_name())).unwrap_or(DEFAULT_TYPE);
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let placement = Placement { type_id, fresh_until_ms, soft: names.soft };
         // What was not believed is not passed on either.
-        let corrected = (entry.created_ms() != claimed_ms).then(|| entry.encode(&names.type_name, &tags, verdict));
+        let corrected = (entry.created_ms() != claimed_ms).then(|| entry.encode(names.type_name(), &tags, verdict));
         put(ctx, &mut key, entry, placement, &tags, expire_at_ms)?;
         drop(key);
         if names.soft.is_some_and(|soft| soft.grace_ms.is_some()) && expire_at_ms.is_none() {

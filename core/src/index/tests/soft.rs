@@ -81,12 +81,12 @@ impl World {
         self.remove(to);
         if self.dice.u64(..2) == 0 {
             let names = entry.names().unwrap();
-            let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
+            let tags: Vec<&[u8]> = names.tags().collect();
             entry = Entry::decode(&entry.encode(b"t", &tags, of.verdict), entry.share()).unwrap();
         }
         let names = entry.take_names();
         let placement = Placement { type_id: of.type_id, fresh_until_ms: of.fresh_until_ms, soft: names.soft };
-        assert!(self.index.link(&mut entry, to, placement, names.tags.iter().map(AsRef::as_ref)));
+        assert!(self.index.link(&mut entry, to, placement, names.tags()));
         self.keys.insert(to.to_vec(), entry);
         self.model.insert(to.to_vec(), of);
     }
