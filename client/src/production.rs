@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncWrite;
 
+use crate::Cache;
 use crate::command::{Client, Fetch, Release};
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
@@ -23,7 +24,6 @@ use crate::lease::{Claim, Held};
 use crate::parts::Parts;
 use crate::produce::{MAX_MESSAGE_CHARS, ROUND};
 use crate::request::{Request, RequestPlan};
-use crate::Cache;
 
 /// So many bytes are sent at a time.
 const PIECE_BYTES: usize = 256 << 10;

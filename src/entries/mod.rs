@@ -20,6 +20,16 @@ use crate::server::feature::{Feature, NOTHING};
 
 /// What entries bring to the server.
 pub const FEATURE: Feature = Feature {
-    commands: &[set::SET, set::MSET, part::PART, get::GET, get::MGET, fetch::FETCH, meta::META, del::DEL, restore::RESTORE],
+    commands: &[
+        set::SET,
+        set::MSET,
+        part::PART,
+        get::GET,
+        get::MGET,
+        fetch::FETCH,
+        meta::META,
+        del::DEL,
+        restore::RESTORE,
+    ],
     ..NOTHING
 };

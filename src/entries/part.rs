@@ -45,9 +45,8 @@ pub fn part(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     }
     let token = Token::parse(token.bytes()).ok_or(Error::LeaseLost)?;
     let bytes = chunk.bytes();
-    let (held, is_stored) = leases::with_pieces(ctx, name.bytes(), token, |pieces| {
-        (pieces.len(), matches!(pieces, Pieces::Stored(_)))
-    })?;
+    let (held, is_stored) =
+        leases::with_pieces(ctx, name.bytes(), token, |pieces| (pieces.len(), matches!(pieces, Pieces::Stored(_))))?;
     if is_stored {
         return Err(Error::BeingStored);
     }
@@ -147,7 +146,7 @@ pub fn put_back(ctx: &Ctx, key: &[u8], token: Token, gathered: Box<Gathered>) {
 
 /// A payload that was put together.
 pub struct Assembled {
-    string: Held,
+    body: Body,
     /// How it is encoded.
     pub encoding: Encoding,
     /// How many bytes it has, before it was encoded.
@@ -160,12 +159,6 @@ pub struct Assembled {
 
 /// There is no memory to put them together. They are as they were, or gone.
 pub struct NotAssembled(pub Option<Box<Gathered>>);
-
-impl From<Option<Box<Gathered>>> for NotAssembled {
-    fn from(pieces: Option<Box<Gathered>>) -> Self {
-        Self(pieces)
-    }
-}
 
 /// Puts pieces together, and a last one behind them. What was encoded as it came is `kept` so, and the rest is encoded; or it is undone.
 pub fn assemble(
@@ -184,12 +177,12 @@ pub fn assemble(
             let Some(done) = part.encode(coder, usize::MAX) else { break };
             gathered.put(done);
         }
-        if gathered.rest_len() == 0 && let Some(encoded) = gathered.take_encoded() {
+        if gathered.rest_len() == 0
+            && let Some(encoded) = gathered.take_encoded()
+        {
             return match joined(encoded, worth_keeping(size)) {
-                Ok((string, encoding, etag)) => {
-                    Ok(Assembled { string, encoding, size, etag: Some(etag), pieces_len })
-                }
-                Err(None) => Err(None.into()),
+                Ok((body, encoding, etag)) => Ok(Assembled { body, encoding, size, etag: Some(etag), pieces_len }),
+                Err(None) => Err(NotAssembled(None)),
                 Err(Some(encoded)) => whole(coder, Some(encoded), gathered, last, size, pieces_len),
             };
         }
@@ -199,7 +192,7 @@ pub fn assemble(
 }
 
 /// Encoded parts as one stream, if it is of no more than `most` bytes; else the parts. Nothing is left if there is no memory.
-fn joined(encoded: Encoded, most: usize) -> std::result::Result<(Held, Encoding, Etag), Option<Encoded>> {
+fn joined(encoded: Encoded, most: usize) -> std::result::Result<(Body, Encoding, Etag), Option<Encoded>> {
     let Some((head, tail)) = frame(encoded.encoding, &encoded.parts) else { return Err(Some(encoded)) };
     let bytes = head.len() + encoded.parts.iter().map(|part| part.bytes.len()).sum::<usize>() + tail.len();
     if bytes > most {
@@ -211,8 +204,8 @@ fn joined(encoded: Encoded, most: usize) -> std::result::Result<(Held, Encoding,
         is_there &= hall.push(&part.bytes);
     }
     is_there &= hall.push(&tail);
-    match hall.into_string() {
-        Ok(string) if is_there => Ok((string, encoded.encoding, encoded.hasher.finish())),
+    match hall.into_block() {
+        Ok(block) if is_there => Ok((Body::new(block), encoded.encoding, encoded.hasher.finish())),
         _ => Err(None),
     }
 }
@@ -226,7 +219,7 @@ fn whole(
     size: usize,
     pieces_len: usize,
 ) -> std::result::Result<Assembled, NotAssembled> {
-    let Some(mut hall) = Hall::new(size) else { return Err(None.into()) };
+    let Some(mut hall) = Hall::new(size) else { return Err(NotAssembled(None)) };
     let mut is_there = match encoded {
         None => true,
         Some(encoded) => decoded(coder, encoded).is_some_and(|bytes| hall.push(&bytes)),
@@ -236,11 +229,13 @@ fn whole(
     }
     is_there &= hall.push(last);
     if !is_there {
-        return Err(None.into());
+        return Err(NotAssembled(None));
     }
-    match hall.into_string() {
-        Ok(string) => Ok(Assembled { string, encoding: Encoding::Identity, size, etag: None, pieces_len }),
-        Err(hall) => Err(Some(Box::new(Gathered::of(first_of(hall, pieces_len)))).into()),
+    match hall.into_block() {
+        Ok(block) => {
+            Ok(Assembled { body: Body::new(block), encoding: Encoding::Identity, size, etag: None, pieces_len })
+        }
+        Err(hall) => Err(NotAssembled(Some(Box::new(Gathered::of(first_of(hall, pieces_len)))))),
     }
 }
 
@@ -274,29 +269,19 @@ fn first_of(of: impl AsRef<[u8]> + Send + Sync + 'static, len: usize) -> Body {
 
 impl Assembled {
     /// The payload, as it is kept.
-    pub fn bytes(&self) -> &[u8] {
-        self.string.as_ref()
-    }
-
-    /// Lends it to somebody who may store it.
-    pub fn lend<R>(&self, work: impl FnOnce(Arg<'_>) -> R) -> R {
-        self.string.lend(work)
-    }
-
-    /// It is stored: whoever stored it holds it as well.
-    pub fn let_go(self) {
-        self.string.let_go();
+    pub fn body(&self) -> &Body {
+        &self.body
     }
 
     /// The store was refused: what came in pieces goes back to its lease.
     pub fn put_back(self, ctx: &Ctx, key: &[u8], token: Token) {
-        let Self { string, encoding, size, pieces_len, .. } = self;
+        let Self { body, encoding, size, pieces_len, .. } = self;
         if encoding == Encoding::Identity {
-            return put_back(ctx, key, token, Box::new(Gathered::of(first_of(string, pieces_len))));
+            return put_back(ctx, key, token, Box::new(Gathered::of(first_of(body, pieces_len))));
         }
         let (db, key) = (ctx.db(), Box::<[u8]>::from(key));
         workers::run_soon(size as u64 * ENCODING, move |coder| {
-            let payload = coder.decode(encoding, string.as_ref(), size);
+            let payload = coder.decode(encoding, &body, size);
             workers::run_on_main(move |ctx| {
                 ctx.select(db);
                 match payload {

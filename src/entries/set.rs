@@ -5,7 +5,7 @@
 //! lease and fences of that moment.
 
 use expcache_core::codec::{Coder, Encoding};
-use expcache_core::entry::MAX_PAYLOAD;
+use expcache_core::entry::{MAX_PAYLOAD, etag_of};
 use expcache_core::grammar::set::{SetOptions, Verb};
 use expcache_core::grammar::{self, number};
 use expcache_core::types::DEFAULT_TYPE;
@@ -272,16 +272,14 @@ impl<'a> Request<'a> {
 
     /// Stores a payload that was put together, or puts its pieces back.
     fn store_pieces(&mut self, ctx: &Ctx, (assembled, checked): Whole) -> Result<Option<()>> {
-        let stored = match (&assembled, self.pairs.first().copied()) {
-            (Ok(whole), Some((name, _))) => checked
-                .map_err(|refused| self.refuse(refused))
-                // What is replicated is the payload, and not that it came in pieces.
-                .and_then(|of| whole.lend(|payload| self.store_one(ctx, name, payload, &of, Timing::AfterWait))),
-            _ => Err(Error::NoMemory),
+        let stored = match (checked, self.pairs.first().copied()) {
+            // What is replicated is the payload, and not that it came in pieces.
+            (Ok(checked), Some((name, value))) => self.store_one(ctx, name, value, &checked, Timing::AfterWait),
+            (Err(refused), _) => Err(self.refuse(refused)),
+            (Ok(_), None) => Ok(None),
         };
-        match assembled {
-            Ok(whole) if stored == Ok(Some(())) => whole.let_go(),
-            assembled => self.put_back(ctx, assembled),
+        if stored != Ok(Some(())) {
+            self.put_back(ctx, assembled);
         }
         stored
     }
@@ -417,8 +415,18 @@ type Whole = (std::result::Result<Assembled, NotAssembled>, Result<Checked>);
 fn check_pieces(coder: &mut Coder, pieces: Box<Gathered>, last: &[u8], keeps: bool, claims: &Claims) -> Whole {
     let assembled = part::assemble(coder, pieces, last, keeps);
     let checked = match &assembled {
-        Ok(Assembled { etag: Some(etag), encoding, size, .. }) => claims.check_known(*encoding, *size, *etag),
-        Ok(whole) => claims.check_and_encode(coder, whole.bytes()),
+        Ok(whole) => {
+            let checked = match whole.etag {
+                Some(etag) => claims.check_known(whole.encoding, whole.size, etag),
+                None => claims.check_and_encode(coder, whole.body()),
+            };
+            // Of a worker it is wanted to the end: then nothing is left to be done later, on a copy.
+            let hash = |checked: &Checked| {
+                let is_left = checked.etag.is_none() && !workers::is_main_thread();
+                checked.etag.or_else(|| is_left.then(|| etag_of(whole.body())))
+            };
+            checked.map(|checked| Checked { etag: hash(&checked), made: Some(whole.body().clone()), ..checked })
+        }
         Err(_) => Err(Error::NoMemory),
     };
     (assembled, checked)
@@ -462,7 +470,8 @@ impl Errand {
         let Self { home, verb, claims, held } = self;
         let checked = pairs(&mut held.args(), verb).and_then(|pairs| {
             let both = claims.iter().zip(&pairs);
-            both.map(|(claims, (_, payload))| claims.check_and_encode(coder, payload.bytes())).collect()
+            both.map(|(claims, (_, payload))| claims.check_and_encode(coder, payload.bytes()))
+                .collect::<Result<Vec<_>>>()
         });
         workers::run_on_main_when_writable(move |ctx| {
             finish(ctx, home, verb, held, waiting, |ctx, request, stands| match checked {

@@ -42,6 +42,8 @@ pub struct Plan {
     entry: Box<Entry>,
     /// Are its bytes those that the command brought?
     is_as_it_came: bool,
+    /// Are they in a block of their own, in the form in which they stay?
+    is_settled: bool,
     type_id: u16,
     life: Lifetime,
     /// The type's policy, if this value is the first to use its name.
@@ -102,7 +104,7 @@ impl Plan {
         options: &SetOptions<'_>,
         command: &'static str,
     ) -> Result<Option<Self>> {
-        if payload.bytes().len() > MAX_PAYLOAD {
+        if payload.bytes().len() > MAX_PAYLOAD || checked.size > MAX_PAYLOAD {
             return Err(Error::TooLarge);
         }
         let freshness = options.freshness(command)?;
@@ -154,10 +156,11 @@ impl Plan {
             let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());
             let mut entry = Entry::new(content, tag_count).ok_or(Error::TooLarge)?;
             entry.touch(use_us);
-            let is_as_it_came = entry.form().encoding == checked.encoding;
+            let is_as_it_came = checked.made.is_none() && entry.form().encoding == checked.encoding;
+            let is_settled = checked.made.is_some() && !entry.is_unsettled();
             let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
             let has_tag_limit = policy.per_tag.is_some() && tag_count > 0;
-            Ok(Some(Self { entry, is_as_it_came, type_id, life, defines, has_tag_limit }))
+            Ok(Some(Self { entry, is_as_it_came, is_settled, type_id, life, defines, has_tag_limit }))
         })
     }
 
@@ -186,7 +189,7 @@ impl Plan {
         timing: Timing,
     ) -> Result<()> {
         let (tags, db) = (options.tags(), ctx.db());
-        let Self { entry, is_as_it_came, type_id, life, defines, has_tag_limit } = self;
+        let Self { entry, is_as_it_came, is_settled, type_id, life, defines, has_tag_limit } = self;
         let name = key.name();
         // Of several keys of one MSET only the first defines their type.
         let is_defined = cache::with(|s| s.types.get(type_id).policy.is_some());
@@ -211,7 +214,12 @@ impl Plan {
         // Without a command that is running there is none to be handed on as it came.
         let is_resolved = timing == Timing::AfterWait || ctx.is_heard();
         let resolved = is_resolved.then(|| Resolved::new(&entry, is_as_it_came, type_id, tags));
-        put(ctx, &mut key, entry, Placement { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
+        let placement = Placement { type_id, fresh_until_ms, soft: None };
+        if is_settled {
+            place(db, &mut key, entry, placement, tags, life.expire_at_ms)?;
+        } else {
+            put(ctx, &mut key, entry, placement, tags, life.expire_at_ms)?;
+        }
         drop(key);
         match resolved {
             Some(resolved) => resolved.replicate(ctx, name, life.expire_at_ms, payload),
@@ -274,18 +282,18 @@ impl<'p> PreparedPayload<'p> {
             Some((_, Some(encoded))) => {
                 return Self { stored: encoded.clone().into(), form: Some(Form::encoded(wanted, size)), etag };
             }
-            Some((_, None)) => return Self { stored: hold(payload), form: None, etag },
+            Some((_, None)) => return Self { stored: bytes_of(payload, checked), form: None, etag },
             None => (),
         }
         let form = match encoding {
             Encoding::Identity if wanted == Encoding::Identity => None,
-            Encoding::Identity if (size as u64) < OFFLOAD_WRITE_SIZE.get() => {
+            Encoding::Identity if (size as u64) < OFFLOAD_WRITE_SIZE.get() && checked.made.is_none() => {
                 return Self::encoded(payload, etag, wanted);
             }
             Encoding::Identity => Some(Form::wanting(wanted, size)),
             encoding => Some(Form::encoded(encoding, size)),
         };
-        Self { stored: hold(payload), form, etag }
+        Self { stored: bytes_of(payload, checked), form, etag }
     }
 
     fn encoded(payload: Arg<'p>, etag: Option<Etag>, wanted: Encoding) -> Self {
@@ -299,6 +307,11 @@ impl<'p> PreparedPayload<'p> {
             None => Self { stored: hold(payload), form: None, etag },
         }
     }
+}
+
+/// The bytes that are to be kept.
+fn bytes_of<'p>(payload: Arg<'p>, checked: &Checked) -> PayloadBytes<'p> {
+    checked.made.clone().map_or_else(|| hold(payload), Into::into)
 }
 
 /// The bytes of an argument, for an entry: what is to stand apart is not copied.

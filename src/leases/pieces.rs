@@ -25,7 +25,7 @@ use crate::server::setting::Setting;
 pub static PARTS_MEMORY: Setting = Setting::size(c"parts-memory", 256 << 20, 0..=1 << 40);
 
 /// Pieces of this size are held as they came: copying them would be felt.
-pub const HOLD_FROM: usize = 64 << 10;
+pub const HOLD_FROM: usize = 128 << 10;
 /// So many bytes of smaller ones stand together.
 const SEGMENT: usize = 256 << 10;
 /// About what a piece, and the pieces of a lease, take besides their bytes.
@@ -145,7 +145,8 @@ impl Default for Gathered {
 impl Gathered {
     /// What was put together, and is not to be encoded any more.
     pub fn of(body: Body) -> Self {
-        let mut new = Self { is_plain: true, ..Self::default() };
+        let mut new = Self::default();
+        new.is_plain = true;
         new.push(body);
         new
     }

@@ -39,12 +39,14 @@ pub struct Checked {
     pub records: Option<u64>,
     /// How it was to be encoded, and what came of it, if that was tried.
     pub tried: Option<(Encoding, Option<Body>)>,
+    /// The bytes, if they are not those that the command brought: they were put together, in a block of their own.
+    pub made: Option<Body>,
 }
 
 impl Checked {
     /// Of bytes of which nothing is claimed.
     pub fn plain(payload: &[u8]) -> Self {
-        Self { encoding: Encoding::Identity, size: payload.len(), etag: None, records: None, tried: None }
+        Self { encoding: Encoding::Identity, size: payload.len(), etag: None, records: None, tried: None, made: None }
     }
 }
 
@@ -148,7 +150,7 @@ impl Claims {
             return Err(Error::TooLarge);
         }
         self.compare(Some(etag))?;
-        Ok(Checked { encoding, size, etag: Some(etag), records: None, tried: None })
+        Ok(Checked { encoding, size, etag: Some(etag), records: None, tried: None, made: None })
     }
 
     fn check_identity(&self, payload: &[u8], most: usize) -> Result<Checked> {
@@ -166,6 +168,7 @@ impl Claims {
             etag,
             records: self.count_records(payload)?,
             tried: None,
+            made: None,
         })
     }
 
@@ -189,7 +192,7 @@ impl Claims {
             Some(_) => self.count_records(&coder.decode(self.encoding, bytes, size)?)?,
             None => None,
         };
-        Ok(Checked { encoding: self.encoding, size, etag: Some(etag), records, tried: None })
+        Ok(Checked { encoding: self.encoding, size, etag: Some(etag), records, tried: None, made: None })
     }
 
     fn compare(&self, etag: Option<Etag>) -> Result<()> {

@@ -4,8 +4,6 @@
 //! time; another thread may only if it is the last holder. An entry's string has no other holder once the event loop has gone round:
 //! by then the command that brought it has released it, even a command that had waited.
 
-use std::cell::Cell;
-
 use redis_module::raw;
 
 use super::api::api;
@@ -13,11 +11,6 @@ use super::args::{Arg, Args};
 use super::discard::{self, FREE_ASIDE_FROM};
 use super::guard::guard;
 use super::workers;
-
-thread_local! {
-    /// The string that is [lent](Held::lend).
-    static LENT: Cell<*mut raw::RedisModuleString> = const { Cell::new(std::ptr::null_mut()) };
-}
 
 /// A string of the server's that an entry is made of.
 pub struct Held {
@@ -34,31 +27,10 @@ unsafe impl Sync for Held {}
 impl Held {
     /// Holds an argument, which nobody else does but its command and [`HeldArgs`]. On the main thread.
     pub fn new(arg: Arg<'_>) -> Self {
-        // SAFETY: just held.
-        unsafe { Self::of(hold(arg)) }
-    }
-
-    /// # Safety
-    /// The string must be held for this value, and by nobody for longer than the head of the module says.
-    pub(super) unsafe fn of(string: *mut raw::RedisModuleString) -> Self {
+        let string = hold(arg);
         // SAFETY: held, so it lives as long as what is made of it here.
         let bytes = unsafe { Arg::new(string) }.bytes();
         Self { string, start: bytes.as_ptr(), len: bytes.len() }
-    }
-
-    /// Lends it as an argument. Whoever holds it then, and does so no longer when `work` is done, is not its last holder, and lets it go
-    /// at once. On the main thread.
-    pub fn lend<R>(&self, work: impl FnOnce(Arg<'_>) -> R) -> R {
-        LENT.set(self.string);
-        // SAFETY: the string lives as long as `self`.
-        let done = work(unsafe { Arg::new(self.string) });
-        LENT.set(std::ptr::null_mut());
-        done
-    }
-
-    /// Lets it go at once, for somebody else may hold it as well by now. On the main thread.
-    pub fn let_go(self) {
-        drop(ReleaseOnDrop(std::mem::ManuallyDrop::new(self).string));
     }
 }
 
@@ -72,9 +44,7 @@ impl AsRef<[u8]> for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let string = ReleaseOnDrop(self.string);
-        let is_lent = || LENT.get() == self.string;
-        let at_once =
-            workers::is_main_thread() && (self.len < FREE_ASIDE_FROM || is_lent() || discard::memory_is_short());
+        let at_once = workers::is_main_thread() && (self.len < FREE_ASIDE_FROM || discard::memory_is_short());
         if !at_once {
             discard::free_after_this_turn(string, self.len);
         }

@@ -1,14 +1,10 @@
-//! Pieces of a payload become one string of the server's, and the server's memory never holds them twice.
+//! Pieces of a payload become one block, and the server's memory never holds them twice.
 //!
-//! A string of the server's is one block. If that were taken while the pieces are still there, the server would seem to need twice as
-//! much, and might evict others' keys for it. So the pieces are first brought to a place that is not the server's, each freed when it is
-//! there. On any thread: workers do it.
+//! If the block were taken while the pieces are still there, the server would seem to need twice as much, and might evict others' keys for
+//! it. So the pieces are first brought to a place that is not the server's, each freed when it is there. On any thread: workers do it.
 
-use redis_module::raw;
-
-use super::alloc;
-use super::api::api;
-use super::held::Held;
+/// So many bytes are copied, and their memory given back, at a time: whole pages, however large they are.
+const STEP: usize = 2 << 20;
 
 /// A place for so many bytes beside the server's memory.
 pub struct Hall {
@@ -43,17 +39,23 @@ impl Hall {
         true
     }
 
-    /// A string of the server's of what is there. The place itself, if there is no memory for the string.
-    pub fn into_string(self) -> Result<Held, Self> {
-        if !alloc::has_room(self.filled) {
+    /// What is there, in a block of the server's. The place itself, if there is no memory for the block.
+    pub fn into_block(self) -> Result<Box<[u8]>, Self> {
+        let mut block = Vec::new();
+        if block.try_reserve_exact(self.filled).is_err() {
             return Err(self);
         }
-        // SAFETY: the server copies the bytes, and touches nothing but its allocator; without a context the string is its caller's.
-        unsafe {
-            let string: *mut raw::RedisModuleString =
-                api!(RedisModule_CreateString)(std::ptr::null_mut(), self.start.cast(), self.filled);
-            Ok(Held::of(string))
+        for piece in self.as_ref().chunks(STEP) {
+            block.extend_from_slice(piece);
+            self.let_go(piece);
         }
+        Ok(block.into_boxed_slice())
+    }
+
+    /// Gives the memory of what was copied back at once.
+    fn let_go(&self, piece: &[u8]) {
+        // SAFETY: whole pages of the mapping, which nobody reads any more; what they held is lost.
+        unsafe { libc::madvise(piece.as_ptr().cast_mut().cast(), piece.len(), libc::MADV_DONTNEED) };
     }
 }
 

@@ -142,7 +142,6 @@ enum NamesOrIds {
     WideTagIds(Vec<u32>),
 }
 
-
 /// A payload's bytes, in whatever form.
 #[derive(Debug, Clone)]
 pub enum PayloadBytes<'a> {

@@ -81,8 +81,11 @@ fn shown(words: &[Vec<u8>]) -> Vec<String> {
 fn parts_are_those_of_a_lease() {
     let options = SetOptions { lease: Some(TOKENS[0]), parts: Some(()), ..SetOptions::default() };
     let words = words(|to| options.write(to));
-    let read = |words: &[Vec<u8>], verb| SetOptions::parse(words.iter().map(AsRef::as_ref), verb).map(|read| read == options);
-    assert_eq!(read(&words, Verb::Set), Ok(true));
+    let read = |words: &[Vec<u8>], verb| {
+        let shown = |options: SetOptions<'_>| format!("{options:?}");
+        SetOptions::parse(words.iter().map(AsRef::as_ref), verb).map(shown)
+    };
+    assert_eq!(read(&words, Verb::Set), Ok(format!("{options:?}")));
     assert_eq!(read(&words, Verb::Mset), Err(Error::Syntax));
     assert_eq!(read(&[b"parts".to_vec()], Verb::Set), Err(Error::Syntax));
     let twice = [&words[..], &[b"PARTS".to_vec()]].concat();

@@ -92,10 +92,8 @@ fn parts_that_are_encoded_one_by_one_make_a_stream() {
         let sizes = sizes(encoding).into_iter().filter(|size| *size > 0);
         for (what, payload) in sizes.flat_map(|size| [("rows", rows(size)), ("mixed", mixed(size))]) {
             let mut coder = Coder::new();
-            let parts: Vec<EncodedPart> = payload
-                .chunks(encoding.part_bytes())
-                .map(|part| coder.encode_part(encoding, part).unwrap())
-                .collect();
+            let parts: Vec<EncodedPart> =
+                payload.chunks(encoding.part_bytes()).map(|part| coder.encode_part(encoding, part).unwrap()).collect();
             let (head, tail) = frame(encoding, &parts).unwrap();
             let parts: Vec<u8> = parts.into_iter().flat_map(|part| part.bytes).collect();
             let stream = [head, parts, tail].concat();

@@ -184,8 +184,8 @@ fn play_against_a_model(key_count: u64, steps: u32) {
         assert_eq!(index.is_dead(entry), *dead);
         assert_eq!(index.tags(entry).map(<[u8]>::to_vec).collect::<BTreeSet<_>>(), *tags);
     }
-    while let Some((_, key)) = index.next_dead(1).next() {
-        let key = key.to_vec();
+    loop {
+        let Some(key) = index.next_dead(1).next().map(|(_, key)| key.to_vec()) else { break };
         assert!(remove(&mut index, &mut keys, &key).is_some());
     }
     assert_eq!(index.len(), keys.len() as u64);

@@ -193,11 +193,10 @@ impl World {
             }
             28..36 => self.expire(&key),
             36..46 => (0..self.dice.u64(..spread / 2 + 2)).for_each(|_| self.settle_next()),
-            46..50 => {
-                while let Some(key) = self.index.next_dead(1).next().map(|(_, key)| key.to_vec()) {
-                    assert_eq!(self.remove(&key).unwrap().1.verdict, Verdict::Dead);
-                }
-            }
+            46..50 => loop {
+                let Some(key) = self.index.next_dead(1).next().map(|(_, key)| key.to_vec()) else { break };
+                assert_eq!(self.remove(&key).unwrap().1.verdict, Verdict::Dead);
+            },
             _ => self.put(key),
         }
     }
