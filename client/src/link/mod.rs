@@ -113,7 +113,7 @@ impl Link {
                 Ok(call.of_the_only(|| node.name(), reply))
             }
             #[cfg(feature = "cluster")]
-            Servers::Cluster(cluster) => cluster.send(call).await,
+            Servers::Cluster(cluster) => Box::pin(cluster.send(call)).await,
             #[cfg(feature = "testing")]
             Servers::Memory(store) => {
                 let reply = store.call(&call.cmd).await?;

@@ -76,7 +76,10 @@ impl Node {
 
     async fn send_once(&self, call: &Call, visit: Visit) -> Result<Value> {
         match call.carries {
-            _ if !call.wait.is_zero() => self.waiting.send(&self.connector, call, visit, self.config.timeout).await,
+            // What is rare is boxed here and below: each call would else move some kilobytes for it, again and again.
+            _ if !call.wait.is_zero() => {
+                Box::pin(self.waiting.send(&self.connector, call, visit, self.config.timeout)).await
+            }
             Carries::Little => self.send_little(&call.cmd, visit).await,
             Carries::Payload => self.transfer(&call.cmd, visit).await,
         }
@@ -131,7 +134,7 @@ impl Node {
         if connection.traffic().is_some() {
             return settle(wire, &connection, self.while_it_moves(&connection, cmd, visit)).await;
         }
-        self.transfer_unseen(wire, &connection, limit, cmd, visit).await
+        Box::pin(self.transfer_unseen(wire, &connection, limit, cmd, visit)).await
     }
 
     /// The reply, as long as bytes move.
