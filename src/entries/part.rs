@@ -46,7 +46,7 @@ pub fn part(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let token = Token::parse(token.bytes()).ok_or(Error::LeaseLost)?;
     let bytes = chunk.bytes();
     let (held, is_stored) =
-        leases::with_pieces(ctx, name.bytes(), token, |pieces| (pieces.len(), matches!(pieces, Pieces::Stored(_))))?;
+        leases::with_pieces(ctx, name.bytes(), token, |pieces| (pieces.size(), matches!(pieces, Pieces::Stored(_))))?;
     if is_stored {
         return Err(Error::BeingStored);
     }
@@ -69,7 +69,7 @@ pub fn part(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
             None => gathered.copy_in(bytes),
         }
         *pieces = Pieces::Some(gathered);
-        pieces.len()
+        pieces.size()
     })?;
     encode_next(ctx, name.bytes(), token, encoding);
     ctx.reply_count(held as u64);
@@ -119,7 +119,7 @@ fn encode_next(ctx: &Ctx, key: &[u8], token: Token, encoding: Encoding) {
 
 /// How many bytes the holder of a lease has sent.
 pub fn sent(ctx: &Ctx, key: &[u8], token: Token) -> Result<usize> {
-    leases::with_pieces(ctx, key, token, |pieces| pieces.len())
+    leases::with_pieces(ctx, key, token, |pieces| pieces.size())
 }
 
 /// Takes the pieces out of the record of their lease, to be stored. Nobody else may, until they are put back.
@@ -127,7 +127,7 @@ pub fn take(ctx: &Ctx, key: &[u8], token: Token) -> Result<Option<Box<Gathered>>
     leases::with_pieces(ctx, key, token, |pieces| match std::mem::take(pieces) {
         Pieces::None => Ok(None),
         Pieces::Some(mut gathered) => {
-            *pieces = Pieces::Stored(gathered.len());
+            *pieces = Pieces::Stored(gathered.size());
             gathered.detach();
             Ok(Some(gathered))
         }
@@ -167,7 +167,7 @@ pub fn assemble(
     last: &[u8],
     kept: bool,
 ) -> std::result::Result<Assembled, NotAssembled> {
-    let pieces_len = gathered.len();
+    let pieces_len = gathered.size();
     let size = pieces_len + last.len();
     let mut last = last;
     if kept && gathered.rest_len() < pieces_len {
@@ -183,16 +183,16 @@ pub fn assemble(
             return match joined(encoded, worth_keeping(size)) {
                 Ok((body, encoding, etag)) => Ok(Assembled { body, encoding, size, etag: Some(etag), pieces_len }),
                 Err(None) => Err(NotAssembled(None)),
-                Err(Some(encoded)) => whole(coder, Some(encoded), gathered, last, size, pieces_len),
+                Err(Some(encoded)) => whole(coder, Some(encoded), &mut gathered, last, size, pieces_len),
             };
         }
     }
     let encoded = gathered.take_encoded();
-    whole(coder, encoded, gathered, last, size, pieces_len)
+    whole(coder, encoded, &mut gathered, last, size, pieces_len)
 }
 
 /// Encoded parts as one stream, if it is of no more than `most` bytes; else the parts. Nothing is left if there is no memory.
-fn joined(encoded: Encoded, most: usize) -> std::result::Result<(Body, Encoding, Etag), Option<Encoded>> {
+fn joined(encoded: Box<Encoded>, most: usize) -> std::result::Result<(Body, Encoding, Etag), Option<Box<Encoded>>> {
     let Some((head, tail)) = frame(encoded.encoding, &encoded.parts) else { return Err(Some(encoded)) };
     let bytes = head.len() + encoded.parts.iter().map(|part| part.bytes.len()).sum::<usize>() + tail.len();
     if bytes > most {
@@ -213,8 +213,8 @@ fn joined(encoded: Encoded, most: usize) -> std::result::Result<(Body, Encoding,
 /// All of it as it came.
 fn whole(
     coder: &mut Coder,
-    encoded: Option<Encoded>,
-    mut gathered: Box<Gathered>,
+    encoded: Option<Box<Encoded>>,
+    gathered: &mut Gathered,
     last: &[u8],
     size: usize,
     pieces_len: usize,
@@ -222,7 +222,7 @@ fn whole(
     let Some(mut hall) = Hall::new(size) else { return Err(NotAssembled(None)) };
     let mut is_there = match encoded {
         None => true,
-        Some(encoded) => decoded(coder, encoded).is_some_and(|bytes| hall.push(&bytes)),
+        Some(encoded) => decoded(coder, *encoded).is_some_and(|bytes| hall.push(&bytes)),
     };
     while let Some(rest) = gathered.next_rest() {
         is_there &= hall.push(rest.as_ref());

@@ -226,7 +226,7 @@ impl<'a> Request<'a> {
         }
         let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return Err(Error::Syntax) };
         let last = self.pairs.first().map_or(&[][..], |(_, value)| value.bytes());
-        workers::charge(pieces.len());
+        workers::charge(pieces.size());
         // What is left is encoded later, unless it is little.
         let keeps = keeps && pieces.rest_len() + last.len() <= OFFLOAD_READ_SIZE.as_usize();
         let done = workers::run_here(|coder| check_pieces(coder, pieces, last, keeps, &claims));
@@ -237,7 +237,7 @@ impl<'a> Request<'a> {
     fn assemble_aside(&self, ctx: &Ctx, pieces: Box<Gathered>, held: HeldArgs, waiting: DeferredReply) {
         let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return };
         let home = Home { db: ctx.db(), is_master: ctx.is_master() };
-        let cost = pieces.len() as u64 * COPYING + if keeps { pieces.rest_len() as u64 * part::ENCODING } else { 0 };
+        let cost = pieces.size() as u64 * COPYING + if keeps { pieces.rest_len() as u64 * part::ENCODING } else { 0 };
         waiting.work(cost, move |coder, waiting| {
             let mut words = held.args();
             let last = words.nth(1).map_or(&[][..], Arg::bytes);
@@ -257,7 +257,7 @@ impl<'a> Request<'a> {
     /// What is said of the whole payload, and whether it is stored as it was encoded as it came.
     fn claims_of_pieces(&self, ctx: &Ctx, pieces: &Gathered) -> Option<(Claims, bool)> {
         let (name, value) = self.pairs.first()?;
-        let size = pieces.len() + value.bytes().len();
+        let size = pieces.size() + value.bytes().len();
         let (claims, encoding) = cache::with(|s| {
             let type_id = match self.options.type_name {
                 Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),

@@ -54,7 +54,7 @@ pub enum Pieces {
 
 impl Pieces {
     /// How many bytes came.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             Self::None => 0,
             Self::Some(gathered) => gathered.len,
@@ -67,7 +67,7 @@ impl Pieces {
 pub struct Gathered {
     /// Nobody else's: what a worker brings is for these pieces only.
     number: u64,
-    encoded: Option<Encoded>,
+    encoded: Option<Box<Encoded>>,
     /// A worker encodes the next part.
     is_encoding: bool,
     /// Nothing is to be encoded any more, or never was: it is not worth it.
@@ -158,7 +158,7 @@ impl Gathered {
     }
 
     /// How many bytes there are, before they were encoded.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.len
     }
 
@@ -250,7 +250,7 @@ impl Gathered {
             self.is_plain = true;
             return;
         };
-        let encoded = self.encoded.get_or_insert_with(|| Encoded::new(done.encoding));
+        let encoded = self.encoded.get_or_insert_with(|| Box::new(Encoded::new(done.encoding)));
         encoded.bytes += PIECE_BYTES + part.bytes.len();
         encoded.size += done.bytes;
         encoded.hasher = done.hasher;
@@ -263,7 +263,7 @@ impl Gathered {
     }
 
     /// Takes out the encoded parts: what is left are the pieces behind them.
-    pub fn take_encoded(&mut self) -> Option<Encoded> {
+    pub fn take_encoded(&mut self) -> Option<Box<Encoded>> {
         self.is_plain = true;
         self.encoded.take()
     }
