@@ -524,6 +524,7 @@ fn replicas_and_files_get_the_payload() {
         }
         let unfinished = send(&mut c, "unfinished", &rows(MB), 100 * KB);
         // Nothing of it is written, nor in the way of a child that writes.
+        wait_until("no child saves", || c.info("persistence", "rdb_bgsave_in_progress") == "0");
         c.cmd("BGREWRITEAOF");
         wait_until("it is rewritten", || c.info("persistence", "aof_rewrite_in_progress") == "0");
         c.ok("SAVE");
