@@ -4,7 +4,7 @@
 
 Sections: `cpu` (server CPU an operation, and latency without pipelining), `invalidate` (a tag of up to a million
 entries, and what another client notices of it), `lease` (many clients and one missing key, `FETCH` against `GET`, what
-another client notices of those who wait), `limits` (a rate limit beside `INCR` and `PEXPIRE`), `large` (exports of up to 64 MiB: what another client notices, what sending them
+another client notices of those who wait), `limits` (a rate limit beside `INCR` and `PEXPIRE`), `audit` (a line of the audit log), `large` (exports of up to 64 MiB: what another client notices, what sending them
 costs, codecs), `memory` (bytes an entry, bytes a membership, bytes left over), `stats` (how long questions about the whole
 take, among few entries and among many), `upkeep` (stores at `maxmemory`, keys that expire together, saving and loading), `client` (what the Rust client adds to the `redis` crate, a hit in its near
 cache). Without a name: all of them, a few minutes. `--quick` is a smoke test: it runs everything at a small size, and its
@@ -23,6 +23,7 @@ import time
 
 sys.dont_write_bytecode = True
 
+import audit
 import client
 import cpu
 import invalidate
@@ -39,6 +40,7 @@ SECTIONS = {
     "invalidate": invalidate.run,
     "lease": lease.run,
     "limits": limits.run,
+    "audit": audit.run,
     "large": large.run,
     "memory": memory.run,
     "stats": stats.run,

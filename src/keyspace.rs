@@ -15,9 +15,12 @@
 //! is not opted in to, so a replica is flushed and loaded like anybody else.
 
 use expcache_core::Result;
+use expcache_core::audit::Action;
 use expcache_core::entry::{Entry, Verdict};
 use expcache_core::index::Mark;
+use expcache_core::policy::Audit;
 
+use crate::audit::{self, Recorded};
 use crate::cache::departures::Cause;
 use crate::cache::{self, Cache, figures};
 use crate::invalidation::reclaim;
@@ -28,7 +31,7 @@ use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::datatype::{Home, ValueHooks};
 use crate::server::feature::{Feature, KeyEvent, NOTHING, ServerEvent};
-use crate::server::key::{Found, Mode};
+use crate::server::key::{self, Found, Mode};
 use crate::server::log::{LogLevel, log};
 use crate::types::policies::MAX_TYPES;
 
@@ -92,7 +95,10 @@ fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
         }
         KeyEvent::Arrived => link_by_name(ctx, key),
         KeyEvent::Left => cache::with(Cache::forget_last_unlinked),
-        KeyEvent::Deleted => count_departure(key, Cause::Deleted),
+        KeyEvent::Deleted => {
+            note_deletion(ctx, key);
+            count_departure(key, Cause::Deleted);
+        }
         KeyEvent::Expired => count_departure(key, Cause::Expired),
         KeyEvent::Evicted => count_departure(key, Cause::Evicted),
     }
@@ -152,6 +158,22 @@ fn redate_by_name(ctx: &Ctx, key: Arg<'_>) {
             let mark = if cache.take_expected_expiry(key.bytes()) { Mark::Kept } else { Mark::CarriedOut };
             cache.redate(db, entry, expire_at_ms, mark);
         });
+    }
+}
+
+/// Puts on record that a command of the server's own deleted an entry. Ours say so themselves.
+fn note_deletion(ctx: &Ctx, key: Arg<'_>) {
+    if key::is_removing() {
+        return;
+    }
+    let recorded = cache::with(|cache| {
+        let may_be = cache.has_last_unlinked() && cache.types.are_audited();
+        let type_id = if may_be { cache.last_unlinked_type(key.bytes())? } else { return None };
+        Recorded::of(cache, type_id, Audit::Changes)
+    });
+    if let Some(recorded) = recorded.filter(|_| ctx.decides()) {
+        let (type_name, key) = (Some(recorded.name()), Some(key.bytes()));
+        audit::note_by_unknown(ctx, &Action { command: "del", type_name, key, ..audit::OK });
     }
 }
 

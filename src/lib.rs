@@ -12,12 +12,14 @@
 //!  6  entries   keyspace
 //!  5  invalidation               an invalidation fences leases
 //!  4  leases   payloads   types   diagnosis   keyfor   limits
-//!  3  cache                      the books: what changes together when an entry comes, goes or changes
+//!  3  audit                      the log of who did what
+//!     cache                      the books: what changes together when an entry comes, goes or changes
 //!  2  server                     the tools: the server's C interface, all of the `unsafe`
 //!  1  expcache-core              entries, index, policies, leases, grammar; no server, no clock
 //! ```
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod cache;
 pub mod diagnosis;
 pub mod entries;
@@ -44,6 +46,7 @@ use server::feature::Feature;
 static FEATURES: &[&Feature] = &[
     &cache::FEATURE,
     &keyspace::FEATURE,
+    &audit::FEATURE,
     &types::FEATURE,
     &leases::FEATURE,
     &payloads::FEATURE,

@@ -128,7 +128,7 @@ pub use limiter::{Limit, LimitLayer, OnOutage};
 pub use limiter::{Limiter, Verdict};
 pub use observe::Observer;
 pub use parts::Parts;
-pub use policy::{Beyond, PerTag, Policy};
+pub use policy::{Audit, Beyond, PerTag, Policy};
 pub use production::{Finished, Production};
 pub use request::{Request, RequestBuilder};
 pub use served::Served;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use expcache_core::grammar::policy::{PerTagChange, PolicyChange};
-pub use expcache_core::policy::Beyond;
+pub use expcache_core::policy::{Audit, Beyond};
 use redis::{Cmd, Value};
 
 use crate::error::{Error, Result};
@@ -53,6 +53,8 @@ pub struct Policy {
     pub lifetime: Option<Duration>,
     /// How many entries a tag may have.
     pub per_tag: Option<PerTag>,
+    /// What of it goes into the audit log.
+    pub audit: Option<Audit>,
 }
 
 /// How many live entries of a type a tag may have that begins with a prefix.
@@ -108,6 +110,7 @@ impl Policy {
             validate: self.validate,
             whole_life_ms: self.lifetime.map(ms),
             per_tag: self.per_tag.as_ref().map(PerTag::change),
+            audit: self.audit,
             first_use: None,
         }
     }
@@ -128,6 +131,7 @@ impl Policy {
             names.join(" ")
         };
         let codec = |codec: &Option<String>| codec.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let audit = |audit: Option<Audit>| limit(audit).name().to_owned();
         let per_tag = |limit: &Option<PerTag>| match limit.as_ref().and_then(PerTag::change) {
             Some(limit) => format!("{} {} {}", limit.prefix.escape_ascii(), limit.most, limit.beyond.name()),
             None => String::new(),
@@ -148,6 +152,7 @@ impl Policy {
             ("validate", self.validate.map(|_| (flag(self.validate), flag(there.validate)))),
             ("lifetime", self.lifetime.map(|_| (time(self.lifetime), time(there.lifetime)))),
             ("pertag", self.per_tag.as_ref().map(|_| (per_tag(&self.per_tag), per_tag(&there.per_tag)))),
+            ("audit", self.audit.map(|_| (audit(self.audit), audit(there.audit)))),
         ];
         let differs = |(name, values): (&str, Option<(String, String)>)| {
             let (wanted, found) = values.filter(|(wanted, found)| wanted != found)?;
@@ -177,6 +182,7 @@ impl Policy {
             validate: flag(fields.take("validate"))?,
             lifetime: duration(&mut fields, "lifetime")?,
             per_tag: reply::optional(fields.take("pertag"), PerTag::parse)?,
+            audit: fields.optional_bytes("audit")?.and_then(|name| Audit::parse(&name).ok()),
         })
     }
 }

@@ -4,6 +4,7 @@
 //! (time, call, expected). Keys, tags, types and payloads are any bytes.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod bytes;
 pub mod codec;
 pub mod early;

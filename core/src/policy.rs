@@ -80,6 +80,33 @@ impl Beyond {
     }
 }
 
+/// What of a type goes into the audit log. Each has what the ones before it have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audit {
+    /// Nothing of its own.
+    #[default]
+    Off,
+    /// What is stored and deleted.
+    Changes,
+    /// Reads as well.
+    All,
+}
+
+impl Audit {
+    const NAMES: [(&'static str, Self); 3] = [("off", Self::Off), ("changes", Self::Changes), ("all", Self::All)];
+
+    /// From its name, in any case.
+    pub fn parse(name: &[u8]) -> Result<Self> {
+        let known = Self::NAMES.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
+        known.map(|(_, audit)| *audit).ok_or(Error::invalid("AUDIT must be off, changes or all"))
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, audit)| *audit == self).map_or("off", |(name, _)| name)
+    }
+}
+
 /// What a type says of its entries. Zero stands for no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -113,6 +140,8 @@ pub struct Policy {
     pub validate: bool,
     /// How many entries a tag may have.
     pub per_tag: Option<PerTag>,
+    /// What of it goes into the audit log.
+    pub audit: Audit,
 }
 
 impl Default for Policy {
@@ -133,6 +162,7 @@ impl Default for Policy {
             formats: Vec::new(),
             validate: false,
             per_tag: None,
+            audit: Audit::Off,
         }
     }
 }

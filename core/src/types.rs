@@ -9,7 +9,7 @@
 use hashbrown::HashMap;
 
 use crate::entry::Entry;
-use crate::policy::{Policy, initial_types};
+use crate::policy::{Audit, Policy, initial_types};
 use crate::stats::{Counters, Formats, Windows};
 use crate::{Error, Result};
 
@@ -100,6 +100,8 @@ pub struct Types {
     most_colons: usize,
     /// Did any policy end whole lives since the start?
     ends_lives: bool,
+    /// Did any have something recorded?
+    are_audited: bool,
 }
 
 impl Default for Types {
@@ -113,6 +115,7 @@ impl Default for Types {
             ids: HashMap::new(),
             most_colons: 0,
             ends_lives: false,
+            are_audited: false,
         };
         types.define_initial();
         types
@@ -255,6 +258,7 @@ impl Types {
     /// Defines a type, or changes what it is defined as.
     pub fn set_policy(&mut self, id: u16, policy: Policy, definer: Definer) {
         self.ends_lives |= policy.whole_life_ms != 0;
+        self.are_audited |= policy.audit != Audit::Off;
         if let Some(known) = self.get_mut(id) {
             (known.policy, known.definer) = (Some(policy), definer);
         }
@@ -263,6 +267,11 @@ impl Types {
     /// May a policy end the whole life of an entry? `false`: none ever did.
     pub fn end_lives(&self) -> bool {
         self.ends_lives
+    }
+
+    /// May a policy have something recorded? `false`: none ever did.
+    pub fn are_audited(&self) -> bool {
+        self.are_audited
     }
 
     /// When an entry is over, whatever becomes of its key's expiry, unix ms; `None`: never.

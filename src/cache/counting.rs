@@ -133,6 +133,11 @@ impl Cache {
         self.departures.has_last_unlinked()
     }
 
+    /// The type of the entry that was unlinked last, if the key is its and it was not dead.
+    pub fn last_unlinked_type(&self, key: &[u8]) -> Option<u16> {
+        self.departures.last_unlinked(key).filter(|entry| !entry.was_dead).map(|entry| entry.type_id)
+    }
+
     /// Are we ourselves unlinking keys?
     pub fn is_unlinking(&self) -> bool {
         self.departures.reason.is_some()

@@ -88,6 +88,12 @@ impl Departures {
     }
 
     /// The entry that was unlinked last, if the key is its.
+    pub fn last_unlinked(&self, key: &[u8]) -> Option<&Unlinked> {
+        let name = self.hash(key);
+        self.last_unlinked.as_ref().filter(|entry| entry.name == name)
+    }
+
+    /// Takes the entry that was unlinked last, if the key is its.
     pub fn take_last_unlinked(&mut self, key: &[u8]) -> Option<Unlinked> {
         let name = self.hash(key);
         self.last_unlinked.take().filter(|entry| entry.name == name)

@@ -1,8 +1,11 @@
 //! `EXPCACHE.DEL`.
 
+use expcache_core::audit::Action;
 use expcache_core::grammar::syntax::KEY;
+use expcache_core::policy::Audit;
 use expcache_core::{Error, Result};
 
+use crate::audit::{self, Recorded};
 use crate::server::args::Args;
 use crate::server::command::{Keys, REMOVES, ROW, Row, command};
 use crate::server::context::Ctx;
@@ -34,11 +37,20 @@ pub fn del(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let mut removed = 0;
     for name in args {
         leases::lost(ctx, ctx.db(), name.bytes());
-        let alive = match ctx.open(name, Mode::Peek).found() {
-            Found::Entry(entry) => cache::with(|s| !s.is_dead(ctx.db(), entry) && !s.has_outlived(entry)),
-            Found::Missing | Found::Foreign => continue,
+        let (recorded, is_alive) = match ctx.open(name, Mode::Peek).found() {
+            Found::Entry(entry) => cache::with(|s| {
+                let recorded = Recorded::of(s, entry.type_id(), Audit::Changes);
+                (recorded, Some(!s.is_dead(ctx.db(), entry) && !s.has_outlived(entry)))
+            }),
+            Found::Missing | Found::Foreign => (Recorded::by_name(None, name.bytes(), Audit::Changes), None),
         };
-        removed += u64::from(ctx.unlink(name) && alive);
+        let is_removed = is_alive.is_some_and(|alive| ctx.unlink(name) && alive);
+        removed += u64::from(is_removed);
+        if let Some(recorded) = recorded {
+            let result: &[u8] = if is_removed { b"ok" } else { b"null" };
+            let (type_name, key) = (Some(recorded.name()), Some(name.bytes()));
+            audit::note(ctx, &Action { command: DEL.name, type_name, key, result, ..audit::OK });
+        }
     }
     ctx.reply_count(removed);
     Ok(())

@@ -5,16 +5,19 @@
 
 use std::borrow::Cow;
 
+use expcache_core::audit::Action;
 use expcache_core::codec::Encoding;
 use expcache_core::early::is_due_early;
 use expcache_core::entry::{Etag, Form};
 use expcache_core::grammar::fetch::{Accepted, FetchOptions, Field, Fields};
 use expcache_core::grammar::{self, etag, etag_text};
 use expcache_core::lease::{Named, Token, Wish};
+use expcache_core::policy::Audit;
 use expcache_core::{Error, Result};
 use smallvec::SmallVec;
 
-use super::look::{Look, Miss, ReadExpiry, slide};
+use super::look::{HIT, Look, MISS, Miss, ReadExpiry, slide};
+use crate::audit::{self, Caller, Recorded};
 use crate::cache::{self, Cache};
 use crate::leases::{self, Offer, Resume};
 use crate::payloads::outgoing::{self, Outgoing, Part, Portion, ReplyTo, Weight};
@@ -39,6 +42,40 @@ struct Fetch {
     max_age_ms: Option<u64>,
     verify: Option<()>,
     fields: Fields,
+}
+
+/// Who asks, for the record.
+#[derive(Clone, Copy, Default)]
+struct Asker<'a> {
+    /// The person, or the reason, as the client says.
+    note: Option<&'a [u8]>,
+    /// `None`: the client whose command is running, or being answered.
+    caller: Option<&'a Caller>,
+}
+
+/// An [`Asker`] that is kept while others work.
+struct KeptAsker {
+    note: Option<Box<[u8]>>,
+    caller: Caller,
+}
+
+impl Asker<'_> {
+    fn keep(self, ctx: &Ctx) -> KeptAsker {
+        let caller = self.caller.map_or_else(|| Caller::of(ctx), Caller::clone);
+        KeptAsker { note: self.note.map(Into::into), caller }
+    }
+}
+
+impl KeptAsker {
+    fn asker(&self) -> Asker<'_> {
+        Asker { note: self.note.as_deref(), caller: Some(&self.caller) }
+    }
+}
+
+/// What is asked for, and the note of who asks.
+fn parse(args: Args<'_>) -> Result<(Fetch, Asker<'_>)> {
+    let options = FetchOptions::parse(args.words())?;
+    Ok((options.into(), Asker { note: options.note, caller: None }))
 }
 
 impl From<FetchOptions<'_>> for Fetch {
@@ -116,12 +153,14 @@ pub const FETCH: Row = Row {
 /// `EXPCACHE.FETCH`: see [`Fetch`].
 pub fn fetch(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    Fetch::parse(args)?.run(ctx, &mut ReplyTo::Caller, name, Attempt::First)
+    let (fetch, asker) = parse(args)?;
+    fetch.run(ctx, &mut ReplyTo::Caller, name, Attempt::First, asker)
 }
 
 /// A client that waits for a key's value.
 struct WaitingFetch {
     fetch: Fetch,
+    note: Option<Box<[u8]>>,
     wish: Option<Wish>,
     key: Box<[u8]>,
     client: u64,
@@ -147,7 +186,8 @@ static WAITING: OnEnd = OnEnd { gone: leases::gone, unblocked: Some(unblocked) }
 fn unblocked(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
     let attempt = Attempt::Last { client: ctx.client(), lease: None };
-    Fetch::parse(args)?.run(ctx, &mut ReplyTo::Caller, name, attempt)
+    let (fetch, asker) = parse(args)?;
+    fetch.run(ctx, &mut ReplyTo::Caller, name, attempt, asker)
 }
 
 impl Resume for WaitingFetch {
@@ -174,22 +214,21 @@ impl Resume for WaitingFetch {
     fn answer(&self, ctx: &Ctx, mut args: Args<'_>, lease: Option<Token>) -> Result<()> {
         let name = args.need()?;
         self.check(ctx, name)?;
-        self.fetch.run(ctx, &mut ReplyTo::Caller, name, self.last(lease))
+        let asker = Asker { note: self.note.as_deref(), caller: None };
+        self.fetch.run(ctx, &mut ReplyTo::Caller, name, self.last(lease), asker)
     }
 
     fn answer_aside(&self, ctx: &Ctx, waiting: DeferredReply, lease: Option<Token>) -> bool {
         outgoing::answer(ctx, waiting, &self.key, |ctx, client, name| {
             self.check(ctx, name)?;
-            self.fetch.run(ctx, client, name, self.last(lease))
+            let caller = Caller::of_client(ctx, self.client);
+            let asker = Asker { note: self.note.as_deref(), caller: Some(&caller) };
+            self.fetch.run(ctx, client, name, self.last(lease), asker)
         })
     }
 }
 
 impl Fetch {
-    fn parse(args: Args<'_>) -> Result<Self> {
-        FetchOptions::parse(args.words()).map(Self::from)
-    }
-
     fn wants(&self, field: Field) -> bool {
         self.fields.has(field)
     }
@@ -216,17 +255,22 @@ impl Fetch {
         Some(Wish { token, duration_ms, owner: leases::owner(ctx, client) })
     }
 
-    fn run(self, ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>, attempt: Attempt) -> Result<()> {
+    fn run(self, ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>, attempt: Attempt, asker: Asker<'_>) -> Result<()> {
         let mut key = ctx.open(name, Mode::Read);
         let Some(mut look) = Look::at(ctx, &mut key, self.dated())? else {
             let miss = Miss::of(ctx, &mut key);
             drop(key);
-            self.miss(ctx, client, name, attempt, &miss);
+            self.miss(ctx, client, name, attempt, &miss, asker);
             return Ok(());
         };
-        let again = move |ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>| self.run(ctx, client, name, attempt);
-        if self.needs_etag() && outgoing::with_etag(ctx, client, name, look.entry, again) {
-            return Ok(());
+        if self.needs_etag() && outgoing::is_etag_heavy(look.entry) {
+            let kept = asker.keep(ctx);
+            let again = move |ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>| {
+                self.run(ctx, client, name, attempt, kept.asker())
+            };
+            if outgoing::with_etag(ctx, client, name, look.entry, again) {
+                return Ok(());
+            }
         }
         let etag = self.needs_etag().then(|| look.entry.etag());
         let status = self.status(&look, etag);
@@ -248,44 +292,57 @@ impl Fetch {
         if status != Status::Stale {
             offer.retry_ms = None;
         }
-        let broken = self.reply_found(ctx, client, name, &look, Outcome { status, etag, offer, attempt })?;
+        let broken = self.reply_found(ctx, client, name, &look, Outcome { status, etag, offer, attempt }, asker)?;
         drop(key);
         match broken {
-            Some(broken) => self.broken(ctx, client, name, &broken, Outcome { status, etag, offer, attempt }),
+            Some(broken) => self.broken(ctx, client, name, &broken, Outcome { status, etag, offer, attempt }, asker),
             None => slide(ctx, name, slides_to),
         }
         Ok(())
     }
 
     /// What is kept of the payload is not what was stored: it goes, and is a miss.
-    fn broken(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, broken: &Outgoing, outcome: Outcome) {
+    fn broken(
+        &self,
+        ctx: &Ctx,
+        client: &ReplyTo,
+        name: Arg<'_>,
+        broken: &Outgoing,
+        outcome: Outcome,
+        asker: Asker<'_>,
+    ) {
         broken.remove_corrupt(ctx, name, outcome.status != Status::Stale);
         let miss = Miss::of(ctx, &mut ctx.open(name, Mode::Peek));
         // Removing it ended the lease that came with it, if there was one.
         let holds = |token| leases::production_ms(ctx, name.bytes(), token).is_ok();
         if outcome.offer.lease.is_some_and(holds) {
-            miss.count(name.bytes());
-            reply_miss(client.replies(ctx), &self.fields, outcome.offer);
+            self.tell_miss(ctx, client, name, outcome.offer, &miss, asker);
         } else {
-            self.miss(ctx, client, name, outcome.attempt, &miss);
+            self.miss(ctx, client, name, outcome.attempt, &miss, asker);
         }
     }
 
     /// There is nothing: the client is told so, unless it waits for another that produces it.
-    fn miss(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, attempt: Attempt, miss: &Miss) {
+    fn miss(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, attempt: Attempt, miss: &Miss, asker: Asker<'_>) {
         let offer = self.offer(ctx, name, attempt, None);
         if let (ReplyTo::Caller, Attempt::First, Some(wait_ms @ 1..), true) =
             (client, attempt, self.wait_ms, offer.is_held)
         {
             let client = ctx.client();
             let wish = self.wish(ctx, client).filter(|_| leases::may_hold(ctx, client, name.bytes()));
-            let waiter = WaitingFetch { fetch: *self, wish, key: name.bytes().into(), client };
+            let waiter =
+                WaitingFetch { fetch: *self, note: asker.note.map(Into::into), wish, key: name.bytes().into(), client };
             if leases::wait(ctx, &WAITING, waiter, wait_ms) {
                 return cache::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
             }
         }
-        miss.count(name.bytes());
+        self.tell_miss(ctx, client, name, offer, miss, asker);
+    }
+
+    fn tell_miss(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, offer: Offer, miss: &Miss, asker: Asker<'_>) {
+        let recorded = miss.count(name.bytes());
         reply_miss(client.replies(ctx), &self.fields, offer);
+        note(ctx, recorded.as_ref(), name.bytes(), MISS, None, asker);
     }
 
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
@@ -361,22 +418,30 @@ impl Fetch {
         name: Arg<'_>,
         look: &Look<'_>,
         outcome: Outcome,
+        asker: Asker<'_>,
     ) -> Result<Option<Outgoing>> {
         let form = look.entry.form();
         let sends = self.sends(outcome.status);
         let part = Part { portion: self.portion(form), verify: outcome.etag.filter(|_| self.verify.is_some()) };
-        let fields = cache::with(|s| ReplyFields::new(s, look, outcome, self.fields, part.encoding(form)));
+        let (fields, recorded) = cache::with(|s| {
+            let fields = ReplyFields::new(s, look, outcome, self.fields, part.encoding(form));
+            (fields, Recorded::of(s, look.entry.type_id(), Audit::All))
+        });
+        let size = if sends { part.payload_len(form) } else { 0 };
+        let read = recorded.map(|recorded| ReadRecord { recorded, status: outcome.status, size });
         if sends || part.verify.is_some() {
             let (weight, cost) = (part.weight(look.entry), part.cost(look.entry));
             if let Some(waiting) = if weight == Weight::Heavy { client.block_for(ctx, cost)? } else { None } {
-                let outgoing = Outgoing::new(look.entry, part);
-                self.reply_aside(ctx, waiting, name, fields.into_owned(), outgoing, cost);
+                let (outgoing, kept) = (Outgoing::new(look.entry, part), asker.keep(ctx));
+                let reply = AsideReply { fetch: *self, fields: fields.into_owned(), outgoing, read, asker: kept };
+                reply.make(ctx, waiting, name, cost);
                 return Ok(None);
             }
         }
         let replies = client.replies(ctx);
         if !sends && part.verify.is_none() {
             fields.reply(replies, None);
+            note_found(ctx, read.as_ref(), name.bytes(), asker);
             return Ok(None);
         }
         match workers::run_here(|coder| part.of(coder, look.entry.stored(), form)) {
@@ -384,30 +449,69 @@ impl Fetch {
             Err(Error::NoMemory) => return Err(Error::NoMemory),
             Err(_) => return Ok(Some(Outgoing::new(look.entry, part))),
         }
+        note_found(ctx, read.as_ref(), name.bytes(), asker);
         Ok(None)
     }
+}
 
-    fn reply_aside(
-        self,
-        ctx: &Ctx,
-        waiting: DeferredReply,
-        name: Arg<'_>,
-        fields: ReplyFields<'static>,
-        outgoing: Outgoing,
-        cost: u64,
-    ) {
+/// A reply that a worker makes.
+struct AsideReply {
+    fetch: Fetch,
+    fields: ReplyFields<'static>,
+    outgoing: Outgoing,
+    read: Option<ReadRecord>,
+    asker: KeptAsker,
+}
+
+impl AsideReply {
+    fn make(self, ctx: &Ctx, waiting: DeferredReply, name: Arg<'_>, cost: u64) {
         let (db, key) = (ctx.db(), name.bytes().to_vec());
-        waiting.work(cost, move |coder, waiting| match outgoing.bytes(coder) {
-            Ok(value) => fields.reply(waiting.replies(), self.sends(fields.outcome.status).then_some(&value)),
+        waiting.work(cost, move |coder, waiting| match self.outgoing.bytes(coder) {
+            Ok(value) => {
+                let sends = self.fetch.sends(self.fields.outcome.status);
+                self.fields.reply(waiting.replies(), sends.then_some(&value));
+                drop(value);
+                if self.read.is_some() {
+                    workers::run_on_main(move |ctx| {
+                        note_found(ctx, self.read.as_ref(), &key, self.asker.asker());
+                        // What a client has read is on record before it asks for more.
+                        drop(waiting);
+                    });
+                }
+            }
             Err(Error::NoMemory) => waiting.replies().reply_error(&Error::NoMemory.reply()),
             Err(_) => workers::run_on_main_when_writable(move |ctx| {
                 ctx.select(db);
                 outgoing::answer(ctx, waiting, &key, |ctx, client, name| {
-                    self.broken(ctx, client, name, &outgoing, fields.outcome);
+                    let Self { fetch, fields, outgoing, asker, .. } = self;
+                    fetch.broken(ctx, client, name, &outgoing, fields.outcome, asker.asker());
                     Ok(())
                 });
             }),
         });
+    }
+}
+
+/// A read of a type whose reads are put on record.
+struct ReadRecord {
+    recorded: Recorded,
+    status: Status,
+    /// Bytes of the payload that are handed out.
+    size: usize,
+}
+
+fn note_found(ctx: &Ctx, read: Option<&ReadRecord>, key: &[u8], asker: Asker<'_>) {
+    if let Some(ReadRecord { recorded, status, size }) = read {
+        let result = if *status == Status::Stale { status.text() } else { HIT };
+        note(ctx, Some(recorded), key, result, Some(*size), asker);
+    }
+}
+
+fn note(ctx: &Ctx, recorded: Option<&Recorded>, key: &[u8], result: &[u8], size: Option<usize>, asker: Asker<'_>) {
+    if let Some(recorded) = recorded {
+        let (type_name, key, size) = (Some(recorded.name()), Some(key), size.map(|size| size as u64));
+        let action = Action { command: FETCH.name, type_name, key, size, result, note: asker.note, ..audit::OK };
+        audit::note_read(ctx, asker.caller, &action);
     }
 }
 

@@ -1,11 +1,14 @@
 //! `EXPCACHE.GET` and `EXPCACHE.MGET`.
 
+use expcache_core::audit::Action;
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Entry, Form};
 use expcache_core::grammar::syntax::KEY;
+use expcache_core::policy::Audit;
 use expcache_core::{Error, Result};
 
-use super::look::{Look, Miss, ReadExpiry, slide};
+use super::look::{HIT, Look, MISS, Miss, ReadExpiry, slide};
+use crate::audit::{self, Caller, Recorded};
 use crate::cache;
 use crate::payloads::outgoing::{self, Outgoing, Part, ReplyTo, Weight};
 use crate::server::args::{Arg, Args, Text};
@@ -16,41 +19,64 @@ use crate::server::replies::Replies;
 use crate::server::workers;
 
 /// Replies with a key's payload when fresh, else null.
-fn reply_fresh(ctx: &Ctx, name: Arg<'_>) -> Result<()> {
+fn reply_fresh(ctx: &Ctx, name: Arg<'_>, command: &'static str) -> Result<()> {
     let mut key = ctx.open(name, Mode::Read);
-    let (payload, slides_to) = match Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh) {
-        None => {
-            Miss::of(ctx, &mut key).count(name.bytes());
-            ctx.reply_null();
-            return Ok(());
-        }
-        Some(mut look) => {
-            let is_plain = is_plain(look.entry);
-            if !is_plain {
-                admit(ctx, &[look.entry.form()])?;
-            }
-            let slides_to = hit(&mut look);
-            if is_plain {
-                ctx.reply_bytes(look.entry.stored());
-                (None, slides_to)
-            } else {
-                (Some((Outgoing::new(look.entry, Part::WHOLE), Part::WHOLE.cost(look.entry))), slides_to)
-            }
-        }
+    let Some(mut look) = Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh) else {
+        let recorded = Miss::of(ctx, &mut key).count(name.bytes());
+        ctx.reply_null();
+        note(ctx, None, command, name.bytes(), recorded.as_ref(), None);
+        return Ok(());
+    };
+    let is_plain = is_plain(look.entry);
+    if !is_plain {
+        admit(ctx, &[look.entry.form()])?;
+    }
+    let Hit { slides_to, recorded } = hit(&mut look);
+    let (size, cost) = (look.entry.size(), Part::WHOLE.cost(look.entry));
+    let payload = if is_plain {
+        ctx.reply_bytes(look.entry.stored());
+        None
+    } else {
+        Some(Outgoing::new(look.entry, Part::WHOLE))
     };
     drop(key);
     slide(ctx, name, slides_to);
-    if let Some((payload, cost)) = payload {
-        hand_out(ctx, Shape::Single, vec![(name.bytes().into(), Some(payload))], cost)?;
+    if payload.is_none() {
+        note(ctx, None, command, name.bytes(), recorded.as_ref(), Some(size));
+        return Ok(());
     }
-    Ok(())
+    let taken = Taken { key: name.bytes().into(), payload, size, recorded, is_broken: false };
+    hand_out(ctx, Shape::Single, command, vec![taken], cost)
 }
 
-fn hit(look: &mut Look<'_>) -> Option<i64> {
+/// What a hit brings.
+struct Hit {
+    slides_to: Option<i64>,
+    /// The type, if its reads are put on record.
+    recorded: Option<Recorded>,
+}
+
+fn hit(look: &mut Look<'_>) -> Hit {
     cache::with(|s| {
         look.count_hit(s, true);
-        look.slides_to(s)
+        Hit { slides_to: look.slides_to(s), recorded: Recorded::of(s, look.entry.type_id(), Audit::All) }
     })
+}
+
+/// Puts a read on record, if its type's reads are: of so many bytes, or of nothing.
+fn note(
+    ctx: &Ctx,
+    caller: Option<&Caller>,
+    command: &'static str,
+    key: &[u8],
+    recorded: Option<&Recorded>,
+    size: Option<usize>,
+) {
+    if let Some(recorded) = recorded {
+        let (type_name, key, result) = (Some(recorded.name()), Some(key), if size.is_some() { HIT } else { MISS });
+        let size = size.map(|size| size as u64);
+        audit::note_read(ctx, caller, &Action { command, type_name, key, size, result, ..audit::OK });
+    }
 }
 
 /// May the main thread hand out what is kept, just as it is kept?
@@ -67,8 +93,17 @@ enum Shape {
     Array,
 }
 
-/// A key and its payload, if that is fresh.
-type Payload = (Box<[u8]>, Option<Outgoing>);
+/// A key that is read.
+struct Taken {
+    key: Box<[u8]>,
+    /// Its payload, if that is fresh.
+    payload: Option<Outgoing>,
+    size: usize,
+    /// The type, if its reads are put on record.
+    recorded: Option<Recorded>,
+    /// The payload turned out to be none, and null was replied.
+    is_broken: bool,
+}
 
 /// Refuses what is too much to be decoded by one command, of payloads that are kept like that.
 fn admit(ctx: &Ctx, forms: &[Form]) -> Result<()> {
@@ -77,51 +112,70 @@ fn admit(ctx: &Ctx, forms: &[Form]) -> Result<()> {
 }
 
 /// Replies with payloads that take as long as copying so many bytes.
-fn hand_out(ctx: &Ctx, shape: Shape, payloads: Vec<Payload>, cost: u64) -> Result<()> {
+fn hand_out(ctx: &Ctx, shape: Shape, command: &'static str, mut taken: Vec<Taken>, cost: u64) -> Result<()> {
     let mut client = ReplyTo::Caller;
     let db = ctx.db();
     let is_heavy = Weight::of(cost) == Weight::Heavy || !workers::has_time();
-    match if is_heavy { client.block_for(ctx, cost)? } else { None } {
-        Some(waiting) => waiting.work(cost, move |coder, waiting| {
-            let broken = reply_payloads(waiting.replies(), coder, shape, payloads);
-            if !broken.is_empty() {
+    let Some(waiting) = (if is_heavy { client.block_for(ctx, cost)? } else { None }) else {
+        workers::run_here(|coder| reply_payloads(ctx, coder, shape, &mut taken));
+        note_all(ctx, None, command, &taken);
+        remove_broken(ctx, taken);
+        return Ok(());
+    };
+    let caller = taken.iter().any(|one| one.recorded.is_some()).then(|| Caller::of(ctx));
+    waiting.work(cost, move |coder, waiting| {
+        reply_payloads(waiting.replies(), coder, shape, &mut taken);
+        let is_broken = taken.iter().any(|one| one.is_broken);
+        if caller.is_none() && !is_broken {
+            return;
+        }
+        workers::run_on_main(move |ctx| {
+            note_all(ctx, caller.as_ref(), command, &taken);
+            // What a client has read is on record before it asks for more.
+            drop(waiting);
+            if is_broken {
                 workers::run_on_main_when_writable(move |ctx| {
                     ctx.select(db);
-                    remove(ctx, broken);
+                    remove_broken(ctx, taken);
                 });
             }
-        }),
-        None => {
-            let broken = workers::run_here(|coder| reply_payloads(ctx, coder, shape, payloads));
-            remove(ctx, broken);
-        }
-    }
+        });
+    });
     Ok(())
 }
 
-/// Replies, and returns what turned out to be broken, for which null was replied.
-fn reply_payloads(to: &Replies, coder: &mut Coder, shape: Shape, payloads: Vec<Payload>) -> Vec<(Box<[u8]>, Outgoing)> {
+/// Replies, with null for what is not there or turns out to be broken.
+fn reply_payloads(to: &Replies, coder: &mut Coder, shape: Shape, taken: &mut [Taken]) {
     if shape == Shape::Array {
-        to.reply_array(payloads.len());
+        to.reply_array(taken.len());
     }
-    let mut broken = Vec::new();
-    for (key, payload) in payloads {
-        match payload.as_ref().map(|payload| payload.bytes(coder)) {
+    for one in taken {
+        match one.payload.as_ref().map(|payload| payload.bytes(coder)) {
             Some(Ok(bytes)) => to.reply_bytes(&bytes),
-            Some(Err(Error::NoMemory)) => to.reply_error(&Error::NoMemory.reply()),
-            None | Some(Err(_)) => {
+            Some(Err(Error::NoMemory)) => {
+                to.reply_error(&Error::NoMemory.reply());
+                one.recorded = None;
+            }
+            None => to.reply_null(),
+            Some(Err(_)) => {
                 to.reply_null();
-                broken.extend(payload.map(|payload| (key, payload)));
+                one.is_broken = true;
             }
         }
     }
-    broken
 }
 
-fn remove(ctx: &Ctx, broken: Vec<(Box<[u8]>, Outgoing)>) {
-    for (key, payload) in broken {
+fn note_all(ctx: &Ctx, caller: Option<&Caller>, command: &'static str, taken: &[Taken]) {
+    for Taken { key, payload, size, recorded, is_broken } in taken {
+        let size = Some(*size).filter(|_| payload.is_some() && !is_broken);
+        note(ctx, caller, command, key, recorded.as_ref(), size);
+    }
+}
+
+fn remove_broken(ctx: &Ctx, taken: Vec<Taken>) {
+    for Taken { key, payload, .. } in taken.into_iter().filter(|one| one.is_broken) {
         let name = Text::new(&key);
-        payload.remove_corrupt(ctx, name.arg(), true);
+        payload.iter().for_each(|payload| payload.remove_corrupt(ctx, name.arg(), true));
         Miss::of(ctx, &mut ctx.open(name.arg(), Mode::Peek)).count(&key);
     }
 }
@@ -142,7 +196,7 @@ pub const GET: Row = Row {
 /// `EXPCACHE.GET key`
 pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    reply_fresh(ctx, name)
+    reply_fresh(ctx, name, GET.name)
 }
 
 /// `EXPCACHE.MGET`, for the server.
@@ -178,27 +232,26 @@ pub fn mget(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     if all_plain && Weight::of(cost) == Weight::Light {
         ctx.reply_array(args.len());
         for name in args {
-            reply_fresh(ctx, name)?;
+            reply_fresh(ctx, name, MGET.name)?;
         }
         return Ok(());
     }
     admit(ctx, &encoded)?;
-    let payloads = args.map(|name| Ok((name.bytes().into(), take(ctx, name)?))).collect::<Result<_>>()?;
-    hand_out(ctx, Shape::Array, payloads, cost)
+    let taken = args.map(|name| take(ctx, name)).collect::<Result<_>>()?;
+    hand_out(ctx, Shape::Array, MGET.name, taken, cost)
 }
 
-/// The payload of a key when fresh.
-fn take(ctx: &Ctx, name: Arg<'_>) -> Result<Option<Outgoing>> {
+/// A key and its payload, if that is fresh.
+fn take(ctx: &Ctx, name: Arg<'_>) -> Result<Taken> {
     let mut key = ctx.open(name, Mode::Read);
-    let taken = Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh).map(|mut look| {
-        let slides_to = hit(&mut look);
-        (Outgoing::new(look.entry, Part::WHOLE), slides_to)
-    });
-    let Some((payload, slides_to)) = taken else {
-        Miss::of(ctx, &mut key).count(name.bytes());
-        return Ok(None);
+    let of = |payload, size, recorded| Taken { key: name.bytes().into(), payload, size, recorded, is_broken: false };
+    let Some(mut look) = Look::at(ctx, &mut key, ReadExpiry::WhenNeeded)?.filter(Look::is_fresh) else {
+        let recorded = Miss::of(ctx, &mut key).count(name.bytes());
+        return Ok(of(None, 0, recorded));
     };
+    let Hit { slides_to, recorded } = hit(&mut look);
+    let taken = of(Some(Outgoing::new(look.entry, Part::WHOLE)), look.entry.size(), recorded);
     drop(key);
     slide(ctx, name, slides_to);
-    Ok(Some(payload))
+    Ok(taken)
 }

@@ -1,10 +1,11 @@
 //! A look at an entry: is it there, is it fresh, and what a hit does to it.
 
 use expcache_core::entry::{End, Entry, Soft, Verdict};
-use expcache_core::policy::{Policy, end_ms, fresh_left_ms};
+use expcache_core::policy::{Audit, Policy, end_ms, fresh_left_ms};
 use expcache_core::stats::Why;
 use expcache_core::{Error, Result};
 
+use crate::audit::Recorded;
 use crate::cache::freshness::put_off;
 use crate::cache::{self, Cache};
 use crate::server::args::Arg;
@@ -127,6 +128,11 @@ fn moment(ms: u64) -> i64 {
     end_ms(ms, 0)
 }
 
+/// What the log says of a read that hands out a fresh payload.
+pub const HIT: &[u8] = b"hit";
+/// And of one that hands out nothing.
+pub const MISS: &[u8] = b"miss";
+
 /// A read that hands out nothing.
 pub struct Miss {
     /// The entry's, if there is one: dead or stale.
@@ -149,8 +155,8 @@ impl Miss {
         Self { type_id: None, why: if is_replica { why.or_else(buried) } else { why } }
     }
 
-    /// Counts it: for the entry's type, or for the one in the key's name.
-    pub fn count(&self, name: &[u8]) {
+    /// Counts it: for the entry's type, or for the one in the key's name. Returns that, if its reads are put on record.
+    pub fn count(&self, name: &[u8]) -> Option<Recorded> {
         cache::with(|s| {
             let type_id = self.type_id.unwrap_or_else(|| s.type_by_key(name));
             s.count(type_id, |counters| {
@@ -161,7 +167,8 @@ impl Miss {
                     Some(Why::Invalidated) => &mut counters.misses_invalidated,
                 } += 1;
             });
-        });
+            Recorded::of(s, type_id, Audit::All)
+        })
     }
 }
 

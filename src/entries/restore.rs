@@ -2,16 +2,18 @@
 //!
 //! What a client says of a payload is looked at as for `SET`: of what is large by a worker, while the client waits.
 
+use expcache_core::audit::Action;
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Entry, Etag, Form, Verdict};
 use expcache_core::grammar::Tags;
 use expcache_core::grammar::syntax::{KEY, integer, text};
 use expcache_core::index::Placement;
-use expcache_core::policy::fresh_until_ms;
+use expcache_core::policy::{Audit, fresh_until_ms};
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result, units};
 
 use super::store::{Timing, announce, has_ended, hold, put};
+use crate::audit::{self, Caller, Recorded};
 use crate::invalidation::reclaim;
 use crate::payloads::outgoing::{COPYING, ReplyTo, Weight, digest, may_decode_to};
 use crate::server::args::{Arg, Args};
@@ -139,7 +141,7 @@ pub fn restore(ctx: &Ctx, args: Args<'_>) -> Result<()> {
         }
         request.distrust(clock::unix_ms())?;
     }
-    store(ctx, request, Timing::InCommand)?;
+    store(ctx, request, Timing::InCommand, None)?;
     ctx.reply_ok();
     Ok(())
 }
@@ -151,16 +153,16 @@ fn check_aside(ctx: &Ctx, claim: Claim, request: &Request<'_>, args: Args<'_>) -
         return Ok(false);
     }
     let Some(waiting) = ReplyTo::Caller.block_for(ctx, cost)? else { return Ok(false) };
-    let (held, db) = (HeldArgs::new(args), ctx.db());
+    let (held, db, caller) = (HeldArgs::new(args), ctx.db(), audit::caller(ctx));
     waiting.work(cost, move |coder, waiting| {
         let checked = Request::payload(held.args()).and_then(|payload| claim.check(coder, payload.bytes()));
-        workers::run_on_main_when_writable(move |ctx| finish(ctx, db, held, checked, waiting));
+        workers::run_on_main_when_writable(move |ctx| finish(ctx, db, caller, held, checked, waiting));
     });
     Ok(true)
 }
 
 /// Stores what a worker has looked at, and answers the client.
-fn finish(ctx: &Ctx, db: i32, held: HeldArgs, checked: Result<()>, waiting: DeferredReply) {
+fn finish(ctx: &Ctx, db: i32, caller: Option<Caller>, held: HeldArgs, checked: Result<()>, waiting: DeferredReply) {
     ctx.select(db);
     let stored = checked.and_then(|()| {
         let mut request = Request::parse(held.args())?;
@@ -172,7 +174,7 @@ fn finish(ctx: &Ctx, db: i32, held: HeldArgs, checked: Result<()>, waiting: Defe
         }
         request.refuse_foreign(ctx)?;
         request.distrust(clock::unix_ms())?;
-        store(ctx, request, Timing::AfterWait)
+        store(ctx, request, Timing::AfterWait, caller.as_ref())
     });
     match stored {
         Ok(()) => waiting.replies().reply_ok(),
@@ -182,17 +184,17 @@ fn finish(ctx: &Ctx, db: i32, held: HeldArgs, checked: Result<()>, waiting: Defe
     drop(waiting);
 }
 
-fn store(ctx: &Ctx, request: Request<'_>, timing: Timing) -> Result<()> {
+fn store(ctx: &Ctx, request: Request<'_>, timing: Timing, caller: Option<&Caller>) -> Result<()> {
     let Request { name, expire_at_ms, metadata, payload, claimed_ms, mut entry } = request;
     let mut key = ctx.open(name, Mode::Write);
     let verdict = cache::with(|s| s.verdict(ctx.db(), &entry));
+    let (size, names) = (entry.size() as u64, entry.take_names());
     entry.touch(clock::use_us());
+    let tags: Tags<'_> = names.tags().collect();
     if has_ended(ctx, clock::unix_ms(), expire_at_ms) {
         drop(key);
         ctx.unlink(name);
     } else {
-        let names = entry.take_names();
-        let tags: Tags<'_> = names.tags().collect();
         let type_id = cache::with(|s| s.types.know(names.type_name())).unwrap_or(DEFAULT_TYPE);
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let placement = Placement { type_id, fresh_until_ms, soft: names.soft };
@@ -215,6 +217,14 @@ fn store(ctx: &Ctx, request: Request<'_>, timing: Timing) -> Result<()> {
         announce(ctx, name);
         if verdict != Verdict::Alive {
             reclaim::schedule(ctx);
+        }
+    }
+    if let Some(recorded) = Recorded::by_name(Some(names.type_name()), name.bytes(), Audit::Changes) {
+        let (type_name, key, size) = (Some(recorded.name()), Some(name.bytes()), Some(size));
+        let action = Action { command: RESTORE.name, type_name, key, tags: &tags, size, ..audit::OK };
+        match timing {
+            Timing::InCommand => audit::note(ctx, &action),
+            Timing::AfterWait => caller.into_iter().for_each(|caller| audit::note_by(ctx, caller, &action)),
         }
     }
     Ok(())

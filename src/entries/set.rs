@@ -4,16 +4,19 @@
 //! Then everything is stored in one go, on the main thread, and only then is it decided whether it may be: by the conditions,
 //! lease and fences of that moment.
 
+use expcache_core::audit::Action;
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{MAX_PAYLOAD, etag_of};
 use expcache_core::grammar::set::{SetOptions, Verb};
 use expcache_core::grammar::{self, number};
+use expcache_core::policy::Audit;
 use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result};
 use smallvec::{SmallVec, smallvec};
 
 use super::part::{self, Assembled, NotAssembled};
 use super::store::{Plan, Timing};
+use crate::audit::{self, Caller, Recorded};
 use crate::cache::{self, Cache};
 use crate::leases;
 use crate::leases::pieces::Gathered;
@@ -125,7 +128,7 @@ impl<'a> Request<'a> {
         if !encodes && claims.iter().all(Claims::are_plain) {
             let checked: Each<Checked> =
                 self.pairs.iter().map(|(_, payload)| Checked::plain(payload.bytes())).collect();
-            return reply(ctx, self.store(ctx, &checked, Timing::InCommand));
+            return reply(ctx, self.store_noted(ctx, &checked, Timing::InCommand, None));
         }
         // Who will be refused anyway is refused before the work is done.
         self.refuse_foreign(ctx)?;
@@ -136,7 +139,7 @@ impl<'a> Request<'a> {
             || !workers::has_time()
             || ctx.may_block() && !self.is_within(&claims, light);
         if let Some(waiting) = if is_heavy { DeferredReply::new(ctx) } else { None } {
-            self.check_aside(ctx, claims, HeldArgs::new(args), waiting);
+            self.check_aside(ctx, claims, HeldArgs::new(args), waiting, audit::caller(ctx));
             return Ok(());
         }
         let mut left = at_once::left(ctx);
@@ -148,8 +151,9 @@ impl<'a> Request<'a> {
             let both = claims.iter().zip(&self.pairs);
             both.map(|(claims, (_, payload))| check(claims, *payload)).collect::<Result<Each<_>>>()
         });
-        let stored =
-            checked.map_err(|refused| self.refuse(refused)).and_then(|of| self.store(ctx, &of, Timing::InCommand));
+        let stored = checked
+            .map_err(|refused| self.refuse(refused))
+            .and_then(|of| self.store_noted(ctx, &of, Timing::InCommand, None));
         reply(ctx, stored)
     }
 
@@ -163,13 +167,13 @@ impl<'a> Request<'a> {
         if !outgoing::is_etag_heavy(entry) {
             return false;
         }
-        let (verb, held) = (self.verb, HeldArgs::new(args));
+        let (verb, held, caller) = (self.verb, HeldArgs::new(args), audit::caller(ctx));
         outgoing::with_etag(ctx, &mut ReplyTo::Caller, *name, entry, move |ctx, client, _name| {
             let mut request = Request::parse(held.args(), verb)?;
             let Some(waiting) = client.block(ctx) else { return Ok(()) };
             match request.take_pieces(ctx) {
-                Ok(Some(pieces)) => request.assemble_aside(ctx, pieces, HeldArgs::new(held.args()), waiting),
-                Ok(None) => request.check_aside(ctx, request.claims(ctx), HeldArgs::new(held.args()), waiting),
+                Ok(Some(pieces)) => request.assemble_aside(ctx, pieces, HeldArgs::new(held.args()), waiting, caller),
+                Ok(None) => request.check_aside(ctx, request.claims(ctx), HeldArgs::new(held.args()), waiting, caller),
                 Err(refused) => waiting.replies().reply_error(&refused.reply()),
             }
             Ok(())
@@ -191,9 +195,16 @@ impl<'a> Request<'a> {
     }
 
     /// Has a worker check it; it is stored after that.
-    fn check_aside(&self, ctx: &Ctx, claims: Each<Claims>, held: HeldArgs, waiting: DeferredReply) {
+    fn check_aside(
+        &self,
+        ctx: &Ctx,
+        claims: Each<Claims>,
+        held: HeldArgs,
+        waiting: DeferredReply,
+        caller: Option<Caller>,
+    ) {
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
-        let home = Home { db: ctx.db(), is_master: ctx.is_master() };
+        let home = Home { db: ctx.db(), is_master: ctx.is_master(), caller };
         Errand { home, verb: self.verb, claims, held }.send(bytes, waiting);
     }
 
@@ -221,7 +232,7 @@ impl<'a> Request<'a> {
     /// Puts the pieces together and stores the payload.
     fn run_with(&mut self, pieces: Box<Gathered>, ctx: &Ctx, args: Args<'a>) -> Result<()> {
         if let Some(waiting) = DeferredReply::new(ctx) {
-            self.assemble_aside(ctx, pieces, HeldArgs::new(args), waiting);
+            self.assemble_aside(ctx, pieces, HeldArgs::new(args), waiting, audit::caller(ctx));
             return Ok(());
         }
         let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return Err(Error::Syntax) };
@@ -230,21 +241,28 @@ impl<'a> Request<'a> {
         // What is left is encoded later, unless it is little.
         let keeps = keeps && pieces.rest_len() + last.len() <= OFFLOAD_READ_SIZE.as_usize();
         let done = workers::run_here(|coder| check_pieces(coder, pieces, last, keeps, &claims));
-        reply(ctx, self.store_pieces(ctx, done))
+        reply(ctx, self.store_pieces(ctx, done, audit::caller(ctx).as_ref()))
     }
 
     /// Has a worker put the pieces together; the payload is stored after that.
-    fn assemble_aside(&self, ctx: &Ctx, pieces: Box<Gathered>, held: HeldArgs, waiting: DeferredReply) {
+    fn assemble_aside(
+        &self,
+        ctx: &Ctx,
+        pieces: Box<Gathered>,
+        held: HeldArgs,
+        waiting: DeferredReply,
+        caller: Option<Caller>,
+    ) {
         let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return };
-        let home = Home { db: ctx.db(), is_master: ctx.is_master() };
+        let home = Home { db: ctx.db(), is_master: ctx.is_master(), caller };
         let cost = pieces.size() as u64 * COPYING + if keeps { pieces.rest_len() as u64 * part::ENCODING } else { 0 };
         waiting.work(cost, move |coder, waiting| {
             let mut words = held.args();
             let last = words.nth(1).map_or(&[][..], Arg::bytes);
             let done = check_pieces(coder, pieces, last, keeps, &claims);
             workers::run_on_main_when_writable(move |ctx| {
-                finish(ctx, home, Verb::Set, held, waiting, |ctx, request, stands| match stands {
-                    Ok(()) => request.store_pieces(ctx, done),
+                finish(ctx, home, Verb::Set, held, waiting, |ctx, request, stands, caller| match stands {
+                    Ok(()) => request.store_pieces(ctx, done, caller),
                     Err(refused) => {
                         request.put_back(ctx, done.0);
                         Err(refused)
@@ -271,12 +289,11 @@ impl<'a> Request<'a> {
     }
 
     /// Stores a payload that was put together, or puts its pieces back.
-    fn store_pieces(&mut self, ctx: &Ctx, (assembled, checked): Whole) -> Result<Option<()>> {
-        let stored = match (checked, self.pairs.first().copied()) {
+    fn store_pieces(&mut self, ctx: &Ctx, (assembled, checked): Whole, caller: Option<&Caller>) -> Result<Option<()>> {
+        let stored = match checked {
             // What is replicated is the payload, and not that it came in pieces.
-            (Ok(checked), Some((name, value))) => self.store_one(ctx, name, value, &checked, Timing::AfterWait),
-            (Err(refused), _) => Err(self.refuse(refused)),
-            (Ok(_), None) => Ok(None),
+            Ok(checked) => self.store_noted(ctx, std::slice::from_ref(&checked), Timing::AfterWait, caller),
+            Err(refused) => Err(self.refuse(refused)),
         };
         if stored != Ok(Some(())) {
             self.put_back(ctx, assembled);
@@ -337,6 +354,37 @@ impl<'a> Request<'a> {
             self.options.cost_ms.get_or_insert(production_ms);
         }
         Ok(())
+    }
+
+    /// As [`Request::store`], and puts it on record, for a caller who waited or else for the one whose command is running.
+    fn store_noted(
+        &mut self,
+        ctx: &Ctx,
+        checked: &[Checked],
+        timing: Timing,
+        caller: Option<&Caller>,
+    ) -> Result<Option<()>> {
+        let stored = self.store(ctx, checked, timing)?;
+        for ((name, _), checked) in self.pairs.iter().zip(checked) {
+            let Some(recorded) = Recorded::by_name(self.options.type_name, name.bytes(), Audit::Changes) else {
+                continue;
+            };
+            let action = Action {
+                command: if self.verb == Verb::Set { SET.name } else { MSET.name },
+                type_name: Some(recorded.name()),
+                key: Some(name.bytes()),
+                tags: self.options.tags(),
+                size: Some(checked.size as u64),
+                result: if stored.is_some() { b"ok" } else { b"null" },
+                note: self.options.note,
+                ..audit::OK
+            };
+            match timing {
+                Timing::InCommand => audit::note(ctx, &action),
+                Timing::AfterWait => caller.into_iter().for_each(|caller| audit::note_by(ctx, caller, &action)),
+            }
+        }
+        Ok(stored)
     }
 
     /// Stores all of it, or nothing: `None` when a condition does not hold.
@@ -474,9 +522,9 @@ impl Errand {
                 .collect::<Result<Vec<_>>>()
         });
         workers::run_on_main_when_writable(move |ctx| {
-            finish(ctx, home, verb, held, waiting, |ctx, request, stands| match checked {
+            finish(ctx, home, verb, held, waiting, |ctx, request, stands, caller| match checked {
                 _ if stands.is_err() => stands.map(|()| None),
-                Ok(checked) => request.store(ctx, &checked, Timing::AfterWait),
+                Ok(checked) => request.store_noted(ctx, &checked, Timing::AfterWait, caller),
                 Err(refused) => Err(request.refuse(refused)),
             });
         });
@@ -488,6 +536,8 @@ struct Home {
     db: i32,
     /// A replica may be writable.
     is_master: bool,
+    /// Who asked, if that is put on record.
+    caller: Option<Caller>,
 }
 
 /// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words. `store` is told if
@@ -498,7 +548,7 @@ fn finish(
     verb: Verb,
     held: HeldArgs,
     waiting: DeferredReply,
-    store: impl FnOnce(&Ctx, &mut Request<'_>, Result<()>) -> Result<Option<()>>,
+    store: impl FnOnce(&Ctx, &mut Request<'_>, Result<()>, Option<&Caller>) -> Result<Option<()>>,
 ) {
     ctx.select(home.db);
     let stored = Request::parse(held.args(), verb).and_then(|mut request| {
@@ -507,7 +557,7 @@ fn finish(
             () if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
             () => Ok(()),
         };
-        store(ctx, &mut request, stands)
+        store(ctx, &mut request, stands, home.caller.as_ref())
     });
     if let Err(error) = reply(waiting.replies(), stored) {
         waiting.replies().reply_error(&error.reply());

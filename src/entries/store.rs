@@ -195,13 +195,15 @@ impl Plan {
         let is_defined = cache::with(|s| s.types.get(type_id).policy.is_some());
         if let Some(policy) = defines.filter(|_| !is_defined) {
             let most_types = most_types(ctx);
+            // It is `default`'s.
+            let before = policy.clone();
             let displaced = cache::with(|s| {
                 let displaced = s.types.make_room(most_types);
                 s.types.set_policy(type_id, policy, Definer::FirstUse);
                 displaced
             });
             replicate_displaced(ctx, displaced);
-            replicate_policy(ctx, type_id);
+            replicate_policy(ctx, type_id, &before);
         }
         if has_ended(ctx, entry.created_ms(), life.expire_at_ms) {
             drop(key);

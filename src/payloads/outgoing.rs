@@ -178,6 +178,12 @@ impl Part {
         if self.decodes(form) { end - start } else { 0 }
     }
 
+    /// How many bytes of a payload that is kept like that it hands out, decoded.
+    pub fn payload_len(self, form: Form) -> usize {
+        let (start, end) = self.bounds(form);
+        end - start
+    }
+
     /// What making it weighs. That is not a matter of how few bytes it is kept in.
     pub fn weight(self, entry: &Entry) -> Weight {
         match self.looks_inside(entry.form()) {

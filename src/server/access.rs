@@ -14,6 +14,7 @@ use redis_module::raw;
 use super::api::{api, api_if_any};
 use super::args::{Arg, Text};
 use super::context::Ctx;
+use super::main_thread::MainThread;
 use super::rules::{self, Selector};
 
 /// What a user may do with a key, or with the entries of a tag of that name.
@@ -217,6 +218,23 @@ fn user_may_run(name: Option<Text>, words: &[&[u8]]) -> bool {
     User::named(&name).is_some_and(|user| may(user.0, &words))
 }
 
+/// Clients that have users: of all whose numbers share their last bits, the one that was asked about last.
+struct HaveUsers([u64; 256]);
+
+impl Default for HaveUsers {
+    fn default() -> Self {
+        Self([0; 256])
+    }
+}
+
+impl HaveUsers {
+    fn at(&mut self, client: u64) -> Option<&mut u64> {
+        self.0.get_mut((client % 256) as usize)
+    }
+}
+
+static HAVE_USERS: MainThread<HaveUsers> = MainThread::new();
+
 impl Ctx {
     /// The rights of whoever calls, by the command that is running or being answered.
     pub fn rights(&self) -> Rights {
@@ -292,21 +310,37 @@ impl Ctx {
         self.own(unsafe { api!(RedisModule_GetCurrentUserName)(self.raw()) })
     }
 
+    /// The user behind the command that is running or being answered, and its client's number, for those who ask each time. A client
+    /// that was found in the server's list with a user has one for as long as it is there, perhaps another; so it need not be
+    /// looked for again. A script's client is in no list: its number is 0.
+    pub fn caller(&self) -> (Option<Text>, u64) {
+        let client = self.client();
+        if client != 0 && HAVE_USERS.with(|known| known.at(client).is_some_and(|known| *known == client)) {
+            // SAFETY: the context is live, and its client has a user.
+            return (self.own(unsafe { api!(RedisModule_GetCurrentUserName)(self.raw()) }), client);
+        }
+        let Some(name) = self.client_user_name(client) else {
+            return (if self.is_in_script() { self.user_name() } else { None }, 0);
+        };
+        HAVE_USERS.with(|known| known.at(client).into_iter().for_each(|known| *known = client));
+        (Some(name), client)
+    }
+
     /// A client's user, by the client's number.
     pub fn client_user_name(&self, client: u64) -> Option<Text> {
         // SAFETY: the context is live.
         self.own(unsafe { api!(RedisModule_GetClientUserNameById)(self.raw(), client) })
     }
 
+    /// What a client calls itself, by its number. (Redis before 7.0.3 does not tell.)
+    pub fn client_name(&self, client: u64) -> Option<Text> {
+        let name_of = api_if_any!(RedisModule_GetClientNameById)?;
+        // SAFETY: the context is live.
+        self.own(unsafe { name_of(self.raw(), client) })
+    }
+
     fn own(&self, name: *mut raw::RedisModuleString) -> Option<Text> {
-        if name.is_null() {
-            return None;
-        }
-        // SAFETY: the string is ours to free.
-        unsafe {
-            let text = Text::new(Arg::new(name).bytes());
-            api!(RedisModule_FreeString)(self.raw(), name);
-            Some(text)
-        }
+        // SAFETY: the server made the string for us, and keeps no account of it: none of our contexts asks it to.
+        (!name.is_null()).then(|| unsafe { Text::taken(name) })
     }
 }

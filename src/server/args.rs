@@ -122,6 +122,14 @@ impl Text {
         Self(unsafe { api!(RedisModule_CreateString)(std::ptr::null_mut(), bytes.as_ptr().cast(), bytes.len()) })
     }
 
+    /// One that the server made for us.
+    ///
+    /// # Safety
+    /// `string` must be ours to free.
+    pub(super) unsafe fn taken(string: *mut raw::RedisModuleString) -> Self {
+        Self(string)
+    }
+
     /// As an argument.
     pub fn arg(&self) -> Arg<'_> {
         // SAFETY: the string lives as long as `self`.

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use expcache_core::entry::{Entry, TAIL_LEN_OFFSET};
 use expcache_core::{Error, Result};
@@ -46,6 +46,8 @@ pub enum Found<'k> {
 /// Our type, once the server knows it.
 static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(std::ptr::null_mut());
 
+static IS_REMOVING: AtomicBool = AtomicBool::new(false);
+
 /// Our type, as the server knows it.
 fn data_type() -> *mut raw::RedisModuleType {
     TYPE.load(Ordering::Relaxed)
@@ -54,6 +56,11 @@ fn data_type() -> *mut raw::RedisModuleType {
 /// Notes the address that the server gave our type.
 pub(super) fn set_data_type(address: *mut raw::RedisModuleType) {
     TYPE.store(address, Ordering::Relaxed);
+}
+
+/// Does an event that is being published tell of a key that we ourselves removed?
+pub fn is_removing() -> bool {
+    IS_REMOVING.load(Ordering::Relaxed)
 }
 
 impl Ctx {
@@ -113,7 +120,9 @@ impl Ctx {
             return false;
         }
         self.signal_modified(name);
+        IS_REMOVING.store(true, Ordering::Relaxed);
         self.notify(class, event, name);
+        IS_REMOVING.store(false, Ordering::Relaxed);
         true
     }
 }

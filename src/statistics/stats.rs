@@ -1,5 +1,6 @@
 //! `EXPCACHE.STATS [TYPE name] [WINDOW d]` and `EXPCACHE.STATS RESET`.
 
+use expcache_core::audit::Action;
 use expcache_core::grammar::stats::StatsOptions;
 use expcache_core::stats::metrics::Shown;
 use expcache_core::stats::spread::{BOUNDS_S, Left};
@@ -7,6 +8,7 @@ use expcache_core::stats::windows::start;
 use expcache_core::stats::{Counters, Formats};
 use expcache_core::{Result, grammar};
 
+use crate::audit;
 use crate::cache::figures::Figures;
 use crate::cache::{self, Cache};
 use crate::server::args::Args;
@@ -57,6 +59,7 @@ fn reset(ctx: &Ctx) -> Result<()> {
         return Err(ctx.refuse_command());
     }
     cache::with(Cache::reset_counters);
+    audit::note(ctx, &Action { command: "expcache.stats", tags: &[b"RESET"], ..audit::OK });
     ctx.reply_ok();
     Ok(())
 }

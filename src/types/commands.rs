@@ -1,12 +1,14 @@
 //! `EXPCACHE.TYPE SET|GET|LIST|DEL|HELP`.
 
+use expcache_core::audit::Action;
 use expcache_core::grammar::syntax::text;
 use expcache_core::policy::PerTag;
 use expcache_core::types::Definer;
 use expcache_core::{Error, Result, grammar};
 
 use super::lifetime;
-use super::policies::{DEFAULT_TTL, MAX_TYPES, define, replicate_displaced, replicate_policy};
+use super::policies::{DEFAULT_TTL, MAX_TYPES, current_policy, define, replicate_displaced, replicate_policy};
+use crate::audit;
 use crate::cache;
 use crate::server::access::Right;
 use crate::server::args::Args;
@@ -76,7 +78,7 @@ fn type_help(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
 
 /// `EXPCACHE.TYPE SET name [TTL d|default] [GRACE d] [MAXTTL d] [JITTER percent] [EARLY percent] [SLIDING yes|no]
 /// [CODEC name] [THRESHOLD size] [MAXVALUE size] [MAXENTRIES n] [MAXBYTES size] [FORMATS n name …] [VALIDATE yes|no] [LIFETIME d]
-/// [PERTAG prefix n evict|reject]`
+/// [PERTAG prefix n evict|reject] [AUDIT off|changes|all]`
 pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let decides = ctx.decides();
     if decides {
@@ -84,6 +86,7 @@ pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     }
     let most = if decides { MAX_TYPES.as_usize() } else { usize::MAX };
     let (name, policy, definer) = define(args.words())?;
+    let before = current_policy(&name);
     if decides && definer != Definer::Command {
         // What only a master may say.
         return Err(Error::Syntax);
@@ -95,8 +98,11 @@ pub fn set(ctx: &Ctx, args: Args<'_>) -> Result<()> {
         Ok::<_, Error>((displaced, id))
     })?;
     replicate_displaced(ctx, displaced);
-    replicate_policy(ctx, id);
+    replicate_policy(ctx, id, &before);
     lifetime::apply(ctx, id);
+    let words: Vec<&[u8]> = args.words().skip(1).collect();
+    let action = Action { command: "expcache.type|set", type_name: Some(&name), tags: &words, ..audit::OK };
+    audit::note(ctx, &action);
     ctx.reply_ok();
     Ok(())
 }
@@ -129,6 +135,7 @@ pub fn get(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         ("validate", yes(policy.validate).into()),
         ("lifetime", policy.whole_life_ms.into()),
         ("pertag", Value::With(&|to| reply_per_tag(to, policy.per_tag.as_ref()))),
+        ("audit", policy.audit.name().into()),
     ]);
     Ok(())
 }
@@ -163,6 +170,8 @@ pub fn del(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
         ctx.replicate_verbatim();
         id.into_iter().for_each(|id| lifetime::apply(ctx, id));
     }
+    let (type_name, count) = (Some(name), Some(deleted.into()));
+    audit::note(ctx, &Action { command: "expcache.type|del", type_name, count, ..audit::OK });
     ctx.reply_integer(deleted.into());
     Ok(())
 }

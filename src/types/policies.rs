@@ -32,15 +32,19 @@ pub fn restore_policy(words: &[&[u8]]) -> Result<()> {
 /// What a type is going to be; nothing is changed.
 pub fn define<'a>(words: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<(Box<[u8]>, Policy, Definer)> {
     let (name, change) = PolicyChange::parse(words)?;
-    // A new type starts as `default` is.
-    let mut policy = cache::with(|s| s.types.policy(s.types.id(name).unwrap_or(DEFAULT_TYPE)).clone());
+    let mut policy = current_policy(name);
     change.apply(&mut policy)?;
     Ok((name.into(), policy, change.definer()))
 }
 
-/// The words of the `TYPE SET` that makes a type what it is, whatever it was: every field, nothing left to configuration.
-pub fn policy_words(known: &Type) -> Option<Vec<Vec<u8>>> {
-    let whole = PolicyChange::to_all_of(known.policy.as_ref()?, known.definer);
+/// The policy that a type's change starts from. A new type starts as `default` is.
+pub fn current_policy(name: &[u8]) -> Policy {
+    cache::with(|s| s.types.policy(s.types.id(name).unwrap_or(DEFAULT_TYPE)).clone())
+}
+
+/// The words of the `TYPE SET` that makes a type what it is where it was that before: nothing is left to configuration.
+pub fn policy_words(known: &Type, before: &Policy) -> Option<Vec<Vec<u8>>> {
+    let whole = PolicyChange::to_all_of(known.policy.as_ref()?, before, known.definer);
     Some(grammar::words(|to| {
         to(b"SET");
         to(&known.name);
@@ -48,9 +52,9 @@ pub fn policy_words(known: &Type) -> Option<Vec<Vec<u8>>> {
     }))
 }
 
-/// Sends a type's policy to replicas and the append-only file.
-pub fn replicate_policy(ctx: &Ctx, id: u16) {
-    if let Some(words) = cache::with(|s| policy_words(s.types.get(id))) {
+/// Sends a type's policy to replicas and the append-only file, where it was that before.
+pub fn replicate_policy(ctx: &Ctx, id: u16, before: &Policy) {
+    if let Some(words) = cache::with(|s| policy_words(s.types.get(id), before)) {
         ctx.replicate_words(c"EXPCACHE.TYPE", &words, Recipients::All);
     }
 }

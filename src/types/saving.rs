@@ -3,6 +3,9 @@
 //! Such a rewrite asks only keys for what they are, so nobody would write the policies. But the server opens the file for what comes
 //! next before it forks: sending the policies once more, right after the fork, puts them there.
 
+use expcache_core::policy::Policy;
+use expcache_core::types::DEFAULT_TYPE;
+
 use super::policies::{policy_words, restore_policy};
 use crate::cache;
 use crate::server::background::{Background, WHILE_QUIET_MS};
@@ -17,9 +20,14 @@ pub static SAVES: Saves = Saves {
     load: restore_policy,
 };
 
-/// The words of a `TYPE SET` for each defined type.
+/// The words of a `TYPE SET` for each defined type, `default` first: whoever reads them has nothing but initial policies, and starts every
+/// other type as `default` is.
 fn policies() -> Vec<Vec<Vec<u8>>> {
-    cache::with(|cache| cache.types.iter().filter_map(|(_, known)| policy_words(known)).collect())
+    cache::with(|cache| {
+        let (initial, default) = (Policy::default(), cache.types.policy(DEFAULT_TYPE));
+        let before = |id: u16| if id == DEFAULT_TYPE { &initial } else { default };
+        cache.types.iter().filter_map(|(id, known)| policy_words(known, before(id))).collect()
+    })
 }
 
 static SENDING: Background = Background::new(send);

@@ -15,6 +15,7 @@ mod leases;
 mod mix;
 
 mod acl;
+mod audit;
 mod backlog;
 mod bombs;
 mod clock;

@@ -54,6 +54,7 @@ const COMMANDS: &[Row] = &[
     row("expcache.throttle", -5, "k POLICY 5 1h COST 0", &["k"], Hold),
     row("expcache.stats", -1, "", &[], Keyless),
     row("expcache.health", 1, "", &[], Keyless),
+    row("expcache.audit", -1, "AFTER 5 COUNT 5", &[], Keyless),
     row("expcache.top", -1, "TYPE t BY size COUNT 5", &[], Keyless),
     row("expcache.selftest", 1, "", &[], Keyless),
     row("expcache.type", -2, "LIST", &[], Keyless),

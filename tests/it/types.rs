@@ -36,7 +36,7 @@ fn a_policy_is_shown_as_it_was_set() {
     let server = Server::start();
     for mut c in server.conns() {
         c.ok("EXPCACHE.TYPE SET all TTL 90m GRACE 30s MAXTTL 1d JITTER 10 EARLY 80 SLIDING yes CODEC zstd \
-             THRESHOLD 4kb MAXVALUE 10mb MAXENTRIES 1000 MAXBYTES 1gb FORMATS 2 csv json VALIDATE yes");
+             THRESHOLD 4kb MAXVALUE 10mb MAXENTRIES 1000 MAXBYTES 1gb FORMATS 2 csv json VALIDATE yes AUDIT Changes");
         let policy = c.map("EXPCACHE.TYPE GET all");
         assert_eq!(
             policy.names(),
@@ -56,6 +56,7 @@ fn a_policy_is_shown_as_it_was_set() {
                 "validate",
                 "lifetime",
                 "pertag",
+                "audit",
             ]
         );
         assert_eq!(policy["ttl"], 5_400_000);
@@ -71,6 +72,7 @@ fn a_policy_is_shown_as_it_was_set() {
         assert_eq!(policy["maxbytes"], 1 << 30);
         assert_eq!(policy["formats"].sorted_texts(), ["csv", "json"]);
         assert_eq!(policy["validate"], "yes");
+        assert_eq!(policy["audit"], "changes");
     }
 }
 

@@ -71,6 +71,11 @@ impl Client {
         })
     }
 
+    /// Every node there is with its address, replicas of a cluster too; else the only server.
+    pub(super) async fn all_nodes(&self) -> Result<Vec<(String, Route)>> {
+        self.link.all_nodes().await
+    }
+
     /// The primaries' addresses; empty when there is but one server.
     pub(crate) async fn primaries(&self) -> Result<Vec<String>> {
         self.link.primaries().await

@@ -1,5 +1,6 @@
 //! Every command as a method of [`Client`]: options are builders, replies are structs, and nobody needs raw words.
 
+mod audit;
 mod client;
 mod entries;
 mod fetch;
@@ -15,6 +16,7 @@ mod statistics;
 mod throttle;
 mod types;
 
+pub use self::audit::{AuditLine, AuditPage, AuditTrail, Gap, NodeError};
 pub use self::client::Client;
 pub use self::fetch::{Fetch, Fetched, Status};
 pub use self::invalidation::{Purge, Purged};

@@ -16,7 +16,8 @@ pub(crate) enum Route {
     Any,
     /// To every primary; the reply is a map of their names and replies.
     Primaries,
-    /// To the node of this address, as [`Link::primaries`](super::Link::primaries) tells it.
+    /// To the node of this address, as [`Link::primaries`](super::Link::primaries) or
+    /// [`Link::all_nodes`](super::Link::all_nodes) tells it.
     Node(String),
 }
 
@@ -31,6 +32,8 @@ pub(crate) struct Call {
     pub(crate) wait: Duration,
     /// How long it may queue until it can wait; `None`: as long as the configuration has patience.
     pub(crate) queue: Option<Duration>,
+    /// Does it wait on its own account? Then it is not one of those of which only so many wait at a time.
+    pub(crate) apart: bool,
     /// Is it sent whatever the breaker says?
     pub(crate) anyway: bool,
 }
@@ -58,7 +61,7 @@ impl Call {
             cmd
         });
         let (repeat, carries, wait, queue) = (Repeat::Harmless, Carries::Little, Duration::ZERO, None);
-        Self { name, cmd, route, repeat, carries, wait, queue, anyway: false }
+        Self { name, cmd, route, repeat, carries, wait, queue, apart: false, anyway: false }
     }
 
     pub(crate) fn on_key(name: &'static str, key: &[u8]) -> Self {

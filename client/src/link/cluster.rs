@@ -73,6 +73,15 @@ impl Cluster {
         Ok(addresses)
     }
 
+    /// The addresses of all nodes as they are now, replicas too, in their order.
+    pub(crate) async fn all_nodes(self: &Arc<Self>) -> Result<Vec<String>> {
+        let map = self.read_in_time().await?;
+        let mut addresses: Vec<String> = map.all().cloned().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        Ok(addresses)
+    }
+
     /// Sends a command to a node, and on to where that says the slot is.
     async fn visit(self: &Arc<Self>, address: Result<&str>, call: &Call) -> Result<Value> {
         let (mut address, mut visit) = (address?.to_owned(), Visit::Own);
@@ -178,7 +187,7 @@ impl Cluster {
 
     fn install(&self, map: &Arc<Map>) {
         let named: Vec<String> = self.seeds.iter().filter_map(|info| address_of(info.addr())).collect();
-        let is_of_use = |address: &String| named.contains(address) || map.primaries.values().any(|one| one == address);
+        let is_of_use = |address: &String| named.contains(address) || map.all().any(|one| one == address);
         locked(&self.nodes).retain(|address, _| is_of_use(address));
         *self.map.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::clone(map));
     }
@@ -191,6 +200,8 @@ struct Map {
     ranges: Vec<(u16, u16, String)>,
     /// The addresses by the nodes' ids: a host may have several names.
     primaries: BTreeMap<Vec<u8>, String>,
+    /// As for primaries.
+    replicas: BTreeMap<Vec<u8>, String>,
 }
 
 impl Map {
@@ -198,26 +209,33 @@ impl Map {
     /// that was asked.
     fn parse(slots: &Value, asked: &str) -> RedisResult<Self> {
         let nonsense = || RedisError::from((ErrorKind::Parse, "no reply to CLUSTER SLOTS"));
-        let (mut ranges, mut primaries) = (Vec::new(), BTreeMap::new());
+        let (mut ranges, mut primaries, mut replicas) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for range in slots.as_sequence().ok_or_else(nonsense)? {
-            let [Value::Int(first), Value::Int(last), primary, ..] = range.as_sequence().ok_or_else(nonsense)? else {
-                return Err(nonsense());
-            };
-            let [host, Value::Int(port), Value::BulkString(id), ..] = primary.as_sequence().ok_or_else(nonsense)?
+            let [Value::Int(first), Value::Int(last), primary, others @ ..] =
+                range.as_sequence().ok_or_else(nonsense)?
             else {
                 return Err(nonsense());
             };
-            let host = match host {
-                Value::BulkString(host) if !host.is_empty() && host != b"?" => String::from_utf8_lossy(host),
-                _ => asked.into(),
+            let named = |node: &Value| {
+                let [host, Value::Int(port), Value::BulkString(id), ..] = node.as_sequence()? else { return None };
+                let host = match host {
+                    Value::BulkString(host) if !host.is_empty() && host != b"?" => String::from_utf8_lossy(host),
+                    _ => asked.into(),
+                };
+                Some((id.clone(), format!("{host}:{port}")))
             };
-            let address = format!("{host}:{port}");
+            let (id, address) = named(primary).ok_or_else(nonsense)?;
+            replicas.extend(others.iter().filter_map(named));
             let slot = |number: &i64| u16::try_from(*number).map_err(|_| nonsense());
             ranges.push((slot(first)?, slot(last)?, address.clone()));
-            primaries.insert(id.clone(), address);
+            primaries.insert(id, address);
         }
         ranges.sort_unstable();
-        Ok(Self { ranges, primaries })
+        Ok(Self { ranges, primaries, replicas })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.primaries.values().chain(self.replicas.values())
     }
 
     fn owner(&self, slot: u16) -> Result<&str> {

@@ -95,7 +95,7 @@ impl Link {
 
     /// Only so many wait at a time; the others queue.
     async fn permit(&self, call: &Call) -> Result<Option<SemaphorePermit<'_>>> {
-        if call.wait.is_zero() {
+        if call.wait.is_zero() || call.apart {
             return Ok(None);
         }
         let (queue, too_late) = match call.queue {
@@ -120,6 +120,20 @@ impl Link {
                 Ok(call.of_the_only(|| Value::SimpleString("memory".to_owned()), reply))
             }
         }
+    }
+
+    /// Every node with its address, replicas of a cluster too; else the only server.
+    pub(crate) async fn all_nodes(&self) -> Result<Vec<(String, Route)>> {
+        Ok(match &self.servers {
+            #[cfg(feature = "cluster")]
+            Servers::Cluster(cluster) => {
+                let nodes = cluster.all_nodes().await?;
+                nodes.into_iter().map(|address| (address.clone(), Route::Node(address))).collect()
+            }
+            Servers::One(node) => vec![(node.address().to_owned(), Route::Any)],
+            #[cfg(feature = "testing")]
+            Servers::Memory(_) => vec![("memory".to_owned(), Route::Any)],
+        })
     }
 
     /// The primaries' addresses, in their order; empty when there is but one server.

@@ -85,9 +85,14 @@ impl Node {
         }
     }
 
+    /// Its address, as people write it.
+    pub(crate) fn address(&self) -> &str {
+        self.connector.address()
+    }
+
     /// What it is called, as a reply would have it.
     pub(crate) fn name(&self) -> Value {
-        Value::BulkString(self.connector.address().into())
+        Value::BulkString(self.address().into())
     }
 
     /// Asks whatever the breaker says: to find out how things are.

@@ -43,7 +43,7 @@ impl Cluster {
         Self(nodes)
     }
 
-    fn add_replica_of_last(&mut self) -> Server {
+    pub fn add_replica_of_last(&mut self) -> Server {
         let replica = node();
         let (mut c, mut primary) = (replica.conn(), self.0[2].conn());
         let bus = primary.config("cluster-port");
@@ -58,7 +58,7 @@ impl Cluster {
         replica
     }
 
-    fn config(&self) -> Config {
+    pub fn config(&self) -> Config {
         Config::cluster([address(&self.0[0]), address(&self.0[1])]).unwrap().near_bytes(0)
     }
 }

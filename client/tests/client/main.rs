@@ -11,6 +11,7 @@
 #[path = "../../../tests/it/harness/mod.rs"]
 mod harness;
 
+mod audit;
 mod blocking;
 mod checker;
 mod cluster;

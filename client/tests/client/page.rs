@@ -196,6 +196,25 @@ mod metrics {
     // shown]
 }
 
+mod audit {
+    use expcache_client::Client;
+    use std::collections::HashMap;
+
+    // [shown
+    async fn collect(client: &Client, places: HashMap<String, u64>) -> std::io::Result<()> {
+        let mut trail = places.into_iter().fold(client.audit(), |trail, (node, id)| trail.resume(node, id));
+        loop {
+            match trail.next().await {
+                // With its node and the last line's id, so that the next start goes on behind it.
+                Ok(page) => println!("{}", serde_json::to_string(&page)?),
+                // A node is away. The trail tries again.
+                Err(away) => eprintln!("{away}"),
+            }
+        }
+    }
+    // shown]
+}
+
 mod testing {
     use expcache_client::{Cache, Config, Error};
 

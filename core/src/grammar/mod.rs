@@ -7,6 +7,7 @@
 //! A parser takes any iterator over byte words whose length is known. It decides about the form of each word, in the order of the
 //! words: the first that is wrong is the error.
 
+pub mod audit;
 pub mod fetch;
 pub mod key;
 pub mod lease;

@@ -8,7 +8,7 @@ use super::{
     write_text, write_word,
 };
 use crate::key::MAX_NAME_BYTES;
-use crate::policy::{Beyond, Codec, PerTag, Policy};
+use crate::policy::{Audit, Beyond, Codec, PerTag, Policy};
 use crate::types::Definer;
 use crate::units::{self, UnitRule, format_duration};
 use crate::{Error, Result};
@@ -40,6 +40,7 @@ pub const TYPE_SET: &[Arg] = &[
         ],
     )
     .optional(),
+    with_one_of("AUDIT", "audit", &[word("off", "off"), word("changes", "changes"), word("all", "all")]).optional(),
 ];
 
 const YES_OR_NO: &[Arg] = &[word("yes", "yes"), word("no", "no")];
@@ -87,6 +88,8 @@ pub struct PolicyChange<'a> {
     pub whole_life_ms: Option<u64>,
     /// See [`Policy::per_tag`]; `None` inside: no limit.
     pub per_tag: Option<Option<PerTagChange<'a>>>,
+    /// See [`Policy::audit`].
+    pub audit: Option<Audit>,
     /// Nobody defined the type but its first use.
     pub first_use: Option<()>,
 }
@@ -179,13 +182,16 @@ impl<'a> PolicyChange<'a> {
             b"VALIDATE" => fill(&mut self.validate, words, yes_or_no),
             b"LIFETIME" => fill(&mut self.whole_life_ms, words, duration),
             b"PERTAG" => fill_from(&mut self.per_tag, || PerTagChange::parse(words)),
+            b"AUDIT" => fill(&mut self.audit, words, Audit::parse),
             b"FIRSTUSE" => fill_from(&mut self.first_use, || Ok(())),
             _ => Err(Error::Syntax),
         }
     }
 
-    /// Everything that a policy says, nothing left to configuration.
-    pub fn to_all_of(policy: &'a Policy, definer: Definer) -> Self {
+    /// Everything that a policy says, nothing left to configuration. `before` is what whoever reads it has in its place. Of the
+    /// fields that came later, those that are initial there and here are left out: so an older module reads what says nothing of
+    /// them.
+    pub fn to_all_of(policy: &'a Policy, before: &Policy, definer: Definer) -> Self {
         Self {
             ttl_ms: Some(policy.ttl_ms),
             grace_ms: Some(policy.grace_ms),
@@ -200,8 +206,10 @@ impl<'a> PolicyChange<'a> {
             max_bytes: Some(policy.max_bytes),
             formats: Some(policy.formats.iter().map(AsRef::as_ref).collect()),
             validate: Some(policy.validate),
-            whole_life_ms: Some(policy.whole_life_ms),
-            per_tag: Some(policy.per_tag.as_ref().map(PerTagChange::of)),
+            whole_life_ms: changed(policy.whole_life_ms, before.whole_life_ms),
+            per_tag: (policy.per_tag.is_some() || before.per_tag.is_some())
+                .then(|| policy.per_tag.as_ref().map(PerTagChange::of)),
+            audit: changed(policy.audit, before.audit),
             first_use: (definer == Definer::FirstUse).then_some(()),
         }
     }
@@ -228,6 +236,7 @@ impl<'a> PolicyChange<'a> {
         if let Some(limit) = self.per_tag {
             PerTagChange::write(limit, to);
         }
+        write_amount(to, "AUDIT", self.audit.map(Audit::name));
         write_word(to, FIRST_USE, self.first_use.is_some());
     }
 
@@ -256,8 +265,15 @@ impl<'a> PolicyChange<'a> {
         set(&mut policy.validate, self.validate);
         set(&mut policy.whole_life_ms, self.whole_life_ms);
         set(&mut policy.per_tag, self.per_tag.map(|limit| limit.map(PerTag::from)));
+        set(&mut policy.audit, self.audit);
         Ok(())
     }
+}
+
+/// A field, unless it is initial and was.
+fn changed<T: Default + PartialEq>(value: T, before: T) -> Option<T> {
+    let initial = T::default();
+    (value != initial || before != initial).then_some(value)
 }
 
 /// Reads the value of a field that was not given yet.

@@ -3,6 +3,7 @@
 
 use fastrand::Rng;
 
+use super::audit::{After, AuditOptions};
 use super::fetch::{FetchOptions, Field, Fields};
 use super::lease::ReleaseOptions;
 use super::policy::{PerTagChange, PolicyChange};
@@ -18,7 +19,7 @@ use crate::codec::Encoding;
 use crate::entry::MAX_COST_MS;
 use crate::glob::Glob;
 use crate::key::KeyRequest;
-use crate::policy::{Beyond, Policy};
+use crate::policy::{Audit, Beyond, Policy};
 use crate::selector::{Clause, Selector, TagNames};
 use crate::stats::By;
 use crate::types::Definer;
@@ -286,6 +287,7 @@ fn change(rng: &mut Rng) -> PolicyChange<'static> {
                 beyond: if rng.bool() { Beyond::Evict } else { Beyond::Reject },
             })
         }),
+        audit: maybe(rng, |rng| [Audit::Off, Audit::Changes, Audit::All][rng.usize(..3)]),
         first_use: maybe(rng, |_| ()),
     }
 }
@@ -305,12 +307,16 @@ fn changes_of_a_policy_are_read_as_they_were_written() {
 
 #[test]
 fn a_policy_is_carried_whole() {
-    let both = |rng: &mut Rng| (policy(rng), if rng.bool() { Definer::Command } else { Definer::FirstUse });
+    let before = [Policy::default(), policy(&mut Rng::with_seed(7)), policy(&mut Rng::with_seed(8))];
+    let both = |rng: &mut Rng| {
+        let definer = if rng.bool() { Definer::Command } else { Definer::FirstUse };
+        ((policy(rng), definer), rng.usize(..before.len()))
+    };
     round_trips(
         both,
-        |(policy, definer), to| write_named(&PolicyChange::to_all_of(policy, *definer), to),
-        |whole, words| {
-            let mut policy = policy(&mut Rng::with_seed(7));
+        |((policy, definer), over), to| write_named(&PolicyChange::to_all_of(policy, &before[*over], *definer), to),
+        |(whole, over), words| {
+            let mut policy = before[*over].clone();
             let (_, change) = PolicyChange::parse(words)?;
             change.apply(&mut policy)?;
             Ok((policy, change.definer()) == *whole)
@@ -333,6 +339,20 @@ fn the_rest_is_read_as_it_was_written() {
         },
         |options, to| options.write(to),
         |options, words| Ok(TopOptions::parse(words)? == *options),
+    );
+    round_trips(
+        |rng| AuditOptions {
+            after: maybe(
+                rng,
+                |rng| if rng.bool() { After::Last(amount(rng, MOST)) } else { After::Id(amount(rng, MOST)) },
+            ),
+            count: maybe(rng, |rng| rng.usize(1..=10_000)),
+            wait_ms: maybe(rng, |rng| amount(rng, MOST / 2)),
+            type_name: maybe(rng, text),
+            user: maybe(rng, text),
+        },
+        |options, to| options.write(to),
+        |options, words| Ok(AuditOptions::parse(words)? == *options),
     );
     round_trips(
         |rng| match rng.u8(..4) {

@@ -177,6 +177,8 @@ figures! {
         index_bytes: "index_bytes", Bytes;
         /// Memory of what is counted by the minute and by the hour, and of why keys went.
         statistics_bytes: "statistics_bytes", Bytes;
+        /// Memory of the audit log.
+        audit_bytes: "audit_bytes", Bytes;
         /// For how long has been counted: since the start or the last reset.
         counting_ms: "counting_seconds", Millis;
         /// The share of reads that were hits, since the start or the last reset.
