@@ -240,7 +240,8 @@ impl Production {
             }
             ready!(self.poll_sent(context))?;
             let piece = self.take_buffer();
-            let before = std::mem::replace(&mut self.sent, self.sent + piece.len() as u64);
+            let before = self.sent;
+            self.sent += piece.len() as u64;
             let (client, request, token) = (self.client.clone(), self.request.clone(), self.held.token().to_owned());
             self.sending = Some(async move { send(&client, &request.0, &token, piece, before).await }.boxed());
             if let Poll::Ready(Err(error)) = self.poll_sent(context) {
