@@ -51,6 +51,7 @@ fn shown(policy: &Policy) -> Value {
         ("validate", yes(policy.validate)),
         ("lifetime", count(policy.whole_life_ms)),
         ("pertag", policy.per_tag.as_ref().map_or(Value::Nil, shown_limit)),
+        ("warm", count(policy.warm)),
         ("audit", text(policy.audit.name())),
     ])
 }
