@@ -71,6 +71,9 @@ pub fn apply(ctx: &Ctx, type_id: u16) {
         return;
     }
     names.into_iter().for_each(walk_over);
+    if ctx.is_bound_to_a_slot() {
+        return PUTTING_RIGHT.schedule(ctx, 0);
+    }
     // Few entries are put right before the reply.
     let home = ctx.db();
     let next_ms = put_right(ctx);

@@ -57,7 +57,8 @@ pub fn asked_for_entry(ctx: &Ctx, key: &[u8], entry: &Entry, fresh_until_ms: Opt
     match with(db, |keeper| keeper.asked(key, is_fresh, now)).flatten() {
         Some(true) => count_warmed_hit(entry.type_id()),
         Some(false) => (),
-        None => keep(db, key, entry, fresh_until_ms, now),
+        // A read does not always look at the expiry.
+        None => arrived_as(ctx, Text::new(key).arg(), false),
     }
 }
 

@@ -99,6 +99,19 @@ fn the_limit_of_a_type_spans_slots() {
 }
 
 #[test]
+fn a_lifetime_that_a_transaction_sets_reaches_all_slots() {
+    let (_server, mut c) = only_node();
+    let keys: Vec<String> = (0..9).map(|n| format!("k:{n}")).collect();
+    keys.iter().for_each(|key| c.ok(args!["EXPCACHE.SET", key, "v", "TYPE", "shot", "EX", 3600]));
+    c.ok("MULTI");
+    c.cmd("SET source 1");
+    c.cmd("EXPCACHE.TYPE SET shot LIFETIME 600s");
+    c.cmd("EXEC");
+    wait_until("no key expires later", || keys.iter().all(|key| c.int(args!["PTTL", key]) <= 600_000));
+    check(&mut c);
+}
+
+#[test]
 fn a_transaction_with_keys_of_one_slot_invalidates_in_all() {
     let (_server, mut c) = only_node();
     for script in [false, true] {

@@ -444,7 +444,7 @@ fn transactions_and_scripts_only_list() {
 }
 
 #[test]
-fn a_replica_gives_no_leases() {
+fn a_replica_lists_and_gives_no_leases() {
     let (master, mut c) = server(10);
     let replica = Server::start();
     replica.replica_of(&master);
@@ -454,6 +454,7 @@ fn a_replica_gives_no_leases() {
     read(&mut r, "k", 20);
     r.err("EXPCACHE.WARM", "READONLY");
     assert!(warm(&mut r, "DRYRUN").is_empty());
+    assert_eq!(warm(&mut r, "DRYRUN AHEAD 7d").len(), 1, "by its own reads");
     r.ok("REPLICAOF NO ONE");
     assert!(warm(&mut r, "").is_empty(), "it is fresh");
     check(&mut r);
