@@ -46,7 +46,7 @@ TOKEN = b"$5\r\nlease\r\n$32\r\n"
 def run(bench):
     one_key(bench)
     fetch_against_get(bench)
-    bystander(bench)
+    others(bench)
 
 
 # ---- A crowd ---------------------------------------------------------------------------------------------------------
@@ -234,10 +234,10 @@ def fetch_row(bench, benchmark, db, size, depth, rounds):
     return cells
 
 
-# ---- A bystander -----------------------------------------------------------------------------------------------------
+# ---- Others ----------------------------------------------------------------------------------------------------------
 
 
-def bystander(bench):
+def others(bench):
     count = QUICK_WAITERS if bench.quick else WAITERS
     rounds = bench.rounds(WINDOWS)
     if not may_open(bench.report, count):
@@ -266,7 +266,7 @@ def bystander(bench):
     for name, windows in (("nobody waits", idle), (f"{count:,} wait", waiting)):
         rows.append([name] + [f"{lab.median([one[what] for one in windows]):.3f}" for what in ("p50", "p99", "worst")])
     bench.report.table(["", "p50", "p99", "worst"], rows)
-    bench.report.text(*(bystander_verdict(bench.report, count, what, idle, waiting) for what in ("p50", "p99")))
+    bench.report.text(*(verdict_on_others(bench.report, count, what, idle, waiting) for what in ("p50", "p99")))
 
 
 def observe(probe, window_s):
@@ -276,7 +276,7 @@ def observe(probe, window_s):
     return probe.end()
 
 
-def bystander_verdict(report, count, what, idle, waiting):
+def verdict_on_others(report, count, what, idle, waiting):
     """Not measurably slower: a window in which they wait differs from its neighbours no more than these do."""
     trios = [(a[what], mine[what], b[what]) for a, mine, b in zip(idle, waiting, idle[1:])]
     noise = max(abs(a / b - 1) for a, _, b in trios)
