@@ -26,6 +26,8 @@ LAG_MS   ?= 100
 
 export EXPCACHE_SERVER := $(SERVER)
 export EXPCACHE_MODULE ?= $(MODULE)
+# most of what a test does is to wait
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 # a shell that was open when rustup ran does not know cargo yet
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 

@@ -168,6 +168,9 @@ impl<'b> Output<'b> {
     /// A text, cut to a bound; returns its length.
     #[inline]
     fn text(&mut self, text: &[u8], most: usize) -> Option<U16> {
+        if text.is_empty() {
+            return Some(U16::ZERO);
+        }
         if text.len() > most {
             return self.cut(text, most);
         }

@@ -6,7 +6,6 @@ use super::{
     NOTE, Words, Writer, count, duration, each_option, is, note, number, once, write_amount, write_counted,
     write_number, write_text, write_word,
 };
-use smallvec::SmallVec;
 
 use crate::codec::Encoding;
 use crate::{Error, Result};
@@ -112,25 +111,34 @@ impl Fields {
     /// All of them.
     pub const ALL: Self = Self { list: Field::ALL, count: Field::ALL.len() as u8, set: (1 << Field::ALL.len()) - 1 };
 
+    const NONE: Self = Self { count: 0, set: 0, ..Self::ALL };
+
     /// No other but these, in this order; `None` if there is none, or one twice.
     pub fn new(fields: impl IntoIterator<Item = Field>) -> Option<Self> {
-        let mut all = Self { list: Field::ALL, count: 0, set: 0 };
-        for field in fields {
-            if all.has(field) {
-                return None;
-            }
-            *all.list.get_mut(usize::from(all.count))? = field;
-            all.count += 1;
-            all.set |= 1 << field as u16;
-        }
+        let mut all = Self::NONE;
+        fields.into_iter().try_for_each(|field| all.add(field))?;
         (all.count > 0).then_some(all)
+    }
+
+    /// One more; `None` if it is there.
+    fn add(&mut self, field: Field) -> Option<()> {
+        if self.has(field) {
+            return None;
+        }
+        *self.list.get_mut(usize::from(self.count))? = field;
+        self.count += 1;
+        self.set |= 1 << field as u16;
+        Some(())
     }
 
     /// `count field [field …]`
     fn parse<'a>(words: &mut impl Words<'a>) -> Result<Self> {
         let count = count(words.need()?)?;
-        let fields = words.need_some(count)?.map(Field::parse).collect::<Result<SmallVec<[Field; 16]>>>()?;
-        Self::new(fields).ok_or(Error::Syntax)
+        let mut all = Self::NONE;
+        for word in words.need_some(count)? {
+            all.add(Field::parse(word)?).ok_or(Error::Syntax)?;
+        }
+        if all.count > 0 { Ok(all) } else { Err(Error::Syntax) }
     }
 
     /// Is this one of them?

@@ -82,6 +82,7 @@ fn upper<'b>(word: &[u8], buffer: &'b mut [u8; LONGEST_WORD]) -> &'b [u8] {
 }
 
 /// Is it this word, in any case?
+#[inline]
 pub fn is(word: &[u8], known: &str) -> bool {
     word.eq_ignore_ascii_case(known.as_bytes())
 }

@@ -1,5 +1,7 @@
 //! One command of the mix, as a value that a model can read and a server can be sent.
 
+use std::sync::LazyLock;
+
 use super::clause::{Clause, Pattern};
 use crate::harness::args;
 
@@ -17,9 +19,15 @@ pub const ALL_AT_ONCE: usize = 10_000;
 pub fn value(n: usize) -> Vec<u8> {
     const SIZES: [usize; VALUES] = [0, 1, 5, 100, 191, 192, 5000, 9000, 40_000, 40_001];
     const NOISE: usize = 9;
-    let byte =
-        |at: usize| if n == NOISE { (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) ^ (at >> 7) } else { at * 7 + n };
-    (0..SIZES[n]).map(|at| byte(at) as u8).collect()
+    // They are asked for at each step.
+    static ALL: LazyLock<[Vec<u8>; VALUES]> = LazyLock::new(|| {
+        std::array::from_fn(|n| {
+            let noise = |at: usize| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) ^ (at >> 7);
+            let byte = |at: usize| if n == NOISE { noise(at) } else { at * 7 + n };
+            (0..SIZES[n]).map(|at| byte(at) as u8).collect()
+        })
+    });
+    ALL[n].clone()
 }
 
 /// How long a value shall be fresh.
