@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{BoxError, Error, Result};
-use crate::{Client, Config, Export, Purge, Purged, Request, RequestBuilder, Selector, Served};
+use crate::{Client, Config, Event, Export, Fired, Purge, Purged, Request, RequestBuilder, Selector, Served};
 
 /// As [`crate::Cache`], but its methods return when they are done. Not to be used within an async runtime.
 ///
@@ -133,6 +133,11 @@ impl Cache {
     /// Invalidates what a selector means.
     pub fn purge(&self, selector: &Selector, purge: Purge) -> Result<Purged> {
         self.run(self.cache.purge(selector, purge))
+    }
+
+    /// As [`crate::Cache::event`].
+    pub fn event(&self, event: &Event) -> Result<Fired> {
+        self.run(self.cache.event(event))
     }
 
     /// Every entry of the database is gone; no other key.

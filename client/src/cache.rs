@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::backoff::Failures;
-use crate::command::{Client, Fetched, Purge, Purged, Selector, Set};
+use crate::command::{Client, Event, Fetched, Fired, Purge, Purged, Selector, Set};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::Export;
@@ -167,13 +167,47 @@ impl Cache {
         self.forgetting(self.0.client.clear()).await
     }
 
+    /// Tells what happened: the rules say which entries are outdated then. What this process keeps is gone too, unless every primary
+    /// answers that no rule matches, since most of what happens concerns nothing that is cached.
+    ///
+    /// As with any invalidation, an error means that it has to be told again; what this process keeps is gone all the same.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> expcache_client::Result<()> {
+    /// # let cache = expcache_client::testing::InMemory::new().cache()?;
+    /// use expcache_client::{Event, Rule, Selector};
+    ///
+    /// // Once, where the program is set up.
+    /// let details = Selector::new().type_name("user_details").any(["user:{id}"]);
+    /// cache.client().set_rule("details", &Rule::on_event("* /v1.0/user/{id}", details)).await?;
+    ///
+    /// let request = cache.request("user_details").user(7).build()?;
+    /// cache.put(&request, "Ada").await?;
+    ///
+    /// // Whenever a user has changed.
+    /// let fired = cache.event(&Event::new("PATCH /v1.0/user/7").note("alice")).await?;
+    /// assert_eq!(fired.count, 1);
+    /// assert!(cache.get(&request).await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn event(&self, event: &Event) -> Result<Fired> {
+        if event.is_dry_run() {
+            return self.0.client.event(event).await;
+        }
+        let forgetting = Forgetting { cache: self, is_due: true };
+        let told = self.0.client.event(event).await;
+        forgetting.unless(told.as_ref().is_ok_and(|fired| fired.rules.is_empty()));
+        told
+    }
+
     /// Which of the kept entries are meant is not known here, so all go: before, for those who read meanwhile, and after, since
     /// the server's word on each of very many keys comes late.
     async fn forgetting<T>(&self, invalidating: impl Future<Output = Result<T>>) -> Result<T> {
         self.forget_all();
-        let result = invalidating.await;
-        self.forget_all();
-        result
+        let _after = Forgetting { cache: self, is_due: true };
+        invalidating.await
     }
 
     fn forget_all(&self) {
@@ -330,6 +364,26 @@ impl Cache {
             fallback.forget_all();
         } else if fallback.get(key).is_some_and(|kept| kept.unread) {
             fallback.forget(key);
+        }
+    }
+}
+
+/// What is kept goes when this does, even if nobody waits for the reply any more: the server may have carried the command out.
+struct Forgetting<'a> {
+    cache: &'a Cache,
+    is_due: bool,
+}
+
+impl Forgetting<'_> {
+    fn unless(mut self, nothing_went: bool) {
+        self.is_due = !nothing_went;
+    }
+}
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        if self.is_due {
+            self.cache.forget_all();
         }
     }
 }

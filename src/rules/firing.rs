@@ -18,15 +18,17 @@ use crate::cache::{self, Cache};
 use crate::invalidation::{self, Mode, Telling};
 use crate::server::args::{Arg, Text};
 use crate::server::context::Ctx;
-use crate::server::feature::KeyEvent;
+use crate::server::feature::{KeyEvent, WriteEvent};
 use crate::server::key::{Found, Mode as KeyMode};
 use crate::server::{clock, events, slots, status};
 
 /// A native value was written.
-pub fn on_write(ctx: &Ctx, key: Arg<'_>) {
+pub fn on_write(ctx: &Ctx, event: WriteEvent, key: Arg<'_>) {
     // Over an entry, perhaps. Of that no event will say why it went.
     cache::with(Cache::forget_last_unlinked);
-    fire(ctx, key, Telling::Now, || Some(ctx.db()));
+    // Who looks at a field of a hash that is over has it expire.
+    let telling = if event == WriteEvent::PartExpired { Telling::Afterwards } else { Telling::Now };
+    fire(ctx, key, telling, || Some(ctx.db()));
 }
 
 /// Something happened to a key of any type. The books have not counted yet what went.

@@ -9,13 +9,13 @@ use redis_module::raw;
 use super::api::{api, api_if_any};
 use super::args::Arg;
 use super::context::Ctx;
-use super::feature::{Feature, KeyEvent, ServerEvent};
+use super::feature::{Feature, KeyEvent, ServerEvent, WriteEvent};
 use super::guard::guard;
 use super::{background, saving, slots, status};
 
 struct Reactions {
     on_key: Vec<fn(&Ctx, KeyEvent, Arg<'_>)>,
-    on_write: Vec<fn(&Ctx, Arg<'_>)>,
+    on_write: Vec<fn(&Ctx, WriteEvent, Arg<'_>)>,
     on_server: Vec<fn(&Ctx, ServerEvent)>,
 }
 
@@ -84,6 +84,8 @@ unsafe extern "C" fn on_key(
             b"del" => KeyEvent::Deleted,
             b"expired" => KeyEvent::Expired,
             b"evicted" => KeyEvent::Evicted,
+            // Valkey tells so of a field that its sweep found.
+            b"hexpired" => return tell_of_write(&ctx, WriteEvent::PartExpired, key),
             _ => return,
         };
         for react in REACTIONS.get().into_iter().flat_map(|all| &all.on_key) {
@@ -134,18 +136,23 @@ unsafe extern "C" fn on_write(
         }
         // SAFETY: all three are live during the callback.
         let (ctx, event, key) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event).to_bytes(), Arg::new(key)) };
-        let is_written = match class {
+        let event = match (class, event) {
             // What is said of a field's expiry changes no value.
-            raw::REDISMODULE_NOTIFY_HASH => !matches!(event, b"hexpire" | b"hpersist"),
+            (raw::REDISMODULE_NOTIFY_HASH, b"hexpire" | b"hpersist") => return,
+            (raw::REDISMODULE_NOTIFY_HASH, b"hexpired") => WriteEvent::PartExpired,
             // Of a value of ours.
-            raw::REDISMODULE_NOTIFY_MODULE => !event.starts_with(b"expcache."),
-            _ => true,
+            (raw::REDISMODULE_NOTIFY_MODULE, event) if event.starts_with(b"expcache.") => return,
+            _ => WriteEvent::Changed,
         };
-        if is_written {
-            REACTIONS.get().into_iter().flat_map(|all| &all.on_write).for_each(|react| react(&ctx, key));
-        }
+        tell_of_write(&ctx, event, key);
     });
     raw::REDISMODULE_OK as c_int
+}
+
+fn tell_of_write(ctx: &Ctx, event: WriteEvent, key: Arg<'_>) {
+    if are_writes_watched() {
+        REACTIONS.get().into_iter().flat_map(|all| &all.on_write).for_each(|react| react(ctx, event, key));
+    }
 }
 
 static IS_UNSEEN: AtomicBool = AtomicBool::new(false);

@@ -22,7 +22,7 @@ pub struct Feature {
     /// Reacts to an event of a key of any type.
     pub on_key: Option<fn(&Ctx, KeyEvent, Arg<'_>)>,
     /// Reacts to a native value that was written, while somebody [watches](super::events::watch_writes).
-    pub on_write: Option<fn(&Ctx, Arg<'_>)>,
+    pub on_write: Option<fn(&Ctx, WriteEvent, Arg<'_>)>,
     /// Reacts to an event of the server.
     pub on_server: Option<fn(&Ctx, ServerEvent)>,
     /// Fills in the figures that it knows.
@@ -67,6 +67,15 @@ pub enum KeyEvent {
     Expired,
     /// It made room.
     Evicted,
+}
+
+/// What happened to a native value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum WriteEvent {
+    /// A command changed it.
+    Changed,
+    /// The time of a part of it was over: of a field of a hash. Whoever found that out may only have looked at it.
+    PartExpired,
 }
 
 /// An event of the server.

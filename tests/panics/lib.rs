@@ -49,7 +49,7 @@ static PANICS: Feature = Feature {
     ],
     settings: &[&TEXT, &DURATION],
     on_key: Some(|_ctx, _event, _key| panic!("a key's event")),
-    on_write: Some(|ctx, _key| {
+    on_write: Some(|ctx, _event, _key| {
         ctx.afterwards(|_ctx| panic!("afterwards"));
         panic!("a write");
     }),

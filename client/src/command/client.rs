@@ -1,7 +1,9 @@
 //! The client that all commands are methods of, and how replies of several servers become one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use redis::Value;
 
 use crate::config::Config;
@@ -58,8 +60,33 @@ impl Client {
         replies.into_iter().map(|(node, reply)| Ok((reply::text(node)?, reply))).collect()
     }
 
+    /// The replies of all primaries; of a cluster's twice, the second time after all have answered. While a slot moves, an entry may
+    /// leave a node before that is told, and arrive at another after. A replica that becomes a primary may not have heard what its own
+    /// primary was told.
+    pub(super) async fn twice(&self, call: impl Fn() -> Call) -> Result<Vec<Value>> {
+        let mut replies = self.everywhere(call()).await?;
+        if self.is_cluster() {
+            replies.extend(self.everywhere(call()).await?);
+        }
+        Ok(replies)
+    }
+
     pub(super) async fn sum(&self, call: Call) -> Result<u64> {
-        self.everywhere(call).await?.into_iter().map(reply::count).sum()
+        sum(self.everywhere(call).await?)
+    }
+
+    /// The sum of what all primaries reply in both rounds.
+    pub(super) async fn sum_twice(&self, call: impl Fn() -> Call) -> Result<u64> {
+        sum(self.twice(call).await?)
+    }
+
+    /// The names that a command lists on any primary, in order.
+    pub(super) async fn names_of(&self, list: &'static str) -> Result<Vec<Bytes>> {
+        let mut names = BTreeSet::new();
+        for reply in self.everywhere(Call::new(list, Route::Primaries)).await? {
+            names.extend(reply::strings(reply)?);
+        }
+        Ok(names.into_iter().collect())
     }
 
     /// The nodes to iterate over: each primary by its address, or the only server.
@@ -88,4 +115,8 @@ impl Client {
             _ => false,
         }
     }
+}
+
+fn sum(replies: Vec<Value>) -> Result<u64> {
+    replies.into_iter().map(reply::count).sum()
 }

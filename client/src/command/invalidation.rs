@@ -1,8 +1,6 @@
 //! `EXPCACHE.INVALIDATE.TAG`, `PURGE`, `CLEAR` and `COUNT`.
 //!
-//! Tags are each node's own, so in a cluster these go to every primary. While a slot moves, an entry may arrive at a node
-//! after it was told and leave another before that was; whoever does not know the order tells all of them a second time, after
-//! all have answered. The numbers of both rounds are added up.
+//! Tags are each node's own, so in a cluster these go to every primary, twice. The numbers of both rounds are added up.
 
 use bytes::Bytes;
 use expcache_core::grammar::purge::PurgeOptions;
@@ -73,7 +71,7 @@ impl Client {
         if tags.is_empty() {
             return Ok(0);
         }
-        self.twice(|| {
+        self.sum_twice(|| {
             // The alias: its name is of two parts, which every proxy and client understands.
             let mut call = Call::new("EXPCACHE.INVTAG", Route::Primaries);
             tags.iter().for_each(|tag| {
@@ -86,24 +84,21 @@ impl Client {
 
     /// Invalidates what a selector means.
     pub async fn purge(&self, selector: &Selector, purge: Purge) -> Result<Purged> {
-        let rounds = if self.is_cluster() && !purge.dry_run { 2 } else { 1 };
+        let call = || purge_call(selector, &purge);
+        let replies = if purge.dry_run { self.everywhere(call()).await? } else { self.twice(call).await? };
         let mut purged = Purged::default();
-        for _ in 0..rounds {
-            for reply in self.everywhere(purge_call(selector, &purge)).await? {
-                purged.add(reply)?;
-            }
-        }
+        replies.into_iter().try_for_each(|reply| purged.add(reply))?;
         Ok(purged)
     }
 
     /// Invalidates every entry of the database, and no other key; returns how many there were.
     pub async fn clear(&self) -> Result<u64> {
-        self.twice(|| Call::new("EXPCACHE.CLEAR", Route::Primaries)).await
+        self.sum_twice(|| Call::new("EXPCACHE.CLEAR", Route::Primaries)).await
     }
 
     /// Makes every entry of the database stale; returns how many were fresh.
     pub async fn clear_soft(&self) -> Result<u64> {
-        self.twice(|| {
+        self.sum_twice(|| {
             let mut call = Call::new("EXPCACHE.CLEAR", Route::Primaries);
             let soft = PurgeOptions { soft: Some(()), ..PurgeOptions::default() };
             soft.write(&mut words_of(&mut call.cmd));
@@ -117,12 +112,6 @@ impl Client {
         let mut call = Call::new("EXPCACHE.COUNT", Route::Primaries);
         selector.write(&mut call.cmd);
         self.sum(call).await
-    }
-
-    async fn twice(&self, call: impl Fn() -> Call) -> Result<u64> {
-        let first = self.sum(call()).await?;
-        let second = if self.is_cluster() { self.sum(call()).await? } else { 0 };
-        Ok(first + second)
     }
 }
 

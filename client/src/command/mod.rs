@@ -2,6 +2,7 @@
 
 mod audit;
 mod client;
+mod cluster;
 mod entries;
 mod fetch;
 mod invalidation;
@@ -10,6 +11,7 @@ mod leases;
 mod look;
 mod native;
 mod operation;
+mod rules;
 mod selector;
 mod set;
 mod shown;
@@ -19,12 +21,14 @@ mod types;
 
 pub use self::audit::{AuditLine, AuditPage, AuditTrail, Gap, NodeError};
 pub use self::client::Client;
+pub use self::cluster::{CheckedCluster, Defined, Difference, Said};
 pub use self::fetch::{Fetch, Fetched, Field, Status};
 pub use self::invalidation::{Purge, Purged};
 pub use self::leases::Release;
 pub use self::look::{Meta, Page, Scan, TagCount, TagPage};
 pub(crate) use self::native::Renamed;
 pub use self::operation::{Check, Health, SelfTest};
+pub use self::rules::{Event, Fired, On, Rule, RuleState};
 pub use self::selector::Selector;
 pub use self::set::{Condition, Expiry, Set};
 pub use self::statistics::{Formats, Rank, Stats, Top, TopEntry, TypeStats};

@@ -1,9 +1,14 @@
 //! Selectors: which entries are meant.
 
+use std::ops::Deref;
+
+use bytes::Bytes;
 use expcache_core::glob::Glob;
+use expcache_core::grammar::selector::Limits;
 use expcache_core::selector::{self, Clause, TagNames};
 use redis::Cmd;
 
+use crate::error::{Error, Result};
 use crate::words::words_of;
 
 /// Clauses, all of which must hold for an entry. Without any it means all entries, which only
@@ -14,7 +19,7 @@ use crate::words::words_of;
 ///
 /// let of_last_year = Selector::new().all(["company:42", "year:2025"]).none(["pinned"]).type_name("trips");
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector(pub(super) selector::Selector);
 
 impl Selector {
@@ -62,6 +67,12 @@ impl Selector {
     fn and(mut self, clause: Clause) -> Self {
         self.0.clauses.push(clause);
         self
+    }
+
+    /// Of words, as a server replies them.
+    pub(super) fn parse(words: &[Bytes]) -> Result<Self> {
+        let words = words.iter().map(Deref::deref);
+        selector::Selector::parse(words, Limits::Applied).map(Self).map_err(|_| Error::reply("no selector"))
     }
 
     pub(crate) fn write(&self, cmd: &mut Cmd) {

@@ -19,6 +19,16 @@ pub(super) fn unix_millis<S: Serializer>(moment: &SystemTime, serializer: S) -> 
     serializer.serialize_u64(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+pub(super) fn optional_unix_millis<S: Serializer>(
+    moment: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match moment {
+        Some(moment) => unix_millis(moment, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 pub(super) fn text<S: Serializer>(name: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&String::from_utf8_lossy(name))
 }

@@ -1,14 +1,11 @@
 //! `EXPCACHE.TYPE`: policies.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use super::client::Client;
 use crate::error::Result;
 use crate::link::{Call, Route};
 use crate::policy::{self, Policy};
-use crate::reply;
 
 impl Client {
     /// Defines a type, or changes fields of its policy, on every primary.
@@ -25,11 +22,7 @@ impl Client {
 
     /// The names of all types that any primary knows, in order.
     pub async fn list_types(&self) -> Result<Vec<Bytes>> {
-        let mut names = BTreeSet::new();
-        for reply in self.everywhere(Call::new("EXPCACHE.TYPE LIST", Route::Primaries)).await? {
-            names.extend(reply::strings(reply)?);
-        }
-        Ok(names.into_iter().collect())
+        self.names_of("EXPCACHE.TYPE LIST").await
     }
 
     /// Takes a type's policy away, on every primary. `false`: none of them had it.

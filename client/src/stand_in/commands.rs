@@ -29,7 +29,10 @@ impl State {
             b"EXPCACHE.MGET" => words.map(|key| self.get(key)).collect::<Result<_>>().map(Value::Array),
             b"EXPCACHE.DEL" => self.del(words),
             b"EXPCACHE.META" => self.meta(words.need()?),
-            b"EXPCACHE.INVTAG" => self.invalidate(Selector { clauses: vec![Clause::Any(tags(words)?)] }),
+            b"EXPCACHE.INVTAG" => {
+                let selector = Selector { clauses: vec![Clause::Any(tags(words)?)] };
+                Ok(count(self.invalidate(selector, false).len()))
+            }
             b"EXPCACHE.PURGE" => self.purge(words),
             b"EXPCACHE.CLEAR" => self.clear(words),
             b"EXPCACHE.COUNT" => {
@@ -40,6 +43,8 @@ impl State {
             b"EXPCACHE.RENEW" => self.renew(words),
             b"EXPCACHE.RELEASE" => self.release(words),
             b"EXPCACHE.TYPE" => self.type_command(words),
+            b"EXPCACHE.RULE" => self.rule_command(words),
+            b"EXPCACHE.EVENT" => self.event(words),
             b"EXPCACHE.THROTTLE" => self.throttle(words),
             b"EXPCACHE.HEALTH" => Ok(map([("status", text("ok"))])),
             b"EXPCACHE.DEBUG" => Ok(Value::Array(Vec::new())),
@@ -76,22 +81,30 @@ impl State {
         was_there
     }
 
-    fn invalidate(&mut self, selector: Selector) -> Result<Value> {
-        let meant = self.select(&selector);
-        self.fence(selector);
-        for key in &meant {
-            self.remove(key);
-        }
-        Ok(count(meant.len()))
+    /// Those that an invalidation concerns: to turn stale an entry must be fresh.
+    pub(super) fn concerned(&mut self, selector: &Selector, is_soft: bool) -> Vec<Bytes> {
+        let now_ms = self.now_ms;
+        let mut meant = self.select(selector);
+        meant.retain(|key| !is_soft || self.find(key).is_some_and(|entry| entry.is_fresh(now_ms)));
+        meant
     }
 
-    /// Those that were fresh are stale; without any grace they are gone.
-    fn soften(&mut self, selector: Selector) -> Vec<Bytes> {
-        let now_ms = self.now_ms;
-        let mut meant = self.select(&selector);
-        meant.retain(|key| self.find(key).is_some_and(|entry| entry.is_fresh(now_ms)));
+    /// They are gone, or stale; returns which they were.
+    pub(super) fn invalidate(&mut self, selector: Selector, is_soft: bool) -> Vec<Bytes> {
+        let meant = self.concerned(&selector, is_soft);
         self.fence(selector);
-        for key in &meant {
+        if is_soft {
+            self.soften(&meant);
+        } else {
+            meant.iter().for_each(|key| _ = self.remove(key));
+        }
+        meant
+    }
+
+    /// Without any grace they are gone.
+    fn soften(&mut self, meant: &[Bytes]) {
+        let now_ms = self.now_ms;
+        for key in meant {
             let Some(entry) = self.find(key) else { continue };
             let (own, type_name) = (entry.life.grace_ms, entry.type_name.clone());
             let grace_ms = if own > 0 { own } else { self.policy(&type_name).grace_ms };
@@ -104,7 +117,6 @@ impl State {
                 _ => drop(self.remove(key)),
             }
         }
-        meant
     }
 
     fn purge(&mut self, words: Words<'_>) -> Result<Value> {
@@ -112,16 +124,10 @@ impl State {
         if selector.clauses.is_empty() {
             return Err(Error::Syntax);
         }
-        let now_ms = self.now_ms;
-        let mut meant = self.select(&selector);
-        if soft.is_some() {
-            meant.retain(|key| self.find(key).is_some_and(|entry| entry.is_fresh(now_ms)));
-        }
-        match (dry_run, soft) {
-            (Some(()), _) => {}
-            (None, Some(())) => drop(self.soften(selector)),
-            (None, None) => drop(self.invalidate(selector)?),
-        }
+        let meant = match dry_run {
+            Some(()) => self.concerned(&selector, soft.is_some()),
+            None => self.invalidate(selector, soft.is_some()),
+        };
         let number = count(meant.len());
         Ok(match keys {
             None => number,
@@ -136,10 +142,7 @@ impl State {
         if !selector.clauses.is_empty() || dry_run.is_some() || keys.is_some() {
             return Err(Error::Syntax);
         }
-        match soft {
-            None => self.invalidate(selector),
-            Some(()) => Ok(count(self.soften(selector).len())),
-        }
+        Ok(count(self.invalidate(selector, soft.is_some()).len()))
     }
 
     /// All at once.

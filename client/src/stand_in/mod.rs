@@ -5,6 +5,7 @@ mod commands;
 mod entry;
 mod fetch;
 mod per_tag;
+mod rules;
 mod set;
 mod store;
 mod strings;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use expcache_core::lease::{Leases, Limits, Woken};
 use expcache_core::policy::{Policy, initial_types};
+use expcache_core::rules::Rules;
 use expcache_core::selector::Selector;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +38,7 @@ pub(super) struct State {
     pub(super) entries: BTreeMap<Bytes, Entry>,
     pub(super) texts: BTreeMap<Bytes, Text>,
     pub(super) types: BTreeMap<Bytes, Policy>,
+    pub(super) rules: Rules,
     pub(super) leases: Leases<Selector>,
     uses: u64,
     waiting: HashMap<u64, oneshot::Sender<()>>,

@@ -1,7 +1,7 @@
 //! Without an async runtime.
 
 use expcache_client::blocking;
-use expcache_client::{How, Purge, Selector, Set};
+use expcache_client::{Event, How, Purge, Rule, Selector, Set};
 
 use super::*;
 
@@ -40,12 +40,15 @@ fn the_same_without_a_runtime() {
     assert!(cache.get_or_produce(&request, producer_panics).is_err());
 
     let everything = cache.request("trips").company(1).user(2).project(3).object(4).build().unwrap();
+    let rule = Rule::on_event("changed", Selector::new().type_name("trips"));
+    cache.run(cache.client().set_rule("trips", &rule)).unwrap();
     let gone = [
         |cache: &blocking::Cache| cache.invalidate_company(1),
         |cache: &blocking::Cache| cache.invalidate_user(2),
         |cache: &blocking::Cache| cache.invalidate_project(3),
         |cache: &blocking::Cache| cache.invalidate_object(4),
         |cache: &blocking::Cache| Ok(cache.purge(&Selector::new().any(["object:4"]), Purge::hard())?.count),
+        |cache: &blocking::Cache| Ok(cache.event(&Event::new("changed"))?.count),
         |cache: &blocking::Cache| cache.clear().map(|cleared| cleared - 1),
     ];
     for invalidate in gone {

@@ -5,8 +5,8 @@ use std::io;
 
 use expcache_client::testing::InMemory;
 use expcache_client::{
-    Ask, Beyond, Condition, Error, Expiry, Export, Fetch, Field, Limiter, PerTag, Policy, Purge, Rate, Release,
-    Selector, Sessions, Set, Stored, Throttle, Unshared, cached,
+    Ask, Beyond, Condition, Error, Event, Expiry, Export, Fetch, Field, Limiter, PerTag, Policy, Purge, Rate, Release,
+    Rule, Selector, Sessions, Set, Stored, Throttle, Unshared, cached,
 };
 
 use super::*;
@@ -513,4 +513,71 @@ async fn time_that_is_let_pass() {
     assert!(cache.get(&plan).await.unwrap().is_none());
     let error = cache.client().stats().await.unwrap_err().to_string();
     assert!(error.contains("the cache in memory has no EXPCACHE.STATS"), "{error}");
+}
+
+#[tokio::test]
+async fn rules_and_events() {
+    let told = both(|config| async move {
+        let mut told = Told::default();
+        let client = Client::open(config).unwrap();
+        let details = || Selector::new().type_name("details").any(["user:{id}"]);
+        let rules = [
+            ("all", Rule::on_event("* /user/*", Selector::new().types(["list", "details"]))),
+            ("key", Rule::on_key("user:{id}", Selector::new().any(["user:{id}"]))),
+            ("one", Rule::on_event("* /user/{id}", details())),
+            ("soft", Rule::on_event("* /user/{id}/*", details()).soft()),
+            ("{", Rule::on_event("PUT", Selector::new().matching("*{{{of}}}"))),
+            ("wrong", Rule::on_key("user:*", details())),
+            ("wrong", Rule::on_event("{a}{b}", details())),
+        ];
+        for (name, rule) in &rules {
+            told.tell(name, client.set_rule(name, rule).await.map_err(|error| error.to_string()));
+        }
+        told.tell("rules", client.list_rules().await.unwrap());
+        for event in [
+            Event::new("PUT /user/7").dry_run(),
+            Event::new("PUT /user/7"),
+            Event::new("PUT /user/8/avatar").dry_run(),
+            Event::new("PUT /user/8/avatar").note("Ada"),
+            Event::new("GET /rooms"),
+            Event::new("PUT").field("of", "b*"),
+            Event::new("PUT"),
+            Event::new("PUT /user/7").field("id", "8"),
+            Event::new("x".repeat(20_000)),
+        ] {
+            for (key, type_name, tag) in [
+                ("d:7", "details", "user:7"),
+                ("d:8", "details", "user:8"),
+                ("l{b*}", "list", "l"),
+                ("l{bb}", "list", "l"),
+            ] {
+                client.set(&Set::new(key, "v").type_name(type_name).tag(tag).grace(LONG)).await.unwrap();
+            }
+            told.tell("event", client.event(&event).await.map_err(|error| error.to_string()));
+            let mut left = Vec::new();
+            for key in ["d:7", "d:8", "l{b*}", "l{bb}"] {
+                left.push(client.fetch(&Fetch::new(key)).await.unwrap().status);
+            }
+            told.tell("left", left);
+        }
+        for name in ["all", "key", "one", "soft", "{", "none"] {
+            let state = client.get_rule(name).await.unwrap();
+            told.tell(
+                name,
+                state.map(|state| (state.rule, state.fired, state.entries, state.errors, state.last.is_some())),
+            );
+            told.tell("deleted", client.delete_rule(name).await.unwrap());
+        }
+        told.tell("rules", client.list_rules().await.unwrap());
+
+        // A value that was being made of what has changed is not stored.
+        client.set_rule("t", &Rule::on_event("changed", Selector::new().any(["t"]))).await.unwrap();
+        let token = client.fetch(&Fetch::new("k").lease(LONG)).await.unwrap().lease.unwrap();
+        client.event(&Event::new("changed")).await.unwrap();
+        let stored = client.set(&Set::new("k", "v").tag("t").lease(token)).await;
+        told.tell("fenced", stored.map_err(|error| error.to_string()));
+        told.0
+    })
+    .await;
+    assert!(told.iter().any(|line| line.starts_with("fenced") && line.contains("invalidated while")), "{told:#?}");
 }

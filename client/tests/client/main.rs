@@ -31,6 +31,7 @@ mod processes;
 mod produce;
 mod proxy;
 mod respond;
+mod rules;
 mod sessions;
 mod silence;
 mod snippets;

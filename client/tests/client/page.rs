@@ -1,4 +1,4 @@
-//! The Rust of `docs/clients/rust.md` and `docs/howto/testing.md`, compiled: what stands here between the marks is what they show.
+//! The Rust of `docs/clients/rust.md` and of `docs/howto`, compiled: what stands here between the marks is what they show.
 
 #![allow(dead_code, reason = "it is compiled, and not run")]
 
@@ -253,6 +253,146 @@ mod audit {
     // shown]
 }
 
+mod rules {
+    use axum::extract::{Request, State};
+    use axum::middleware::Next;
+    use axum::response::Response;
+    use expcache_client::{Cache, Client, Error, Event, Rule, Selector};
+    use std::time::Duration;
+
+    async fn by_hand(cache: &Cache) -> Result<(), Error> {
+        // [shown
+        use expcache_client::{Purge, Selector};
+
+        cache.invalidate_tags(["vehicle:17"]).await?;
+
+        let of_2024 = Selector::new().all(["company:43", "year:2024"]).type_name("reports");
+        let would = cache.purge(&of_2024, Purge::hard().dry_run()).await?;
+        println!("{} entries", would.count);
+        cache.purge(&of_2024, Purge::soft().note("the books of 2024 were closed again")).await?;
+        // shown]
+        Ok(())
+    }
+
+    async fn on_keys(client: &Client) -> Result<(), Error> {
+        // [shown
+        client.set_rule("users", &Rule::on_key("user:{id}", Selector::new().any(["user:{id}"]))).await?;
+        // shown]
+        Ok(())
+    }
+
+    // [shown
+    async fn set_up(client: &Client) -> Result<(), Error> {
+        let lists = Selector::new().types(["user_stats", "user_list", "dashboard_stats"]);
+        let all = Selector::new().type_name("user_details");
+        let one = all.clone().any(["user:{id}"]);
+        for part in ["user", "points", "permissions"] {
+            for (name, pattern, outdated) in [
+                (part.to_string(), format!("* /v1.0/{part}/*"), &lists),
+                (format!("{part}-all"), format!("* /v1.0/{part}/"), &all),
+                (format!("{part}-one"), format!("* /v1.0/{part}/{{id}}"), &one),
+                (format!("{part}-part"), format!("* /v1.0/{part}/{{id}}/*"), &one),
+            ] {
+                client.set_rule(name, &Rule::on_event(pattern, outdated.clone())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of each request that changed something, before its caller has the response.
+    async fn tell(State(cache): State<Cache>, request: Request, next: Next) -> Response {
+        let changes = !request.method().is_safe();
+        let event = Event::new(format!("{} {}", request.method(), request.uri().path()));
+        let response = next.run(request).await;
+        if changes && response.status().is_success() && cache.event(&event).await.is_err() {
+            // What has changed stays changed. So it is told again, and nobody waits for that.
+            tokio::spawn(async move {
+                while let Err(error) = cache.event(&event).await {
+                    eprintln!("{event:?}: {error}");
+                    if !error.is_unavailable() {
+                        // A rule, or a right, has to be mended first.
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            });
+        }
+        response
+    }
+
+    fn with_events(routes: axum::Router, cache: Cache) -> axum::Router {
+        routes.layer(axum::middleware::from_fn_with_state(cache, tell))
+    }
+    // shown]
+
+    // [shown
+    async fn row_changed(cache: &Cache, vehicle: u64, company: u64, transaction: &str) -> Result<u64, Error> {
+        let event = Event::new("public.trips UPDATE")
+            .field("vehicle_id", vehicle.to_string())
+            .field("company_id", company.to_string())
+            .note(transaction);
+        Ok(cache.event(&event).await?.count)
+    }
+    // shown]
+
+    // [shown
+    async fn report(client: &Client) -> Result<(), Error> {
+        let checked = client.check_cluster().await?;
+        for difference in &checked.differences {
+            eprintln!("{difference}");
+        }
+        Ok(())
+    }
+    // shown]
+
+    /// What the page's table says, of a service.
+    #[tokio::test]
+    async fn routes_let_go_what_the_table_says() {
+        use axum::http::StatusCode;
+        use expcache_client::Set;
+        use tower::ServiceExt as _;
+
+        let server = expcache_client::testing::InMemory::new();
+        let cache = server.cache().unwrap();
+        set_up(cache.client()).await.unwrap();
+        by_hand(&cache).await.unwrap();
+        on_keys(cache.client()).await.unwrap();
+        report(cache.client()).await.unwrap();
+        let answer = |request: Request| async move {
+            if request.uri().path().ends_with("wrong") { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+        };
+        let service = with_events(axum::Router::new().fallback(answer), cache.clone());
+        let entries =
+            [("stats", "user_stats"), ("list", "user_list"), ("dashboard", "dashboard_stats"), ("other", "other")];
+        let details = [("7", "user_details"), ("8", "user_details")];
+        for (request, left) in [
+            ("POST /v1.0/user/", "other"),
+            ("PATCH /v1.0/user/7", "8 other"),
+            ("PUT /v1.0/points/8/of/may", "7 other"),
+            ("DELETE /v1.0/permissions/7", "8 other"),
+            ("PUT /v1.0/rooms/12", "7 8 dashboard list other stats"),
+            ("GET /v1.0/user/7", "7 8 dashboard list other stats"),
+            ("PATCH /v1.0/user/wrong", "7 8 dashboard list other stats"),
+        ] {
+            for (key, type_name) in details.iter().chain(&entries) {
+                let set = Set::new(key, "v").type_name(type_name).tag(format!("user:{key}"));
+                cache.client().set(&set).await.unwrap();
+            }
+            let (method, path) = request.split_once(' ').unwrap();
+            let asked =
+                axum::http::Request::builder().method(method).uri(path).body(axum::body::Body::empty()).unwrap();
+            service.clone().oneshot(asked).await.unwrap();
+            let mut there = cache.client().scan(Selector::new()).collect().await.unwrap();
+            there.sort_unstable();
+            assert_eq!(there.join(&b' '), left.as_bytes(), "{request}");
+        }
+        let trips = Selector::new().any(["vehicle:{vehicle_id}", "company:{company_id}"]).types(["trips", "reports"]);
+        cache.client().set_rule("trips", &Rule::on_event("public.trips *", trips)).await.unwrap();
+        cache.client().set(&Set::new("r", "v").type_name("reports").tag("company:42")).await.unwrap();
+        assert_eq!(row_changed(&cache, 17, 42, "1001").await.unwrap(), 1);
+    }
+}
+
 mod testing {
     use expcache_client::{Cache, Config, Error};
 
@@ -315,7 +455,11 @@ mod in_memory {
 
 #[test]
 fn the_pages_show_this() {
-    let page = concat!(include_str!("../../../docs/clients/rust.md"), include_str!("../../../docs/howto/testing.md"));
+    let page = concat!(
+        include_str!("../../../docs/clients/rust.md"),
+        include_str!("../../../docs/howto/invalidate.md"),
+        include_str!("../../../docs/howto/testing.md"),
+    );
     let shown: Vec<String> = include_str!("page.rs").split("// [shown\n").skip(1).filter_map(snippet).collect();
     for snippet in &shown {
         assert!(page.contains(&format!("```rust\n{snippet}\n```\n")), "no page shows\n{snippet}");

@@ -75,7 +75,8 @@ impl Word {
         self.0.iter().filter_map(|piece| if let Piece::Name(name) = piece { Some(&**name) } else { None })
     }
 
-    /// Fills it in; `add` takes what a name stands for.
+    /// Fills it in; `add` takes what a name stands for. What is longer than anything may be is cut off, and stays too long: who tells
+    /// an event chooses it, and a name may stand in a word many times.
     fn fill<'r, 'v>(
         &'r self,
         value: impl Fn(&[u8]) -> Option<&'v [u8]>,
@@ -85,7 +86,10 @@ impl Word {
         for piece in &self.0 {
             match piece {
                 Piece::Bytes(bytes) => filled.extend_from_slice(bytes),
-                Piece::Name(name) => add(&mut filled, value(name).ok_or(Unfilled::Unknown(name))?),
+                Piece::Name(name) => {
+                    let value = value(name).ok_or(Unfilled::Unknown(name))?;
+                    add(&mut filled, value.get(..=MOST_PATTERN_BYTES).unwrap_or(value));
+                }
             }
         }
         Ok(filled)
@@ -264,6 +268,16 @@ mod tests {
         let long = vec![b'*'; 513];
         let refused = template("MATCH {x}").map(|template| template.fill(|_| Some(&long)).is_err());
         assert_eq!(refused, Ok(true));
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_copied_again_and_again() {
+        let (word, long) = (Word::read("{x}".repeat(150).as_bytes()).unwrap(), vec![b'*'; 10 << 20]);
+        assert!(word.fill_as_it_is(|_| Some(&long)).unwrap().len() < 1 << 20);
+        assert!(word.pattern(|_| Some(&long)).unwrap().len() < 1 << 20);
+        for written in ["ANY 1 {x}", "TYPE {x}", "MATCH {x}"] {
+            assert!(template(written).unwrap().fill(|_| Some(&long)).is_err(), "{written}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Rules: a native key that is written, or an event that is told, invalidates in the same step. What a rule may say, which
 //! changes it follows, whose rights count, and what is kept of it. `mix.rs` plays a random mix against a naive model, `readers.rs` has
-//! clients look for a new source beside an old entry.
+//! clients look for a new source beside an old entry, `hostile.rs` looks for ways around rules, and for what rules make expensive.
 
+mod hostile;
 mod mix;
 mod readers;
 

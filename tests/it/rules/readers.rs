@@ -89,10 +89,9 @@ fn read(mut c: Conn, tally: &Tally, reads: usize, seed: u64) {
     let mut random = Random::new(seed);
     while tally.reads.load(SeqCst) < reads {
         let n = random.below(SOURCES);
-        c.ok("MULTI");
-        c.cmd(args!["GET", source(n)]);
-        c.cmd(args!["EXPCACHE.GET", entry(n)]);
-        let both = c.cmd("EXEC");
+        let replies =
+            c.pipeline([args!["MULTI"], args!["GET", source(n)], args!["EXPCACHE.GET", entry(n)], args!["EXEC"]]);
+        let [.., both] = &replies[..] else { unreachable!() };
         if let [source, entry @ Value::Bulk(_)] = both.items() {
             assert_eq!(source, entry, "a new source beside an old entry");
             count(&tally.seen);
