@@ -76,7 +76,7 @@ check-client: deps build ## the client's random checker: a million reads, two pr
 	@EXPCACHE_CHECKER_READS=$(READS) EXPCACHE_CHECKER_LAG_MS=$(LAG_MS) \
 	  $(CARGO) test --release --package expcache-client --test client checker -- --nocapture
 
-advise: ## how well ADVISE estimates hit rates, against exact simulations of ten generated workloads: half a minute
+advise: ## how well ADVISE and WARM do, against exact simulations of ten generated workloads: a minute
 	@$(CARGO) run --release --quiet --package expcache-core --example replay
 
 lint: ## formatting, clippy and the docs of the code, warnings denied; licences of what it is built from

@@ -4,7 +4,7 @@
 
 Sections: `payload` (small commands whose payloads decode to much, in pipelines and by several clients), `transaction` (the same in
 `MULTI` and in scripts, where nobody can wait), `names` (patterns that match badly, long names, very many tags), `whole` (questions about
-everything, commands of very many keys).
+everything, commands of very many keys), `warming` (workers that may have nothing, very many keys that are kept in mind).
 
 Each attack goes on for some seconds, from processes of its own, while another client sends two small commands in turn: `GET` of 100 bytes
 and `EXPCACHE.FETCH` of 64 KiB. Measured is the longest that it waited for a reply, and in brackets for how long the server's main thread was
@@ -243,6 +243,59 @@ def whole_attacks():
     yield Attack("MSET of 1,000 x 8 KB, compressed", 1, [("EXPCACHE.MSET", few, *many_of_8)], [("MSET", *many_of_8)], small)
 
 
+def warming_attacks():
+    """Keys that are kept in mind to be warmed: many at once, and workers that may have none of them."""
+    kept, workers = 10_000, 1000
+    someone = ("AUTH", "someone", "secret")
+    sets = [("EXPCACHE.SET", f"w:{n}", "v", "TYPE", "warm", "TAGS", 1, "all") for n in range(kept)]
+    news = [("EXPCACHE.SET", "w:1", "v", "TYPE", "warm", "TAGS", 1, "one"), ("EXPCACHE.INVALIDATE.TAG", "one")]
+    plain = [("SET", f"n:{n}", "v") for n in range(kept)]
+
+    def known(connection):
+        connection.call("EXPCACHE.TYPE", "SET", "warm", "TTL", "1h", "WARM", kept)
+        connection.call("ACL", "SETUSER", "someone", "on", ">secret", "~own:*", "+@all")
+        lab.load(connection, (lab.resp(*words) for words in sets))
+        lab.load(connection, (lab.resp("EXPCACHE.GET", f"w:{n}") for n in range(kept) for _ in range(3)), b"$1\r\nv\r\n")
+
+    def due(connection):
+        known(connection)
+        connection.call("EXPCACHE.INVALIDATE.TAG", "all")
+
+    def waiting(*words):
+        def prepare(connection):
+            due(connection)
+            address = connection.call("CONFIG", "GET", "unixsocket")[1].decode()
+            connection.others = [lab.Connection(address) for _ in range(workers)]
+            for one in connection.others:
+                one.call(*someone)
+                one.send(lab.resp("EXPCACHE.WARM", "WAIT", "1h", *words))
+
+        return prepare
+
+    def long_name(connection):
+        known(connection)
+        connection.call("EXPCACHE.SET", b"x" * MIB, "v", "TYPE", "warm")
+        connection.call("SET", b"y" * MIB, "v")
+
+    def many_types(connection):
+        connection.call("CONFIG", "SET", "expcache.max-types", 16_384)
+        connection.call("CONFIG", "SET", "expcache.warm-memory", "1mb")
+        connection.call("EXPCACHE.TYPE", "SET", "default", "WARM", 100)
+        lab.load(connection, (lab.resp("EXPCACHE.SET", f"t:{n}", "v", "TYPE", f"type{n}") for n in range(16_000)))
+
+    of_types = [("EXPCACHE.SET", f"t:{n}", "v", "TYPE", f"type{n}") for n in range(0, 16_000, 16)]
+    types = ["TYPES", 1024, *(f"nothing{n}" for n in range(1024))]
+    scan = [("SCAN", 0, "COUNT", 1000)]
+    yield Attack("WARM of what is another's", 1, [someone, ("EXPCACHE.WARM", "COUNT", 1000)], scan, due)
+    yield Attack("WARM COUNT 1000 DRYRUN", 1, [("EXPCACHE.WARM", "COUNT", 1000, "DRYRUN")], scan, due)
+    yield Attack("WARM of 1,024 types", 1, many("EXPCACHE.WARM", *types), many("EXISTS", *types), due)
+    yield Attack("10,000 keys stored and invalidated at once", 1, [*sets, ("EXPCACHE.INVALIDATE.TAG", "all")], [*plain, ("UNLINK", *(f"n:{n}" for n in range(kept)))], known)
+    yield Attack("1,000 workers that may have nothing, and news", 1, news, many("SET", "n", "v"), waiting())
+    yield Attack("1,000 workers of 1,024 types, and news", 1, news, many("SET", "n", "v"), waiting(*types))
+    yield Attack("GET of a name of 1 MiB", 1, [("EXPCACHE.GET", b"x" * MIB)] * 4, [("GET", b"y" * MIB)] * 4, long_name)
+    yield Attack("SET of 16,000 types in a memory that is full", 1, of_types, [("SET", f"n:{n}", "v") for n in range(1000)], many_types)
+
+
 def pairs(flat):
     return zip(flat[::2], flat[1::2])
 
@@ -251,7 +304,7 @@ def store(connection, keys, tags):
     lab.load(connection, (lab.resp("EXPCACHE.SET", key, "v", "TAGS", len(tags), *tags) for key in keys))
 
 
-SECTIONS = {"payload": payload_attacks, "transaction": transaction_attacks, "names": name_attacks, "whole": whole_attacks}
+SECTIONS = {"payload": payload_attacks, "transaction": transaction_attacks, "names": name_attacks, "whole": whole_attacks, "warming": warming_attacks}
 
 
 # ---- Measuring -------------------------------------------------------------------------------------------------------

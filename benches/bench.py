@@ -4,7 +4,7 @@
 
 Sections: `cpu` (server CPU an operation, and latency without pipelining), `invalidate` (a tag of up to a million
 entries, and what another client notices of it), `lease` (many clients and one missing key, `FETCH` against `GET`, what
-another client notices of those who wait), `limits` (a rate limit beside `INCR` and `PEXPIRE`), `audit` (a line of the audit log), `large` (exports of up to 64 MiB: what another client notices, what sending them
+another client notices of those who wait), `limits` (a rate limit beside `INCR` and `PEXPIRE`), `audit` (a line of the audit log), `advice` (what following its traffic costs a hit), `large` (exports of up to 64 MiB: what another client notices, what sending them
 costs, codecs), `memory` (bytes an entry, bytes a membership, bytes left over), `rules` (a native `SET` under rules, `EVENT`, many keys that
 expire), `stats` (how long questions about the whole
 take, among few entries and among many), `client` (what the Rust client adds to the `redis` crate, a hit in its near
@@ -24,6 +24,7 @@ import time
 
 sys.dont_write_bytecode = True
 
+import advice
 import audit
 import client
 import cpu
@@ -42,6 +43,7 @@ SECTIONS = {
     "lease": lease.run,
     "limits": limits.run,
     "audit": audit.run,
+    "advice": advice.run,
     "large": large.run,
     "memory": memory.run,
     "rules": rules.run,

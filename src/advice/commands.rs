@@ -1,7 +1,7 @@
 //! `EXPCACHE.ADVISE [TYPE name] [COUNT n]` and `EXPCACHE.ADVISE CURVE name`.
 
 use expcache_core::advice::choice::{What, by_gain};
-use expcache_core::advice::{Advice, Curve, Present, TTLS, advise as advise_on};
+use expcache_core::advice::{Advice, Curve, Keeping, Present, TTLS, advise as advise_on};
 use expcache_core::grammar::advise::AdviseOptions;
 use expcache_core::{Result, grammar};
 
@@ -89,6 +89,7 @@ fn present(s: &Cache, type_id: u16) -> Present {
         early_percent: policy.early_percent,
         max_bytes: policy.max_bytes,
         warm: policy.warm,
+        keeping: Keeping { codec: policy.codec, threshold: policy.threshold },
         payload_bytes: known.payload_bytes,
         busy_keys: 0.0,
     }

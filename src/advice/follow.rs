@@ -3,7 +3,7 @@
 //! The time is that of the server's last beat: the estimators count in tenths of a second. There are so many types at most; one that was idle for a
 //! day makes room for another.
 
-use expcache_core::advice::{Details, Estimator, Moment, Outcome, Salt, Stored, TagHash, TagTimes, moment};
+use expcache_core::advice::{Details, Estimator, Moment, Outcome, Salt, Stored, TagHash, TagTimes, Trial, moment};
 use expcache_core::selector::{Clause, Selector};
 
 use crate::cache::{self, Cache};
@@ -113,15 +113,16 @@ pub fn read_once(type_id: u16) {
     with(|all| all.get_mut(type_id).into_iter().for_each(|of| of.estimator.evidence.count_read_once()));
 }
 
-/// Notes that a value is stored with these tags. Its bytes are as they came; `None`: somebody will tell what stands for them.
-pub fn stored(type_id: u16, index: u16, key: &[u8], value: Stored, tags: &[&[u8]], bytes: Option<&[u8]>) {
+/// Notes that a value is stored with these tags. Its bytes are as they came; `None`: somebody will tell what stands for them. Is its payload to
+/// be tried in other forms?
+pub fn stored(type_id: u16, index: u16, key: &[u8], value: Stored, tags: &[&[u8]], bytes: Option<&[u8]>) -> bool {
     if is_off() {
-        return;
+        return false;
     }
     with(|all| {
         let (salt, now) = (&all.salt, all.now);
         let hash = salt.key(index, key);
-        let Some(Some(of)) = all.of.get_mut(usize::from(type_id)) else { return };
+        let Some(Some(of)) = all.of.get_mut(usize::from(type_id)) else { return false };
         let details = || {
             let mut own = Details { digest: bytes.map(|bytes| salt.digest(bytes)), ..Details::default() };
             own.tags.iter_mut().zip(tags).for_each(|(own, tag)| *own = salt.tag(index, tag));
@@ -132,6 +133,15 @@ pub fn stored(type_id: u16, index: u16, key: &[u8], value: Stored, tags: &[&[u8]
         if let Some((watched, name)) = watched.and_then(|watched| Some((watched, name(watched)?))) {
             of.name_tag(watched, name);
         }
+        of.estimator.evidence.trials.is_due()
+    })
+}
+
+/// Notes what came of a payload of a type of that name that was tried in other forms.
+pub fn tried(type_id: u16, type_name: &[u8], trial: &Trial) {
+    with(|all| {
+        let of = all.get_mut(type_id).filter(|of| *of.name == *type_name);
+        of.into_iter().for_each(|of| of.estimator.evidence.trials.note(trial));
     });
 }
 

@@ -10,7 +10,7 @@ mod follow;
 
 use expcache_core::stats::Gauges;
 
-pub use self::follow::{digested, digests_later, invalidated, read, read_once, stored};
+pub use self::follow::{digested, digests_later, invalidated, read, read_once, stored, tried};
 use crate::cache;
 use crate::server::args::Arg;
 use crate::server::context::Ctx;

@@ -3,21 +3,18 @@
 //! A client that waits for another's production is blocked, and its `FETCH` runs again when the waiting is over: then it is
 //! answered whatever there is. What is large is computed and sent by a worker, from what the main thread decided.
 
-use std::borrow::Cow;
-
-use expcache_core::audit::Action;
-use expcache_core::codec::Encoding;
 use expcache_core::early::is_due_early;
 use expcache_core::entry::{Etag, Form};
 use expcache_core::grammar::fetch::{Accepted, FetchOptions, Field, Fields};
-use expcache_core::grammar::{self, etag, etag_text};
+use expcache_core::grammar::{self, etag};
 use expcache_core::lease::{Named, Token, Wish};
 use expcache_core::policy::Audit;
 use expcache_core::{Error, Result};
-use smallvec::SmallVec;
 
-use super::look::{HIT, Look, MISS, Miss, ReadExpiry, slide};
-use crate::audit::{self, Caller, Recorded};
+use super::look::{Look, MISS, Miss, ReadExpiry, slide};
+use super::reader::{KeptReader, NAME, ReadRecord, Reader, note, note_found};
+use super::reply::{Attempt, Outcome, ReplyFields, Status, reply_miss};
+use crate::audit::{Caller, Recorded};
 use crate::cache::{self, Cache};
 use crate::leases::{self, Offer, Resume};
 use crate::payloads::outgoing::{self, Outgoing, Part, Portion, ReplyTo, Weight};
@@ -27,7 +24,6 @@ use crate::server::command::{Keys, READS, ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::deferred::DeferredReply;
 use crate::server::key::{Found, Mode};
-use crate::server::replies::{Replies, Value};
 use crate::server::{at_once, clock, workers};
 
 /// What is asked for, kept while the client waits: see [`FetchOptions`].
@@ -44,38 +40,10 @@ struct Fetch {
     fields: Fields,
 }
 
-/// Who asks, for the record.
-#[derive(Clone, Copy, Default)]
-struct Asker<'a> {
-    /// The person, or the reason, as the client says.
-    note: Option<&'a [u8]>,
-    /// `None`: the client whose command is running, or being answered.
-    caller: Option<&'a Caller>,
-}
-
-/// An [`Asker`] that is kept while others work.
-struct KeptAsker {
-    note: Option<Box<[u8]>>,
-    caller: Caller,
-}
-
-impl Asker<'_> {
-    fn keep(self, ctx: &Ctx) -> KeptAsker {
-        let caller = self.caller.map_or_else(|| Caller::of(ctx), Caller::clone);
-        KeptAsker { note: self.note.map(Into::into), caller }
-    }
-}
-
-impl KeptAsker {
-    fn asker(&self) -> Asker<'_> {
-        Asker { note: self.note.as_deref(), caller: Some(&self.caller) }
-    }
-}
-
 /// What is asked for, and the note of who asks.
-fn parse(args: Args<'_>) -> Result<(Fetch, Asker<'_>)> {
+fn parse(args: Args<'_>) -> Result<(Fetch, Reader<'_>)> {
     let options = FetchOptions::parse(args.words())?;
-    Ok((options.into(), Asker { note: options.note, caller: None }))
+    Ok((options.into(), Reader { note: options.note, caller: None }))
 }
 
 impl From<FetchOptions<'_>> for Fetch {
@@ -98,17 +66,6 @@ impl From<FetchOptions<'_>> for Fetch {
     }
 }
 
-/// Which run of the command it is.
-#[derive(Clone, Copy)]
-enum Attempt {
-    First,
-    /// This client has waited, perhaps for the lease that it has now.
-    Last {
-        client: u64,
-        lease: Option<Token>,
-    },
-}
-
 impl Attempt {
     /// There is a fresh value: a lease that the client may have got while it waited is given up.
     fn needs_none(self, ctx: &Ctx, name: Arg<'_>) -> Offer {
@@ -119,26 +76,9 @@ impl Attempt {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Status {
-    Hit,
-    Stale,
-    NotModified,
-}
-
-impl Status {
-    fn text(self) -> &'static [u8] {
-        match self {
-            Self::Hit => b"hit",
-            Self::Stale => b"stale",
-            Self::NotModified => b"not-modified",
-        }
-    }
-}
-
-/// `EXPCACHE.FETCH`:`, for the server.
+/// `EXPCACHE.FETCH`, for the server.
 pub const FETCH: Row = Row {
-    name: "expcache.fetch",
+    name: NAME,
     handler: command(fetch),
     flags: "readonly",
     keys: Keys::First,
@@ -153,8 +93,8 @@ pub const FETCH: Row = Row {
 /// `EXPCACHE.FETCH`: see [`Fetch`].
 pub fn fetch(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
-    let (fetch, asker) = parse(args)?;
-    fetch.run(ctx, &mut ReplyTo::Caller, name, Attempt::First, asker)
+    let (fetch, reader) = parse(args)?;
+    fetch.run(ctx, &mut ReplyTo::Caller, name, Attempt::First, reader)
 }
 
 /// A client that waits for a key's value.
@@ -186,8 +126,8 @@ static WAITING: OnEnd = OnEnd { gone: leases::gone, unblocked: Some(unblocked) }
 fn unblocked(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     let name = args.need()?;
     let attempt = Attempt::Last { client: ctx.client(), lease: None };
-    let (fetch, asker) = parse(args)?;
-    fetch.run(ctx, &mut ReplyTo::Caller, name, attempt, asker)
+    let (fetch, reader) = parse(args)?;
+    fetch.run(ctx, &mut ReplyTo::Caller, name, attempt, reader)
 }
 
 impl Resume for WaitingFetch {
@@ -214,16 +154,16 @@ impl Resume for WaitingFetch {
     fn answer(&self, ctx: &Ctx, mut args: Args<'_>, lease: Option<Token>) -> Result<()> {
         let name = args.need()?;
         self.check(ctx, name)?;
-        let asker = Asker { note: self.note.as_deref(), caller: None };
-        self.fetch.run(ctx, &mut ReplyTo::Caller, name, self.last(lease), asker)
+        let reader = Reader { note: self.note.as_deref(), caller: None };
+        self.fetch.run(ctx, &mut ReplyTo::Caller, name, self.last(lease), reader)
     }
 
     fn answer_aside(&self, ctx: &Ctx, waiting: DeferredReply, lease: Option<Token>) -> bool {
         outgoing::answer(ctx, waiting, &self.key, |ctx, client, name| {
             self.check(ctx, name)?;
             let caller = Caller::of_client(ctx, self.client);
-            let asker = Asker { note: self.note.as_deref(), caller: Some(&caller) };
-            self.fetch.run(ctx, client, name, self.last(lease), asker)
+            let reader = Reader { note: self.note.as_deref(), caller: Some(&caller) };
+            self.fetch.run(ctx, client, name, self.last(lease), reader)
         })
     }
 }
@@ -255,18 +195,18 @@ impl Fetch {
         Some(Wish { token, duration_ms, owner: leases::owner(ctx, client) })
     }
 
-    fn run(self, ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>, attempt: Attempt, asker: Asker<'_>) -> Result<()> {
+    fn run(self, ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>, attempt: Attempt, reader: Reader<'_>) -> Result<()> {
         let mut key = ctx.open(name, Mode::Read);
         let Some(mut look) = Look::at(ctx, &mut key, self.dated())? else {
             let miss = Miss::of(ctx, &mut key);
             drop(key);
-            self.miss(ctx, client, name, attempt, &miss, asker);
+            self.miss(ctx, client, name, attempt, &miss, reader);
             return Ok(());
         };
         if self.needs_etag() && outgoing::is_etag_heavy(look.entry) {
-            let kept = asker.keep(ctx);
+            let kept = reader.keep(ctx);
             let again = move |ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>| {
-                self.run(ctx, client, name, attempt, kept.asker())
+                self.run(ctx, client, name, attempt, kept.reader())
             };
             if outgoing::with_etag(ctx, client, name, look.entry, again) {
                 return Ok(());
@@ -293,10 +233,10 @@ impl Fetch {
         if status != Status::Stale {
             offer.retry_ms = None;
         }
-        let broken = self.reply_found(ctx, client, name, &look, Outcome { status, etag, offer, attempt }, asker)?;
+        let broken = self.reply_found(ctx, client, name, &look, Outcome { status, etag, offer, attempt }, reader)?;
         drop(key);
         match broken {
-            Some(broken) => self.broken(ctx, client, name, &broken, Outcome { status, etag, offer, attempt }, asker),
+            Some(broken) => self.broken(ctx, client, name, &broken, Outcome { status, etag, offer, attempt }, reader),
             None => slide(ctx, name, slides_to),
         }
         Ok(())
@@ -310,40 +250,45 @@ impl Fetch {
         name: Arg<'_>,
         broken: &Outgoing,
         outcome: Outcome,
-        asker: Asker<'_>,
+        reader: Reader<'_>,
     ) {
         broken.remove_corrupt(ctx, name, outcome.status != Status::Stale);
         let miss = Miss::of(ctx, &mut ctx.open(name, Mode::Peek));
         // Removing it ended the lease that came with it, if there was one.
         let holds = |token| leases::production_ms(ctx, name.bytes(), token).is_ok();
         if outcome.offer.lease.is_some_and(holds) {
-            self.tell_miss(ctx, client, name, outcome.offer, &miss, asker);
+            self.tell_miss(ctx, client, name, outcome.offer, &miss, reader);
         } else {
-            self.miss(ctx, client, name, outcome.attempt, &miss, asker);
+            self.miss(ctx, client, name, outcome.attempt, &miss, reader);
         }
     }
 
     /// There is nothing: the client is told so, unless it waits for another that produces it.
-    fn miss(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, attempt: Attempt, miss: &Miss, asker: Asker<'_>) {
+    fn miss(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, attempt: Attempt, miss: &Miss, reader: Reader<'_>) {
         let offer = self.offer(ctx, name, attempt, None);
         if let (ReplyTo::Caller, Attempt::First, Some(wait_ms @ 1..), true) =
             (client, attempt, self.wait_ms, offer.is_held)
         {
             let client = ctx.client();
             let wish = self.wish(ctx, client).filter(|_| leases::may_hold(ctx, client, name.bytes()));
-            let waiter =
-                WaitingFetch { fetch: *self, note: asker.note.map(Into::into), wish, key: name.bytes().into(), client };
+            let waiter = WaitingFetch {
+                fetch: *self,
+                note: reader.note.map(Into::into),
+                wish,
+                key: name.bytes().into(),
+                client,
+            };
             if leases::wait(ctx, &WAITING, waiter, wait_ms) {
                 return cache::with(|s| s.count_by_key(name.bytes(), |counters| counters.waits += 1));
             }
         }
-        self.tell_miss(ctx, client, name, offer, miss, asker);
+        self.tell_miss(ctx, client, name, offer, miss, reader);
     }
 
-    fn tell_miss(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, offer: Offer, miss: &Miss, asker: Asker<'_>) {
+    fn tell_miss(&self, ctx: &Ctx, client: &ReplyTo, name: Arg<'_>, offer: Offer, miss: &Miss, reader: Reader<'_>) {
         let recorded = miss.count(ctx, name.bytes());
         reply_miss(client.replies(ctx), &self.fields, offer);
-        note(ctx, recorded.as_ref(), name.bytes(), MISS, None, asker);
+        note(ctx, recorded.as_ref(), name.bytes(), MISS, None, reader);
     }
 
     /// The key's lease: the reader's own, if it asked for it and nobody holds it.
@@ -419,7 +364,7 @@ impl Fetch {
         name: Arg<'_>,
         look: &Look<'_>,
         outcome: Outcome,
-        asker: Asker<'_>,
+        reader: Reader<'_>,
     ) -> Result<Option<Outgoing>> {
         let form = look.entry.form();
         let sends = self.sends(outcome.status);
@@ -433,8 +378,8 @@ impl Fetch {
         if sends || part.verify.is_some() {
             let (weight, cost) = (part.weight(look.entry), part.cost(look.entry));
             if let Some(waiting) = if weight == Weight::Heavy { client.block_for(ctx, cost)? } else { None } {
-                let (outgoing, kept) = (Outgoing::new(look.entry, part), asker.keep(ctx));
-                let reply = AsideReply { fetch: *self, fields: fields.into_owned(), outgoing, read, asker: kept };
+                let (outgoing, kept) = (Outgoing::new(look.entry, part), reader.keep(ctx));
+                let reply = AsideReply { fetch: *self, fields: fields.into_owned(), outgoing, read, reader: kept };
                 reply.make(ctx, waiting, name, cost);
                 return Ok(None);
             }
@@ -442,7 +387,7 @@ impl Fetch {
         let replies = client.replies(ctx);
         if !sends && part.verify.is_none() {
             fields.reply(replies, None);
-            note_found(ctx, read.as_ref(), name.bytes(), asker);
+            note_found(ctx, read.as_ref(), name.bytes(), reader);
             return Ok(None);
         }
         match workers::run_here(|coder| part.of(coder, look.entry.stored(), form)) {
@@ -450,7 +395,7 @@ impl Fetch {
             Err(Error::NoMemory) => return Err(Error::NoMemory),
             Err(_) => return Ok(Some(Outgoing::new(look.entry, part))),
         }
-        note_found(ctx, read.as_ref(), name.bytes(), asker);
+        note_found(ctx, read.as_ref(), name.bytes(), reader);
         Ok(None)
     }
 }
@@ -461,7 +406,7 @@ struct AsideReply {
     fields: ReplyFields<'static>,
     outgoing: Outgoing,
     read: Option<ReadRecord>,
-    asker: KeptAsker,
+    reader: KeptReader,
 }
 
 impl AsideReply {
@@ -474,7 +419,7 @@ impl AsideReply {
                 drop(value);
                 if self.read.is_some() {
                     workers::run_on_main(move |ctx| {
-                        note_found(ctx, self.read.as_ref(), &key, self.asker.asker());
+                        note_found(ctx, self.read.as_ref(), &key, self.reader.reader());
                         // What a client has read is on record before it asks for more.
                         drop(waiting);
                     });
@@ -484,35 +429,12 @@ impl AsideReply {
             Err(_) => workers::run_on_main_when_writable(move |ctx| {
                 ctx.select(db);
                 outgoing::answer(ctx, waiting, &key, |ctx, client, name| {
-                    let Self { fetch, fields, outgoing, asker, .. } = self;
-                    fetch.broken(ctx, client, name, &outgoing, fields.outcome, asker.asker());
+                    let Self { fetch, fields, outgoing, reader, .. } = self;
+                    fetch.broken(ctx, client, name, &outgoing, fields.outcome, reader.reader());
                     Ok(())
                 });
             }),
         });
-    }
-}
-
-/// A read of a type whose reads are put on record.
-struct ReadRecord {
-    recorded: Recorded,
-    status: Status,
-    /// Bytes of the payload that are handed out.
-    size: usize,
-}
-
-fn note_found(ctx: &Ctx, read: Option<&ReadRecord>, key: &[u8], asker: Asker<'_>) {
-    if let Some(ReadRecord { recorded, status, size }) = read {
-        let result = if *status == Status::Stale { status.text() } else { HIT };
-        note(ctx, Some(recorded), key, result, Some(*size), asker);
-    }
-}
-
-fn note(ctx: &Ctx, recorded: Option<&Recorded>, key: &[u8], result: &[u8], size: Option<usize>, asker: Asker<'_>) {
-    if let Some(recorded) = recorded {
-        let (type_name, key, size) = (Some(recorded.name()), Some(key), size.map(|size| size as u64));
-        let action = Action { command: FETCH.name, type_name, key, size, result, note: asker.note, ..audit::OK };
-        audit::note_read(ctx, asker.caller, &action);
     }
 }
 
@@ -522,89 +444,4 @@ fn is_due(s: &mut Cache, look: &Look<'_>) -> bool {
     let Some(left_ms) = look.fresh_left_ms.filter(|_| early_percent > 0) else { return false };
     let (lifetime_ms, cost_ms) = (look.entry.lifetime_ms(), look.entry.cost_ms());
     is_due_early(early_percent, lifetime_ms, left_ms.unsigned_abs(), cost_ms, clock::random())
-}
-
-/// What was decided of a reply.
-#[derive(Clone, Copy)]
-struct Outcome {
-    status: Status,
-    /// `None`: nobody asks.
-    etag: Option<Etag>,
-    offer: Offer,
-    attempt: Attempt,
-}
-
-/// Everything that is said of an entry but its value.
-struct ReplyFields<'e> {
-    outcome: Outcome,
-    asked: Fields,
-    encoding: Encoding,
-    type_name: TypeName,
-    format: Option<Cow<'e, [u8]>>,
-    meta: Option<Cow<'e, [u8]>>,
-    records: Option<u64>,
-    size: u64,
-    age_ms: u64,
-    fresh_left_ms: Option<i64>,
-}
-
-/// Names of types are short, so this mostly takes no block of memory.
-type TypeName = SmallVec<[u8; 32]>;
-
-impl<'e> ReplyFields<'e> {
-    fn new(s: &Cache, look: &'e Look<'_>, outcome: Outcome, asked: Fields, encoding: Encoding) -> Self {
-        let extras = look.entry.extras();
-        let type_name = || TypeName::from_slice(&s.types.get(look.entry.type_id()).name);
-        Self {
-            outcome,
-            asked,
-            encoding,
-            type_name: if asked.has(Field::Type) { type_name() } else { TypeName::new() },
-            format: extras.format.map(Cow::Borrowed),
-            meta: extras.meta.map(Cow::Borrowed),
-            records: extras.records,
-            size: look.entry.size() as u64,
-            age_ms: look.age_ms(),
-            fresh_left_ms: look.fresh_left_ms,
-        }
-    }
-
-    fn into_owned(self) -> ReplyFields<'static> {
-        let own = |bytes: Option<Cow<'_, [u8]>>| bytes.map(|bytes| Cow::Owned(bytes.into_owned()));
-        ReplyFields { format: own(self.format), meta: own(self.meta), ..self }
-    }
-
-    fn reply(&self, to: &Replies, value: Option<&[u8]>) {
-        let etag = self.outcome.etag.map(etag_text);
-        reply_fields(to, &self.asked, self.outcome.offer, |asked| match asked {
-            Field::Status => Value::Bytes(self.outcome.status.text()),
-            Field::Value => value.into(),
-            Field::Encoding => self.encoding.name().into(),
-            Field::Etag => etag.as_ref().map(AsRef::as_ref).into(),
-            Field::Type => Value::Bytes(&self.type_name),
-            Field::Format => self.format.as_deref().into(),
-            Field::Records => self.records.into(),
-            Field::Size => self.size.into(),
-            Field::Meta => self.meta.as_deref().into(),
-            Field::Age => self.age_ms.into(),
-            Field::Ttl => self.fresh_left_ms.into(),
-            Field::Lease | Field::Retry => Value::Null,
-        });
-    }
-}
-
-fn reply_miss(to: &Replies, asked: &Fields, offer: Offer) {
-    reply_fields(to, asked, offer, |asked| if asked == Field::Status { "miss".into() } else { Value::Null });
-}
-
-/// The fields that were asked for. What they say of an entry is `of_entry`.
-fn reply_fields<'v>(to: &Replies, asked: &Fields, offer: Offer, of_entry: impl Fn(Field) -> Value<'v>) {
-    let value = |asked: Field| match asked {
-        Field::Lease => offer.lease.as_ref().map(Token::as_bytes).into(),
-        Field::Retry => offer.retry_ms.into(),
-        _ => of_entry(asked),
-    };
-    let fields = asked.as_slice();
-    to.reply_map(fields.len());
-    fields.iter().for_each(|field| to.field(field.name(), value(*field)));
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  look   a look at an entry: alive? fresh? hits and misses        store    plan, then commit: the one way in which an entry is stored
 //!  set, restore     words to plans                                  get, meta, fetch, del   a command each
+//!  reply, reader    what a FETCH says, and to whom
 //! ```
 
 mod del;
@@ -10,6 +11,8 @@ mod fetch;
 mod get;
 pub mod look;
 mod meta;
+mod reader;
+mod reply;
 mod restore;
 mod set;
 mod store;

@@ -24,7 +24,7 @@ use crate::server::key::{Found, Mode};
 use crate::server::{at_once, clock, workers};
 use crate::types::lifetime;
 use crate::types::policies::MAX_TYPES;
-use crate::{cache, leases};
+use crate::{cache, leases, warming};
 
 /// What `RESTORE` was given, and comes to.
 struct Request<'a> {
@@ -212,6 +212,7 @@ fn store(ctx: &Ctx, request: Request<'_>, timing: Timing, caller: Option<&Caller
             }
         }
         lifetime::look_after(ctx, name);
+        warming::arrived(ctx, name);
         leases::stored(ctx, ctx.db(), name.bytes(), None);
         announce(ctx, name);
         if verdict != Verdict::Alive {

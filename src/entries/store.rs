@@ -19,6 +19,7 @@ use crate::cache::place::place;
 use crate::payloads::claims::Checked;
 use crate::payloads::outgoing::{OFFLOAD_WRITE_SIZE, fits};
 use crate::payloads::settle::{self, worth_keeping};
+use crate::payloads::trial;
 use crate::server::args::{Arg, Text};
 use crate::server::context::{Ctx, EventClass};
 use crate::server::held::Held;
@@ -237,11 +238,18 @@ impl Plan {
 /// Tells those who follow what is stored.
 fn tell(ctx: &Ctx, name: Arg<'_>, type_id: u16, value: Stored, options: &SetOptions<'_>, payload: Arg<'_>) {
     let db = ctx.db();
-    let (index, warm) = cache::with(|s| (s.index(db).map_or(0, Index::number), s.types.warm(type_id)));
+    let (index, warm, warms) =
+        cache::with(|s| (s.index(db).map_or(0, Index::number), s.types.warm(type_id), s.types.warms()));
     let bytes = Some(payload.bytes()).filter(|bytes| !advice::digests_later(bytes.len()));
-    advice::stored(type_id, index, name.bytes(), value, options.tags(), bytes);
+    let is_to_be_tried = advice::stored(type_id, index, name.bytes(), value, options.tags(), bytes);
+    if is_to_be_tried && options.encoding.is_none_or(|encoding| encoding == Encoding::Identity) {
+        trial::begin(type_id, payload.bytes(), options.format.is_some());
+    }
     if warm > 0 {
         warming::stored(ctx, name, options.token());
+    } else if warms {
+        // It may have been kept in mind as one of another type.
+        warming::forget(ctx, name.bytes());
     }
 }
 

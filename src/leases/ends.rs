@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use expcache_core::lease::{Flushed, Token, Woken};
 
-use super::table::{self, MOST_IN_A_TURN, Resume, WaitRecord, WaitTable};
+use super::table::{self, MOST_IN_A_TURN, Over, Resume, WaitRecord, WaitTable, is_freed};
 use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
 use crate::server::context::Ctx;
 use crate::server::main_thread::MainThread;
-use crate::server::{blocked, clock, workers};
+use crate::server::{blocked, clock, feature, workers};
 
 static TELLING: Background = Background::new(tell_next);
 static ENDING: Background = Background::new(end_what_is_over);
@@ -30,8 +30,20 @@ pub fn set_timer(ctx: &Ctx) {
 }
 
 fn end_what_is_over(ctx: &Ctx) -> Option<i64> {
-    ToAnswer::without_value(table::with(table::Board::end_what_is_over)).answer(ctx);
+    let Over { woken, freed } = table::with(table::Board::end_what_is_over);
+    freed.iter().for_each(|(db, key)| feature::freed(ctx, *db, key));
+    ToAnswer::without_value(woken).answer(ctx);
     None
+}
+
+/// A key's lease ended without a value, for which these waited.
+pub fn end_without_value(ctx: &Ctx, db: i32, key: &[u8], woken: Vec<Woken>) {
+    if is_freed(&woken) {
+        feature::freed(ctx, db, key);
+    }
+    if !woken.is_empty() {
+        ToAnswer::without_value(woken).answer(ctx);
+    }
 }
 
 /// Clients to answer because something ended at one time. It must not be dropped while the tables are open: it may hold a lease that

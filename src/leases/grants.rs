@@ -8,7 +8,7 @@ use expcache_core::lease::{Asked, Leases, Named, Standing, Subject, Token, Wish}
 use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
-use super::ends::{ToAnswer, set_timer};
+use super::ends::{ToAnswer, end_without_value, set_timer};
 use super::table::{self, MAX_FENCES, MAX_LEASE, Resume, WaitRecord};
 use crate::server::args::{Arg, Text};
 use crate::server::blocked::{BlockedId, MAX_WAITERS, OnEnd};
@@ -179,9 +179,13 @@ pub fn release(ctx: &Ctx, key: &[u8], token: Token, backoff_ms: u64, named: Name
         let limits = table::limits();
         board.of_mut(db)?.release(key, token, now_ms, backoff_ms, named, limits)
     });
-    let released = woken.is_some();
-    ToAnswer::without_value(woken.unwrap_or_default()).answer(ctx);
-    released
+    let Some(woken) = woken else { return false };
+    if backoff_ms == 0 {
+        end_without_value(ctx, db, key, woken);
+    } else {
+        ToAnswer::without_value(woken).answer(ctx);
+    }
+    true
 }
 
 // ---- what happens to keys ----
@@ -207,8 +211,8 @@ pub fn lost(ctx: &Ctx, db: i32, key: &[u8]) {
         let leases = board.held_in(db)?;
         Some(leases.lost(key, now_ms))
     });
-    if let Some(woken) = woken.filter(|woken| !woken.is_empty()) {
-        ToAnswer::without_value(woken).answer(ctx);
+    if let Some(woken) = woken {
+        end_without_value(ctx, db, key, woken);
     }
 }
 

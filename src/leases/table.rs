@@ -6,9 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Instant;
 
-use expcache_core::lease::{Leases, Limits, Token, Wish, Woken};
+use expcache_core::lease::{Ended, Leases, Limits, Token, Wish, Woken};
 use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
@@ -116,25 +117,28 @@ impl Board {
         self.all_mut().filter_map(|leases| leases.next_deadline()).chain(waits).min()
     }
 
-    /// Ends what is over, as much as there is time for; returns those to be told.
-    pub fn end_what_is_over(&mut self) -> Vec<Woken> {
+    /// Ends what is over, as much as there is time for.
+    pub fn end_what_is_over(&mut self) -> Over {
         let now_ms = clock::steady_ms();
         let mut over = self.expire(now_ms);
         for (waiter, db) in self.waits.over(now_ms) {
             self.leave(waiter, db);
-            over.push(Woken { waiter, lease: None });
+            over.woken.push(Woken { waiter, lease: None });
         }
         over
     }
 
-    fn expire(&mut self, now_ms: u64) -> Vec<Woken> {
-        let (start, slice, mut over) = (Instant::now(), background::slice(), Vec::new());
-        for leases in self.all_mut() {
+    fn expire(&mut self, now_ms: u64) -> Over {
+        let (start, slice, mut over) = (Instant::now(), background::slice(), Over::default());
+        for (db, leases) in (0..).zip(self.all_mut()) {
             while start.elapsed() < slice
-                && over.len() < MOST_IN_A_TURN
-                && let Some(woken) = leases.expire(now_ms)
+                && over.woken.len() < MOST_IN_A_TURN
+                && let Some(Ended { key, woken }) = leases.expire(now_ms)
             {
-                over.extend(woken);
+                if is_freed(&woken) {
+                    over.freed.push((db, key));
+                }
+                over.woken.extend(woken);
             }
         }
         over
@@ -159,6 +163,20 @@ pub struct WaitTable {
     last: u64,
     /// Who was looked after last.
     seen: (u64, u64),
+}
+
+/// What was over.
+#[derive(Default)]
+pub struct Over {
+    /// Those to be told.
+    pub woken: Vec<Woken>,
+    /// Keys of databases of which anybody may produce the next value.
+    pub freed: Vec<(i32, Arc<[u8]>)>,
+}
+
+/// Did a lease end, for which these waited, that none of them has now?
+pub fn is_freed(woken: &[Woken]) -> bool {
+    woken.iter().all(|woken| woken.lease.is_none())
 }
 
 /// How a waiting client is answered in the end: by running its command again, perhaps with the lease.

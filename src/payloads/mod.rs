@@ -12,6 +12,7 @@
 pub mod claims;
 pub mod outgoing;
 pub mod settle;
+pub mod trial;
 
 use crate::server::feature::{Feature, NOTHING};
 

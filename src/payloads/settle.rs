@@ -23,7 +23,7 @@ use crate::{advice, cache};
 
 /// After that long it is done, unless somebody asks for the MD5. What is overwritten sooner, as some keys always are, is not worth
 /// the work.
-const ENCODE_DELAY: Duration = Duration::from_millis(50);
+pub const ENCODE_DELAY: Duration = Duration::from_millis(50);
 
 /// By how much copying is quicker than computing the MD5.
 const HASHING: u64 = 8;

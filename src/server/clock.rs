@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use expcache_core::entry::Entry;
 
@@ -27,11 +27,16 @@ pub(super) fn start() {
 }
 
 fn read_us(clock: libc::clockid_t) -> u64 {
+    let now = read(clock);
+    // Before 1970 it is 1970.
+    u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000) + now.tv_nsec.unsigned_abs() / 1000
+}
+
+fn read(clock: libc::clockid_t) -> libc::timespec {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes the time to where it is told.
     unsafe { libc::clock_gettime(clock, &mut now) };
-    // Before 1970 it is 1970.
-    u64::try_from(now.tv_sec).unwrap_or(0).saturating_mul(1_000_000) + now.tv_nsec.unsigned_abs() / 1000
+    now
 }
 
 /// Now by the clock of the day, unix ms.
@@ -52,6 +57,12 @@ pub fn unix_ms_coarse() -> u64 {
 /// Ms since the module was loaded, whatever is done to the clock of the day.
 pub fn steady_ms() -> u64 {
     STARTED.elapsed().as_millis() as u64
+}
+
+/// For how long this thread has been at work.
+pub fn worked() -> Duration {
+    let worked = read(libc::CLOCK_THREAD_CPUTIME_ID);
+    Duration::new(worked.tv_sec.unsigned_abs(), u32::try_from(worked.tv_nsec).unwrap_or(0))
 }
 
 /// The time of a use: µs since the module was loaded, exact to a few ms, never twice the same. On the main thread.

@@ -29,20 +29,37 @@ struct Redirection {
     until_ms: u64,
 }
 
+/// Where a key is, as far as this node knows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Here.
+    Here,
+    /// In another node, or on its way there.
+    Elsewhere,
+    /// Nobody knows: the cluster is down.
+    Unknown,
+}
+
 impl Ctx {
     /// Is this node the one for a key? Where there is no cluster, it is for all.
     pub fn serves(&self, key: Arg<'_>) -> bool {
+        self.whereabouts(key) == Whereabouts::Here
+    }
+
+    /// Where is a key?
+    pub fn whereabouts(&self, key: Arg<'_>) -> Whereabouts {
         if !self.is_cluster() {
-            return true;
+            return Whereabouts::Here;
         }
         // SAFETY: the variable argument is the string that the format says. The server refuses to ask about another node's key.
-        unsafe {
-            let reply = api!(RedisModule_Call)(self.raw(), c"EXISTS".as_ptr(), c"s".as_ptr(), key.raw());
-            if !reply.is_null() {
-                api!(RedisModule_FreeCallReply)(reply);
-            }
-            !reply.is_null()
+        let reply = unsafe { api!(RedisModule_Call)(self.raw(), c"EXISTS".as_ptr(), c"s".as_ptr(), key.raw()) };
+        if reply.is_null() {
+            let is_down = std::io::Error::last_os_error().raw_os_error() == Some(libc::ENETDOWN);
+            return if is_down { Whereabouts::Unknown } else { Whereabouts::Elsewhere };
         }
+        // SAFETY: it is ours, and freed once.
+        unsafe { api!(RedisModule_FreeCallReply)(reply) };
+        Whereabouts::Here
     }
 
     /// Is the key this node's still? If not, the error sends the client to where it is, as the server's own would; or has it try

@@ -9,6 +9,7 @@ use super::args::Arg;
 use super::command::Row;
 use super::context::Ctx;
 use super::datatype::ValueHooks;
+use super::guard::guard;
 use super::info::Report;
 use super::saving::Saves;
 use super::setting::Setting;
@@ -25,6 +26,9 @@ pub struct Feature {
     pub on_write: Option<fn(&Ctx, WriteEvent, Arg<'_>)>,
     /// Reacts to an event of the server.
     pub on_server: Option<fn(&Ctx, ServerEvent)>,
+    /// Reacts to a key of that database of which anybody may produce the next value again: its lease ended without one and is nobody else's, or
+    /// it does not back off any more.
+    pub on_freed: Option<fn(&Ctx, i32, &[u8])>,
     /// Fills in the figures that it knows.
     pub gauges: Option<fn(&mut Gauges)>,
     /// Answers the data type's questions. One room does.
@@ -42,6 +46,7 @@ pub const NOTHING: Feature = Feature {
     on_key: None,
     on_write: None,
     on_server: None,
+    on_freed: None,
     gauges: None,
     value: None,
     saves: None,
@@ -102,6 +107,12 @@ static ALL: OnceLock<Vec<&'static Feature>> = OnceLock::new();
 /// Notes all features. Called when the module is loaded.
 pub(super) fn set_all(features: Vec<&'static Feature>) {
     let _ = ALL.set(features);
+}
+
+/// Tells every feature of a key that [was freed](Feature::on_freed).
+pub fn freed(ctx: &Ctx, db: i32, key: &[u8]) {
+    let reactions = ALL.get().into_iter().flatten().filter_map(|feature| feature.on_freed);
+    reactions.for_each(|react| guard((), || react(ctx, db, key)));
 }
 
 /// Has every feature fill in the figures that it knows.

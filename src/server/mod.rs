@@ -27,7 +27,7 @@ pub mod background;
 pub mod blocked;
 mod call;
 pub mod clock;
-mod cluster;
+pub mod cluster;
 pub mod command;
 pub mod context;
 pub mod datatype;

@@ -3,13 +3,15 @@
 //! A worker that waits is answered with leases that it was given in that moment. If it is gone when the answer comes to it, their time is over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 use expcache_core::grammar::warm::WarmOptions;
 use expcache_core::lease::Token;
 use expcache_core::{Error, Result, grammar};
 
-use super::offer::{self, Asker, Offered, Wanted};
+use super::keep;
+use super::offer::{self, Asker, Looking, Offered, Place, Wanted};
 use crate::leases;
 use crate::server::args::Args;
 use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
@@ -45,11 +47,22 @@ struct Worker {
     wanted: Wanted,
     /// Whose rights count.
     number: u64,
-    words: Vec<Box<[u8]>>,
+    words: Arc<[Box<[u8]>]>,
+    /// The place of the key that was looked at last, if there was no time for all.
+    after: Option<Place>,
 }
 
 /// So many are answered in one turn because their time is up.
 const MOST_AT_ONCE: usize = 128;
+/// One call looks at so many keys at most.
+const MOST_LOOKED_AT: usize = 1000;
+/// For a worker that waits so many are looked at in one turn.
+const LOOKED_AT_FOR_EACH: usize = 100;
+/// How long others have the server to themselves after a turn in which nothing was found for anybody, ms: workers that may have nothing of what
+/// is due can be many.
+const AFTER_NOTHING_MS: i64 = 10;
+/// Who waits is looked after so often though no key became due: what stood in the way may have been something else, ms.
+const PASSES_EACH_MS: u64 = 1000;
 
 #[derive(Default)]
 struct Workers {
@@ -60,6 +73,10 @@ struct Workers {
     last: u64,
     /// The one that was looked at last, if there was no time for all.
     seen: u64,
+    /// How many keys had become due when they were gone through last, and when that was.
+    passed: (u64, u64),
+    /// Were not all keys looked at for each?
+    is_again: bool,
 }
 
 static WORKERS: MainThread<Workers> = MainThread::new();
@@ -73,7 +90,7 @@ static WAITING: OnEnd = OnEnd { gone, unblocked: Some(unblocked) };
 pub fn warm(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let WarmOptions { types, count, lease_ms, wait_ms, ahead_ms, dry_run } = WarmOptions::parse(args.words())?;
     let wanted = Wanted {
-        types: types.map(|names| names.into_iter().map(Into::into).collect()),
+        types: types.map(|names| names.into_iter().map(Box::from).collect()),
         count: usize::try_from(count.unwrap_or(1)).unwrap_or(usize::MAX),
         lease_ms: lease_ms.unwrap_or(LEASE_MS),
         ahead_ms,
@@ -83,11 +100,12 @@ pub fn warm(ctx: &Ctx, args: Args<'_>) -> Result<()> {
         return Err(refusal(ctx));
     }
     let rights = ctx.rights();
-    let offered = offer::next(ctx, &wanted, &Asker { client: ctx.client(), rights: &rights });
+    let looking = Looking { after: None, most: MOST_LOOKED_AT };
+    let (offered, after) = offer::next(ctx, &wanted, &Asker { client: ctx.client(), rights: &rights }, looking);
     let wait_ms = wait_ms.filter(|wait_ms| offered.is_empty() && *wait_ms > 0 && !wanted.dry_run);
     match wait_ms {
         Some(wait_ms) if WORKERS.with(|workers| workers.all.len() < MAX_WAITERS.as_usize()) => {
-            wait(ctx, wanted, wait_ms)
+            wait(ctx, wanted, wait_ms, after);
         }
         _ => reply(ctx, &offered),
     }
@@ -123,8 +141,8 @@ fn reply(ctx: &Ctx, offered: &[Offered]) {
 
 // ---- workers that wait ----
 
-fn wait(ctx: &Ctx, wanted: Wanted, wait_ms: u64) {
-    let (db, number, words) = (ctx.db(), ctx.client(), ctx.copied_words());
+fn wait(ctx: &Ctx, wanted: Wanted, wait_ms: u64, after: Option<Place>) {
+    let (db, number, words) = (ctx.db(), ctx.client(), ctx.copied_words().into());
     let client = ctx.block(&WAITING);
     let until_ms = clock::steady_ms().saturating_add(wait_ms);
     WORKERS.with(|workers| {
@@ -132,9 +150,11 @@ fn wait(ctx: &Ctx, wanted: Wanted, wait_ms: u64) {
         let own = workers.last;
         workers.numbers.insert(client, own);
         workers.by_time.insert((until_ms, own));
-        workers.all.insert(own, Worker { client, db, until_ms, wanted, number, words });
+        workers.all.insert(own, Worker { client, db, until_ms, wanted, number, words, after });
+        workers.is_again |= after.is_some();
     });
-    SERVING.schedule_by(ctx, i64::try_from(wait_ms).unwrap_or(i64::MAX).max(BETWEEN_SLICES_MS));
+    let next_ms = if after.is_some() { AFTER_NOTHING_MS } else { i64::try_from(wait_ms).unwrap_or(i64::MAX) };
+    SERVING.schedule_by(ctx, next_ms.max(BETWEEN_SLICES_MS));
 }
 
 impl Workers {
@@ -150,6 +170,18 @@ impl Workers {
         let (number, _) = self.all.range(self.seen + 1..).next()?;
         self.seen = *number;
         Some(*number)
+    }
+
+    /// Is there reason to go through them, or to go on with it?
+    fn begin_pass(&mut self, dues: u64, now_ms: u64) -> bool {
+        if self.seen != 0 {
+            return true;
+        }
+        let is_due = self.is_again || dues != self.passed.0 || now_ms >= self.passed.1.saturating_add(PASSES_EACH_MS);
+        if is_due {
+            (self.passed, self.is_again) = ((dues, now_ms), false);
+        }
+        is_due
     }
 }
 
@@ -179,16 +211,39 @@ pub fn serve(ctx: &Ctx) {
     if WORKERS.with(|workers| workers.all.is_empty()) {
         return;
     }
+    let now_ms = clock::steady_ms();
     let over: Vec<u64> = WORKERS.with(|workers| {
-        let over = workers.by_time.range(..=(clock::steady_ms(), u64::MAX));
+        let over = workers.by_time.range(..=(now_ms, u64::MAX));
         over.take(MOST_AT_ONCE).map(|(_, number)| *number).collect()
     });
     over.into_iter().for_each(|number| answer(number, Vec::new()));
+    let is_pass_due = WORKERS.with(|workers| workers.begin_pass(keep::dues(), now_ms));
+    let Pass { is_all, has_found } = if is_pass_due { pass(ctx) } else { Pass { is_all: true, has_found: false } };
+    let over_ms = WORKERS.with(|workers| workers.by_time.first().map(|(until_ms, _)| *until_ms));
+    if let Some(over_ms) = over_ms {
+        let after_ms = match (is_all, has_found) {
+            (true, _) => i64::try_from(over_ms.saturating_sub(clock::steady_ms())).unwrap_or(i64::MAX),
+            (false, true) => BETWEEN_SLICES_MS,
+            (false, false) => AFTER_NOTHING_MS,
+        };
+        SERVING.schedule_by(ctx, after_ms.max(BETWEEN_SLICES_MS));
+    }
+}
+
+/// How far the workers were gone through.
+struct Pass {
+    is_all: bool,
+    /// Was there something for any?
+    has_found: bool,
+}
+
+fn pass(ctx: &Ctx) -> Pass {
     let (home, start, slice) = (ctx.db(), Instant::now(), background::slice());
-    let mut is_all = true;
+    let (mut is_all, mut has_found) = (true, false);
     while let Some(number) = WORKERS.with(Workers::next) {
         let offered = for_worker(ctx, number);
         if !offered.is_empty() {
+            has_found = true;
             answer(number, offered);
         }
         if start.elapsed() > slice {
@@ -197,27 +252,33 @@ pub fn serve(ctx: &Ctx) {
         }
     }
     ctx.select(home);
-    let next_ms = WORKERS.with(|workers| {
+    let is_all = WORKERS.with(|workers| {
         if is_all {
             workers.seen = 0;
         }
-        workers.by_time.first().map(|(until_ms, _)| *until_ms)
+        is_all && !workers.is_again
     });
-    if let Some(next_ms) = next_ms {
-        let after_ms = if is_all { next_ms.saturating_sub(clock::steady_ms()) } else { 0 };
-        SERVING.schedule_by(ctx, i64::try_from(after_ms).unwrap_or(i64::MAX).max(BETWEEN_SLICES_MS));
-    }
+    Pass { is_all, has_found }
 }
 
 fn for_worker(ctx: &Ctx, number: u64) -> Vec<Offered> {
-    let found = WORKERS.with(|workers| workers.all.get(&number).map(|own| (own.db, own.number, own.wanted.clone())));
-    let Some((db, client, wanted)) = found else { return Vec::new() };
-    if !ctx.select(db) || !ctx.is_master() || !offer::has_any(ctx, &wanted) {
+    let found = WORKERS.with(|workers| {
+        let own = workers.all.get(&number)?;
+        Some((own.db, own.number, own.wanted.clone(), own.after))
+    });
+    let Some((db, client, wanted, after)) = found else { return Vec::new() };
+    if !offer::may_have_any(db, &wanted) || !ctx.is_master() || !ctx.select(db) {
         return Vec::new();
     }
-    let words = WORKERS.with(|workers| workers.all.get(&number).map(|own| own.words.clone()));
+    let words = WORKERS.with(|workers| workers.all.get(&number).map(|own| Arc::clone(&own.words)));
     let rights = ctx.client_rights(client, &words.unwrap_or_default());
-    offer::next(ctx, &wanted, &Asker { client, rights: &rights })
+    let looking = Looking { after, most: LOOKED_AT_FOR_EACH };
+    let (offered, after) = offer::next(ctx, &wanted, &Asker { client, rights: &rights }, looking);
+    WORKERS.with(|workers| {
+        workers.all.get_mut(&number).into_iter().for_each(|own| own.after = after);
+        workers.is_again |= offered.is_empty() && after.is_some();
+    });
+    offered
 }
 
 /// What a worker was given and not told yet.

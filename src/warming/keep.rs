@@ -19,7 +19,7 @@ use crate::server::setting::Setting;
 /// Bytes that the keys take which are kept in mind to be warmed, in all databases.
 pub static WARM_MEMORY: Setting = Setting::size(c"warm-memory", 16 << 20, 0..=1 << 40);
 
-/// So many keys are looked at anew at each beat, in each database.
+/// So many keys are looked at anew at each beat, in each database, and so many types.
 const LOOKED_AT: usize = 128;
 
 static KEEPERS: MainThread<Vec<Keeper>> = MainThread::new();
@@ -45,6 +45,11 @@ pub fn is_empty() -> bool {
     KEEPERS.with(|all| all.iter().all(Keeper::is_empty))
 }
 
+/// How often keys became due, in all databases: as long as it stays the same there is nothing new for who waits.
+pub fn dues() -> u64 {
+    KEEPERS.with(|all| all.iter().fold(0_u64, |sum, keeper| sum.wrapping_add(keeper.dues())))
+}
+
 /// Counts something for the type of an entry that was kept in mind.
 fn count_warmed_hit(type_id: u16) {
     cache::with(|s| s.count(type_id, |counters| counters.warmed_hits += 1));
@@ -57,6 +62,8 @@ pub fn asked_for_entry(ctx: &Ctx, key: &[u8], entry: &Entry, fresh_until_ms: Opt
     match with(db, |keeper| keeper.asked(key, is_fresh, now)).flatten() {
         Some(true) => count_warmed_hit(entry.type_id()),
         Some(false) => (),
+        // What is too long is looked at no further.
+        None if !limits(db, 1).have_room_for(key) => (),
         // A read does not always look at the expiry.
         None => arrived_as(ctx, Text::new(key).arg(), false),
     }
@@ -136,18 +143,23 @@ fn keep(db: i32, key: &[u8], entry: &Entry, fresh_until_ms: Option<i64>, now: No
         meta: extras.meta,
         tags: &tags,
     };
+    let limits = limits(db, best);
     KEEPERS.with(|all| {
-        let others: usize = (0..).zip(&*all).filter(|(at, _)| *at != db).map(|(_, keeper)| keeper.bytes()).sum();
-        let bytes = WARM_MEMORY.as_usize().saturating_sub(others);
         let Ok(at) = usize::try_from(db) else { return };
         if all.len() <= at {
             all.resize_with(at + 1, Keeper::default);
         }
-        let limits = Limits { bytes, best: usize::try_from(best).unwrap_or(0) };
         all.get_mut(at)
             .into_iter()
             .for_each(|keeper| _ = keeper.keep(key, (type_id, &names.type_name), &seen, limits, now));
     });
+}
+
+/// What a database may keep in mind: what the others leave it.
+fn limits(db: i32, best: u64) -> Limits {
+    let others: usize =
+        KEEPERS.with(|all| (0..).zip(&*all).filter(|(at, _)| *at != db).map(|(_, keeper)| keeper.bytes()).sum());
+    Limits { bytes: WARM_MEMORY.as_usize().saturating_sub(others), best: usize::try_from(best).unwrap_or(0) }
 }
 
 /// These entries of a database were invalidated. Is one of them kept in mind?
@@ -158,6 +170,16 @@ pub fn invalidated(db: i32, ids: &Ids) -> bool {
 /// A key of the selected database went. Was it kept in mind?
 pub fn went(ctx: &Ctx, key: &[u8], why: Reason) -> bool {
     with(ctx.db(), |keeper| keeper.went(key, why, now())) == Some(true)
+}
+
+/// Anybody may produce a key again. Is it due?
+pub fn freed(db: i32, key: &[u8]) -> bool {
+    with(db, |keeper| keeper.freed(key)) == Some(true)
+}
+
+/// Something may have ended jobs, and nobody tells which.
+pub fn doubt_jobs() {
+    KEEPERS.with(|all| all.iter_mut().for_each(Keeper::doubt_jobs));
 }
 
 /// Nobody wants a key of the selected database any more.
@@ -193,16 +215,16 @@ pub fn tick() {
         return;
     }
     let now = now();
-    let wanted = cache::with(|s| {
-        let of =
-            |(type_id, known): (u16, &expcache_core::types::Type)| (type_id, known.name.clone(), s.types.warm(type_id));
-        s.types.iter().map(of).filter(|(_, _, best)| *best > 0).collect::<Vec<_>>()
+    cache::with(|s| {
+        let wanted = |type_id| Some((&*s.types.get(type_id).name, usize::try_from(s.types.warm(type_id)).ok()?));
+        KEEPERS.with(|all| {
+            for keeper in all.iter_mut().filter(|keeper| !keeper.is_empty()) {
+                keeper.look_after_types(LOOKED_AT, &wanted);
+                keeper.turn(LOOKED_AT, now);
+            }
+        });
     });
     KEEPERS.with(|all| {
-        for keeper in all.iter_mut().filter(|keeper| !keeper.is_empty()) {
-            keeper.want(&wanted);
-            keeper.turn(LOOKED_AT, now);
-        }
         let mut left = WARM_MEMORY.as_usize();
         for keeper in all {
             keeper.shrink(left);

@@ -12,14 +12,15 @@ mod commands;
 mod keep;
 mod offer;
 
-use expcache_core::stats::Gauges;
+use expcache_core::stats::{Gauges, Why};
 use expcache_core::warm::Reason;
 
-pub use self::keep::{asked_for_entry, asked_in_vain, forget, stored};
+pub use self::keep::{arrived, asked_for_entry, asked_in_vain, forget, stored};
 use crate::cache;
 use crate::server::args::Arg;
 use crate::server::context::Ctx;
 use crate::server::feature::{Feature, KeyEvent, NOTHING, ServerEvent};
+use crate::server::status;
 
 /// What warming brings to the server.
 pub const FEATURE: Feature = Feature {
@@ -27,6 +28,7 @@ pub const FEATURE: Feature = Feature {
     settings: &[&keep::WARM_MEMORY],
     on_key: Some(on_key),
     on_server: Some(on_server),
+    on_freed: Some(on_freed),
     gauges: Some(gauges),
     ..NOTHING
 };
@@ -43,12 +45,11 @@ fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
     if keep::is_empty() {
         return;
     }
-    let is_ours = || cache::with(|cache| cache.is_unlinking());
     let why = match event {
         KeyEvent::Expired => Some(Reason::Expired),
         KeyEvent::Evicted => Some(Reason::Evicted),
-        KeyEvent::Deleted if is_ours() => Some(Reason::Invalidated),
-        KeyEvent::Deleted | KeyEvent::Left => None,
+        KeyEvent::Deleted => why_deleted(ctx, key.bytes()),
+        KeyEvent::Left => None,
         KeyEvent::Loaded => return,
         KeyEvent::Restored | KeyEvent::Arrived => return keep::arrived(ctx, key),
         KeyEvent::Redated => return keep::redated(ctx, key),
@@ -60,10 +61,33 @@ fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
     }
 }
 
+/// Why a key was deleted, if it is to be produced again all the same. A primary deletes in a replica what has expired there, and what was
+/// invalidated; the books know which it was.
+fn why_deleted(ctx: &Ctx, key: &[u8]) -> Option<Reason> {
+    let db = ctx.db();
+    cache::with(|cache| match cache.why_gone(db, key).filter(|_| status::is_replica()) {
+        Some(Why::Expired) => Some(Reason::Expired),
+        Some(Why::Invalidated) => Some(Reason::Invalidated),
+        None => cache.is_unlinking().then_some(Reason::Invalidated),
+    })
+}
+
+/// A lease ended that perhaps was a job, or a key can be one again.
+fn on_freed(ctx: &Ctx, db: i32, key: &[u8]) {
+    if !keep::is_empty() && keep::freed(db, key) {
+        commands::serve_soon(ctx);
+    }
+}
+
 fn on_server(ctx: &Ctx, event: ServerEvent) {
     match event {
         ServerEvent::Flushed(db) => keep::flush(db),
-        ServerEvent::Swapped(first, second) => keep::swap(first, second),
+        // Their leases ended.
+        ServerEvent::Swapped(first, second) => {
+            keep::swap(first, second);
+            keep::doubt_jobs();
+        }
+        ServerEvent::RoleChanged => keep::doubt_jobs(),
         ServerEvent::Beat => {
             keep::tick();
             offer::look_after_jobs(ctx);

@@ -1,19 +1,20 @@
 //! The next keys to be produced. What a keeper says is a hint: each key is looked at before it is handed out.
 
+use std::sync::Arc;
+
 use expcache_core::entry::Verdict;
 use expcache_core::lease::{Token, Wish};
 use expcache_core::policy::{end_ms, fresh_until_ms};
-use expcache_core::warm::{HOUR_MS, Known, Now, Reason, Slot};
+use expcache_core::warm::{HOUR_MS, Known, Now, Reason, Score, Slot};
 
 use super::keep::{self, now};
 use crate::server::access::{Right, Rights};
 use crate::server::args::{Arg, Text};
+use crate::server::cluster::Whereabouts;
 use crate::server::context::Ctx;
 use crate::server::key::{Found, Mode};
 use crate::{cache, leases};
 
-/// One call looks at so many keys at most: some may not be the caller's.
-const MOST_LOOKED_AT: usize = 1000;
 /// So many jobs are looked at at a time, whether they are still under way.
 const MOST_JOBS: usize = 64;
 
@@ -21,7 +22,7 @@ const MOST_JOBS: usize = 64;
 #[derive(Clone)]
 pub struct Wanted {
     /// Keys of these types only.
-    pub types: Option<Vec<Box<[u8]>>>,
+    pub types: Option<Arc<[Box<[u8]>]>>,
     /// How many.
     pub count: usize,
     /// How long each lease is to last, in ms.
@@ -30,6 +31,18 @@ pub struct Wanted {
     pub ahead_ms: Option<u64>,
     /// Are they only listed?
     pub dry_run: bool,
+}
+
+/// Where a key stands among those that are due.
+pub type Place = (Score, Slot);
+
+/// Where a look at the keys that are due begins, and at how many: some may not be the asker's.
+#[derive(Clone, Copy)]
+pub struct Looking {
+    /// The place of the key after which it goes on.
+    pub after: Option<Place>,
+    /// So many at most.
+    pub most: usize,
 }
 
 /// A key that is offered.
@@ -68,13 +81,15 @@ enum State {
     Due(Reason),
     /// A value that is fresh until that moment, unix ms.
     Fresh(Option<i64>),
-    /// Another type's value, or none of this node.
+    /// A value of another type, or another node's.
     Lost,
+    /// Nobody knows.
+    Unknown,
 }
 
-/// May there be something for a worker in the selected database?
-pub fn has_any(ctx: &Ctx, wanted: &Wanted) -> bool {
-    let (db, now) = (ctx.db(), now());
+/// May there be something for a worker in a database?
+pub fn may_have_any(db: i32, wanted: &Wanted) -> bool {
+    let now = now();
     let ids = ids(wanted);
     keep::with(db, |keeper| {
         keeper.settle(wanted.ahead_ms, now);
@@ -87,98 +102,123 @@ fn ids(wanted: &Wanted) -> Option<Vec<u16>> {
     Some(cache::with(|s| names.iter().filter_map(|name| s.types.id(name)).collect()))
 }
 
-/// The keys of the selected database that are most worth producing now, in that order, with leases unless they are only listed.
-pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>) -> Vec<Offered> {
-    let (db, now, is_cluster) = (ctx.db(), now(), ctx.is_cluster());
+/// The keys of the selected database that are most worth producing now, in that order, with leases unless they are only listed. Besides, where
+/// to go on, if not all that are due were looked at.
+pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>, looking: Looking) -> (Vec<Offered>, Option<Place>) {
+    let (db, now) = (ctx.db(), now());
     let ids = ids(wanted);
     let types = ids.as_deref();
     keep::with(db, |keeper| keeper.settle(wanted.ahead_ms, now));
     if keep::with(db, |keeper| keeper.has_due(types)) == Some(false) {
         look_after_jobs_of(ctx, db);
     }
-    let (mut offered, mut below) = (Vec::new(), None);
-    for _ in 0..MOST_LOOKED_AT {
+    let Some(mut walk) = keep::with(db, |keeper| keeper.walk(types, looking.after)) else { return (Vec::new(), None) };
+    let (mut offered, mut last) = (Vec::new(), None);
+    for _ in 0..looking.most {
         if offered.len() >= wanted.count {
             break;
         }
         let next = keep::with(db, |keeper| {
-            let (score, slot) = keeper.next_due(types, below, now)?;
+            let (score, slot) = keeper.next_due(&mut walk, now)?;
             let known = keeper.get(slot)?;
-            Some((score, slot, known.type_id, known.key.clone()))
+            let type_name = keeper.type_name(known.type_id)?;
+            Some(((score, slot), known.key.clone(), (known.type_id, Box::from(type_name))))
         });
-        let Some(Some((score, slot, type_id, key))) = next else { break };
-        below = Some((score, slot));
-        if cache::with(|s| s.types.warm(type_id)) == 0 {
-            keep::with(db, |keeper| keeper.forget_type(type_id));
-            continue;
+        let Some(Some((place, key, of_type))) = next else { return (offered, None) };
+        last = Some(place);
+        match consider(ctx, Candidate { slot: place.1, key: &key, of_type }, wanted, asker, now) {
+            Considered::Offered(one) => offered.push(one),
+            Considered::PassedOver => (),
+            Considered::NoneNow => return (offered, None),
         }
-        let name = Text::new(&key);
-        if !asker.may_have(ctx, &key) {
-            continue;
-        }
-        let state =
-            if is_cluster && !ctx.serves(name.arg()) { State::Lost } else { look(ctx, name.arg(), slot, wanted, now) };
-        let reason = match state {
-            State::Due(reason) => reason,
-            State::Fresh(until_ms) => {
-                keep::with(db, |keeper| keeper.put_off(slot, until_ms));
-                continue;
-            }
-            State::Lost => {
-                keep::with(db, |keeper| keeper.forget(&key));
-                continue;
-            }
-        };
-        let is_worth_it = |known: &Known| known.is_worth_it(now) || reason == Reason::Predicted;
-        if keep::with(db, |keeper| keeper.get(slot).is_some_and(is_worth_it)) != Some(true) {
-            keep::with(db, |keeper| keeper.rest(slot));
-            continue;
-        }
-        let token = match lease(ctx, name.arg(), slot, wanted, asker, now) {
-            Lease::Given(token) => token,
-            Lease::Held => continue,
-            Lease::None => break,
-        };
-        let lease_ms = token.map(|_| lease_ms(wanted));
-        let one = keep::with(db, |keeper| keeper.get(slot).map(|known| of(known, reason, token, lease_ms, now)));
-        offered.extend(one.flatten());
     }
-    offered
+    (offered, last)
 }
 
-fn of(known: &Known, reason: Reason, token: Option<Token>, lease_ms: Option<u64>, now: Now) -> Offered {
-    Offered {
+/// A key that is due.
+struct Candidate<'k> {
+    slot: Slot,
+    key: &'k [u8],
+    of_type: (u16, Box<[u8]>),
+}
+
+/// What comes of it.
+enum Considered {
+    Offered(Offered),
+    PassedOver,
+    /// No lease is given now.
+    NoneNow,
+}
+
+fn consider(ctx: &Ctx, candidate: Candidate<'_>, wanted: &Wanted, asker: &Asker<'_>, now: Now) -> Considered {
+    let (db, Candidate { slot, key, of_type: (type_id, type_name) }) = (ctx.db(), candidate);
+    // What is not wanted any more is forgotten in turns.
+    let is_wanted = cache::with(|s| s.types.warm(type_id) > 0 && s.types.get(type_id).name == type_name);
+    if !is_wanted || !asker.may_have(ctx, key) {
+        return Considered::PassedOver;
+    }
+    let name = Text::new(key);
+    let reason = match look(ctx, name.arg(), slot, wanted, now) {
+        State::Due(reason) => reason,
+        State::Fresh(until_ms) => {
+            keep::with(db, |keeper| keeper.put_off(slot, until_ms));
+            return Considered::PassedOver;
+        }
+        State::Lost => {
+            keep::with(db, |keeper| keeper.forget(key));
+            return Considered::PassedOver;
+        }
+        State::Unknown => return Considered::NoneNow,
+    };
+    let is_worth_it = |known: &Known| known.is_worth_it(now) || reason == Reason::Predicted;
+    if keep::with(db, |keeper| keeper.get(slot).is_some_and(is_worth_it)) != Some(true) {
+        keep::with(db, |keeper| keeper.rest(slot));
+        return Considered::PassedOver;
+    }
+    let token = match lease(ctx, name.arg(), (slot, type_id), wanted, asker, now) {
+        Lease::Given(token) => token,
+        Lease::Held => return Considered::PassedOver,
+        Lease::None => return Considered::NoneNow,
+    };
+    let of = |known: &Known| Offered {
         key: known.key.clone(),
-        type_name: cache::with(|s| s.types.get(known.type_id).name.clone()),
+        type_name,
         reason,
         token,
-        lease_ms,
+        lease_ms: token.map(|_| lease_ms(wanted)),
         worth: known.worth(now),
         hits: known.hits,
         cost_ms: known.cost_ms,
         format: known.format.clone(),
         meta: known.meta.clone(),
         tags: known.tags.clone(),
-    }
+    };
+    let one = keep::with(db, |keeper| keeper.get(slot).map(of)).flatten();
+    one.map_or(Considered::PassedOver, Considered::Offered)
 }
 
 /// What there is under a key.
 fn look(ctx: &Ctx, name: Arg<'_>, slot: Slot, wanted: &Wanted, now: Now) -> State {
+    // What a replica has is its primary's.
+    match if ctx.is_master() { ctx.whereabouts(name) } else { Whereabouts::Here } {
+        Whereabouts::Here => (),
+        Whereabouts::Elsewhere => return State::Lost,
+        Whereabouts::Unknown => return State::Unknown,
+    }
     let mut key = ctx.open(name, Mode::Peek);
     let db = ctx.db();
-    let (early_ms, predicted, gone) = keep::with(db, |keeper| {
+    let known = keep::with(db, |keeper| {
         let known = keeper.get(slot)?;
-        Some((known.early_ms(), known.predicted_hour(), (known.gone, known.is_worth_it(now))))
-    })
-    .flatten()
-    .unwrap_or_default();
-    let (gone, is_worth_it) = gone;
+        let (gone, is_worth_it) = (known.gone, known.is_worth_it(now));
+        Some((known.type_id, known.early_ms(), known.predicted_hour(), gone, is_worth_it))
+    });
+    let Some((type_id, early_ms, predicted, gone, is_worth_it)) = known.flatten() else { return State::Lost };
     // What is asked for so seldom that it would rest is offered for the hour in which it is expected.
     let or_predicted = |reason| if predicted.is_some() && !is_worth_it { Reason::Predicted } else { reason };
     let (entry, expire_at_ms) = match key.found_dated(|_| true) {
         (Found::Missing, _) => return State::Due(or_predicted(gone.unwrap_or(Reason::Expired))),
-        (Found::Foreign, _) => return State::Lost,
-        (Found::Entry(entry), expire_at_ms) => (entry, expire_at_ms),
+        (Found::Entry(entry), expire_at_ms) if entry.type_id() == type_id => (entry, expire_at_ms),
+        (Found::Entry(_) | Found::Foreign, _) => return State::Lost,
     };
     let (verdict, is_over) = cache::with(|s| (s.verdict(db, entry), s.has_outlived(entry)));
     let now_ms = end_ms(now.unix_ms, 0);
@@ -213,7 +253,14 @@ fn lease_ms(wanted: &Wanted) -> u64 {
     wanted.lease_ms.min(leases::MAX_LEASE.get())
 }
 
-fn lease(ctx: &Ctx, name: Arg<'_>, slot: Slot, wanted: &Wanted, asker: &Asker<'_>, now: Now) -> Lease {
+fn lease(
+    ctx: &Ctx,
+    name: Arg<'_>,
+    (slot, type_id): (Slot, u16),
+    wanted: &Wanted,
+    asker: &Asker<'_>,
+    now: Now,
+) -> Lease {
     let wish = (!wanted.dry_run).then(|| Wish {
         token: leases::new_token(),
         duration_ms: lease_ms(wanted),
@@ -232,14 +279,13 @@ fn lease(ctx: &Ctx, name: Arg<'_>, slot: Slot, wanted: &Wanted, asker: &Asker<'_
         (None, None) => Lease::None,
         (None, Some(token)) => {
             start(lease_ms(wanted), Some(token));
-            let type_id = keep::with(ctx.db(), |keeper| keeper.get(slot).map(|known| known.type_id)).flatten();
-            type_id.into_iter().for_each(|id| cache::with(|s| s.count(id, |counters| counters.leases += 1)));
+            cache::with(|s| s.count(type_id, |counters| counters.leases += 1));
             Lease::Given(Some(token))
         }
     }
 }
 
-/// Jobs that are under way as far as known are looked at, some at each beat of the server's clock: a lease may have been given up, lost or over.
+/// Jobs that are under way as far as known are looked at, some at each beat of the server's clock, where it is doubtful whether they still are.
 pub fn look_after_jobs(ctx: &Ctx) {
     let mut db = 0;
     while keep::has(db) {

@@ -43,6 +43,8 @@ fn a_curve_says_what_each_lifetime_would_come_to() {
     let (server, mut c) = server();
     assert!(curve(&mut c).is_empty(), "too few reads to tell");
     traffic(&mut c, "trips", 20);
+    // The time is that of the server's beats.
+    wait_until("some time has passed", || curve(&mut c)[0][2].int() > 0);
     for mut c in server.conns() {
         let curve = curve(&mut c);
         assert_eq!(curve.len(), 24);
@@ -127,6 +129,34 @@ fn misses_of_what_is_in_use_are_to_be_warmed() {
     assert!((90..=110).contains(&keys), "{all:?}");
     c.ok(args!["EXPCACHE.TYPE", "SET", "trips", "WARM", keys]);
     assert!(advice(&mut c, "TYPE trips COUNT 100").iter().all(|one| one["what"] != "warm"));
+    check(&mut c);
+}
+
+/// Payloads that are too small for the threshold of their type, and would be a tenth of that.
+#[test]
+fn payloads_that_would_be_much_smaller_are_told() {
+    let (_server, mut c) = server();
+    let payload = "id;vehicle;driver;from;to\n".repeat(120);
+    let mut stored = 0;
+    let mut told = None;
+    // Workers try some of those that are stored, one at a time.
+    wait_until("enough were tried", || {
+        // Not so many that compressing all of them would keep the main thread busy.
+        let count = if stored == 0 { 1000 } else { 20 };
+        let set = |at| args!["EXPCACHE.SET", format!("trips:{at}"), &*payload, "TYPE", "trips"];
+        c.pipeline((stored..stored + count).map(set));
+        stored += count;
+        told = advice(&mut c, "TYPE trips").into_iter().find(|one| one["what"] == "codec");
+        told.is_some()
+    });
+    assert!(stored >= 1000);
+    let told = told.unwrap();
+    assert_eq!((told["now"].text().as_str(), told["to"].text().as_str()), ("auto THRESHOLD 8kb", "auto THRESHOLD 2kb"));
+    assert_eq!(told["unit"], "bytes");
+    assert!(told["gain"].number() > 0.8 * (stored * payload.len()) as f64 && told["error"].number() < 1.0, "{told:?}");
+    assert!(told["requests"].int() >= 1000);
+    c.ok(&format!("EXPCACHE.TYPE SET trips CODEC {}", told["to"].text()));
+    assert!(advice(&mut c, "TYPE trips").iter().all(|one| one["what"] != "codec"), "it is so now");
     check(&mut c);
 }
 

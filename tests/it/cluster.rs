@@ -351,6 +351,136 @@ fn a_source_that_comes_with_its_slot_is_no_change() {
     check(&mut there);
 }
 
+// ---- keys that are kept warm ----
+
+/// Three nodes, each of which has a third of the slots.
+fn three_primaries() -> Vec<(Server, Conn)> {
+    let mut nodes: Vec<(Server, Conn)> = [(0, 5460), (5461, 10922), (10923, 16383)]
+        .map(|(first, last)| {
+            let server = node();
+            let mut c = server.conn();
+            c.ok(args!["CLUSTER", "ADDSLOTSRANGE", first, last]);
+            (server, c)
+        })
+        .into();
+    let others: Vec<(u16, String)> =
+        nodes.iter_mut().skip(1).map(|(server, c)| (server.port(), c.config("cluster-port"))).collect();
+    for (port, bus) in others {
+        nodes[0].1.ok(args!["CLUSTER", "MEET", "127.0.0.1", port, bus]);
+    }
+    for (_, c) in &mut nodes {
+        wait_until("the nodes know each other", || c.text("CLUSTER INFO").contains("cluster_known_nodes:3"));
+        wait_until("all slots are served", || c.text("CLUSTER INFO").contains("cluster_slots_assigned:16384"));
+        wait_until_ok(c);
+    }
+    nodes
+}
+
+/// Stores a key that is kept in mind, and reads it.
+fn wanted(c: &mut Conn, key: &str) {
+    c.ok(args!["EXPCACHE.SET", key, "v", "TYPE", "trips", "TAGS", 1, "t"]);
+    c.pipeline((0..20).map(|_| args!["EXPCACHE.GET", key]));
+}
+
+fn warm(c: &mut Conn, how: &str) -> Vec<(String, String)> {
+    let jobs = c.cmd(&format!("EXPCACHE.WARM COUNT 100 LEASE 1h {how}"));
+    let of = |job: &Value| (job.fields()["key"].text(), job.fields()["token"].to_string());
+    jobs.items().iter().map(of).collect()
+}
+
+/// What a node offers it also takes: no worker is sent elsewhere when it comes back with a value.
+#[test]
+fn each_primary_offers_its_own_keys() {
+    let mut nodes = three_primaries();
+    let keys: Vec<String> = (0..12).map(|n| format!("trips:{n}")).collect();
+    for (_, c) in &mut nodes {
+        c.ok("EXPCACHE.TYPE SET trips TTL 1h WARM 100");
+        for key in &keys {
+            if !matches!(c.cmd(&["EXPCACHE.GET", key.as_str()]), Value::Error(_)) {
+                wanted(c, key);
+            }
+        }
+    }
+    let mut offered = Vec::new();
+    for (_, c) in &mut nodes {
+        c.int("EXPCACHE.INVALIDATE.TAG t");
+        let listed = warm(c, "DRYRUN").into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        let jobs = c.cmd("EXPCACHE.WARM COUNT 100 LEASE 1h");
+        for job in jobs.items().iter().map(Value::fields) {
+            c.ok(args!["EXPCACHE.SET", job["key"].text(), "new", "TYPE", "trips", "LEASE", job["token"].text()]);
+            offered.push(job["key"].text());
+        }
+        assert_eq!(listed.len(), jobs.items().len());
+        assert!(warm(c, "").is_empty());
+    }
+    offered.sort();
+    let mut expected = keys;
+    expected.sort();
+    assert_eq!(offered, expected);
+    nodes.iter_mut().for_each(|(_, c)| check(c));
+}
+
+#[test]
+fn what_left_with_its_slot_is_not_offered() {
+    let (_source, mut c) = only_node();
+    let (_target, mut there) = another_node(&mut c);
+    c.ok("EXPCACHE.TYPE SET trips TTL 1h WARM 100");
+    for key in ["{x}1", "{y}1", "{z}1"] {
+        wanted(&mut c, key);
+    }
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    crate::harness::wait_until_reclaimed(&mut c);
+    let slots = ["x", "y"].map(|name| c.int(args!["CLUSTER", "KEYSLOT", name]));
+    let (from, to) = (c.text("CLUSTER MYID"), there.text("CLUSTER MYID"));
+    for slot in slots {
+        there.ok(args!["CLUSTER", "SETSLOT", slot, "IMPORTING", &from]);
+        c.ok(args!["CLUSTER", "SETSLOT", slot, "MIGRATING", &to]);
+    }
+    // The value of one that is on its way would have to be stored in the other node, which knows nothing of the lease.
+    there.ok(args!["CLUSTER", "SETSLOT", slots[0], "NODE", &to]);
+    c.ok(args!["CLUSTER", "SETSLOT", slots[0], "NODE", &to]);
+    assert_eq!(warm(&mut c, "").into_iter().map(|(key, _)| key).collect::<Vec<_>>(), ["{z}1"]);
+    assert_eq!(c.info("expcache", "expcache_warm_keys"), "1");
+    assert!(warm(&mut there, "").is_empty());
+    check(&mut c);
+    check(&mut there);
+}
+
+/// While the cluster is down nothing can be stored. That says nothing of what is worth producing.
+#[test]
+fn a_cluster_that_is_down_forgets_nothing() {
+    let (_server, mut c) = only_node();
+    c.ok("EXPCACHE.TYPE SET trips TTL 1h WARM 100");
+    wanted(&mut c, "{x}1");
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    let slot = c.int("CLUSTER KEYSLOT another");
+    c.ok(args!["CLUSTER", "DELSLOTS", slot]);
+    wait_until("the cluster is down", || c.text("CLUSTER INFO").contains("cluster_state:fail"));
+    assert!(warm(&mut c, "").is_empty());
+    c.ok(args!["CLUSTER", "ADDSLOTS", slot]);
+    wait_until_ok(&mut c);
+    assert_eq!(warm(&mut c, "").len(), 1);
+    check(&mut c);
+}
+
+/// A replica of a cluster lists its own: what it has is its primary's, and clients need not say that they only read.
+#[test]
+fn a_replica_in_a_cluster_lists_what_is_read_of_it() {
+    let (_server, mut c) = only_node();
+    let (_other, mut r) = another_node(&mut c);
+    c.ok("EXPCACHE.TYPE SET trips TTL 1h WARM 100");
+    r.ok(args!["CLUSTER", "REPLICATE", c.text("CLUSTER MYID")]);
+    c.ok("EXPCACHE.SET {x}1 v TYPE trips TAGS 1 t");
+    let mut reader = r.another();
+    reader.ok("READONLY");
+    wait_until("the replica has it", || reader.cmd("EXPCACHE.GET {x}1") == "v");
+    reader.pipeline((0..20).map(|_| "EXPCACHE.GET {x}1"));
+    for how in ["DRYRUN AHEAD 2h", "DRYRUN AHEAD 3h"] {
+        assert_eq!(warm(&mut r, how).len(), 1, "{how}");
+    }
+    check(&mut c);
+}
+
 // ---- slots that move in one step: Redis from 8.4, Valkey from 9 on ----
 
 /// How many entries are in the slot that moves.

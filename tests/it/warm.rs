@@ -389,6 +389,118 @@ fn a_wait_ends_with_nothing_when_its_time_is_up() {
     }
 }
 
+/// What makes a key free again is told to who waits; nobody asks for it in turns. So each of these would wait for an hour.
+#[test]
+fn who_waits_is_woken_by_the_end_of_a_lease() {
+    let (server, mut c) = server(10);
+    type End<'e> = &'e dyn Fn(&mut Conn, &str);
+    let ends: [End<'_>; 5] = [
+        &|c, token| assert_eq!(c.int(args!["EXPCACHE.RELEASE", "trips:7", token]), 1),
+        &|c, token| {
+            assert_eq!(c.int(args!["EXPCACHE.RELEASE", "trips:7", token, "FAIL", "no", "BACKOFF", "200ms"]), 1);
+        },
+        // It is late.
+        &|c, token| assert_eq!(c.int(args!["EXPCACHE.RENEW", "trips:7", token, "200ms"]), 1),
+        &|c, token| {
+            c.int("EXPCACHE.INVALIDATE.TAG t");
+            c.err(args!["EXPCACHE.SET", "trips:7", "v", "TAGS", 1, "t", "LEASE", token], "FENCED");
+        },
+        // A key that is gone backs off, and an invalidation means it.
+        &|c, token| {
+            assert_eq!(c.int(args!["EXPCACHE.RELEASE", "trips:7", token, "FAIL", "no", "BACKOFF", "1h"]), 1);
+            c.int("EXPCACHE.PURGE TYPE trips");
+        },
+    ];
+    for end in ends {
+        c.ok("FLUSHALL");
+        wanted(&mut c, "trips:7", 5, 20);
+        assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
+        wait_until_reclaimed(&mut c);
+        let job = job(&mut c, LONG);
+        let mut waiting = Waiting::new(&server, "EXPCACHE.WARM WAIT 1h LEASE 1h");
+        end(&mut c, &job["token"].text());
+        assert_eq!(waiting.reply().items()[0].fields()["key"], "trips:7");
+    }
+    check(&mut c);
+}
+
+#[test]
+fn who_waits_is_woken_when_a_reader_gives_up() {
+    let (server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
+    let token = crate::leases::lease(&mut c, "k");
+    let mut waiting = Waiting::new(&server, "EXPCACHE.WARM WAIT 1h LEASE 1h");
+    assert_eq!(c.int(args!["EXPCACHE.RELEASE", "k", token]), 1);
+    let job = waiting.reply().items()[0].fields();
+    // A reader who waits comes before another worker, which is told when the reader gives up.
+    let mut reader = Waiting::new(&server, "EXPCACHE.FETCH k LEASE 1h WAIT 1h");
+    let mut waiting = Waiting::new(&server, "EXPCACHE.WARM WAIT 1h LEASE 1h");
+    assert_eq!(c.int(args!["EXPCACHE.RELEASE", "k", job["token"].text()]), 1);
+    let token = crate::leases::granted(&reader.misses());
+    assert!(waiting.still_waits(&mut c));
+    assert_eq!(c.int(args!["EXPCACHE.RELEASE", "k", token]), 1);
+    assert_eq!(waiting.reply().items().len(), 1);
+    check(&mut c);
+}
+
+#[test]
+fn the_job_of_a_worker_that_is_killed_is_given_to_who_waits() {
+    let (server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
+    let mut worker = server.conn();
+    let id = worker.int("CLIENT ID");
+    let first = job(&mut worker, LONG);
+    let mut waiting = Waiting::new(&server, "EXPCACHE.WARM WAIT 1h LEASE 1h");
+    assert_eq!(worker.int(args!["EXPCACHE.RENEW", "k", first["token"].text(), "300ms"]), 1);
+    assert_eq!(c.int(args!["CLIENT", "KILL", "ID", id]), 1);
+    let second = waiting.reply().items()[0].fields();
+    assert_ne!(second["token"], first["token"]);
+    c.err(args!["EXPCACHE.SET", "k", "late", "LEASE", first["token"].text()], "LEASELOST");
+    c.ok(args!["EXPCACHE.SET", "k", "v", "TYPE", "trips", "LEASE", second["token"].text()]);
+    check(&mut c);
+}
+
+#[test]
+fn many_workers_that_go_at_once_leave_nothing_behind() {
+    let (server, mut c) = server(10);
+    let workers: Vec<Conn> = (0..100)
+        .map(|_| {
+            let mut worker = server.conn();
+            worker.send("EXPCACHE.WARM WAIT 1h").unwrap();
+            worker
+        })
+        .collect();
+    wait_until("all wait", || crate::leases::blocked(&mut c) == 100);
+    wanted(&mut c, "k", 5, 20);
+    drop(workers);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    wait_until("nobody waits", || crate::leases::blocked(&mut c) == 0);
+    // Who was given it and had gone gives it back.
+    assert_eq!(job(&mut c, LONG)["key"], "k");
+    check(&mut c);
+}
+
+#[test]
+fn a_type_may_go_and_come_again_while_a_worker_waits_for_its_keys() {
+    let (server, mut c) = server(10);
+    let mut waiting = Waiting::new(&server, "EXPCACHE.WARM WAIT 1h TYPES 2 trips nothing");
+    for name in ["other", "trips"] {
+        assert_eq!(c.int("EXPCACHE.TYPE DEL trips"), 1);
+        c.ok(&format!("EXPCACHE.TYPE SET {name} TTL 1h WARM 10"));
+        c.ok(&format!("EXPCACHE.SET {name}:1 v TYPE {name} TAGS 1 t"));
+        read(&mut c, &format!("{name}:1"), 20);
+        if name == "other" {
+            c.ok("EXPCACHE.TYPE SET trips TTL 1h WARM 10");
+        }
+        c.int("EXPCACHE.INVALIDATE.TAG t");
+        assert!(name == "trips" || waiting.still_waits(&mut c));
+    }
+    assert_eq!(waiting.reply().items()[0].fields()["key"], "trips:1");
+    check(&mut c);
+}
+
 // ---- who may
 
 #[test]
@@ -426,6 +538,25 @@ fn a_user_is_offered_what_he_may_read_and_write() {
     check(&mut c);
 }
 
+/// What is another's and worth more does not keep a worker from its own.
+#[test]
+fn a_worker_is_given_its_own_among_many_of_others() {
+    let (server, mut c) = server(500);
+    for key in 0..300 {
+        wanted(&mut c, &format!("others:{key}"), 1000, 3);
+    }
+    c.ok("ACL SETUSER someone on >secret ~own:* +@all");
+    let mut someone = server.conn();
+    someone.ok("AUTH someone secret");
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    assert!(warm(&mut someone, "").is_empty());
+    let mut waiting = Waiting::on(&server, someone, "EXPCACHE.WARM WAIT 1h");
+    wanted(&mut c, "own:1", 1, 3);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    assert_eq!(waiting.reply().items()[0].fields()["key"], "own:1");
+    check(&mut c);
+}
+
 #[test]
 fn transactions_and_scripts_only_list() {
     let (_server, mut c) = server(10);
@@ -458,6 +589,115 @@ fn a_replica_lists_and_gives_no_leases() {
     r.ok("REPLICAOF NO ONE");
     assert!(warm(&mut r, "").is_empty(), "it is fresh");
     check(&mut r);
+    check(&mut c);
+}
+
+/// Its primary deletes what expired or was invalidated. It is listed all the same, and offered when the replica is the primary.
+#[test]
+fn a_replica_lists_what_its_primary_reclaims() {
+    let (master, mut c) = server(10);
+    let replica = Server::start();
+    replica.replica_of(&master);
+    // As a large invalidation, which is replicated as what it is.
+    c.ok("CONFIG SET expcache.reclaim-inline 0");
+    let mut r = replica.conn();
+    for key in ["invalidated", "expired"] {
+        wanted(&mut c, key, 5, 0);
+        wait_until("the replica has it", || r.cmd(&["EXISTS", key]) == 1);
+        read(&mut r, key, 20);
+    }
+    let listed = |r: &mut Conn| {
+        let jobs = warm(r, "DRYRUN COUNT 10");
+        jobs.iter().map(|job| (job["key"].text(), job["reason"].text())).collect::<Vec<_>>()
+    };
+    let told = |key: &str| vec![(key.to_string(), key.to_string())];
+    c.int("PEXPIRE expired 1");
+    wait_until("it expired", || c.cmd("EXISTS expired") == 0 && r.cmd("EXISTS expired") == 0);
+    replica.wait_for_sync(&master);
+    assert_eq!(listed(&mut r), told("expired"));
+    c.ok("EXPCACHE.SET expired v TYPE trips");
+    for _ in 0..2 {
+        // What is stored again is seen, though nobody reads it there.
+        replica.wait_for_sync(&master);
+        assert!(listed(&mut r).is_empty());
+        assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
+        wait_until("it is reclaimed", || c.cmd("EXISTS invalidated") == 0 && r.cmd("EXISTS invalidated") == 0);
+        assert_eq!(listed(&mut r), told("invalidated"));
+        wanted(&mut c, "invalidated", 5, 0);
+    }
+    // What a client deletes is not wanted.
+    c.int("DEL expired");
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    wait_until("it is reclaimed", || c.cmd("EXISTS invalidated") == 0 && r.cmd("EXISTS invalidated") == 0);
+    replica.wait_for_sync(&master);
+    r.ok("REPLICAOF NO ONE");
+    assert_eq!(keys(&warm(&mut r, "COUNT 10")), ["invalidated"]);
+    check(&mut r);
+    check(&mut c);
+}
+
+/// Policies are kept, and what is kept in mind is not: reads tell anew.
+#[test]
+fn a_restart_makes_it_begin_anew() {
+    for settings in [
+        &["--appendonly", "no"][..],
+        &["--appendonly", "yes"],
+        &["--appendonly", "yes", "--aof-use-rdb-preamble", "no"],
+    ] {
+        let mut server = Server::with(settings);
+        let mut c = server.conn();
+        c.ok("EXPCACHE.TYPE SET trips TTL 1h WARM 10");
+        wanted(&mut c, "k", 5, 20);
+        if settings.len() > 2 {
+            assert!(!matches!(c.cmd("BGREWRITEAOF"), Value::Error(_)));
+            wait_until("it is rewritten", || c.info("persistence", "aof_rewrite_in_progress") == "0");
+        }
+        c.ok("SAVE");
+        server.restart(Stop::Kill);
+        let mut c = server.conn();
+        assert_eq!((c.info("expcache", "expcache_warm_keys"), c.int("EXISTS k")), ("0".into(), 1));
+        read(&mut c, "k", 3);
+        assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG t"), 1);
+        assert_eq!(keys(&warm(&mut c, "DRYRUN")), ["k"]);
+        check(&mut c);
+    }
+}
+
+/// The clock of the day says what is over, as it does for keys; how often a key is asked for is counted by another.
+#[test]
+fn a_clock_that_is_set_changes_what_is_due_and_not_what_it_is_worth() {
+    const HOUR: i64 = 3_600_000;
+    let server = Server::with_clock(&[]);
+    let mut c = server.conn();
+    c.ok("EXPCACHE.TYPE SET trips TTL 10h GRACE 1000h WARM 10");
+    wanted(&mut c, "k", 5, 20);
+    let listed = |c: &mut Conn, how: &str| keys(&warm(c, &format!("DRYRUN {how}")));
+    server.set_clock(-24 * HOUR);
+    assert!(listed(&mut c, "").is_empty() && listed(&mut c, "AHEAD 11h").is_empty());
+    server.set_clock(0);
+    assert!(listed(&mut c, "").is_empty());
+    assert_eq!(listed(&mut c, "AHEAD 11h"), ["k"]);
+    server.set_clock(24 * HOUR);
+    let found = job(&mut c, "1h");
+    assert_eq!((found["reason"].text().as_str(), found["hits"].int()), ("stale", 20));
+    assert!(found["worth"].number() > 0.01, "twenty requests just now: {found:?}");
+    server.set_clock(-24 * HOUR);
+    // Its lease goes on, and the key is fresh again.
+    c.ok(args!["EXPCACHE.SET", "k", "v", "TYPE", "trips", "LEASE", found["token"].text()]);
+    assert!(listed(&mut c, "AHEAD 11h").contains(&"k".into()) && listed(&mut c, "").is_empty());
+    check(&mut c);
+}
+
+#[test]
+fn a_key_of_another_type_is_forgotten() {
+    let (_server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    c.ok("EXPCACHE.SET k v TYPE other TAGS 1 t");
+    assert_eq!(c.info("expcache", "expcache_warm_keys"), "0");
+    wanted(&mut c, "k", 5, 20);
+    c.ok("EXPCACHE.MSET 1 k v TYPE other TAGS 1 t");
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    assert!(warm(&mut c, "DRYRUN").is_empty());
     check(&mut c);
 }
 
@@ -502,8 +742,9 @@ fn keys_that_are_named_once_displace_none_that_is_read() {
             &*meta
         ]);
     }
-    let long = "k".repeat(100_000);
-    wanted(&mut c, &long, 100_000, 50);
+    for long in [100_000, 1 << 20] {
+        wanted(&mut c, &"k".repeat(long), 100_000, 10);
+    }
     assert!(c.info("expcache", "expcache_warm_bytes").parse::<u64>().unwrap() <= 256 << 10);
     c.int("EXPCACHE.INVALIDATE.TAG t");
     let jobs = warm(&mut c, "COUNT 1000");

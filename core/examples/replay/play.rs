@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use expcache_core::advice::{Curve, Details, Estimator, Outcome, Stored, TTLS, TagTimes, moment, ttl_ms};
+use expcache_core::advice::choice::What as Advised;
+use expcache_core::advice::{
+    Curve, Details, Estimator, Outcome, Present, Stored, TTLS, TagTimes, advise, moment, ttl_ms,
+};
+use expcache_core::units::{UnitRule, parse_duration_ms};
 
-use crate::workload::{Event, Read, What, mix};
+use crate::workload::{Event, Read, What, Workload, mix};
 
 /// What is counted halves after a day.
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -175,4 +179,39 @@ impl Play {
         let reads = self.all.iter().map(|one| one.estimator.reads().max(1.0));
         self.all.iter().zip(reads).map(|(one, reads)| (&one.estimator, one.took.as_nanos() as f64 / reads))
     }
+
+    /// The lifetime that is advised, by its number, and the hit rate that is forecast for it; `None`: that of now is well.
+    pub fn advised(&mut self) -> Option<(usize, f64)> {
+        let curve = self.curves().into_iter().next()?;
+        let evidence = &self.all.first()?.estimator.evidence;
+        let advice = advise(&Present::default(), &curve, evidence).into_iter().find(|one| one.what == Advised::Ttl)?;
+        let wanted = parse_duration_ms(advice.to?.as_bytes(), UnitRule::Required).ok()?;
+        let number = (0..TTLS).find(|number| ttl_ms(*number) == wanted)?;
+        Some((number, curve.points.get(number)?.hit_rate))
+    }
+}
+
+/// What came of a lifetime that was advised.
+pub struct Applied {
+    /// The lifetime, in ms.
+    pub ttl_ms: u64,
+    /// The hit rate that was forecast.
+    pub forecast: f64,
+    /// That of other traffic of the same kind, with that lifetime.
+    pub measured: f64,
+}
+
+/// Has values live as long as was advised, see [`Play::advised`].
+pub fn apply(workload: Workload, seed: u64, (number, forecast): (usize, f64)) -> Applied {
+    let (mut exact, mut hits, mut reads) = (Exact::default(), 0.0, 0.0);
+    for event in workload.events(seed) {
+        match &event.what {
+            What::Invalidate(tags) => tags.iter().for_each(|tag| _ = exact.invalidated.insert(*tag, event.at_ms)),
+            What::Read(read) => {
+                reads += 1.0;
+                hits += f64::from(u8::from(exact.read(event.at_ms, read, number) == Outcome::Fresh));
+            }
+        }
+    }
+    Applied { ttl_ms: ttl_ms(number), forecast, measured: hits / f64::max(reads, 1.0) }
 }

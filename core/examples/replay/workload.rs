@@ -45,6 +45,8 @@ pub struct Workload {
     pub renames: bool,
     /// How many reads there are in 48 hours.
     pub reads: u64,
+    /// After how many hours a value is another.
+    pub changes_h: f64,
 }
 
 const HOUR_MS: f64 = 3_600_000.0;
@@ -55,20 +57,26 @@ const INVALIDATIONS: u64 = 2_000;
 
 /// The ten workloads that the estimator is held to.
 pub const TEN: [Workload; 10] = [
-    workload(0.7, 2_000, false),
-    workload(0.9, 2_000, true),
-    workload(1.2, 2_000, false),
-    workload(0.7, 100_000, true),
-    workload(0.9, 100_000, false),
-    workload(1.0, 100_000, true),
-    workload(1.2, 100_000, false),
-    workload(0.8, 1_000_000, true),
-    workload(1.0, 1_000_000, false),
-    workload(1.2, 1_000_000, true),
+    workload(0.7, 2_000, false, DAY_H),
+    workload(0.9, 2_000, true, MONTH_H),
+    workload(1.2, 2_000, false, MONTH_H),
+    workload(0.7, 100_000, true, DAY_H),
+    workload(0.9, 100_000, false, MONTH_H),
+    workload(1.0, 100_000, true, DAY_H),
+    workload(1.2, 100_000, false, MONTH_H),
+    workload(0.8, 1_000_000, true, MONTH_H),
+    workload(1.0, 1_000_000, false, DAY_H),
+    workload(1.2, 1_000_000, true, MONTH_H),
 ];
 
-const fn workload(skew: f64, keys: usize, renames: bool) -> Workload {
-    Workload { skew, keys, renames, reads: 2_000_000 }
+/// The workload that shows what warming is good for: exports that are asked for several times an hour by day, and seldom by night.
+pub const DIURNAL: Workload = workload(0.9, 2_000, false, MONTH_H);
+
+const DAY_H: f64 = 24.0;
+const MONTH_H: f64 = 30.0 * DAY_H;
+
+const fn workload(skew: f64, keys: usize, renames: bool, changes_h: f64) -> Workload {
+    Workload { skew, keys, renames, reads: 2_000_000, changes_h }
 }
 
 impl Workload {
@@ -103,11 +111,18 @@ impl Workload {
                 size: 200 + mix(rank) % 2_000,
                 cost_ms: 20 + mix(rank + 1) % 200,
                 tags: (0..=mix(rank) % 3).map(|which| 1 + (mix(rank * 4 + which) % u64::from(TAGS)) as u32).collect(),
-                // A value changes once a day.
-                digest: (mix(rank ^ ((now_ms / HOUR_MS + (mix(rank) % 24) as f64) / 24.0) as u64) | 1) as u32,
+                digest: self.digest(rank, now_ms / HOUR_MS),
             };
             Some(Event { at_ms: now_ms as u64, what: What::Read(read) })
         })
+    }
+}
+
+impl Workload {
+    /// What stands for the bytes of a key's value at an hour.
+    fn digest(&self, rank: u64, hour: f64) -> u32 {
+        let changed = (hour / self.changes_h + (mix(rank) % 1000) as f64 / 1000.0) as u64;
+        (mix(rank ^ changed << 40) | 1) as u32
     }
 }
 

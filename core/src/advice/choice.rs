@@ -6,6 +6,8 @@
 use super::curve::Curve;
 use super::evidence::{Evidence, Share};
 use super::tags::TagHash;
+use super::trials::{Keeping, Saving};
+use crate::policy::Codec;
 use crate::units::format_duration;
 
 /// So many reads, or stores, tell something.
@@ -20,6 +22,12 @@ const WORTH_BYTES: f64 = 0.1;
 const IN_VAIN: f64 = 0.8;
 /// From how large a share on of unread values a type is not worth storing.
 const UNREAD: f64 = 0.9;
+/// Thresholds that are advised, in bytes, the largest first.
+const THRESHOLDS: [u64; 3] = [4 << 10, 2 << 10, 1 << 10];
+/// What saves such a part of the most that could be saved does nearly as well.
+const NEARLY: f64 = 0.9;
+/// So long an hour the main thread may be busy with compressing and reading what is small: a twentieth of its time.
+const MOST_BUSY_MS: f64 = 180_000.0;
 /// From when on an early refresh is advised, in percent of the lifetime.
 const EARLY: u8 = 80;
 
@@ -36,6 +44,8 @@ pub enum What {
     MaxBytes,
     /// Producing what is asked for again and again before anybody waits.
     Warm,
+    /// Another form of payloads, or from another size on.
+    Codec,
     /// A tag invalidates too much.
     Tag(TagHash),
     /// Not storing what nobody reads.
@@ -51,6 +61,7 @@ impl What {
             Self::Early => "early",
             Self::MaxBytes => "maxbytes",
             Self::Warm => "warm",
+            Self::Codec => "codec",
             Self::Tag(_) => "tag",
             Self::Unread => "unread",
         }
@@ -113,6 +124,8 @@ pub struct Present {
     pub max_bytes: u64,
     /// How many keys are kept in mind to be warmed.
     pub warm: u64,
+    /// How payloads are kept.
+    pub keeping: Keeping,
     /// Bytes of payload that there are.
     pub payload_bytes: u64,
     /// How many keys are read so often that one read at least is to be expected within a lifetime.
@@ -122,10 +135,8 @@ pub struct Present {
 /// What there is to be said about a type, what saves most ms first, what saves only bytes last.
 pub fn advise(present: &Present, curve: &Curve, evidence: &Evidence) -> Vec<Advice> {
     let case = Case { present, curve, evidence };
-    let mut all: Vec<Advice> = [case.ttl(), case.grace(), case.early(), case.warm(), case.max_bytes(), case.unread()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let each = [case.ttl(), case.grace(), case.early(), case.warm(), case.max_bytes(), case.codec(), case.unread()];
+    let mut all: Vec<Advice> = each.into_iter().flatten().collect();
     all.extend(case.tags());
     all.sort_by(by_gain);
     all
@@ -256,6 +267,49 @@ impl Case<'_> {
         self.saves(What::MaxBytes, self.present.max_bytes.to_string(), Some((to as u64).to_string()), share, why)
     }
 
+    /// Payloads that would take less in another form, or if smaller ones were compressed too. What is kept as gzip stays so: HTTP clients may be
+    /// sent it as it is.
+    fn codec(&self) -> Option<Advice> {
+        let (now, stores) = (self.present.keeping, self.evidence.stores());
+        if stores < TELLING {
+            return None;
+        }
+        let codec = if now.codec == Codec::None { Codec::Auto } else { now.codec };
+        let codecs = std::iter::once(codec).chain((codec == Codec::Lz4).then_some(Codec::Zstd));
+        let thresholds =
+            std::iter::once(now.threshold).chain(THRESHOLDS.into_iter().filter(|own| *own < now.threshold));
+        let others = codecs.flat_map(|codec| thresholds.clone().map(move |threshold| Keeping { codec, threshold }));
+        let per_hour = 1.0 / self.curve.hours.max(1e-9);
+        let busy_ms =
+            |saving: &Saving| stores * per_hour * saving.store_ms + self.curve.reads_per_hour * saving.read_ms;
+        let found: Vec<(Keeping, Saving)> = others
+            .filter_map(|other| Some((other, self.evidence.trials.saving(now, other)?)))
+            .filter(|(_, saving)| busy_ms(saving) <= MOST_BUSY_MS)
+            .collect();
+        let most = found.iter().map(|(_, saving)| saving.share).fold(0.0, f64::max);
+        // The first that does nearly as well: the largest threshold, and the codec of now.
+        let (to, saving) = found.into_iter().find(|(_, saving)| saving.share >= NEARLY * most)?;
+        if saving.of_kept < WORTH_BYTES || saving.error > saving.share {
+            return None;
+        }
+        let busy = busy_ms(&saving);
+        let mut why = format!("payloads would take {}% less", percent(saving.of_kept));
+        if busy >= 1.0 {
+            why += &format!("; it would keep the main thread busy for {busy:.0} ms an hour");
+        }
+        let of_all = self.present.payload_bytes as f64;
+        (of_all > 0.0).then(|| Advice {
+            what: What::Codec,
+            now: now.words(to),
+            to: Some(to.words(now)),
+            gain: of_all * saving.share,
+            unit: Unit::Bytes,
+            error: of_all * saving.error,
+            requests: stores,
+            why,
+        })
+    }
+
     fn unread(&self) -> Option<Advice> {
         let (unread, stores) = (self.evidence.unread(), self.evidence.stores());
         let of_all = self.present.payload_bytes as f64;
@@ -293,5 +347,69 @@ impl Case<'_> {
             })
         };
         all.filter_map(advice).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::curve::Point;
+    use super::super::trials::{Trial, Tried};
+    use super::super::ttls::TTLS;
+    use super::*;
+
+    /// A type of which a thousand payloads are stored in an hour, and read ten times each; some were tried: a third is left of them.
+    fn of(size: usize, decoding_us: u64) -> (Curve, Evidence) {
+        let curve =
+            Curve { points: [Point::default(); TTLS], in_force: None, reads: 1e4, reads_per_hour: 1e4, hours: 1.0 };
+        let mut evidence = Evidence::default();
+        let decoding = std::time::Duration::from_micros(decoding_us);
+        for at in 0..1000 {
+            evidence.count_stored(1000, size as u64, None);
+            if at % 16 == 0 {
+                let tried = Tried { bytes: size / 3, encoding: decoding, decoding };
+                evidence.trials.note(&Trial { size, part: size, has_format: false, forms: [tried; 3] });
+            }
+        }
+        (curve, evidence)
+    }
+
+    fn codec(present: &Present, (curve, evidence): &(Curve, Evidence)) -> Option<Advice> {
+        advise(present, curve, evidence).into_iter().find(|advice| advice.what == What::Codec)
+    }
+
+    fn present(codec: Codec, threshold: u64) -> Present {
+        Present { keeping: Keeping { codec, threshold }, payload_bytes: 3_000_000, ..Present::default() }
+    }
+
+    #[test]
+    fn a_threshold_that_leaves_much_uncompressed_is_told() {
+        let small = of(3_000, 5);
+        let Some(advice) = codec(&present(Codec::Auto, 8 << 10), &small) else { unreachable!("advice") };
+        assert_eq!((advice.now.as_str(), advice.to.as_deref()), ("auto THRESHOLD 8kb", Some("auto THRESHOLD 2kb")));
+        assert_eq!((advice.unit, advice.gain.round(), advice.requests), (Unit::Bytes, 2_000_000.0, 1000.0));
+        assert!(advice.error < 1.0 && advice.why.starts_with("payloads would take 66.7% less; "), "{advice:?}");
+        assert_eq!(codec(&present(Codec::Auto, 2 << 10), &small), None, "it is so already");
+        assert_eq!(codec(&present(Codec::Auto, 8 << 10), &of(3_000, 50_000)), None, "the main thread would be busy");
+        assert_eq!(codec(&present(Codec::Auto, 8 << 10), &of(500, 5)), None, "what is so small stays as it is");
+    }
+
+    #[test]
+    fn payloads_that_are_kept_as_they_came_or_in_a_large_form_are_told() {
+        let large = of(30_000, 50);
+        let of = |codec_now| codec(&present(codec_now, 8 << 10), &large).map(|advice| (advice.now, advice.to));
+        assert_eq!(of(Codec::None), Some(("none".into(), Some("auto".into()))));
+        assert_eq!([Codec::Auto, Codec::Gzip, Codec::Zstd, Codec::Lz4].map(of), [None, None, None, None]);
+        assert_eq!(codec(&present(Codec::None, 1 << 20), &large), None, "not told apart by size so far");
+    }
+
+    #[test]
+    fn nothing_is_said_while_too_little_is_known() {
+        let (curve, mut evidence) = of(3_000, 5);
+        evidence.halve();
+        let present = present(Codec::Auto, 8 << 10);
+        assert_eq!(codec(&present, &(curve.clone(), evidence)), None, "500 stores");
+        let mut untried = Evidence::default();
+        (0..2000).for_each(|_| untried.count_stored(1000, 3_000, None));
+        assert_eq!(codec(&present, &(curve, untried)), None, "none was tried");
     }
 }

@@ -56,13 +56,7 @@ impl Curve {
         }
         let in_force = estimator.evidence.lifetime_ms().map(|ttl_ms| (ttl_ms, at(&rates, ttl_ms)));
         let reads = estimator.reads();
-        Self {
-            points,
-            in_force,
-            reads,
-            reads_per_hour: per_hour,
-            hours: if per_hour > 0.0 { reads / per_hour } else { 0.0 },
-        }
+        Self { points, in_force, reads, reads_per_hour: per_hour, hours: estimator.hours() }
     }
 
     fn at(&self, ttl_ms: f64, figure: impl Fn(&Point) -> f64) -> f64 {

@@ -372,6 +372,11 @@ impl Estimator {
         self.evidence.measure_anew();
     }
 
+    /// In how many hours was counted what is counted.
+    pub fn hours(&self) -> f64 {
+        self.watched / AN_HOUR
+    }
+
     /// Reads an hour.
     pub fn reads_per_hour(&self) -> f64 {
         if self.watched > 0.0 { self.reads() * AN_HOUR / self.watched } else { 0.0 }

@@ -3,6 +3,7 @@
 use super::followed::{Again, Reproduced};
 use super::outcome::Outcome;
 use super::tags::TagHash;
+use super::trials::Trials;
 use super::ttls::in_ms;
 
 /// How many tags are watched for invalidating too much.
@@ -14,8 +15,8 @@ const TELLING: f64 = 30.0;
 #[derive(Clone, Copy, Default)]
 struct Watched {
     tag: TagHash,
-    again: f64,
-    unchanged: f64,
+    again: f32,
+    unchanged: f32,
 }
 
 /// A share of something, and of how many that was found.
@@ -57,6 +58,8 @@ pub struct Evidence {
     changed: f64,
     after: f64,
     watched: [Watched; WATCHED],
+    /// What payloads would take in other forms.
+    pub trials: Trials,
 }
 
 impl Evidence {
@@ -119,7 +122,7 @@ impl Evidence {
             *watched = Watched { tag, ..Watched::default() };
         }
         watched.again += 1.0;
-        watched.unchanged += f64::from(u8::from(!again.is_changed));
+        watched.unchanged += f32::from(u8::from(!again.is_changed));
         known.is_none().then_some(tag)
     }
 
@@ -131,7 +134,9 @@ impl Evidence {
     }
 
     pub(super) fn halve(&mut self) {
-        let watched = self.watched.iter_mut().flat_map(|watched| [&mut watched.again, &mut watched.unchanged]);
+        for watched in &mut self.watched {
+            (watched.again, watched.unchanged) = (watched.again / 2.0, watched.unchanged / 2.0);
+        }
         let all = [
             &mut self.reads,
             &mut self.expired_in_use,
@@ -149,7 +154,8 @@ impl Evidence {
             &mut self.changed,
             &mut self.after,
         ];
-        all.into_iter().chain(watched).for_each(|count| *count /= 2.0);
+        all.into_iter().for_each(|count| *count /= 2.0);
+        self.trials.halve();
     }
 
     // ---- what it tells ----
@@ -217,8 +223,10 @@ impl Evidence {
 
     /// Tags after whose invalidation values were produced again: the share of those that were the same as before, and how many.
     pub fn tags(&self) -> impl Iterator<Item = (TagHash, Share, f64)> {
-        let telling = self.watched.iter().filter(|watched| watched.again >= TELLING);
-        telling.map(|watched| (watched.tag, Share::of(watched.unchanged, watched.again), watched.again))
+        let all =
+            self.watched.iter().map(|watched| (watched.tag, f64::from(watched.unchanged), f64::from(watched.again)));
+        let telling = all.filter(|(_, _, again)| *again >= TELLING);
+        telling.map(|(tag, unchanged, again)| (tag, Share::of(unchanged, again), again))
     }
 }
 

@@ -5,7 +5,7 @@
 //!                    ├─ heat       which keys are asked for most
 //!                    ├─ followed   one key, at each of 24 lifetimes ◀── tags   when they were last invalidated
 //!                    ├─ counts     what is counted of those, and what follows for all
-//!                    └─ evidence   what else the traffic tells
+//!                    └─ evidence   what else the traffic tells ◀── trials   what payloads would take in other forms
 //! ```
 //!
 //! It takes a bounded memory and a bounded time for each read. Time and hashes come as arguments; the salt of the hashes is the caller's.
@@ -20,6 +20,7 @@ mod heat;
 mod names;
 mod outcome;
 mod tags;
+pub mod trials;
 mod ttls;
 
 pub use self::choice::{Advice, Present, advise};
@@ -28,4 +29,5 @@ pub use self::estimator::{Details, Estimator};
 pub use self::names::Salt;
 pub use self::outcome::{Outcome, Stored};
 pub use self::tags::{TagHash, TagTimes};
+pub use self::trials::{Keeping, Trial};
 pub use self::ttls::{Moment, TTLS, moment, ttl_ms};

@@ -182,6 +182,15 @@ pub struct Finished {
     pub waiters: Vec<u64>,
 }
 
+/// A lease whose time was over, or a backing off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Its key.
+    pub key: Arc<[u8]>,
+    /// Who is to be answered.
+    pub woken: Vec<Woken>,
+}
+
 type Key = Arc<[u8]>;
 
 struct Record {
@@ -467,16 +476,17 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
 
     /// Ends one lease or backoff whose time is over, and says who is to be answered; `None` when there is none. Called until
     /// then, in slices if need be.
-    pub fn expire(&mut self, now_ms: u64) -> Option<Vec<Woken>> {
+    pub fn expire(&mut self, now_ms: u64) -> Option<Ended> {
         let ((until_ms, _), key) = self.deadlines.first_key_value()?;
         if *until_ms > now_ms {
             return None;
         }
         let (key, record) = self.take(&Arc::clone(key))?;
-        match record.state {
-            State::Held(holding) => Some(self.pass_on(key, &holding, now_ms)),
-            State::BackingOff(_) => Some(Vec::new()),
-        }
+        let woken = match record.state {
+            State::Held(holding) => self.pass_on(Arc::clone(&key), &holding, now_ms),
+            State::BackingOff(_) => Vec::new(),
+        };
+        Some(Ended { key, woken })
     }
 
     // ---- counts ----

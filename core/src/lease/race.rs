@@ -452,7 +452,8 @@ impl World<'_> {
     fn expire(&mut self) {
         loop {
             let before = self.leases.deadlines.first_key_value().map(|(_, key)| Arc::clone(key));
-            let Some(woken) = self.leases.expire(self.now_ms) else { break };
+            let Some(Ended { key: ended, woken }) = self.leases.expire(self.now_ms) else { break };
+            assert_eq!(before.as_deref(), Some(&*ended));
             let key = KEYS.iter().position(|key| before.as_deref() == Some(*key)).unwrap();
             let due = self.model.held[key].as_ref().map(|lease| lease.until_ms);
             let due = due.or(self.model.backing_off[key].map(|off| off.until_ms));

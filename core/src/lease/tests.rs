@@ -149,7 +149,7 @@ impl Play {
             }
             "everything" => fenced(leases, Leases::fence_all),
             "next" => format!("{:?}", leases.next_deadline()),
-            "expire" => leases.expire(now).map_or("none".into(), |woken| shown(&woken)),
+            "expire" => leases.expire(now).map_or("none".into(), |ended| shown(&ended.woken)),
             "counts" => {
                 let (held, backing_off) = (leases.len(), leases.backing_off_len());
                 assert_eq!(leases.deadlines.len(), held + backing_off);

@@ -31,12 +31,17 @@ fn seen(key: u32, cost_ms: u64, ms: u64) -> Seen<'static> {
 
 /// The keys that are due, what is worth most first.
 fn due(keeper: &mut Keeper, now: Now) -> Vec<Vec<u8>> {
-    let (mut all, mut below) = (Vec::new(), None);
-    while let Some(next) = keeper.next_due(None, below, now) {
-        below = Some(next);
-        all.extend(keeper.get(next.1).map(|known| known.key.to_vec()));
+    let (mut all, mut walk) = (Vec::new(), keeper.walk(None, None));
+    while let Some((_, slot)) = keeper.next_due(&mut walk, now) {
+        all.extend(keeper.get(slot).map(|known| known.key.to_vec()));
     }
     all
+}
+
+/// The first of them, of these types.
+fn first_due(keeper: &mut Keeper, types: Option<&[u16]>, now: Now) -> Option<Slot> {
+    let mut walk = keeper.walk(types, None);
+    keeper.next_due(&mut walk, now).map(|(_, slot)| slot)
 }
 
 #[test]
@@ -50,7 +55,7 @@ fn the_hundred_best_of_ten_thousand_are_due_in_order() {
         let (hits, cost) = (rng.u64(1..9), rng.u64(1..10_000));
         keeper.keep(&name(key), (1, b"t"), &seen(key, cost, 1000), PLENTY, at(1000));
         (0..hits).for_each(|_| assert!(keeper.asked(&name(key), true, at(1000)).is_some()));
-        assert_eq!(keeper.next_due(None, None, at(1000)), None, "all are fresh");
+        assert!(!keeper.has_due(None), "all are fresh");
         worth.push((hits * cost, name(key)));
     }
     worth.sort_unstable_by(|a, b| b.cmp(a));
@@ -111,7 +116,8 @@ fn it_does_what_a_plain_list_does() {
                     let hit: BTreeSet<u32> = (0..rng.u32(..20)).map(|_| rng.u32(..last_id + 2)).collect();
                     keeper.invalidated(&ids(hit.iter().copied()), now);
                     let hit = all.values_mut().filter(|plain| plain.id.is_some_and(|id| hit.contains(&id)));
-                    hit.for_each(|plain| plain.is_lapsed = true);
+                    // Perhaps that ended a job.
+                    hit.for_each(|plain| (plain.is_lapsed, plain.is_job) = (true, false));
                 }
                 8 => {
                     let slot = (0..200).find(|slot| keeper.get(*slot).is_some_and(|known| *known.key == *key));
@@ -238,8 +244,8 @@ fn a_key_is_offered_while_a_request_is_to_be_expected_in_its_lifetime() {
         |keeper: &Keeper, hours: u64| find(keeper, b"k").is_some_and(|known| known.is_worth_it(at(hours * HOUR)));
     assert!(is_worth_it(&keeper, 2) && is_worth_it(&keeper, 4) && !is_worth_it(&keeper, 9));
     keeper.went(b"k", Reason::Expired, at(9 * HOUR));
-    let next = keeper.next_due(None, None, at(9 * HOUR));
-    next.into_iter().for_each(|(_, slot)| keeper.rest(slot));
+    let next = first_due(&mut keeper, None, at(9 * HOUR));
+    next.into_iter().for_each(|slot| keeper.rest(slot));
     assert!(!keeper.has_due(None));
     keeper.asked(b"k", false, at(9 * HOUR));
     assert!(keeper.has_due(None), "somebody asks for it again");
@@ -263,11 +269,10 @@ fn what_is_asked_for_each_day_at_that_hour_is_predicted() {
     }
     let offered = |keeper: &mut Keeper, ms: u64| {
         keeper.turn(10, at(ms));
-        let next = keeper.next_due(None, None, at(ms))?;
-        let known = keeper.get(next.1)?;
-        let hour = known.predicted_hour();
+        let next = first_due(keeper, None, at(ms))?;
+        let hour = keeper.get(next)?.predicted_hour();
         if hour.is_none() {
-            keeper.rest(next.1);
+            keeper.rest(next);
         }
         hour
     };
@@ -286,15 +291,13 @@ fn a_job_is_its_lease() {
     keeper.keep(b"k", (1, b"t"), &seen(1, 10, 0), PLENTY, at(0));
     keeper.asked(b"k", true, at(1));
     keeper.invalidated(&ids([1]), at(2));
-    let slot = keeper.next_due(Some(&[1]), None, at(2)).map(|(_, slot)| slot).unwrap_or(9);
-    assert!(keeper.next_due(Some(&[2]), None, at(2)).is_none());
+    let slot = first_due(&mut keeper, Some(&[1, 1]), at(2)).unwrap_or(9);
+    assert!(first_due(&mut keeper, Some(&[2]), at(2)).is_none());
     keeper.start_job(slot, 100, Some(token));
     assert!(!keeper.has_due(None) && keeper.is_job(b"k", token) && !keeper.is_job(b"k", Token::from(8)));
     keeper.went(b"k", Reason::Invalidated, at(3));
     assert!(!keeper.has_due(None), "its key is reclaimed meanwhile");
-    assert_eq!(keeper.some_jobs(5, at(50)), [slot]);
-    keeper.end_job(slot);
-    assert!(keeper.has_due(None) && keeper.some_jobs(5, at(50)).is_empty());
+    assert!(keeper.freed(b"k") && keeper.has_due(None) && !keeper.freed(b"another"));
     keeper.start_job(slot, 100, Some(token));
     keeper.keep(b"k", (1, b"t"), &seen(2, 10, 4), PLENTY, at(4));
     keeper.note_warmed(b"k");
@@ -315,8 +318,12 @@ fn a_type_that_goes_or_whose_number_is_anothers_is_forgotten() {
             at(0),
         );
     }
-    keeper.forget_type(1);
-    assert_eq!(keeper.len(), 10);
+    let wanted = |keeper: &mut Keeper, names: &[&'static [u8]], best| {
+        keeper.look_after_types(9, |id| Some((*names.get(usize::from(id) - 1)?, best)));
+        keeper.len()
+    };
+    assert_eq!(wanted(&mut keeper, &[b"a", b"b"], 100), 20);
+    assert_eq!(wanted(&mut keeper, &[b"other", b"b"], 100), 10);
     keeper.keep(b"new", (2, b"c"), &seen(99, 1, 1), PLENTY, at(1));
     assert_eq!(keeper.len(), 1);
     keeper.keep(b"new", (2, b"c"), &seen(99, 1, 1), Limits { best: 0, ..PLENTY }, at(1));
@@ -333,11 +340,143 @@ fn what_is_fresh_after_all_waits_for_its_end() {
     keeper.settle(None, at(HOUR * 79 / 100));
     assert!(!keeper.has_due(None));
     keeper.settle(None, at(HOUR * 80 / 100));
-    let slot = keeper.next_due(None, None, at(HOUR)).map(|(_, slot)| slot).unwrap_or(9);
+    let slot = first_due(&mut keeper, None, at(HOUR)).unwrap_or(9);
     keeper.put_off(slot, Some((at(3 * HOUR).unix_ms) as i64));
     keeper.settle(None, at(2 * HOUR));
-    assert!(!keeper.has_due(None) && keeper.next_ms().is_some());
+    assert!(!keeper.has_due(None));
     keeper.settle(Some(HOUR), at(2 * HOUR));
     assert!(keeper.has_due(None), "a worker looks further ahead");
     keeper.check(at(2 * HOUR));
+}
+
+/// Many keys that are let go, or change their places, take turns.
+#[test]
+fn what_concerns_many_keys_is_done_in_turns() {
+    let mut keeper = Keeper::default();
+    let limits = Limits { bytes: 64 << 20, best: 10_000 };
+    for key in 0..10_000 {
+        keeper.keep(&name(key), (1, b"t"), &seen(key, 10, 0), limits, at(0));
+        keeper.asked(&name(key), true, at(1));
+    }
+    let turn = |keeper: &mut Keeper, best| {
+        let before = keeper.len();
+        keeper.look_after_types(9, |_| (best > 0).then_some((&b"t"[..], best)));
+        before - keeper.len()
+    };
+    assert_eq!(turn(&mut keeper, 10_000), 0);
+    let gone = turn(&mut keeper, 8_000);
+    assert!(gone <= 1024, "{gone}");
+    while turn(&mut keeper, 8_000) > 0 {}
+    (0..100).for_each(|_| _ = turn(&mut keeper, 8_000));
+    assert!((8_000..=8_000 + 8_000 / 4 + 16).contains(&keeper.len()));
+    keeper.check(at(2));
+    assert_eq!(turn(&mut keeper, 0), 1024);
+    (0..10).for_each(|_| _ = turn(&mut keeper, 0));
+    assert!(keeper.is_empty() && keeper.bytes() == 0);
+    keeper.check(at(3));
+}
+
+/// However many types there are, what is worth least of some of them makes room.
+#[test]
+fn many_types_share_the_memory() {
+    let mut keeper = Keeper::default();
+    let limits = Limits { bytes: 1 << 20, best: 10 };
+    for key in 0..20_000 {
+        let type_id = 1 + (key % 5_000) as u16;
+        keeper.keep(&name(key), (type_id, &name(type_id.into())), &seen(key, 10, 0), limits, at(key.into()));
+        keeper.asked(&name(key), true, at(key.into()));
+        assert!(keeper.bytes() <= 1 << 20);
+    }
+    assert!(keeper.len() > 1_000);
+    keeper.check(at(20_000));
+    // Types of which nothing is kept are forgotten with their last keys.
+    keeper.shrink(0);
+    (0..10).for_each(|_| keeper.shrink(0));
+    assert!(keeper.is_empty() && keeper.bytes() == 0);
+    keeper.check(at(20_000));
+}
+
+/// The keys of some types come in the order of their worth, as those of all do, also while they are put off or given to somebody.
+#[test]
+fn the_keys_of_some_types_come_in_order() {
+    let (mut keeper, mut rng) = (Keeper::default(), fastrand::Rng::with_seed(9));
+    for key in 0..500 {
+        let type_id = 1 + (key % 5) as u16;
+        keeper.keep(&name(key), (type_id, &name(type_id.into())), &seen(key, rng.u64(1..100_000), 0), PLENTY, at(0));
+        (0..3).for_each(|_| _ = keeper.asked(&name(key), true, at(5)));
+    }
+    keeper.invalidated(&ids(0..500), at(6));
+    let now = at(60_000);
+    let mut told = Vec::new();
+    let mut walk = keeper.walk(Some(&[4, 2, 2]), None);
+    while let Some((score, slot)) = keeper.next_due(&mut walk, now) {
+        assert!(keeper.get(slot).is_some_and(|known| [2, 4].contains(&known.type_id)));
+        told.push((score, slot));
+        match told.len() % 3 {
+            0 => keeper.start_job(slot, 100_000, None),
+            1 => keeper.put_off(slot, None),
+            _ => (),
+        }
+    }
+    assert_eq!(told.len(), 200);
+    assert!(told.is_sorted_by(|a, b| a > b), "each once, what is worth most first");
+    // Who left off goes on behind that.
+    let place = told.get(29).copied();
+    let mut walk = keeper.walk(Some(&[2, 4]), place);
+    assert!(keeper.next_due(&mut walk, now) < place);
+    keeper.check(now);
+}
+
+/// What was popular a moment ago is produced in vain once, not until its rate has decayed.
+#[test]
+fn what_was_produced_in_vain_is_not_offered_again_before_somebody_asks() {
+    let mut keeper = Keeper::default();
+    keeper.keep(b"k", (1, b"t"), &seen(1, 10, 0), PLENTY, at(0));
+    (0..1000).for_each(|ms| _ = keeper.asked(b"k", true, at(ms)));
+    keeper.settle(None, at(HOUR));
+    assert!(keeper.has_due(None));
+    keeper.keep(b"k", (1, b"t"), &seen(2, 10, HOUR), PLENTY, at(HOUR));
+    keeper.note_warmed(b"k");
+    keeper.invalidated(&ids([2]), at(HOUR + 1));
+    assert!(keeper.has_due(None), "an invalidation says nothing of it");
+    keeper.keep(b"k", (1, b"t"), &seen(3, 10, HOUR), PLENTY, at(HOUR + 2));
+    keeper.note_warmed(b"k");
+    keeper.settle(Some(2 * HOUR), at(HOUR + 3));
+    assert!(keeper.has_due(None), "nor does a worker that looks far ahead");
+    let slot = first_due(&mut keeper, None, at(HOUR + 3)).unwrap_or(9);
+    keeper.put_off(slot, Some(at(2 * HOUR).unix_ms as i64));
+    keeper.settle(None, at(2 * HOUR));
+    keeper.went(b"k", Reason::Expired, at(2 * HOUR));
+    assert!(!keeper.has_due(None) && find(&keeper, b"k").is_some_and(|known| known.is_worth_it(at(2 * HOUR))));
+    keeper.asked(b"k", false, at(2 * HOUR + 1));
+    assert!(keeper.has_due(None));
+    keeper.check(at(2 * HOUR + 1));
+}
+
+#[test]
+fn jobs_that_may_have_ended_are_looked_at() {
+    let mut keeper = Keeper::default();
+    for key in 0..3_000 {
+        keeper.keep(&name(key), (1, b"t"), &seen(key, 10, 0), Limits { best: 3_000, ..PLENTY }, at(0));
+        keeper.asked(&name(key), true, at(1));
+    }
+    keeper.invalidated(&ids(0..2_000), at(2));
+    let mut walk = keeper.walk(None, None);
+    while let Some((_, slot)) = keeper.next_due(&mut walk, at(3)) {
+        keeper.start_job(slot, 1_000 + u64::from(slot), None);
+    }
+    assert!(keeper.some_jobs(64, at(4)).is_empty(), "whoever keeps the leases tells");
+    assert_eq!(keeper.some_jobs(5_000, at(1_009)).len(), 10, "those whose time is over");
+    // An invalidation that means a key of which somebody says that it backs off.
+    keeper.invalidated(&ids([0]), at(5));
+    assert!(keeper.has_due(None), "what it hits is looked at at once");
+    let mut looked_at = BTreeSet::new();
+    for _ in 0..100 {
+        let some = keeper.some_jobs(64, at(6));
+        assert!(some.len() <= 64);
+        looked_at.extend(some);
+    }
+    assert_eq!(looked_at.len(), 1_999);
+    assert!(keeper.some_jobs(64, at(7)).is_empty());
+    keeper.check(at(7));
 }

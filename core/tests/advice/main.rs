@@ -11,12 +11,15 @@
 
 #[path = "../../examples/replay/play.rs"]
 mod play;
+#[path = "../../examples/replay/warming.rs"]
+mod warming;
 #[path = "../../examples/replay/workload.rs"]
 mod workload;
 
 use expcache_core::advice::{Estimator, Outcome, TTLS, TagTimes, moment, ttl_ms};
-use play::Play;
-use workload::{Workload, mix};
+use play::{Applied, Play, apply};
+use warming::Cache;
+use workload::{DIURNAL, Workload, mix};
 
 const KEYS: usize = 2304;
 /// The number of the lifetime of an hour.
@@ -30,7 +33,7 @@ fn an_hour_is_one_of_the_lifetimes() {
 /// A tenth of the reads of a workload that is held to the same bounds in full by `make advise`.
 fn is_close(skew: f64, keys: usize, renames: bool) {
     let mut play = Play::new(KEYS, 1..=2, HOUR, false);
-    let workload = Workload { skew, keys, renames, reads: 200_000 };
+    let workload = Workload { skew, keys, renames, reads: 200_000, changes_h: 24.0 };
     workload.events(3).for_each(|event| play.step(&event));
     for errors in play.errors() {
         assert!(errors.all <= 3.0 && errors.near <= 1.0, "{skew} {keys} {renames}: {errors:?}");
@@ -53,7 +56,9 @@ fn many_keys_of_about_the_same_weight_are_estimated_well() {
 #[test]
 fn few_keys_are_all_followed_and_known_exactly() {
     let mut play = Play::new(KEYS, 1..=1, HOUR, false);
-    Workload { skew: 0.9, keys: 200, renames: false, reads: 100_000 }.events(3).for_each(|event| play.step(&event));
+    Workload { skew: 0.9, keys: 200, renames: false, reads: 100_000, changes_h: 24.0 }
+        .events(3)
+        .for_each(|event| play.step(&event));
     for errors in play.errors() {
         assert!(errors.all <= 0.2, "{errors:?}");
     }
@@ -91,4 +96,31 @@ fn what_was_busy_weeks_ago_makes_room() {
     }
     let (rates, _) = estimator.rates();
     assert!((rates[TTLS - 1] - 0.5).abs() < 0.03 && (rates[0] - 0.5).abs() < 0.03, "{rates:?}");
+}
+
+/// What is forecast for a lifetime is what comes of it.
+#[test]
+fn a_lifetime_that_is_advised_keeps_what_it_promised() {
+    let workload = Workload { skew: 0.9, keys: 20_000, renames: false, reads: 200_000, changes_h: 720.0 };
+    let mut play = Play::new(KEYS, 1..=1, HOUR, false);
+    workload.events(3).for_each(|event| play.step(&event));
+    let advised = play.advised().expect("that more would hit with a longer lifetime");
+    let Applied { ttl_ms, forecast, measured } = apply(workload, 4, advised);
+    assert!(ttl_ms > 3_600_000, "{ttl_ms}");
+    assert!((forecast - measured).abs() < 0.03, "{forecast} {measured} at {ttl_ms}");
+}
+
+/// Workers that keep a cache warm spare those who ask most of the waiting, and produce hardly more than is asked for.
+#[test]
+fn warming_is_worth_it() {
+    // A quarter of what `make advise` plays.
+    let workload = Workload { keys: 500, reads: 500_000, ..DIURNAL };
+    let [without, with] = [0, 275].map(|best| {
+        let mut cache = Cache::new(best, 8);
+        workload.events(1).for_each(|event| cache.step(&event));
+        cache.outcome
+    });
+    assert!(with.warmed_hits >= 0.8 * with.warmed && with.warmed > 5_000.0, "{with:?}");
+    assert!(with.productions < 1.15 * without.productions, "{with:?} {without:?}");
+    assert!(with.misses <= 0.5 * without.misses, "{with:?} {without:?}");
 }
