@@ -9,6 +9,7 @@ mod set;
 mod store;
 mod strings;
 mod types;
+mod warm;
 mod words;
 
 pub(crate) use self::store::Store;
