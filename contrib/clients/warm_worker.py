@@ -46,7 +46,8 @@ class Worker:
         key, token, done = job["key"], job["token"], threading.Event()
         threading.Thread(target=self.renew, args=(key, token, done), daemon=True).start()
         try:
-            self.store(job, HANDLERS[job["type"]](json.loads(job["meta"] or "{}")))
+            produce, meta = HANDLERS[job["type"]], json.loads(job["meta"] or "{}")
+            self.store(job, produce(meta))
         except Exception as error:
             if str(error).startswith(("FENCED", "LEASELOST")):
                 return  # invalidated meanwhile, or too late: the key is offered again

@@ -230,8 +230,8 @@ impl Watch {
                 Ok(pace) => {
                     let is_news = pace.is_advised && !self.pace.is_advised;
                     self.pace = pace;
-                    // It was not asked for before.
                     if is_news {
+                        self.source.forget_advice();
                         return true;
                     }
                 }

@@ -158,10 +158,13 @@ impl Source {
             };
             let advice = with_due(pieces, connection)?;
             (snapshot.advice, self.advice) = (Some(advice.clone()), Some((asked, advice)));
-        } else {
-            self.advice = None;
         }
         Ok(snapshot)
+    }
+
+    /// Whoever asks for advice now wants it anew.
+    pub fn forget_advice(&mut self) {
+        self.advice = None;
     }
 
     /// A connection of its own, for whoever has other questions.

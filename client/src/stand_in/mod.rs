@@ -4,6 +4,7 @@ mod calls;
 mod commands;
 mod entry;
 mod fetch;
+mod in_mind;
 mod per_tag;
 mod set;
 mod store;

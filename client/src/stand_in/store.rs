@@ -14,7 +14,7 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::entry::{Entry, Text, bulk};
-use super::warm::InMind;
+use super::in_mind::InMind;
 use crate::lock::locked;
 
 /// As the server's own at first.

@@ -1,12 +1,10 @@
 //! `EXPCACHE.WARM`: which keys are worth it is known to the same keeper as in the server.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use expcache_core::grammar::warm::WarmOptions;
 use expcache_core::lease::{Asked, Standing, Token, Wish};
 use expcache_core::policy::end_ms;
-use expcache_core::warm::{HOUR_MS, Keeper, Known, Limits, Now, Reason, Seen, Slot};
+use expcache_core::warm::{HOUR_MS, Known, Limits, Now, Reason, Seen, Slot};
 use redis::Value;
 
 use super::entry::{bulk, bulks, count, map, optional_bulk, optional_count, text};
@@ -17,21 +15,6 @@ const MEMORY: usize = 16 << 20;
 const LEASE_MS: u64 = 30_000;
 /// More jobs are never under way here.
 const MOST_JOBS: usize = 10_000;
-
-/// What is kept in mind.
-#[derive(Default)]
-pub(super) struct InMind {
-    keeper: Keeper,
-    types: HashMap<Bytes, u16>,
-    ids: u32,
-}
-
-impl InMind {
-    fn type_id(&mut self, name: &Bytes) -> u16 {
-        let next = u16::try_from(self.types.len()).unwrap_or(u16::MAX);
-        *self.types.entry(name.clone()).or_insert(next)
-    }
-}
 
 /// What there is of a key.
 enum There {
