@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     /// What is produced, refreshed and stored.
     pub(crate) tasks: Tasks,
     pub(crate) keeper: Arc<Keeper>,
+    /// The program is about to end: nothing is begun that nobody asks for.
+    pub(crate) closing: AtomicBool,
     sliding: Sliding,
     tracking: Option<JoinHandle<()>>,
 }
@@ -77,6 +79,7 @@ impl Cache {
             failures: Failures::new(config.backoff),
             tasks,
             keeper: Arc::new(Keeper::new(config)),
+            closing: AtomicBool::new(false),
             sliding: Sliding::new(),
             tracking,
         })))
@@ -215,11 +218,26 @@ impl Cache {
         self.0.fallback.forget_all();
     }
 
-    /// Before the end of a program: waits for what is being produced, refreshed and stored, so long at most, gives up the rest and
-    /// gives its leases back, so that nobody has to wait for them. Has all ended by itself?
+    /// Before the end of a program: waits for what is being produced, refreshed, warmed and stored, so long at most, gives up the rest
+    /// and gives its leases back, so that nobody has to wait for them. Has all ended by itself?
     ///
-    /// Who is still asking meanwhile may begin anew.
+    /// A program that was served something stale and ends without it has not made the next, and keeps others from that until the
+    /// lease is over. What is warmed stops here; who is still asking meanwhile may begin anew.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(cache: expcache_client::Cache) -> expcache_client::Result<()> {
+    /// # use expcache_client::Export;
+    /// let request = cache.request("trips").company(42).grace(Duration::from_secs(300)).build()?;
+    /// let served = cache.get_or_produce(&request, || async { Export::json(&["A to B"]) }).await?;
+    /// println!("{}", String::from_utf8_lossy(served.payload()));
+    /// // If that was stale, the next is made behind it.
+    /// cache.shutdown(Duration::from_secs(30)).await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn shutdown(&self, limit: Duration) -> bool {
+        self.0.closing.store(true, Ordering::Release);
         let ended = self.0.tasks.finish(limit).await;
         let given_back = tokio::time::timeout(self.config().timeout, self.0.keeper.finish()).await;
         ended && given_back.is_ok()

@@ -124,12 +124,19 @@ impl Tasks {
         async move { landing.await.unwrap_or_else(|_| Landed::given_up()) }.boxed().shared()
     }
 
-    /// Waits for what there is, so long at most, and ends the rest. Has all ended by itself?
+    /// Waits for what there is, and for what that starts, so long at most, and ends the rest. Has all ended by itself?
     pub(crate) async fn finish(&self, limit: Duration) -> bool {
-        let mut running = std::mem::take(&mut *locked(&self.0));
-        let ended = tokio::time::timeout(limit, async { while running.join_next().await.is_some() {} }).await;
-        running.shutdown().await;
-        ended.is_ok()
+        let end = tokio::time::Instant::now() + limit;
+        let mut have_all_ended = true;
+        loop {
+            let mut running = std::mem::take(&mut *locked(&self.0));
+            if running.is_empty() {
+                return have_all_ended;
+            }
+            let ended = tokio::time::timeout_at(end, async { while running.join_next().await.is_some() {} }).await;
+            running.shutdown().await;
+            have_all_ended &= ended.is_ok();
+        }
     }
 }
 

@@ -102,12 +102,24 @@ pub(crate) struct Claim {
     token: String,
     time: Duration,
     settled: AtomicBool,
+    is_job: bool,
 }
 
 impl Claim {
     pub(crate) fn new(keeper: &Arc<Keeper>, key: &Bytes, time: Duration) -> Self {
         let (keeper, key) = (Arc::clone(keeper), key.clone());
-        Self { keeper, key, token: token(), time, settled: AtomicBool::new(false) }
+        Self { keeper, key, token: token(), time, settled: AtomicBool::new(false), is_job: false }
+    }
+
+    /// Of a lease that the server granted, with the key to be produced, under a token of its own.
+    pub(crate) fn of_job(keeper: &Arc<Keeper>, key: &Bytes, token: String, time: Duration) -> Self {
+        let (keeper, key) = (Arc::clone(keeper), key.clone());
+        Self { keeper, key, token, time, settled: AtomicBool::new(false), is_job: true }
+    }
+
+    /// Would the server offer the key again at once if it were given back?
+    pub(crate) fn is_job(&self) -> bool {
+        self.is_job
     }
 
     pub(crate) fn token(&self) -> &str {

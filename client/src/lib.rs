@@ -54,6 +54,11 @@
 //! invalidation of very many entries the server tells of each as it reclaims it, some seconds for a million: that is how long
 //! an invalidated payload may be served from here, and never longer than the lifetime. [`Config::near_bytes`]`(0)` turns it off.
 //!
+//! # Warm
+//!
+//! The server knows what is worth producing before anybody waits for it: [`Cache::warmer`] makes workers of programs. A program that
+//! was served something stale makes the next behind it, and before it ends it waits for that: [`Cache::shutdown`].
+//!
 //! # Features
 //!
 //! `cluster` and `sentinel` (on), `tls` (rustls), `blocking` (`blocking::Cache`), `http` (`Cache::respond`), `macros` (`#[cached]`), `tower`
@@ -105,6 +110,7 @@ mod tracking;
 mod typed;
 #[cfg(feature = "http")]
 mod view;
+mod warmer;
 mod words;
 
 #[cfg(feature = "macros")]
@@ -135,11 +141,13 @@ pub use served::Served;
 pub use sessions::TowerSessions;
 pub use sessions::{Listed, Session, SessionId, Sessions};
 pub use typed::Typed;
+pub use warmer::{Warmer, Warming};
 
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub use cached::{
-    argument as __argument, cached as __cached, export as __export, identity as __identity, owned as __owned,
+    argument as __argument, cached as __cached, described as __described, export as __export, identity as __identity,
+    identity_of as __identity_of, owned as __owned, rebuilt as __rebuilt, text as __text,
 };
 #[cfg(feature = "macros")]
 #[doc(hidden)]

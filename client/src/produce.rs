@@ -20,7 +20,7 @@ use crate::abort::AbortOnDrop;
 use crate::command::{Fetched, Release};
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
-use crate::flight::{Boarded, Flight, Landed, ValidFor};
+use crate::flight::{Boarded, Flight, Landed, Tasks, ValidFor};
 use crate::how::{How, Stored};
 use crate::lease::{Claim, Held};
 use crate::memory::Ticket;
@@ -435,7 +435,7 @@ impl Cache {
         }
     }
 
-    async fn produce_under(
+    pub(crate) async fn produce_under(
         &self,
         request: &Request,
         claim: Arc<Claim>,
@@ -456,12 +456,17 @@ impl Cache {
             }
             Err(error) => {
                 let claim = held.let_go();
-                let pause = self.0.failures.note(&plan.key, &error, Instant::now());
-                let message: String = error.to_string().chars().take(MAX_MESSAGE_CHARS).collect();
-                self.give_up(plan, &claim, Release::failed(message).backoff(pause)).await;
+                self.give_up(plan, &claim, self.failed(plan, &error)).await;
                 Landed { result: Err(error), valid_for: ValidFor::Everybody }
             }
         }
+    }
+
+    /// Nobody is to try again for a while.
+    fn failed(&self, plan: &RequestPlan, error: &Error) -> Release {
+        let pause = self.0.failures.note(&plan.key, error, Instant::now());
+        let message: String = error.to_string().chars().take(MAX_MESSAGE_CHARS).collect();
+        Release::failed(message).backoff(pause)
     }
 
     /// Stores it. If that takes longer than the caller waits for it, he is told before.
@@ -504,7 +509,9 @@ impl Cache {
             }
             Stored::No(error) => {
                 self.keep_unstored(plan, &entry, ticket, error);
-                self.give_up(plan, &claim, Release::unused()).await;
+                // What is asked for again by the server alone would be made again and again.
+                let release = if claim.is_job() { self.failed(plan, error) } else { Release::unused() };
+                self.give_up(plan, &claim, release).await;
                 ValidFor::AskedBy(leased)
             }
             _ => {
@@ -637,18 +644,21 @@ fn why_it_ended(ended: tokio::task::JoinError) -> BoxError {
 
 /// `FETCH … LEASE`. If its caller is dropped before the reply is here (a web client that hung up), the reply may hand out a
 /// lease that nobody would use: so it is awaited elsewhere, and the lease given back.
-struct Asking(Option<BoxFuture<'static, Answer>>);
+struct Asking {
+    reply: Option<BoxFuture<'static, Answer>>,
+    tasks: Tasks,
+}
 
 impl Asking {
     fn new(cache: &Cache, request: &Request) -> Self {
         let (cache, request, claim) = (cache.clone(), request.clone(), cache.claim(&request.0));
-        let ticket = cache.0.near.ticket(&request.0.key);
+        let (ticket, tasks) = (cache.0.near.ticket(&request.0.key), cache.0.tasks.clone());
         let asking = async move {
             let plan = &request.0;
             let fetch = plan.fetch(cache.config()).lease(cache.lease_of(plan)).token(claim.token());
             cache.answer(plan, cache.0.client.fetch(&fetch).await, ticket, claim).await
         };
-        Self(Some(asking.boxed()))
+        Self { reply: Some(asking.boxed()), tasks }
     }
 }
 
@@ -656,12 +666,12 @@ impl Future for Asking {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        let Some(reply) = &mut self.0 else {
+        let Some(reply) = &mut self.reply else {
             return std::task::Poll::Ready(Answer::Not(Task::Alone(Error::NoLease)));
         };
         let polled = reply.poll_unpin(context);
         if polled.is_ready() {
-            self.0 = None;
+            self.reply = None;
         }
         polled
     }
@@ -669,8 +679,8 @@ impl Future for Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        if let (Some(reply), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move { drop(reply.await) });
+        if let (Some(reply), Ok(_within)) = (self.reply.take(), tokio::runtime::Handle::try_current()) {
+            self.tasks.spawn(async move { drop(reply.await) });
         }
     }
 }

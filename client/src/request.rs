@@ -19,7 +19,7 @@ use crate::words::name;
 pub struct Request(pub(crate) Arc<RequestPlan>);
 
 /// Everything that a request says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RequestPlan {
     pub(crate) key: Bytes,
     pub(crate) type_name: Bytes,
@@ -52,6 +52,11 @@ impl Request {
     /// ```
     pub fn builder(prefix: impl AsRef<[u8]>, type_name: impl AsRef<[u8]>) -> RequestBuilder {
         RequestBuilder { prefix: name(prefix), type_name: name(type_name), ..RequestBuilder::default() }
+    }
+
+    /// Of an entry that there is, or was: as it was stored, but for its lifetime and tags.
+    pub(crate) fn of_entry(key: Bytes, type_name: Bytes, format: Option<Bytes>, meta: Option<Bytes>) -> Self {
+        Self(Arc::new(RequestPlan { key, type_name, format, meta, near: true, ..RequestPlan::default() }))
     }
 
     /// The key.

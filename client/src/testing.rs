@@ -23,8 +23,9 @@
 //! what reads them and what decides (lives, leases, fences, selectors, formats, limits) is the core that the server has. So what a test
 //! sees is what a server would do.
 //!
-//! It has no statistics (`stats`, `top`), no `key_for`, and makes no room: `MAXENTRIES` and `MAXBYTES` are kept and mean nothing, as are
-//! rules on keys, of which there are none but entries. It never refuses for want of memory or of rights, is one node, and is never away; for that, see the page on testing.
+//! It has no statistics (`stats`, `top`), gives no advice, has no `key_for`, and makes no room: `MAXENTRIES` and `MAXBYTES` are kept and mean
+//! nothing, as are rules on keys, of which there are none but entries. It never refuses for want of memory or of rights, is one node, and is
+//! never away; for that, see the page on testing.
 
 use std::sync::Arc;
 use std::time::Duration;

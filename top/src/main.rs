@@ -8,17 +8,22 @@
 //! | `source.rs` | reading the server |
 //! | `rates.rs` | what happened between two looks |
 //! | `view.rs` | what is shown, and what key presses change of it |
-//! | `screen.rs` | drawing it |
+//! | `screen.rs`, `advice.rs`, `table.rs` | drawing it |
 //! | `print.rs` | the screen as text or picture, without a terminal |
+//! | `record.rs`, `trace.rs` | a trace instead of a screen: reading the audit log, and what becomes of its lines |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
 
+mod advice;
 mod args;
 mod print;
 mod rates;
+mod record;
 mod screen;
 mod source;
+mod table;
 mod text;
+mod trace;
 mod view;
 
 use std::io::IsTerminal;
@@ -63,10 +68,14 @@ fn ended(result: Result<(), Failure>) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(plan) = &args.record {
+        return record::run(&args.url, plan);
+    }
     let source = Source::new(&args.url)?;
     // https://no-color.org: set, and not empty
     let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let view = View::new(source.address(), args.interval, has_colours);
+    let mut view = View::new(source.address(), args.interval, has_colours);
+    view.pace.is_advised = args.is_advised;
     match args.print {
         Some(how) => print(args, how, source, view),
         None if std::io::stdout().is_terminal() => live(source, view),
@@ -78,7 +87,7 @@ fn run(args: &Args) -> Result<(), Failure> {
 
 fn print(args: &Args, how: Print, mut source: Source, mut view: View) -> Result<(), Failure> {
     for look in 1..=args.looks {
-        view.take(Ok(source.look()?));
+        view.take(Ok(source.look(args.is_advised)?));
         if look < args.looks {
             thread::sleep(args.interval);
         }
@@ -182,6 +191,7 @@ fn wish(key: KeyEvent) -> Option<Wish> {
         KeyCode::Char('+' | '=') => Some(Wish::Slower),
         KeyCode::Char('-') => Some(Wish::Faster),
         KeyCode::Char('p' | ' ') => Some(Wish::Pause),
+        KeyCode::Char('a') => Some(Wish::Advice),
         KeyCode::Char('?' | 'h') => Some(Wish::Help),
         _ => None,
     }
@@ -201,7 +211,7 @@ impl Watch {
         let _quit = QuitAtEnd(&reports);
         loop {
             let begun = Instant::now();
-            let looked = Box::new(self.source.look());
+            let looked = Box::new(self.source.look(self.pace.is_advised));
             if reports.send(Message::Looked(looked)).is_err() || !self.rest(begun) {
                 return;
             }
@@ -217,7 +227,14 @@ impl Watch {
                 false => self.paces.recv_timeout(left),
             };
             match told {
-                Ok(pace) => self.pace = pace,
+                Ok(pace) => {
+                    let is_news = pace.is_advised && !self.pace.is_advised;
+                    self.pace = pace;
+                    if is_news {
+                        self.source.forget_advice();
+                        return true;
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
             }

@@ -8,17 +8,20 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Clear, Paragraph, RenderDirection, Row, Sparkline, Table};
+use ratatui::widgets::{Clear, Paragraph, RenderDirection, Sparkline};
 
+use crate::advice;
 use crate::rates::Rates;
 use crate::source::{Figures, First, Snapshot, word};
+use crate::table::{Column, Palette, table};
 use crate::text::{self, bar, bytes, count, millis, percent, rate, span};
 use crate::view::View;
 
-const KEYS: &str = " q quit  t order  +/- interval  p pause  ? help";
-const HELP: [&str; 12] = [
+const KEYS: &str = " q quit  t order  a advice  +/- interval  p pause  ? help";
+const HELP: [&str; 13] = [
     "q  Esc  Ctrl-C    quit",
     "t  arrows         order of the first entries: hits, size, cost, saved",
+    "a                 advice, and the keys that are worth producing; again: back",
     "+  -              look less often, more often",
     "p  blank          pause, go on",
     "?  h              this help",
@@ -30,25 +33,6 @@ const HELP: [&str; 12] = [
     "",
     "EXPCACHE.HEALTH says more when the status is not ok.",
 ];
-
-/// Words of a state have colours; without colours the words must do.
-struct Palette {
-    has_colours: bool,
-}
-
-impl Palette {
-    fn of(&self, colour: Color) -> Style {
-        if self.has_colours { Style::new().fg(colour) } else { Style::new() }
-    }
-
-    fn heading(&self) -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
-    }
-
-    fn alarm(&self) -> Style {
-        self.of(Color::Red).add_modifier(Modifier::BOLD | Modifier::REVERSED)
-    }
-}
 
 /// What is left of the screen, from above and below.
 struct Room(Rect);
@@ -255,6 +239,9 @@ fn column(frame: &mut Frame<'_>, area: Rect, all: &[Shown], view: &View, palette
 fn tables(frame: &mut Frame<'_>, area: Rect, view: &View, now: &Snapshot, palette: &Palette) {
     let known = now.types.len() as u16 + 1;
     let half = area.height - area.height / 2;
+    if view.pace.is_advised {
+        return advice::draw(frame, area, now.advice.as_ref(), palette);
+    }
     let has_both = area.height >= 6;
     let lines = if has_both { known.min(half) } else { area.height };
     let [types_area, top_area] = Layout::vertical([Constraint::Length(lines), Constraint::Min(0)]).areas(area);
@@ -263,9 +250,6 @@ fn tables(frame: &mut Frame<'_>, area: Rect, view: &View, now: &Snapshot, palett
         top(frame, top_area, view.by, now, palette);
     }
 }
-
-/// A column: its heading, its width, from which width of the screen on it is shown.
-type Column = (&'static str, Constraint, u16);
 
 const TYPES: [Column; 9] = [
     (" type", Constraint::Fill(1), 0),
@@ -346,34 +330,12 @@ fn first_cells(first: &First, clock_ms: u64) -> Vec<String> {
     ]
 }
 
-/// A table of the columns that there is room for; numbers stand at the right, the first column and one more at the left.
-fn table(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    (columns, second_left, first_heading): (&[Column], usize, String),
-    rows: impl Iterator<Item = Vec<String>>,
-    palette: &Palette,
-) {
-    let is_shown = |at: usize| columns.get(at).is_some_and(|(_, _, from)| area.width >= *from);
-    let cell = |(at, text): (usize, String)| {
-        let style = if text.starts_with(['━', '╸']) { palette.of(Color::Green) } else { Style::new() };
-        let line = Line::styled(text, style);
-        Cell::new(if at == 0 || at == second_left { line } else { line.right_aligned() })
-    };
-    let row = |texts: Vec<String>| Row::new(texts.into_iter().enumerate().filter(|(at, _)| is_shown(*at)).map(cell));
-    let headings = columns.iter().map(|(heading, ..)| (*heading).into());
-    let headings: Vec<String> = [first_heading].into_iter().chain(headings.skip(1)).collect();
-    let widths = columns.iter().enumerate().filter(|(at, _)| is_shown(*at)).map(|(_, (_, width, _))| *width);
-    let lines = usize::from(area.height).saturating_sub(1);
-    let table = Table::new(rows.take(lines).map(row), widths).header(row(headings).style(palette.heading()));
-    frame.render_widget(table, area);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::print;
-    use crate::source::snapshot;
+    use crate::source::{Advice, Due, Piece, snapshot};
+    use crate::view::Wish;
     use ratatui::buffer::Buffer;
     use std::time::Duration;
 
@@ -473,6 +435,51 @@ mod tests {
                 &[&format!("first by {}", name.to_uppercase()), &format!("key-by-{name}")],
             );
         }
+    }
+
+    #[test]
+    fn advice_is_shown_in_the_place_of_types_and_first_entries() {
+        let mut view = seen();
+        view.grant(Wish::Advice);
+        assert_shows(&text(&view, 80, 24), &["asking for advice", "hit rate"]);
+        let mut now = look(14, 80);
+        now.advice = Some(Advice::default());
+        view.take(Ok(now.clone()));
+        assert_shows(&text(&view, 80, 24), &["there is none", "nothing is due"]);
+        let piece = Piece {
+            type_name: "reports".into(),
+            what: "ttl".into(),
+            now: "4h".into(),
+            to: "12h".into(),
+            gain: 1_804_200.0,
+            unit: "ms/h".into(),
+            error: 61_000.0,
+            why: "the hit rate would be 91.2% instead of 84%".into(),
+        };
+        let points = Piece { unit: "points".into(), gain: 2.25, error: 0.5, what: "grace".into(), ..piece.clone() };
+        let bytes =
+            Piece { unit: "bytes".into(), gain: 2_097_152.0, error: 0.0, what: "unread".into(), ..piece.clone() };
+        let due = Due { key: "trips:7".into(), reason: "invalidated".into(), worth: 12.5, hits: 2, ..Due::default() };
+        now.advice = Some(Advice { pieces: vec![piece, points, bytes], due: vec![due], ..Advice::default() });
+        view.take(Ok(now.clone()));
+        let shown = text(&view, 80, 24);
+        assert_shows(&shown, &["reports", "ttl", "4h → 12h", "30m04s/h ±1m01s", "would be 91.2% instead of 84%"]);
+        assert_shows(&shown, &["2.2 points ±0.5", "trips:7", "invalidated", "12ms/s"]);
+        assert_shows(&text(&view, 120, 40), &["2.0M"]);
+        now.advice = Some(Advice {
+            refused: Some("NOPERM a".into()),
+            refused_due: Some("NOPERM w".into()),
+            ..Advice::default()
+        });
+        view.take(Ok(now));
+        assert_shows(&text(&view, 80, 24), &["NOPERM a", "NOPERM w"]);
+        for columns in [1, 9, 24, 39, 60, 79, 300] {
+            for lines in (1..14).chain([24, 100]) {
+                assert_eq!(text(&view, columns, lines).lines().count(), usize::from(lines));
+            }
+        }
+        view.grant(Wish::Advice);
+        assert_shows(&text(&view, 80, 24), &["first by HITS"]);
     }
 
     #[test]

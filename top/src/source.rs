@@ -1,11 +1,12 @@
 //! Reading the server: one look at it is a [`Snapshot`].
 //!
 //! Everything comes from three commands, none of which walks over keys: `INFO` for the figures, `EXPCACHE.HEALTH` and
-//! `EXPCACHE.TOP`. Who may not run one of the latter two sees the rest. A look that fails ends the connection; the next one makes a new one,
+//! `EXPCACHE.TOP`; and while advice is shown, from `EXPCACHE.ADVISE` and `EXPCACHE.WARM … DRYRUN`. Who may not run one of these sees the
+//! rest. A look that fails ends the connection; the next one makes a new one,
 //! so a server that comes back is seen again by itself.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use expcache_core::stats::metrics::{Metric, Unit};
 use expcache_core::stats::{By, Counters, Gauges, Sizes};
@@ -15,6 +16,8 @@ use redis::{Client, Connection, ConnectionInfo, FromRedisValue, IntoConnectionIn
 const PATIENCE: Duration = Duration::from_secs(3);
 /// So many of the first entries are asked for, by each figure.
 const FIRST: usize = 30;
+/// Advice takes the server some milliseconds, and changes slowly.
+const ADVISED: Duration = Duration::from_secs(10);
 
 /// What a look found.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +29,8 @@ pub struct Snapshot {
     pub types: Vec<(String, Figures)>,
     pub health: Health,
     pub top: Top,
+    /// If it was asked for.
+    pub advice: Option<Advice>,
 }
 
 /// The process that was asked.
@@ -78,17 +83,54 @@ pub struct First {
     pub touched_ms: u64,
 }
 
+/// What to change, and what is worth producing.
+#[derive(Debug, Clone, Default)]
+pub struct Advice {
+    pub pieces: Vec<Piece>,
+    pub due: Vec<Due>,
+    /// Why the former are not known.
+    pub refused: Option<String>,
+    /// Why the latter are not known.
+    pub refused_due: Option<String>,
+}
+
+/// A piece of advice.
+#[derive(Debug, Clone, Default)]
+pub struct Piece {
+    pub type_name: String,
+    pub what: String,
+    pub now: String,
+    pub to: String,
+    pub gain: f64,
+    pub unit: String,
+    pub error: f64,
+    pub why: String,
+}
+
+/// A key that is worth producing.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    pub key: String,
+    pub type_name: String,
+    pub reason: String,
+    pub worth: f64,
+    pub hits: u64,
+    pub cost_ms: u64,
+}
+
 /// Where snapshots come from.
 pub struct Source {
     client: Client,
     connection: Option<Connection>,
+    /// The last advice, and when it was asked for.
+    advice: Option<(Instant, Advice)>,
 }
 
 impl Source {
     /// A server that is not asked yet. The password, where the address has none, is the environment's `REDISCLI_AUTH`, as with redis-cli.
     pub fn new(url: &str) -> RedisResult<Self> {
         let info = with_password(url.into_connection_info()?, std::env::var("REDISCLI_AUTH").ok());
-        Ok(Self { client: Client::open(info)?, connection: None })
+        Ok(Self { client: Client::open(info)?, connection: None, advice: None })
     }
 
     /// The server's address, without user and password.
@@ -96,13 +138,38 @@ impl Source {
         self.client.get_connection_info().addr().to_string()
     }
 
-    /// Looks.
-    pub fn look(&mut self) -> Result<Snapshot, String> {
-        let looked = self.connection().and_then(look);
+    /// Looks, and asks for advice.
+    pub fn look(&mut self, is_advised: bool) -> Result<Snapshot, String> {
+        let looked = self.look_once(is_advised);
         if looked.is_err() {
             self.connection = None;
         }
         looked.map_err(|why| said(&why))
+    }
+
+    fn look_once(&mut self, is_advised: bool) -> RedisResult<Snapshot> {
+        let last = self.advice.take_if(|(asked, _)| is_advised && asked.elapsed() < ADVISED);
+        let connection = self.connection()?;
+        let mut snapshot = look(connection)?;
+        if is_advised {
+            let (asked, pieces) = match last {
+                Some(last) => last,
+                None => (Instant::now(), pieces(connection)?),
+            };
+            let advice = with_due(pieces, connection)?;
+            (snapshot.advice, self.advice) = (Some(advice.clone()), Some((asked, advice)));
+        }
+        Ok(snapshot)
+    }
+
+    /// Whoever asks for advice now wants it anew.
+    pub fn forget_advice(&mut self) {
+        self.advice = None;
+    }
+
+    /// A connection of its own, for whoever has other questions.
+    pub fn connect(&self) -> RedisResult<Connection> {
+        connect(&self.client)
     }
 
     fn connection(&mut self) -> RedisResult<&mut Connection> {
@@ -147,14 +214,14 @@ fn or_refused<T>(answer: RedisResult<T>, refused: impl Fn(String) -> T) -> Redis
 }
 
 /// An error in the server's words where it is the server's.
-fn said(why: &RedisError) -> String {
+pub fn said(why: &RedisError) -> String {
     match (why.code(), why.detail()) {
         (Some(code), Some(detail)) => plain(&format!("{code} {detail}")),
         _ => plain(&why.to_string()),
     }
 }
 
-fn is_refusal(why: &RedisError) -> bool {
+pub fn is_refusal(why: &RedisError) -> bool {
     matches!(why.code(), Some("NOPERM" | "ERR"))
 }
 
@@ -281,7 +348,64 @@ fn first_entry(reply: &Value) -> First {
     first
 }
 
-fn number(value: &Value) -> u64 {
+// ---- ADVISE and WARM
+
+fn pieces(c: &mut Connection) -> RedisResult<Advice> {
+    let reply: RedisResult<Value> = redis::cmd("EXPCACHE.ADVISE").arg("COUNT").arg(FIRST).query(c);
+    let read = |reply: Value| Advice {
+        pieces: reply.as_sequence().unwrap_or_default().iter().map(piece).collect(),
+        ..Advice::default()
+    };
+    or_refused(reply.map(read), |why| Advice { refused: Some(why), ..Advice::default() })
+}
+
+fn piece(reply: &Value) -> Piece {
+    let mut piece = Piece::default();
+    for (name, value) in reply.as_map_iter().into_iter().flatten() {
+        match text(name).as_str() {
+            "type" => piece.type_name = text(value),
+            "what" => piece.what = text(value),
+            "now" => piece.now = text(value),
+            "to" => piece.to = text(value),
+            "gain" => piece.gain = double(value),
+            "unit" => piece.unit = text(value),
+            "error" => piece.error = double(value),
+            "why" => piece.why = text(value),
+            _ => {}
+        }
+    }
+    piece
+}
+
+/// With the keys that are worth producing now.
+fn with_due(advice: Advice, c: &mut Connection) -> RedisResult<Advice> {
+    let reply: RedisResult<Value> = redis::cmd("EXPCACHE.WARM").arg("COUNT").arg(FIRST).arg("DRYRUN").query(c);
+    let read = |reply: Value| (reply.as_sequence().unwrap_or_default().iter().map(due).collect(), None);
+    let (due, refused_due) = or_refused(reply.map(read), |why| (Vec::new(), Some(why)))?;
+    Ok(Advice { due, refused_due, ..advice })
+}
+
+fn due(reply: &Value) -> Due {
+    let mut due = Due::default();
+    for (name, value) in reply.as_map_iter().into_iter().flatten() {
+        match text(name).as_str() {
+            "key" => due.key = text(value),
+            "type" => due.type_name = text(value),
+            "reason" => due.reason = text(value),
+            "worth" => due.worth = double(value),
+            "hits" => due.hits = number(value),
+            "cost" => due.cost_ms = number(value),
+            _ => {}
+        }
+    }
+    due
+}
+
+fn double(value: &Value) -> f64 {
+    f64::from_redis_value_ref(value).unwrap_or(0.0)
+}
+
+pub fn number(value: &Value) -> u64 {
     u64::from_redis_value_ref(value).unwrap_or(0)
 }
 

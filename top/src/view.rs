@@ -19,6 +19,8 @@ fn intervals() -> impl DoubleEndedIterator<Item = Duration> {
 pub struct Pace {
     pub interval: Duration,
     pub is_paused: bool,
+    /// Is advice wanted? It takes the server some time.
+    pub is_advised: bool,
 }
 
 impl Pace {
@@ -42,6 +44,7 @@ pub enum Wish {
     Slower,
     Faster,
     Pause,
+    Advice,
     Help,
 }
 
@@ -69,7 +72,7 @@ impl View {
             now: None,
             history: History::default(),
             by: By::Hits,
-            pace: Pace { interval, is_paused: false },
+            pace: Pace { interval, is_paused: false, is_advised: false },
             lost: None,
             is_helping: false,
             has_colours,
@@ -97,6 +100,7 @@ impl View {
             Wish::Slower => self.pace.slower(),
             Wish::Faster => self.pace.faster(),
             Wish::Pause => self.pace.is_paused = !self.pace.is_paused,
+            Wish::Advice => self.pace.is_advised = !self.pace.is_advised,
             Wish::Help => self.is_helping = !self.is_helping,
             Wish::Quit => {}
         }

@@ -274,6 +274,45 @@ fn names_do_nothing_to_the_terminal() {
     assert!(screen.await_end().success());
 }
 
+/// Advice, and what is worth producing.
+#[test]
+fn advice_is_shown_on_request() {
+    let server = Server::start();
+    let mut c = server.conn();
+    wait_until("the type is followed", || {
+        c.nil("EXPCACHE.GET drivers:none");
+        c.info("expcache", "expcache_advice_bytes") != "0"
+    });
+    // A tag that invalidates what is the same when it is produced again.
+    for _ in 0..12 {
+        c.pipeline((0..100).map(|n| harness::args!["EXPCACHE.GET", format!("drivers:{n}")]));
+        c.pipeline(
+            (0..100)
+                .map(|n| harness::args!["EXPCACHE.SET", format!("drivers:{n}"), "v", "COST", 100, "TAGS", 1, "busy"]),
+        );
+        assert_eq!(c.int("EXPCACHE.INVALIDATE.TAG busy"), 100);
+    }
+    c.ok("EXPCACHE.TYPE SET trips WARM 10");
+    c.ok("EXPCACHE.SET trips:7 v COST 400 TAGS 1 company:42");
+    (0..200).for_each(|_| drop(c.bulk("EXPCACHE.GET trips:7")));
+    let mut screen = Screen::of(&server, &[]);
+    screen.await_text("first by HITS");
+    screen.press("a");
+    screen.await_text("nothing is due");
+    screen.await_text("drivers  tag  busy");
+    c.int("EXPCACHE.INVALIDATE.TAG company:42");
+    screen.wait_until("the key is worth producing", |text| {
+        text.lines().any(|line| line.contains("trips:7") && line.contains("invalidated"))
+    });
+    screen.press("a");
+    screen.await_text("first by HITS");
+    c.ok("ACL SETUSER default reset on nopass +info +expcache.health +expcache.top +ping +client +select ~*");
+    screen.press("a");
+    screen.wait_until("neither may be seen", |text| text.matches("NOPERM").count() == 2);
+    screen.press("q");
+    assert!(screen.await_end().success());
+}
+
 // ---- without a terminal
 
 fn once(args: &[&str]) -> Output {
@@ -287,6 +326,9 @@ fn one_screen_is_printed() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("trips:often") && !text.contains('\x1b'), "{text}");
     assert_eq!(text.lines().count(), 30);
+    let output = once(&["--url", &url(&server), "--once", "--interval", "100ms", "--advice"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("worth producing now") && !text.contains("first by"), "{text}");
 }
 
 #[test]

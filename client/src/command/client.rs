@@ -90,7 +90,7 @@ impl Client {
     }
 
     /// The nodes to iterate over: each primary by its address, or the only server.
-    pub(super) async fn nodes(&self) -> Result<Vec<Route>> {
+    pub(crate) async fn nodes(&self) -> Result<Vec<Route>> {
         let primaries = self.link.primaries().await?;
         Ok(match primaries.is_empty() {
             true => vec![Route::Any],

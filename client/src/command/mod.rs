@@ -1,5 +1,6 @@
 //! Every command as a method of [`Client`]: options are builders, replies are structs, and nobody needs raw words.
 
+mod advise;
 mod audit;
 mod client;
 mod cluster;
@@ -18,7 +19,9 @@ mod shown;
 mod statistics;
 mod throttle;
 mod types;
+mod warm;
 
+pub use self::advise::{Advised, CurvePoint};
 pub use self::audit::{AuditLine, AuditPage, AuditTrail, Gap, NodeError};
 pub use self::client::Client;
 pub use self::cluster::{CheckedCluster, Defined, Difference, Said};
@@ -33,3 +36,4 @@ pub use self::selector::Selector;
 pub use self::set::{Condition, Expiry, Set};
 pub use self::statistics::{Formats, Rank, Stats, Top, TopEntry, TypeStats};
 pub use self::throttle::{Quota, Rate, Throttle, Throttled};
+pub use self::warm::{Warm, WarmJob};

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use expcache_core::Error;
+use expcache_core::grammar::warm::WarmOptions;
 use redis::{Arg, Cmd, Value};
 use tokio::sync::oneshot;
 
 use super::fetch::{Fetch, Turn};
 use super::store::Store;
 use super::words::words;
+
+/// How often is looked whether a key became worth producing.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl Store {
     /// The reply to a command.
@@ -24,8 +28,10 @@ impl Store {
     }
 
     async fn answer(&self, all: &[Bytes]) -> Result<Value, Error> {
-        let Some((b"EXPCACHE.FETCH", rest)) = all.split_first().map(|(name, rest)| (name.as_ref(), rest)) else {
-            return self.with(|state| state.run(all));
+        let rest = match all.split_first().map(|(name, rest)| (name.as_ref(), rest)) {
+            Some((b"EXPCACHE.FETCH", rest)) => rest,
+            Some((b"EXPCACHE.WARM", rest)) => return self.warm(rest).await,
+            _ => return self.with(|state| state.run(all)),
         };
         let fetch = Fetch::parse(words(rest))?;
         let turn = self.with(|state| state.fetch(&fetch, true))?;
@@ -39,6 +45,20 @@ impl Store {
         match self.with(|state| state.fetch(&fetch, false))? {
             Turn::Over(reply) => Ok(reply),
             Turn::Waits(..) => Ok(Value::Nil),
+        }
+    }
+
+    /// Waits for a key that is worth producing by looking again and again.
+    async fn warm(&self, words_of_it: &[Bytes]) -> Result<Value, Error> {
+        let options = WarmOptions::parse(words(words_of_it))?;
+        let wait = Duration::from_millis(options.wait_ms.filter(|_| options.dry_run.is_none()).unwrap_or(0));
+        let end = tokio::time::Instant::now() + wait;
+        loop {
+            let offered = self.with(|state| state.warm(&options));
+            if !offered.is_empty() || tokio::time::Instant::now() >= end {
+                return Ok(Value::Array(offered));
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 

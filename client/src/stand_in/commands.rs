@@ -7,10 +7,12 @@ use expcache_core::grammar::lease::{ReleaseOptions, lease_duration};
 use expcache_core::grammar::purge::PurgeOptions;
 use expcache_core::grammar::scan::{ScanOptions, TagsOptions};
 use expcache_core::grammar::selector::Limits;
+use expcache_core::grammar::warm::WarmOptions;
 use expcache_core::grammar::{Words as _, all_tags};
 use expcache_core::lease::{Named, Token};
 use expcache_core::policy::end_ms;
 use expcache_core::selector::{Clause, Selector, TagNames};
+use expcache_core::warm::Reason;
 use expcache_core::{Error, Result};
 use redis::Value;
 
@@ -42,6 +44,7 @@ impl State {
             b"EXPCACHE.TAGS" => self.tags(words),
             b"EXPCACHE.RENEW" => self.renew(words),
             b"EXPCACHE.RELEASE" => self.release(words),
+            b"EXPCACHE.WARM" => WarmOptions::parse(words).map(|options| Value::Array(self.warm(&options))),
             b"EXPCACHE.TYPE" => self.type_command(words),
             b"EXPCACHE.RULE" => self.rule_command(words),
             b"EXPCACHE.EVENT" => self.event(words),
@@ -60,12 +63,16 @@ impl State {
     fn get(&mut self, key: &[u8]) -> Result<Value> {
         self.no_text(key)?;
         let (now_ms, used) = (self.now_ms, self.next_use());
-        let Some(entry) = self.find(key).filter(|entry| entry.is_fresh(now_ms)) else { return Ok(Value::Nil) };
+        let Some(entry) = self.find(key).filter(|entry| entry.is_fresh(now_ms)) else {
+            self.note_asked(key, false);
+            return Ok(Value::Nil);
+        };
         let (payload, type_name) = (bulk(&entry.payload), entry.type_name.clone());
         let policy = self.policy(&type_name);
         if let Some(entry) = self.find(key) {
             entry.hit(now_ms, used, &policy);
         }
+        self.note_asked(key, true);
         Ok(payload)
     }
 
@@ -76,6 +83,7 @@ impl State {
 
     fn delete(&mut self, key: &[u8]) -> bool {
         let was_there = self.remove(key);
+        self.note_unwanted(key);
         let woken = self.leases.lost(key, self.now_ms);
         self.wake(woken);
         was_there
@@ -96,7 +104,10 @@ impl State {
         if is_soft {
             self.soften(&meant);
         } else {
-            meant.iter().for_each(|key| _ = self.remove(key));
+            for key in &meant {
+                self.remove(key);
+                self.note_went(key, Reason::Invalidated);
+            }
         }
         meant
     }
@@ -116,6 +127,7 @@ impl State {
                 }
                 _ => drop(self.remove(key)),
             }
+            self.note_went(key, Reason::Invalidated);
         }
     }
 

@@ -97,6 +97,9 @@ impl State {
         let mut offer = if is_due { self.offer(fetch) } else { self.needs_none(fetch, may_wait) };
         offer.retry_ms = offer.retry_ms.filter(|_| !is_fresh);
         let used = self.next_use();
+        if may_wait {
+            self.note_asked(fetch.key, is_fresh);
+        }
         let Some(entry) = self.find(fetch.key) else { return Err(Error::Syntax) };
         let is_same = fetch.options.if_none_match.is_some_and(|etag| *etag == *entry.etag.as_bytes());
         let status = match (is_fresh, is_same) {
@@ -110,6 +113,9 @@ impl State {
     }
 
     fn miss(&mut self, fetch: &Fetch<'_>, may_wait: bool) -> Turn {
+        if may_wait {
+            self.note_asked(fetch.key, false);
+        }
         let offer = self.offer(fetch);
         if may_wait && offer.is_held && !fetch.wait().is_zero() {
             let (number, woken) = self.next_waiter();

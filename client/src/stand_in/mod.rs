@@ -4,12 +4,14 @@ mod calls;
 mod commands;
 mod entry;
 mod fetch;
+mod in_mind;
 mod per_tag;
 mod rules;
 mod set;
 mod store;
 mod strings;
 mod types;
+mod warm;
 mod words;
 
 pub(crate) use self::store::Store;

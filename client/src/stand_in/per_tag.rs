@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use expcache_core::policy::{Beyond, PerTag};
+use expcache_core::warm::Reason;
 use expcache_core::{Error, Result};
 
 use super::store::State;
@@ -32,6 +33,7 @@ impl State {
             let too_many = (others.len() + 1).saturating_sub(usize::try_from(limit.most).unwrap_or(usize::MAX));
             for (_, key) in others.iter().take(too_many) {
                 self.remove(key);
+                self.note_went(key, Reason::Evicted);
             }
         }
     }

@@ -161,6 +161,7 @@ impl State {
         self.types.entry(entry.type_name.clone()).or_insert(policy);
         self.entries.insert(Bytes::copy_from_slice(key), entry);
         self.changed(key);
+        self.note_stored(key);
         self.wake_all(waiters);
     }
 }

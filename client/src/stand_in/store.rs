@@ -10,10 +10,12 @@ use expcache_core::lease::{Leases, Limits, Woken};
 use expcache_core::policy::{Policy, initial_types};
 use expcache_core::rules::Rules;
 use expcache_core::selector::Selector;
+use expcache_core::warm::Reason;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::entry::{Entry, Text, bulk};
+use super::in_mind::InMind;
 use crate::lock::locked;
 
 /// As the server's own at first.
@@ -40,6 +42,7 @@ pub(super) struct State {
     pub(super) types: BTreeMap<Bytes, Policy>,
     pub(super) rules: Rules,
     pub(super) leases: Leases<Selector>,
+    pub(super) in_mind: InMind,
     uses: u64,
     waiting: HashMap<u64, oneshot::Sender<()>>,
     waiters: u64,
@@ -139,6 +142,7 @@ impl State {
         if self.entries.get(key).is_some_and(|entry| self.is_gone(entry)) {
             self.entries.remove(key);
             self.changed(key);
+            self.note_went(key, Reason::Expired);
         }
         self.entries.get_mut(key)
     }

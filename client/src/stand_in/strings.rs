@@ -53,7 +53,14 @@ impl State {
     }
 
     pub(super) fn delete_native(&mut self, words: Words<'_>) -> Value {
-        count(words.filter(|key| self.texts.remove(*key).is_some() | self.remove(key)).count())
+        count(
+            words
+                .filter(|key| {
+                    self.note_unwanted(key);
+                    self.texts.remove(*key).is_some() | self.remove(key)
+                })
+                .count(),
+        )
     }
 
     pub(super) fn expire(&mut self, mut words: Words<'_>) -> Result<Value> {
@@ -86,6 +93,7 @@ impl State {
         }
         if let Some(entry) = self.entries.remove(from) {
             self.entries.insert(name, entry);
+            self.note_unwanted(from);
         }
         self.changed(from);
         self.changed(to);

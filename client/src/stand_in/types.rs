@@ -18,7 +18,11 @@ impl State {
             word if is(word, "SET") => self.set_type(words),
             word if is(word, "GET") => Ok(self.types.get(words.need()?).map_or(Value::Nil, shown)),
             word if is(word, "LIST") => Ok(bulks(self.types.keys())),
-            word if is(word, "DEL") => Ok(count(i64::from(self.types.remove(words.need()?).is_some()))),
+            word if is(word, "DEL") => {
+                let was_there = self.types.remove(words.need()?).is_some();
+                self.note_types();
+                Ok(count(i64::from(was_there)))
+            }
             _ => Err(Error::Syntax),
         }
     }
@@ -28,6 +32,7 @@ impl State {
         let mut policy = self.policy(name);
         change.apply(&mut policy)?;
         self.types.insert(Bytes::copy_from_slice(name), policy);
+        self.note_types();
         Ok(Value::Okay)
     }
 }

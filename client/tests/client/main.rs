@@ -38,6 +38,8 @@ mod snippets;
 mod tls;
 mod tower_sessions;
 mod values;
+mod warmed;
+mod warmer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

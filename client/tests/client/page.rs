@@ -453,12 +453,65 @@ mod in_memory {
     // shown]
 }
 
+mod warming {
+    use super::Trip;
+    use expcache_client::{BoxError, Cache, Error, Export, WarmJob, cached};
+    use std::time::Duration;
+
+    #[derive(Clone)]
+    struct Pool;
+
+    impl Pool {
+        async fn trips(&self, _company: u64, _month: u8) -> Result<Vec<Trip>, Error> {
+            Ok(Vec::new())
+        }
+    }
+
+    // [shown
+    #[derive(serde::Deserialize)]
+    struct Wanted {
+        company: u64,
+        month: u8,
+    }
+
+    async fn work(cache: &Cache, pool: Pool) -> Result<(), BoxError> {
+        let produce = move |job: WarmJob| {
+            let pool = pool.clone();
+            async move {
+                let Wanted { company, month } = job.meta()?;
+                Ok::<_, BoxError>(Export::csv(pool.trips(company, month).await?)?)
+            }
+        };
+        let warming = cache.warmer().handle("trips", produce).concurrency(4).start()?;
+        tokio::signal::ctrl_c().await?;
+        // What is under way is finished, for ten seconds at most. The leases of the rest go back.
+        warming.stop(Duration::from_secs(10)).await;
+        Ok(())
+    }
+    // shown]
+
+    // [shown
+    #[cached(type = "trips", company = company, skip(pool), warm = warm_trips)]
+    async fn trips(cache: &Cache, pool: &Pool, company: u64, month: u8) -> Result<Vec<Trip>, Error> {
+        pool.trips(company, month).await
+    }
+
+    async fn keep_trips_warm(cache: &Cache, pool: &Pool) -> Result<(), BoxError> {
+        let warming = warm_trips(cache.warmer(), pool).concurrency(4).start()?;
+        tokio::signal::ctrl_c().await?;
+        warming.stop(Duration::from_secs(10)).await;
+        Ok(())
+    }
+    // shown]
+}
+
 #[test]
 fn the_pages_show_this() {
     let page = concat!(
         include_str!("../../../docs/clients/rust.md"),
         include_str!("../../../docs/howto/invalidate.md"),
         include_str!("../../../docs/howto/testing.md"),
+        include_str!("../../../docs/howto/warm.md"),
     );
     let shown: Vec<String> = include_str!("page.rs").split("// [shown\n").skip(1).filter_map(snippet).collect();
     for snippet in &shown {

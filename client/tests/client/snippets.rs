@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
+use expcache_client::{Policy, Set};
+
 use super::*;
 use crate::cluster::Cluster;
 
@@ -28,6 +30,7 @@ fn the_pages_show_the_programs() {
         "node_redis.mjs javascript",
         "redis_py.py python",
         "redis_rs.rs redis-rs",
+        "warm_worker.py ../howto/warm",
     ];
     assert_eq!(std::fs::read_dir(snippet("")).unwrap().count(), pages.len());
     for (program, page) in pages.iter().filter_map(|pair| pair.split_once(' ')) {
@@ -58,7 +61,46 @@ fn python() {
         };
         in_both(&mut python(snippet("redis_py.py")));
         survives(&mut python(recipe("faults.py")));
+        warms(&mut python(snippet("warm_worker.py")));
     }
+}
+
+/// A worker produces what is worth it, and ends when it is told to.
+fn warms(command: &mut Command) {
+    let (server, cluster) = ([Server::start()], Cluster::start());
+    warms_one(command, &server, config(&server[0]), &[]);
+    warms_one(command, &cluster.0, cluster.config(), &["cluster"]);
+}
+
+fn warms_one(command: &mut Command, servers: &[Server], config: Config, mode: &[&str]) {
+    let (runtime, keys) = (tokio::runtime::Runtime::new().unwrap(), ["trips:{a}", "trips:{b}", "trips:{c}"]);
+    let client = Client::open(config).unwrap();
+    runtime.block_on(async {
+        let warm = Policy { warm: Some(10), ..Policy::default() };
+        client.set_type("trips", &warm).await.unwrap();
+        for key in keys {
+            let set = Set::new(key, "old").type_name("trips").tag("t").format("csv").meta(r#"{"n": 7}"#);
+            client.set(&set).await.unwrap();
+            for _ in 0..20 {
+                client.get(key).await.unwrap();
+            }
+        }
+        assert_eq!(client.invalidate_tags(["t"]).await.unwrap(), 3);
+    });
+    let mut worker = Command::new(command.get_program());
+    worker.args(command.get_args()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut worker = worker.arg("127.0.0.1").arg(servers[0].port().to_string()).args(mode).spawn().unwrap();
+    runtime.block_on(async {
+        for key in keys {
+            let is_made = async || client.get(key).await.unwrap().as_deref() == Some(b"id,n\n1,7\n");
+            until("it is produced", is_made).await;
+        }
+        assert_eq!(client.stats().await.unwrap().warmed, 3);
+        assert_eq!(client.meta(keys[0]).await.unwrap().unwrap().tags, ["t"]);
+        assert_eq!(client.debug_check().await.unwrap(), Vec::<String>::new());
+    });
+    signal("-TERM", &worker.id().to_string());
+    assert!(worker.wait().unwrap().success(), "it ends well");
 }
 
 #[test]

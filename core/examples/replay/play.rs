@@ -135,7 +135,7 @@ impl Play {
                     if outcome != Outcome::Fresh {
                         let mut tags = [0; 4];
                         tags.iter_mut().zip(&read.tags).for_each(|(own, tag)| *own = *tag);
-                        let details = || Details { tags, digest: Some(read.digest) };
+                        let details = || Details { tags, digest: Some(read.digest).filter(|digest| *digest != 0) };
                         one.estimator.stored(hash, now, value, &one.tags, details);
                     }
                 }

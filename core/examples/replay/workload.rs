@@ -30,7 +30,7 @@ pub struct Read {
     pub cost_ms: u64,
     /// Its tags.
     pub tags: Vec<u32>,
-    /// Stands for its bytes.
+    /// Stands for its bytes; 0: nobody knows.
     pub digest: u32,
 }
 
@@ -140,6 +140,8 @@ pub fn mix(number: u64) -> u64 {
 /// time key type size cost tags etag     time in seconds, cost in ms, tags with commas between them, `-` for none
 /// time !   tag,tag                      these tags are invalidated: of every type
 /// ```
+///
+/// An etag that is not known is left out, and any other line is skipped. `expcache-top --record FILE` records one.
 pub fn trace(lines: impl BufRead) -> impl Iterator<Item = (Option<String>, Event)> {
     lines.lines().map_while(Result::ok).filter_map(|line| parse(&line))
 }
