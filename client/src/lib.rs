@@ -88,6 +88,7 @@ mod observe;
 mod parts;
 mod policy;
 mod produce;
+mod production;
 mod reply;
 mod request;
 mod served;
@@ -129,6 +130,7 @@ pub use limiter::{Limiter, Verdict};
 pub use observe::Observer;
 pub use parts::Parts;
 pub use policy::{Audit, Beyond, PerTag, Policy};
+pub use production::{Finished, Production};
 pub use request::{Request, RequestBuilder};
 pub use served::Served;
 #[cfg(feature = "tower-sessions")]

@@ -3,6 +3,7 @@
 //! ```text
 //!  look   a look at an entry: alive? fresh? hits and misses        store    plan, then commit: the one way in which an entry is stored
 //!  set, restore     words to plans                                  get, meta, fetch, del   a command each
+//!  part   a payload that comes in pieces
 //! ```
 
 mod del;
@@ -10,6 +11,7 @@ mod fetch;
 mod get;
 pub mod look;
 mod meta;
+mod part;
 mod restore;
 mod set;
 mod store;
@@ -18,6 +20,16 @@ use crate::server::feature::{Feature, NOTHING};
 
 /// What entries bring to the server.
 pub const FEATURE: Feature = Feature {
-    commands: &[set::SET, set::MSET, get::GET, get::MGET, fetch::FETCH, meta::META, del::DEL, restore::RESTORE],
+    commands: &[
+        set::SET,
+        set::MSET,
+        part::PART,
+        get::GET,
+        get::MGET,
+        fetch::FETCH,
+        meta::META,
+        del::DEL,
+        restore::RESTORE,
+    ],
     ..NOTHING
 };

@@ -12,7 +12,7 @@ use expcache_core::{Error, Result, grammar};
 use super::offer::{self, Asker, Offered, Wanted};
 use crate::leases;
 use crate::server::args::Args;
-use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
+use crate::server::background::{self, Background, between_slices_ms};
 use crate::server::blocked::{self, BlockedId, MAX_WAITERS, OnEnd};
 use crate::server::clock;
 use crate::server::command::{ROW, Row, command};
@@ -134,7 +134,7 @@ fn wait(ctx: &Ctx, wanted: Wanted, wait_ms: u64) {
         workers.by_time.insert((until_ms, own));
         workers.all.insert(own, Worker { client, db, until_ms, wanted, number, words });
     });
-    SERVING.schedule_by(ctx, i64::try_from(wait_ms).unwrap_or(i64::MAX).max(BETWEEN_SLICES_MS));
+    SERVING.schedule_by(ctx, i64::try_from(wait_ms).unwrap_or(i64::MAX).max(1));
 }
 
 impl Workers {
@@ -170,7 +170,7 @@ fn unblocked(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
 /// Sees to it that the workers that wait are served soon: a key became due.
 pub fn serve_soon(ctx: &Ctx) {
     if WORKERS.with(|workers| !workers.all.is_empty()) {
-        SERVING.schedule_by(ctx, BETWEEN_SLICES_MS);
+        SERVING.schedule_by(ctx, between_slices_ms());
     }
 }
 
@@ -204,8 +204,9 @@ pub fn serve(ctx: &Ctx) {
         workers.by_time.first().map(|(until_ms, _)| *until_ms)
     });
     if let Some(next_ms) = next_ms {
-        let after_ms = if is_all { next_ms.saturating_sub(clock::steady_ms()) } else { 0 };
-        SERVING.schedule_by(ctx, i64::try_from(after_ms).unwrap_or(i64::MAX).max(BETWEEN_SLICES_MS));
+        let left_ms = next_ms.saturating_sub(clock::steady_ms());
+        let after_ms = if is_all { i64::try_from(left_ms).unwrap_or(i64::MAX).max(1) } else { between_slices_ms() };
+        SERVING.schedule_by(ctx, after_ms);
     }
 }
 

@@ -37,7 +37,8 @@ pub(super) struct State {
     pub(super) entries: BTreeMap<Bytes, Entry>,
     pub(super) texts: BTreeMap<Bytes, Text>,
     pub(super) types: BTreeMap<Bytes, Policy>,
-    pub(super) leases: Leases<Selector>,
+    /// With what their holders have sent in pieces.
+    pub(super) leases: Leases<Selector, Vec<u8>>,
     uses: u64,
     waiting: HashMap<u64, oneshot::Sender<()>>,
     waiters: u64,
