@@ -7,7 +7,8 @@ entries, and what another client notices of it), `lease` (many clients and one m
 another client notices of those who wait), `limits` (a rate limit beside `INCR` and `PEXPIRE`), `audit` (a line of the audit log), `advice` (what following its traffic costs a hit), `large` (exports of up to 64 MiB: what another client notices, what sending them
 costs, codecs), `memory` (bytes an entry, bytes a membership, bytes left over), `rules` (a native `SET` under rules, `EVENT`, many keys that
 expire), `stats` (how long questions about the whole
-take, among few entries and among many), `client` (what the Rust client adds to the `redis` crate, a hit in its near
+take, among few entries and among many), `upkeep` (stores at `maxmemory`, keys that expire together, saving and loading), `client` (what the
+Rust client adds to the `redis` crate, a hit in its near
 cache). Without a name: all of them, a few minutes. `--quick` is a smoke test: it runs everything at a small size, and its
 figures mean little.
 
@@ -36,6 +37,7 @@ import limits
 import memory
 import rules
 import stats
+import upkeep
 
 SECTIONS = {
     "cpu": cpu.run,
@@ -48,6 +50,7 @@ SECTIONS = {
     "memory": memory.run,
     "rules": rules.run,
     "stats": stats.run,
+    "upkeep": upkeep.run,
     "client": client.run,
 }
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -70,8 +73,8 @@ class Bench:
         """How often to measure: a smoke test needs no median."""
         return 1 if self.quick else usual
 
-    def server(self):
-        return lab.Server(self.binary, self.module)
+    def server(self, *settings):
+        return lab.Server(self.binary, self.module, settings)
 
 
 def options():

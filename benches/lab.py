@@ -37,12 +37,12 @@ MORE_TAGS += [("vehicle", 1000), ("trip", 10000), ("route", 100), ("month", 10)]
 class Server:
     """One server process of our own: free port, temporary directory, nothing written to disk, gone at the end."""
 
-    def __init__(self, binary, module):
+    def __init__(self, binary, module, settings=()):
         self.port = free_port()
         self._dir = tempfile.mkdtemp(prefix="expcache-bench-")
         self._log = os.path.join(self._dir, "log")
         self.socket = os.path.join(self._dir, "socket")
-        settings = [
+        lines = [
             "bind 127.0.0.1",
             f"port {self.port}",
             f'unixsocket "{self.socket}"',
@@ -52,11 +52,12 @@ class Server:
             "appendonly no",
             "lua-time-limit 300000",  # else the probe is told BUSY during the long scripts
         ]
+        lines += settings
         if module:
-            settings.append(f'loadmodule "{module}"')
+            lines.append(f'loadmodule "{module}"')
         config = os.path.join(self._dir, "conf")
         with open(config, "w", encoding="utf-8") as file:
-            file.write("\n".join(settings) + "\n")
+            file.write("\n".join(lines) + "\n")
         self._process = subprocess.Popen([binary, config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def __enter__(self):

@@ -23,6 +23,9 @@ QUICK_WINDOW_S = 1.0
 REPEATS = 20  # fetches of one export for a figure of CPU or speed
 
 STALL_BOUND_MS = 1.0  # how much worse than idle the bystander's worst may be
+PIECE = 64 << 10
+PIECES_STALL_MS = 0.3  # how much worse than idle the bystander's p99 may be while pieces come
+PIECES_MEMORY = 1.1  # the server's peak, in what is stored
 ACCEPT_BOUND = 1.0  # main thread's CPU for a stored export, against `GET` of as many bytes
 ACCEPT_NOISE = 0.05  # two measurements of the same differ by that much
 SPEED_BOUND = 0.5  # of what the codec decodes alone
@@ -109,6 +112,7 @@ def run(bench):
     codecs(bench, all_exports)
     sending(bench, all_exports[min(1, len(sizes) - 1)])
     others(bench, sizes, all_exports)
+    pieces(bench, all_exports[-1])
 
 
 def others(bench, sizes, all_exports):
@@ -257,6 +261,79 @@ def report_sending(bench, export, stored, results):
         f"Bounds: `ACCEPT` costs the main thread no more than `GET` (measured to {ACCEPT_NOISE:.0%}); a client that takes it decoded"
         f" gets it at no less than {SPEED_BOUND:g} of the {decode:.0f} MB/s that one thread decodes."
     )
+
+
+# ---- In pieces -------------------------------------------------------------------------------------------------------
+
+
+def pieces(bench, export):
+    """An export that is sent in pieces, over and over: what another client notices, and what memory the server takes for it."""
+    rows = []
+    for codec in ("none", "zstd", "gzip"):
+        rounds = [in_pieces(bench, export, codec) for _ in range(bench.rounds(ROUNDS))]
+        busy, idle = (lab.median([one[when]["p99"] for one in rounds]) for when in ("busy", "idle"))
+        peak, kept, store_ms = (lab.median([one[what] for one in rounds]) for what in ("peak", "kept", "store"))
+        held = busy <= idle + PIECES_STALL_MS
+        if not held and busy <= max(one["idle"]["p99"] for one in rounds):
+            held = None
+        name = f"{len(export) / MIB:.0f} MiB in pieces, {codec}"
+        cells = [codec, f"{lab.median([one['send'] for one in rounds]):.0f}", f"{store_ms:.1f}", f"{busy:.2f}", f"{idle:.2f}"]
+        cells.append(bench.report.verdict(f"{name}: other client's p99 {busy:.2f} ms, idle {idle:.2f}", held))
+        cells += [f"{kept / MIB:.1f}", f"{peak / MIB:.1f}"]
+        # What is compressed as it comes is there before it is.
+        bound = PIECES_MEMORY * (kept if codec == "none" else len(export))
+        cells.append(bench.report.verdict(f"{name}: {peak / MIB:.1f} MiB at most", peak <= bound))
+        rows.append(cells)
+    bench.report.text(
+        f"An export of {len(export) / MIB:.0f} MiB by `EXPCACHE.PART` in pieces of {PIECE >> 10} KiB, and `SET … PARTS`; another client sends a"
+        f" native `GET` every millisecond. Medians of {bench.rounds(ROUNDS)} rounds; memory is `used_memory`, its peak less what it was before."
+    )
+    head = ["codec", "sent in ms", "stored in ms", "other client p99", "idle p99", "bound", "kept MiB", "peak MiB", "bound"]
+    bench.report.table(head, rows)
+    bench.report.text(
+        f"Bounds: the other client's p99 at most {PIECES_STALL_MS:g} ms above the idle one; the peak at most {PIECES_MEMORY:g} times what is"
+        " stored, of what is compressed as it comes the payload."
+    )
+
+
+def in_pieces(bench, export, codec):
+    window_s = QUICK_WINDOW_S if bench.quick else WINDOW_S
+    chunks = [export[at : at + PIECE] for at in range(0, len(export), PIECE)]
+    with bench.server() as server, server.connect() as connection, server.connect() as other:
+        other.call("SET", bystander.KEY, lab.VALUE)
+        connection.call("EXPCACHE.TYPE", "SET", "default", "CODEC", codec)
+        with bystander.Probe(server) as probe:
+            time.sleep(lab.SETTLE_S)
+            other.call("CONFIG", "RESETSTAT")
+            before = int(other.info("memory")["used_memory"])
+            probe.start()
+            send_s, store_s, done = 0.0, 0.0, 0
+            while done == 0 or send_s + store_s < window_s:
+                sent, stored = send_in_pieces(connection, chunks)
+                send_s, store_s, done = send_s + sent, store_s + stored, done + 1
+                if done == 1:
+                    peak = int(other.info("memory")["used_memory_peak"]) - before
+                    fields = dict(pairs(other.call("EXPCACHE.META", KEY)))
+                    kept = fields[b"stored"]
+                connection.call("EXPCACHE.DEL", KEY)
+            busy = probe.end()
+            settle(other, Identity())
+            probe.start()
+            time.sleep(window_s)
+            idle = probe.end()
+    return {"busy": busy, "idle": idle, "peak": peak, "kept": kept, "send": 1000 * send_s / done, "store": 1000 * store_s / done}
+
+
+def send_in_pieces(connection, chunks):
+    """Seconds until all were sent, and until they were stored after that."""
+    token = "a token of the client's own making"
+    connection.call("EXPCACHE.FETCH", KEY, "LEASE", "1m", "TOKEN", token)
+    start = time.perf_counter()
+    for chunk in chunks:
+        connection.call("EXPCACHE.PART", KEY, token, chunk)
+    middle = time.perf_counter()
+    connection.call("EXPCACHE.SET", KEY, "", "LEASE", token, "PARTS", "FORMAT", "csv")
+    return middle - start, time.perf_counter() - middle
 
 
 # ---- Codecs ----------------------------------------------------------------------------------------------------------

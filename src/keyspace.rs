@@ -63,7 +63,7 @@ const TYPES_OF_OTHER_NODES: usize = 4;
 fn admit(entry: &Entry, home: Home) -> Result<()> {
     let times = if home == Home::Node { TYPES_OF_OTHER_NODES } else { 1 };
     let Some(names) = entry.names() else { return Ok(()) };
-    cache::with(|cache| cache.types.has_room_for(&names.type_name, times * MAX_TYPES.as_usize()))
+    cache::with(|cache| cache.types.has_room_for(names.type_name(), times * MAX_TYPES.as_usize()))
 }
 
 fn copied(db: i32, entry: &Entry) -> Option<Box<Entry>> {

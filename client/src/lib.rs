@@ -93,6 +93,7 @@ mod observe;
 mod parts;
 mod policy;
 mod produce;
+mod production;
 mod reply;
 mod request;
 mod served;
@@ -135,6 +136,7 @@ pub use limiter::{Limiter, Verdict};
 pub use observe::Observer;
 pub use parts::Parts;
 pub use policy::{Audit, Beyond, PerTag, Policy};
+pub use production::{Finished, Production};
 pub use request::{Request, RequestBuilder};
 pub use served::Served;
 #[cfg(feature = "tower-sessions")]

@@ -41,12 +41,17 @@ impl Client {
         let part_bytes = part_bytes.max(1);
         let needed = [Field::Value, Field::Etag, Field::Size, Field::Format];
         let fetched = self.fetch(&Fetch::new(&key).range(0, part_bytes).only(needed)).await?;
-        let Fetched { value: Some(first), etag: Some(etag), size, format, .. } = fetched else { return Ok(None) };
-        Ok(Some(Parts { client: self.clone(), key, part_bytes, etag, size, format, offset: 0, first: Some(first) }))
+        Ok(Parts::of(self, key, part_bytes, fetched))
     }
 }
 
 impl Parts {
+    /// Of what was fetched: the first part, if there is anything.
+    pub(crate) fn of(client: &Client, key: Bytes, part_bytes: u64, fetched: Fetched) -> Option<Self> {
+        let Fetched { value: Some(first), etag: Some(etag), size, format, .. } = fetched else { return None };
+        Some(Self { client: client.clone(), key, part_bytes, etag, size, format, offset: 0, first: Some(first) })
+    }
+
     /// The MD5 of the whole.
     pub fn etag(&self) -> &str {
         &self.etag
@@ -95,5 +100,11 @@ impl Parts {
             Some(part) if fetched.etag.as_deref() == Some(&self.etag) => Ok(part),
             _ => Err(Error::Changed),
         }
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Parts({} of {} bytes)", self.offset, self.size)
     }
 }

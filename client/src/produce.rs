@@ -30,13 +30,18 @@ use crate::served::{CachedEntry, Served};
 /// How long the server is asked to wait at a time.
 ///
 /// Only so many wait at once, and the others come in turns.
-const ROUND: Duration = Duration::from_secs(1);
+pub(crate) const ROUND: Duration = Duration::from_secs(1);
 /// A reply to waiting that comes sooner is no waiting.
-const AT_ONCE: Duration = Duration::from_millis(20);
+pub(crate) const AT_ONCE: Duration = Duration::from_millis(20);
 /// So many of those in a row, and there is nobody to be waited for: the key backs off.
-const VAIN: u32 = 4;
+pub(crate) const VAIN: u32 = 4;
 /// How long a message to the server's log may be.
-const MAX_MESSAGE_CHARS: usize = 500;
+pub(crate) const MAX_MESSAGE_CHARS: usize = 500;
+
+/// Before who need not wait comes again.
+pub(crate) fn pause() -> Duration {
+    AT_ONCE.mul_f64(1.0 + 4.0 * fastrand::f64())
+}
 
 type Producing = BoxFuture<'static, Result<Export, BoxError>>;
 pub(crate) type Producer = Box<dyn FnOnce() -> Producing + Send>;
@@ -428,7 +433,7 @@ impl Cache {
                     return (since, Answer::Not(Task::Alone(failed)));
                 }
                 *in_vain += 1;
-                tokio::time::sleep(AT_ONCE.mul_f64(1.0 + 4.0 * fastrand::f64())).await;
+                tokio::time::sleep(pause()).await;
                 (since, answer)
             }
             answer => (since, answer),
@@ -570,12 +575,12 @@ impl Cache {
         made
     }
 
-    fn claim(&self, plan: &RequestPlan) -> Arc<Claim> {
+    pub(crate) fn claim(&self, plan: &RequestPlan) -> Arc<Claim> {
         Arc::new(Claim::new(&self.0.keeper, &plan.key, self.lease_of(plan)))
     }
 
     /// What is not heard of the server here is left to whoever looks after leases.
-    async fn give_up(&self, plan: &RequestPlan, claim: &Claim, release: Release) {
+    pub(crate) async fn give_up(&self, plan: &RequestPlan, claim: &Claim, release: Release) {
         match self.0.client.release(&plan.key, claim.token(), &release).await {
             Err(error) if error.is_unavailable() => tracing::debug!(%error, "a lease is not released yet"),
             Err(error) => {
@@ -586,15 +591,15 @@ impl Cache {
         }
     }
 
-    fn produce_timeout_of(&self, plan: &RequestPlan) -> Duration {
+    pub(crate) fn produce_timeout_of(&self, plan: &RequestPlan) -> Duration {
         plan.produce_timeout.unwrap_or(self.config().produce_timeout)
     }
 
-    fn patience_of(&self, plan: &RequestPlan) -> Duration {
+    pub(crate) fn patience_of(&self, plan: &RequestPlan) -> Duration {
         plan.patience.unwrap_or(self.config().patience)
     }
 
-    fn lease_of(&self, plan: &RequestPlan) -> Duration {
+    pub(crate) fn lease_of(&self, plan: &RequestPlan) -> Duration {
         plan.lease.unwrap_or(self.config().lease)
     }
 

@@ -23,6 +23,10 @@ pub enum Error {
     TagLimit,
     /// The payload is larger than its type, or the server, allows.
     TooLarge,
+    /// Unfinished payloads take as much memory as they may.
+    PartsFull,
+    /// Another command stores the pieces of this lease.
+    BeingStored,
     /// It decodes to more than the configuration allows, by its own or together with what else was asked for.
     Expands,
     /// Decoding it would hold everybody up, as its client cannot be made to wait.
@@ -76,6 +80,8 @@ impl Error {
             Self::HashMismatch => "HASHMISMATCH the payload does not have the given MD5",
             Self::TagLimit => "TAGLIMIT a tag has as many entries of the type as PERTAG allows",
             Self::TooLarge => "TOOLARGE the payload is over the type's MAXVALUE or 512 MB",
+            Self::PartsFull => "TOOLARGE unfinished payloads take all the memory that expcache.parts-memory allows",
+            Self::BeingStored => "TRYAGAIN the pieces are being stored by another command",
             Self::Expands => "TOOLARGE it decodes to more than expcache.max-decoded or expcache.max-ratio allow",
             Self::TooMuchAtOnce => {
                 "TOOLARGE a transaction or script decodes no more than 64 MiB; send the command by itself"

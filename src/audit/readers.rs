@@ -11,7 +11,7 @@ use super::log;
 use super::reply::{is_large, reply};
 use crate::server::access::Right;
 use crate::server::args::Args;
-use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
+use crate::server::background::{self, Background, between_slices_ms};
 use crate::server::blocked::{self, BlockedId, OnEnd};
 use crate::server::clock;
 use crate::server::context::Ctx;
@@ -81,7 +81,7 @@ fn wait(ctx: &Ctx, reading: Reading, wait_ms: u64) -> Result<()> {
         readers.all.push_back(LogReader { waiter, client, words, reading, until_ms });
         readers.behind = readers.all.len();
     });
-    SERVING.schedule_by(ctx, BETWEEN_SLICES_MS);
+    SERVING.schedule_by(ctx, between_slices_ms());
     Ok(())
 }
 
@@ -120,7 +120,7 @@ impl Readers {
     /// In how many milliseconds the next is to be looked after, if there is one.
     fn due_ms(&self, now_ms: u64) -> Option<i64> {
         if self.behind > 0 {
-            return Some(BETWEEN_SLICES_MS);
+            return Some(between_slices_ms());
         }
         let first_ms = self.all.iter().map(|reader| reader.until_ms).min()?;
         Some(i64::try_from(first_ms.saturating_sub(now_ms).max(TOGETHER_MS)).unwrap_or(i64::MAX))

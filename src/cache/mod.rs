@@ -20,6 +20,7 @@ pub mod place;
 pub mod selection;
 
 use expcache_core::entry::{Entry, Names, Verdict};
+use expcache_core::grammar::Tags;
 use expcache_core::index::{Index, Placement};
 use expcache_core::policy::fresh_until_ms;
 use expcache_core::types::{DEFAULT_TYPE, Types};
@@ -126,8 +127,8 @@ impl Cache {
     pub fn link_arrived(&mut self, db: i32, key: &[u8], entry: &mut Entry, expire_at_ms: Option<i64>) -> bool {
         let names = entry.take_names();
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
-        let type_id = self.types.know(&names.type_name).unwrap_or(DEFAULT_TYPE);
-        let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
+        let type_id = self.types.know(names.type_name()).unwrap_or(DEFAULT_TYPE);
+        let tags: Tags<'_> = names.tags().collect();
         let linked = self.link(db, key, entry, Placement { type_id, fresh_until_ms, soft: names.soft }, &tags);
         if linked && self.is_dead(db, entry) {
             // It was counted where it was invalidated.
@@ -246,8 +247,13 @@ impl Cache {
 
     /// An entry's metadata, as it is saved and replicated.
     pub fn metadata(&self, db: i32, entry: &Entry) -> Vec<u8> {
-        let names = self.names(db, entry);
-        let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
-        entry.encode(&names.type_name, &tags, self.verdict(db, entry))
+        let verdict = self.verdict(db, entry);
+        match (entry.names(), self.databases.index_of(db, entry)) {
+            (Some(names), _) => entry.encode(names.type_name(), &names.tags().collect::<Tags<'_>>(), verdict),
+            (None, Some(index)) => {
+                entry.encode(&self.types.get(entry.type_id()).name, &index.tags(entry).collect::<Tags<'_>>(), verdict)
+            }
+            (None, None) => entry.encode(b"", &[], verdict),
+        }
     }
 }

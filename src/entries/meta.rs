@@ -13,7 +13,7 @@ use crate::server::clock;
 use crate::server::command::{Keys, READS, ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::key::Mode;
-use crate::server::replies::Value;
+use crate::server::replies::{Replies, Value};
 
 /// `EXPCACHE.META`, for the server.
 pub const META: Row = Row {
@@ -49,9 +49,13 @@ fn reply_meta(ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>) -> Result<()> {
     let (extras, form) = (entry.extras(), entry.form());
     let bytes = Bytes { payload: form.size as u64, stored: entry.stored().len() as u64 };
     let (names, last_access_ms) = cache::with(|s| (s.names(ctx.db(), entry), clock::last_access_ms(entry)));
+    let tags = |to: &Replies| {
+        to.reply_array(names.tag_count());
+        names.tags().for_each(|tag| to.reply_bytes(tag));
+    };
     let to = client.replies(ctx);
     to.map(&[
-        ("type", Value::Bytes(&names.type_name)),
+        ("type", Value::Bytes(names.type_name())),
         ("format", extras.format.into()),
         ("records", extras.records.into()),
         ("size", bytes.payload.into()),
@@ -66,7 +70,7 @@ fn reply_meta(ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>) -> Result<()> {
         ("hits", Value::Count(entry.hits().into())),
         ("last-access", last_access_ms.into()),
         ("cost", extras.cost_ms.into()),
-        ("tags", Value::Names(&names.tags)),
+        ("tags", Value::With(&tags)),
         ("meta", extras.meta.into()),
         ("ratio", bytes.ratio().into()),
         ("born", entry.born_ms().into()),

@@ -5,6 +5,7 @@
 use expcache_core::audit::Action;
 use expcache_core::codec::{Coder, Encoding};
 use expcache_core::entry::{Entry, Etag, Form, Verdict};
+use expcache_core::grammar::Tags;
 use expcache_core::grammar::syntax::{KEY, integer, text};
 use expcache_core::index::Placement;
 use expcache_core::policy::{Audit, fresh_until_ms};
@@ -70,7 +71,7 @@ impl<'a> Request<'a> {
     /// What a client claims in the place of a master, besides the payload: a moment of storing, one more type.
     fn distrust(&mut self, now_ms: u64) -> Result<()> {
         self.entry.clamp_created_ms(now_ms);
-        let type_name = self.entry.names().map(|names| names.type_name.clone()).unwrap_or_default();
+        let type_name = self.entry.names().map(|names| names.type_name().to_vec()).unwrap_or_default();
         cache::with(|s| s.types.has_room_for(&type_name, MAX_TYPES.as_usize()))
     }
 }
@@ -189,16 +190,16 @@ fn store(ctx: &Ctx, request: Request<'_>, timing: Timing, caller: Option<&Caller
     let verdict = cache::with(|s| s.verdict(ctx.db(), &entry));
     let (size, names) = (entry.size() as u64, entry.take_names());
     entry.touch(clock::use_us());
-    let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
+    let tags: Tags<'_> = names.tags().collect();
     if has_ended(ctx, clock::unix_ms(), expire_at_ms) {
         drop(key);
         ctx.unlink(name);
     } else {
-        let type_id = cache::with(|s| s.types.know(&names.type_name)).unwrap_or(DEFAULT_TYPE);
+        let type_id = cache::with(|s| s.types.know(names.type_name())).unwrap_or(DEFAULT_TYPE);
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let placement = Placement { type_id, fresh_until_ms, soft: names.soft };
         // What was not believed is not passed on either.
-        let corrected = (entry.created_ms() != claimed_ms).then(|| entry.encode(&names.type_name, &tags, verdict));
+        let corrected = (entry.created_ms() != claimed_ms).then(|| entry.encode(names.type_name(), &tags, verdict));
         put(ctx, &mut key, entry, placement, &tags, expire_at_ms)?;
         drop(key);
         if names.soft.is_some_and(|soft| soft.grace_ms.is_some()) && expire_at_ms.is_none() {
@@ -219,7 +220,7 @@ fn store(ctx: &Ctx, request: Request<'_>, timing: Timing, caller: Option<&Caller
             reclaim::schedule(ctx);
         }
     }
-    if let Some(recorded) = Recorded::by_name(Some(&names.type_name), name.bytes(), Audit::Changes) {
+    if let Some(recorded) = Recorded::by_name(Some(names.type_name()), name.bytes(), Audit::Changes) {
         let (type_name, key, size) = (Some(recorded.name()), Some(name.bytes()), Some(size));
         let action = Action { command: RESTORE.name, type_name, key, tags: &tags, size, ..audit::OK };
         match timing {

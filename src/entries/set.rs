@@ -5,7 +5,8 @@
 //! lease and fences of that moment.
 
 use expcache_core::audit::Action;
-use expcache_core::codec::Coder;
+use expcache_core::codec::{Coder, Encoding};
+use expcache_core::entry::{MAX_PAYLOAD, etag_of};
 use expcache_core::grammar::set::{SetOptions, Verb};
 use expcache_core::grammar::{self, number};
 use expcache_core::policy::Audit;
@@ -13,12 +14,14 @@ use expcache_core::types::DEFAULT_TYPE;
 use expcache_core::{Error, Result};
 use smallvec::{SmallVec, smallvec};
 
+use super::part::{self, Assembled, NotAssembled};
 use super::store::{Plan, Timing};
 use crate::audit::{self, Caller, Recorded};
 use crate::cache::{self, Cache};
 use crate::leases;
+use crate::leases::pieces::Gathered;
 use crate::payloads::claims::{Checked, Claims};
-use crate::payloads::outgoing::{self, COPYING, OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE, ReplyTo};
+use crate::payloads::outgoing::{self, COPYING, OFFLOAD_READ_SIZE, OFFLOAD_WRITE_SIZE, ReplyTo, fits};
 use crate::server::args::{Arg, Args};
 use crate::server::command::{Keys, OVERWRITES, ROW, Row, command};
 use crate::server::context::Ctx;
@@ -112,6 +115,9 @@ impl<'a> Request<'a> {
         if self.waits_for_etag(ctx, args) {
             return Ok(());
         }
+        if let Some(pieces) = self.take_pieces(ctx)? {
+            return self.run_with(pieces, ctx, args);
+        }
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
         let is_much = bytes as u64 >= OFFLOAD_WRITE_SIZE.get();
         // Of one payload what is much is encoded later, of several each may be little.
@@ -163,10 +169,12 @@ impl<'a> Request<'a> {
         }
         let (verb, held, caller) = (self.verb, HeldArgs::new(args), audit::caller(ctx));
         outgoing::with_etag(ctx, &mut ReplyTo::Caller, *name, entry, move |ctx, client, _name| {
-            let request = Request::parse(held.args(), verb)?;
-            let claims = request.claims(ctx);
-            if let Some(waiting) = client.block(ctx) {
-                request.check_aside(ctx, claims, HeldArgs::new(held.args()), waiting, caller);
+            let mut request = Request::parse(held.args(), verb)?;
+            let Some(waiting) = client.block(ctx) else { return Ok(()) };
+            match request.take_pieces(ctx) {
+                Ok(Some(pieces)) => request.assemble_aside(ctx, pieces, HeldArgs::new(held.args()), waiting, caller),
+                Ok(None) => request.check_aside(ctx, request.claims(ctx), HeldArgs::new(held.args()), waiting, caller),
+                Err(refused) => waiting.replies().reply_error(&refused.reply()),
             }
             Ok(())
         })
@@ -198,6 +206,115 @@ impl<'a> Request<'a> {
         let bytes: usize = self.pairs.iter().map(|(_, payload)| payload.bytes().len()).sum();
         let home = Home { db: ctx.db(), is_master: ctx.is_master(), caller };
         Errand { home, verb: self.verb, claims, held }.send(bytes, waiting);
+    }
+
+    // ---- a payload that came in pieces ----
+
+    /// The pieces that were sent under the lease, if they are to be stored and there are any.
+    fn take_pieces(&mut self, ctx: &Ctx) -> Result<Option<Box<Gathered>>> {
+        let (Some(()), Some(token), Some((name, value))) =
+            (self.options.parts, self.options.token(), self.pairs.first().copied())
+        else {
+            return Ok(None);
+        };
+        self.refuse_foreign(ctx)?;
+        let sent = part::sent(ctx, name.bytes(), token)?;
+        if sent + value.bytes().len() > MAX_PAYLOAD {
+            return Err(self.refuse(Error::TooLarge));
+        }
+        if !ctx.may_block() && sent > 0 && sent + value.bytes().len() > at_once::left(ctx) {
+            return Err(self.refuse(Error::TooMuchAtOnce));
+        }
+        self.claim_lease(ctx)?;
+        part::take(ctx, name.bytes(), token)
+    }
+
+    /// Puts the pieces together and stores the payload.
+    fn run_with(&mut self, pieces: Box<Gathered>, ctx: &Ctx, args: Args<'a>) -> Result<()> {
+        if let Some(waiting) = DeferredReply::new(ctx) {
+            self.assemble_aside(ctx, pieces, HeldArgs::new(args), waiting, audit::caller(ctx));
+            return Ok(());
+        }
+        let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return Err(Error::Syntax) };
+        let last = self.pairs.first().map_or(&[][..], |(_, value)| value.bytes());
+        let most = at_once::left(ctx);
+        workers::charge(pieces.size());
+        // What is left is encoded later, unless it is little.
+        let keeps = keeps && pieces.rest_len() + last.len() <= OFFLOAD_READ_SIZE.as_usize();
+        let done = workers::run_here(|coder| check_pieces(coder, pieces, last, keeps, &claims, most));
+        reply(ctx, self.store_pieces(ctx, done, audit::caller(ctx).as_ref()))
+    }
+
+    /// Has a worker put the pieces together; the payload is stored after that.
+    fn assemble_aside(
+        &self,
+        ctx: &Ctx,
+        pieces: Box<Gathered>,
+        held: HeldArgs,
+        waiting: DeferredReply,
+        caller: Option<Caller>,
+    ) {
+        let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return };
+        let home = Home { db: ctx.db(), is_master: ctx.is_master(), caller };
+        let cost = pieces.size() as u64 * COPYING + if keeps { pieces.rest_len() as u64 * part::ENCODING } else { 0 };
+        waiting.work(cost, move |coder, waiting| {
+            let mut words = held.args();
+            let last = words.nth(1).map_or(&[][..], Arg::bytes);
+            let done = check_pieces(coder, pieces, last, keeps, &claims, usize::MAX);
+            workers::run_on_main_when_writable(move |ctx| {
+                finish(ctx, home, Verb::Set, held, waiting, |ctx, request, stands, caller| match stands {
+                    Ok(()) => request.store_pieces(ctx, done, caller),
+                    Err(refused) => {
+                        request.put_back(ctx, done.0);
+                        Err(refused)
+                    }
+                });
+            });
+        });
+    }
+
+    /// What is said of the whole payload, and whether it is stored as it was encoded as it came.
+    fn claims_of_pieces(&self, ctx: &Ctx, pieces: &Gathered) -> Option<(Claims, bool)> {
+        let (name, value) = self.pairs.first()?;
+        let size = pieces.size() + value.bytes().len();
+        let (claims, encoding) = cache::with(|s| {
+            let type_id = match self.options.type_name {
+                Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),
+                None => s.type_by_key(name.bytes()),
+            };
+            let policy = s.types.policy(type_id);
+            (Claims::new(&self.options, policy, size), policy.encoding(size as u64, self.options.format))
+        });
+        let keeps = encoding != Encoding::Identity && claims.may_be_encoded_before() && fits(ctx, size);
+        Some((claims, keeps))
+    }
+
+    /// Stores a payload that was put together, or puts its pieces back.
+    fn store_pieces(&mut self, ctx: &Ctx, (assembled, checked): Whole, caller: Option<&Caller>) -> Result<Option<()>> {
+        let is_another = self.pairs.first().zip(self.options.token());
+        let is_another = is_another.is_some_and(|((name, _), token)| part::is_another(ctx, name.bytes(), token));
+        let stored = match checked {
+            // Its holder gave the first one up, and invalidations since then were before the second.
+            _ if is_another => Err(Error::LeaseLost),
+            // What is replicated is the payload, and not that it came in pieces.
+            Ok(checked) => self.store_noted(ctx, std::slice::from_ref(&checked), Timing::AfterWait, caller),
+            Err(refused) => Err(self.refuse(refused)),
+        };
+        if stored != Ok(Some(())) {
+            self.put_back(ctx, assembled);
+        }
+        stored
+    }
+
+    /// What was to be stored is not: the pieces go back to their lease. If they are gone, so is the lease: the next try would store less
+    /// than what was sent.
+    fn put_back(&self, ctx: &Ctx, assembled: std::result::Result<Assembled, NotAssembled>) {
+        let (Some(token), Some((name, _))) = (self.options.token(), self.pairs.first()) else { return };
+        match assembled {
+            Ok(whole) => whole.put_back(ctx, name.bytes(), token),
+            Err(NotAssembled(Some(pieces))) => part::put_back(ctx, name.bytes(), token, pieces),
+            Err(NotAssembled(None)) => leases::lost(ctx, ctx.db(), name.bytes()),
+        }
     }
 
     fn claims(&self, ctx: &Ctx) -> Each<Claims> {
@@ -344,6 +461,37 @@ impl Request<'_> {
     }
 }
 
+/// A payload that was put together of pieces, and what was found in it.
+type Whole = (std::result::Result<Assembled, NotAssembled>, Result<Checked>);
+
+/// Puts pieces together, and looks at what is said of them, if that is no more than so many bytes.
+fn check_pieces(
+    coder: &mut Coder,
+    pieces: Box<Gathered>,
+    last: &[u8],
+    keeps: bool,
+    claims: &Claims,
+    most: usize,
+) -> Whole {
+    let assembled = part::assemble(coder, pieces, last, keeps);
+    let checked = match &assembled {
+        Ok(whole) => {
+            let checked = match whole.etag {
+                Some(etag) => claims.check_known(whole.encoding, whole.size, etag),
+                None => claims.check_and_encode(coder, whole.body(), most),
+            };
+            // Of a worker it is wanted to the end: then nothing is left to be done later, on a copy.
+            let hash = |checked: &Checked| {
+                let is_left = checked.etag.is_none() && !workers::is_main_thread();
+                checked.etag.or_else(|| is_left.then(|| etag_of(whole.body())))
+            };
+            checked.map(|checked| Checked { etag: hash(&checked), made: Some(whole.body().clone()), ..checked })
+        }
+        Err(_) => Err(Error::NoMemory),
+    };
+    (assembled, checked)
+}
+
 /// What a worker is asked to check, for a client that waits.
 struct Errand {
     home: Home,
@@ -382,9 +530,16 @@ impl Errand {
         let Self { home, verb, claims, held } = self;
         let checked = pairs(&mut held.args(), verb).and_then(|pairs| {
             let both = claims.iter().zip(&pairs);
-            both.map(|(claims, (_, payload))| claims.check_and_encode(coder, payload.bytes())).collect()
+            both.map(|(claims, (_, payload))| claims.check_and_encode(coder, payload.bytes(), usize::MAX))
+                .collect::<Result<Vec<_>>>()
         });
-        workers::run_on_main_when_writable(move |ctx| finish(ctx, home, verb, held, checked, waiting));
+        workers::run_on_main_when_writable(move |ctx| {
+            finish(ctx, home, verb, held, waiting, |ctx, request, stands, caller| match checked {
+                _ if stands.is_err() => stands.map(|()| None),
+                Ok(checked) => request.store_noted(ctx, &checked, Timing::AfterWait, caller),
+                Err(refused) => Err(request.refuse(refused)),
+            });
+        });
     }
 }
 
@@ -397,14 +552,24 @@ struct Home {
     caller: Option<Caller>,
 }
 
-/// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words.
-fn finish(ctx: &Ctx, home: Home, verb: Verb, held: HeldArgs, checked: Result<Vec<Checked>>, waiting: DeferredReply) {
+/// Stores what a worker has checked, and answers the client. What was asked is read again from the command's words. `store` is told if
+/// what it asked is not to be done any more.
+fn finish(
+    ctx: &Ctx,
+    home: Home,
+    verb: Verb,
+    held: HeldArgs,
+    waiting: DeferredReply,
+    store: impl FnOnce(&Ctx, &mut Request<'_>, Result<()>, Option<&Caller>) -> Result<Option<()>>,
+) {
     ctx.select(home.db);
-    let stored = Request::parse(held.args(), verb).and_then(|mut request| match checked {
-        _ if home.is_master && !ctx.is_master() => Err(Error::Unblocked),
-        _ if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
-        Ok(checked) => request.store_noted(ctx, &checked, Timing::AfterWait, home.caller.as_ref()),
-        Err(refused) => Err(request.refuse(refused)),
+    let stored = Request::parse(held.args(), verb).and_then(|mut request| {
+        let stands = match () {
+            () if home.is_master && !ctx.is_master() => Err(Error::Unblocked),
+            () if request.pairs.iter().any(|(name, _)| !ctx.serves(*name)) => Err(Error::SlotMoved),
+            () => Ok(()),
+        };
+        store(ctx, &mut request, stands, home.caller.as_ref())
     });
     if let Err(error) = reply(waiting.replies(), stored) {
         waiting.replies().reply_error(&error.reply());

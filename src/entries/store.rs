@@ -44,6 +44,8 @@ pub struct Plan {
     entry: Box<Entry>,
     /// Are its bytes those that the command brought?
     is_as_it_came: bool,
+    /// The bytes, if they were put together.
+    made: Option<Body>,
     type_id: u16,
     life: Lifetime,
     /// The type's policy, if this value is the first to use its name.
@@ -104,7 +106,7 @@ impl Plan {
         options: &SetOptions<'_>,
         command: &'static str,
     ) -> Result<Option<Self>> {
-        if payload.bytes().len() > MAX_PAYLOAD {
+        if payload.bytes().len() > MAX_PAYLOAD || checked.size > MAX_PAYLOAD {
             return Err(Error::TooLarge);
         }
         let freshness = options.freshness(command)?;
@@ -156,10 +158,11 @@ impl Plan {
             let tag_count = options.tags.as_ref().map_or(0, |tags| tags.len());
             let mut entry = Entry::new(content, tag_count).ok_or(Error::TooLarge)?;
             entry.touch(use_us);
-            let is_as_it_came = entry.form().encoding == checked.encoding;
+            let is_as_it_came = checked.made.is_none() && entry.form().encoding == checked.encoding;
+            let made = checked.made.clone();
             let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
             let has_tag_limit = policy.per_tag.is_some() && tag_count > 0;
-            Ok(Some(Self { entry, is_as_it_came, type_id, life, defines, has_tag_limit }))
+            Ok(Some(Self { entry, is_as_it_came, made, type_id, life, defines, has_tag_limit }))
         })
     }
 
@@ -188,7 +191,7 @@ impl Plan {
         timing: Timing,
     ) -> Result<()> {
         let (tags, db) = (options.tags(), ctx.db());
-        let Self { entry, is_as_it_came, type_id, life, defines, has_tag_limit } = self;
+        let Self { entry, is_as_it_came, made, type_id, life, defines, has_tag_limit } = self;
         let name = key.name();
         // Of several keys of one MSET only the first defines their type.
         let is_defined = cache::with(|s| s.types.get(type_id).policy.is_some());
@@ -212,19 +215,32 @@ impl Plan {
         }
         let (cost_ms, size) = (entry.cost_ms(), entry.size());
         let fresh_until_ms = fresh_until_ms(life.expire_at_ms, life.grace_ms);
-        // Without a command that is running there is none to be handed on as it came.
-        let is_resolved = timing == Timing::AfterWait || ctx.is_heard();
+        // Of what was put together there is no command to be handed on, and it is not copied for nobody.
+        let is_silent = made.is_some() && !ctx.is_heard();
+        // Nor is there one where none is running.
+        let is_resolved = !is_silent && (timing == Timing::AfterWait || ctx.is_heard());
         let resolved = is_resolved.then(|| Resolved::new(&entry, is_as_it_came, type_id, tags));
-        put(ctx, &mut key, entry, Placement { type_id, fresh_until_ms, soft: None }, tags, life.expire_at_ms)?;
+        let placement = Placement { type_id, fresh_until_ms, soft: None };
+        let is_settled = made.is_some() && !entry.is_unsettled();
+        let told = Told {
+            payload: made.as_deref().unwrap_or(payload.bytes()),
+            etag: entry.known_etag().filter(|_| is_settled),
+        };
+        if is_settled {
+            place(db, &mut key, entry, placement, tags, life.expire_at_ms)?;
+        } else {
+            put(ctx, &mut key, entry, placement, tags, life.expire_at_ms)?;
+        }
         drop(key);
         match resolved {
             Some(resolved) => resolved.replicate(ctx, name, life.expire_at_ms, payload),
+            None if is_silent => ctx.note_change(name),
             None => ctx.replicate_verbatim(),
         }
         cache::with(|s| s.count_set(type_id, cost_ms, options.format, size));
         let value =
             Stored { lifetime_ms: life.lifetime_ms, size: size as u64, cost_ms, has_lease: options.lease.is_some() };
-        tell(ctx, name, type_id, value, options, payload);
+        tell(ctx, name, type_id, value, options, told);
         leases::stored(ctx, db, name.bytes(), options.token());
         announce(ctx, name);
         if has_tag_limit {
@@ -235,15 +251,26 @@ impl Plan {
     }
 }
 
+/// What is told of a payload.
+struct Told<'p> {
+    payload: &'p [u8],
+    /// Its MD5, if nobody is going to compute it later.
+    etag: Option<Etag>,
+}
+
 /// Tells those who follow what is stored.
-fn tell(ctx: &Ctx, name: Arg<'_>, type_id: u16, value: Stored, options: &SetOptions<'_>, payload: Arg<'_>) {
+fn tell(ctx: &Ctx, name: Arg<'_>, type_id: u16, value: Stored, options: &SetOptions<'_>, told: Told<'_>) {
     let db = ctx.db();
     let (index, warm, warms) =
         cache::with(|s| (s.index(db).map_or(0, Index::number), s.types.warm(type_id), s.types.warms()));
-    let bytes = Some(payload.bytes()).filter(|bytes| !advice::digests_later(bytes.len()));
+    let bytes = Some(told.payload).filter(|bytes| !advice::digests_later(bytes.len()));
     let is_to_be_tried = advice::stored(type_id, index, name.bytes(), value, options.tags(), bytes);
     if is_to_be_tried && options.encoding.is_none_or(|encoding| encoding == Encoding::Identity) {
-        trial::begin(type_id, payload.bytes(), options.format.is_some());
+        trial::begin(type_id, told.payload, options.format.is_some());
+    }
+    if let (None, Some(etag)) = (bytes, told.etag) {
+        let tags = || options.tags().iter().map(|tag| (*tag).into()).collect();
+        advice::digested(type_id, index, name.bytes(), &etag, tags);
     }
     if warm > 0 {
         warming::stored(ctx, name, options.token());
@@ -299,18 +326,18 @@ impl<'p> PreparedPayload<'p> {
             Some((_, Some(encoded))) => {
                 return Self { stored: encoded.clone().into(), form: Some(Form::encoded(wanted, size)), etag };
             }
-            Some((_, None)) => return Self { stored: hold(payload), form: None, etag },
+            Some((_, None)) => return Self { stored: bytes_of(payload, checked), form: None, etag },
             None => (),
         }
         let form = match encoding {
             Encoding::Identity if wanted == Encoding::Identity => None,
-            Encoding::Identity if (size as u64) < OFFLOAD_WRITE_SIZE.get() => {
+            Encoding::Identity if (size as u64) < OFFLOAD_WRITE_SIZE.get() && checked.made.is_none() => {
                 return Self::encoded(payload, etag, wanted);
             }
             Encoding::Identity => Some(Form::wanting(wanted, size)),
             encoding => Some(Form::encoded(encoding, size)),
         };
-        Self { stored: hold(payload), form, etag }
+        Self { stored: bytes_of(payload, checked), form, etag }
     }
 
     fn encoded(payload: Arg<'p>, etag: Option<Etag>, wanted: Encoding) -> Self {
@@ -324,6 +351,11 @@ impl<'p> PreparedPayload<'p> {
             None => Self { stored: hold(payload), form: None, etag },
         }
     }
+}
+
+/// The bytes that are to be kept.
+fn bytes_of<'p>(payload: Arg<'p>, checked: &Checked) -> PayloadBytes<'p> {
+    checked.made.clone().map_or_else(|| hold(payload), Into::into)
 }
 
 /// The bytes of an argument, for an entry: what is to stand apart is not copied.

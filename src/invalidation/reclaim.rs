@@ -1,7 +1,7 @@
 //! Reclaiming: what invalidations marked is carried out in the keyspace, a slice of bounded time after another. The keys of
 //! dead entries are unlinked; those of entries made stale get the expiry of their grace.
 //!
-//! Only a master reclaims; its replicas and its append-only file get one `UNLINK` a key. While nothing may be written
+//! Only a master reclaims; its replicas and its append-only file get `UNLINK`s of some keys each. While nothing may be written
 //! ([`Ctx::must_keep_quiet`]) the timer waits; a replica that becomes a master takes up where its master stopped.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use crate::cache::departures::Reason;
 use crate::cache::freshness::put_off;
 use crate::cache::{self, Cache};
 use crate::server::args::{Arg, Text};
-use crate::server::background::{self, BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
+use crate::server::background::{self, Background, WHILE_QUIET_MS, between_slices_ms};
 use crate::server::context::{Ctx, EventClass};
 use crate::server::key::{Found, Mode};
 use crate::server::log::{LogLevel, log};
@@ -29,7 +29,7 @@ static RECLAIMING: Background = Background::new(reclaim);
 /// Sees to it that dead entries are reclaimed, if there are any.
 pub fn schedule(ctx: &Ctx) {
     if cache::with(|s| s.marked_len() > 0) {
-        RECLAIMING.schedule(ctx, BETWEEN_SLICES_MS);
+        RECLAIMING.schedule(ctx, between_slices_ms());
     }
 }
 
@@ -57,9 +57,9 @@ fn reclaim(ctx: &Ctx) -> Option<i64> {
         return Some(WHILE_QUIET_MS);
     }
     let (start, slice) = (Instant::now(), background::slice());
-    while reclaim_next(ctx).is_some() {
+    while reclaim_some(ctx) {
         if start.elapsed() >= slice {
-            return Some(BETWEEN_SLICES_MS);
+            return Some(between_slices_ms());
         }
     }
     None
@@ -101,29 +101,42 @@ fn reclaim_one(ctx: &Ctx, id: u32, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
     marked.is_none_or(|(key, dead)| carry_out(ctx, key.arg(), dead))
 }
 
-/// Deals with one marked entry of any database, if there is one.
-fn reclaim_next(ctx: &Ctx) -> Option<bool> {
-    let db = cache::with(|s| s.indexes().find(|(_, index)| index.marked_len() > 0).map(|(db, _)| db))?;
-    ctx.select(db);
-    reclaim_in(ctx, db)
-}
+/// So many keys are dealt with between two looks at the clock.
+const BATCH: usize = 8;
 
-/// Deals with one marked entry of a database, if there is one. Was it still there?
-fn reclaim_in(ctx: &Ctx, db: i32) -> Option<bool> {
-    let next = |s: &Cache| {
-        let index = s.index(db)?;
-        let dead = index.next_dead().map(|(id, key)| (id, Text::new(key), true));
-        dead.or_else(|| index.next_soft().map(|(id, key)| (id, Text::new(key), false)))
-    };
-    let (id, key, dead) = cache::with(|s| next(s))?;
-    let was_there = carry_out(ctx, key.arg(), dead);
+/// Deals with some marked entries of any database, if there are any.
+fn reclaim_some(ctx: &Ctx) -> bool {
+    let marked = cache::with(|s| {
+        let (db, index) = s.indexes().find(|(_, index)| index.marked_len() > 0)?;
+        let named = |(id, key): (u32, &[u8])| (id, Text::new(key));
+        let dead: Vec<_> = index.next_dead(BATCH).map(named).collect();
+        let soft = if dead.is_empty() { index.next_soft().map(named) } else { None };
+        Some((db, dead, soft))
+    });
+    let Some((db, dead, soft)) = marked else { return false };
+    ctx.select(db);
+    let is_dead = soft.is_none();
+    if let Some((_, key)) = &soft {
+        make_stale(ctx, key.arg());
+    } else {
+        unlink_all(ctx, &dead);
+    }
     cache::with(|s| {
-        if next(s).is_some_and(|(again, ..)| again == id) {
-            log(LogLevel::Warning, "a marked entry has no key; see EXPCACHE.DEBUG CHECK");
-            s.drop_lost(db, id);
+        let is_marked = |s: &Cache, id| s.index(db).is_some_and(|index| index.is_marked(id, is_dead));
+        for id in dead.iter().chain(&soft).map(|(id, _)| *id) {
+            if is_marked(s, id) {
+                log(LogLevel::Warning, "a marked entry has no key; see EXPCACHE.DEBUG CHECK");
+                s.drop_lost(db, id);
+            }
         }
     });
-    Some(was_there)
+    true
+}
+
+/// Unlinks the keys of dead entries, of the selected database.
+fn unlink_all(ctx: &Ctx, dead: &[(u32, Text)]) {
+    let tell = |name| ctx.notify(EventClass::Module, c"expcache.invalidate", name);
+    cache::while_unlinking(Reason::Reclaiming, || ctx.unlink_all(dead.iter().map(|(_, key)| key.arg()), tell));
 }
 
 /// Carries out in the keyspace what the mark of an entry says. Was it still there, and had not expired?
@@ -200,7 +213,7 @@ fn hand_over_some(ctx: &Ctx) -> Option<i64> {
             None => {}
         }
     }
-    Some(BETWEEN_SLICES_MS)
+    Some(between_slices_ms())
 }
 
 fn hand_over_if_stale(ctx: &Ctx, name: Arg<'_>) {

@@ -12,7 +12,7 @@ use expcache_core::{Error, Result};
 
 use crate::cache;
 use crate::server::access::Rights;
-use crate::server::background::{self, BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
+use crate::server::background::{self, Background, WHILE_QUIET_MS, between_slices_ms};
 use crate::server::blocked::{self, BlockedId, MAX_WAITERS, OnEnd};
 use crate::server::context::Ctx;
 use crate::server::guard::guard;
@@ -175,7 +175,7 @@ pub fn select_all_then(
         let (client, words) = (ctx.client(), ctx.copied_words());
         let search = Search { waiter, db, parts, purpose, client, words, may, then };
         SEARCHES.with(|all| all.waiting.push_back(search));
-        SEARCHING.schedule(ctx, BETWEEN_SLICES_MS);
+        SEARCHING.schedule(ctx, between_slices_ms());
         Ok(())
     };
     let may_block = ctx.may_block();
@@ -210,7 +210,7 @@ fn search(ctx: &Ctx) -> Option<i64> {
     let (slice, quiet) = (background::slice(), ctx.must_keep_quiet());
     let goes_on = go_on(ctx, slice, quiet);
     let is_any_left = count() > 0;
-    is_any_left.then_some(if goes_on { BETWEEN_SLICES_MS } else { WHILE_QUIET_MS })
+    is_any_left.then_some(if goes_on { between_slices_ms() } else { WHILE_QUIET_MS })
 }
 
 /// Goes on with the searches, in turn, for the length of a slice. `false` if all there are wait for the end of a pause.

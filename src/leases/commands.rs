@@ -1,6 +1,5 @@
 //! `EXPCACHE.RENEW` and `EXPCACHE.RELEASE`: the holder of a lease extends it, or gives it up.
 
-use expcache_core::entry::Names;
 use expcache_core::grammar::lease::{ReleaseOptions, lease_duration};
 use expcache_core::lease::{Named, Token};
 use expcache_core::{Result, grammar};
@@ -76,7 +75,8 @@ fn known_as(ctx: &Ctx, name: Arg<'_>) -> (u16, Named) {
     let (db, found) = (key.db(), key.found());
     cache::with(|s| match found {
         Found::Entry(entry) if !s.is_dead(db, entry) => {
-            let Names { type_name, tags, .. } = s.names(db, entry);
+            let names = s.names(db, entry);
+            let (type_name, tags) = (names.type_name().into(), names.tags().map(Into::into).collect());
             (entry.type_id(), Named { type_name, tags })
         }
         _ => {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use expcache_core::lease::{Flushed, Token, Woken};
 
 use super::table::{self, MOST_IN_A_TURN, Over, Resume, WaitRecord, WaitTable, is_freed};
-use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
+use crate::server::background::{self, Background, between_slices_ms};
 use crate::server::context::Ctx;
 use crate::server::main_thread::MainThread;
 use crate::server::{blocked, clock, feature, workers};
@@ -25,7 +25,7 @@ static ENDED: MainThread<VecDeque<ToAnswer>> = MainThread::new();
 pub fn set_timer(ctx: &Ctx) {
     if let Some(due_ms) = table::with(table::Board::next_deadline_ms) {
         let after_ms = due_ms.saturating_sub(clock::steady_ms());
-        ENDING.schedule_by(ctx, i64::try_from(after_ms).unwrap_or(i64::MAX).max(BETWEEN_SLICES_MS));
+        ENDING.schedule_by(ctx, i64::try_from(after_ms).unwrap_or(i64::MAX).max(1));
     }
 }
 
@@ -95,7 +95,7 @@ impl ToAnswer {
     pub fn answer(mut self, ctx: &Ctx) {
         if !self.take_turn(ctx) {
             ENDED.with(|all| all.push_back(self));
-            TELLING.schedule(ctx, BETWEEN_SLICES_MS);
+            TELLING.schedule(ctx, between_slices_ms());
         }
         set_timer(ctx);
     }
@@ -142,7 +142,7 @@ fn tell_next(ctx: &Ctx) -> Option<i64> {
         if !is_all {
             all.push_front(ends);
         }
-        (!all.is_empty()).then_some(BETWEEN_SLICES_MS)
+        (!all.is_empty()).then_some(between_slices_ms())
     })
 }
 

@@ -9,6 +9,7 @@ use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
 use super::ends::{ToAnswer, end_without_value, set_timer};
+use super::pieces::Pieces;
 use super::table::{self, MAX_FENCES, MAX_LEASE, Resume, WaitRecord};
 use crate::server::args::{Arg, Text};
 use crate::server::blocked::{BlockedId, MAX_WAITERS, OnEnd};
@@ -140,6 +141,16 @@ pub fn production_ms(ctx: &Ctx, key: &[u8], token: Token) -> Result<u64> {
     table::with(|board| {
         let now_ms = clock::steady_ms();
         board.of(db).and_then(|leases| leases.production_ms(key, token, now_ms))
+    })
+    .ok_or(Error::LeaseLost)
+}
+
+/// Shows what the holder of `token` has sent of its value. `work` must not call the server.
+pub fn with_pieces<R>(ctx: &Ctx, key: &[u8], token: Token, work: impl FnOnce(&mut Pieces) -> R) -> Result<R> {
+    let db = ctx.db();
+    table::with(|board| {
+        let now_ms = clock::steady_ms();
+        board.of_mut(db)?.gathered(key, token, now_ms).map(work)
     })
     .ok_or(Error::LeaseLost)
 }

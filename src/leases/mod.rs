@@ -3,11 +3,13 @@
 //! ```text
 //!  table    one table of leases a database; the clients that wait      grants    asked for, renewed, fenced, lost, flushed
 //!  ends     clients whose waiting is over, told in turns; the timer    commands  RENEW, RELEASE
+//!  pieces   what holders have sent of their values
 //! ```
 
 mod commands;
 mod ends;
 mod grants;
+pub mod pieces;
 mod table;
 
 use expcache_core::stats::Gauges;
@@ -15,7 +17,7 @@ use expcache_core::stats::Gauges;
 pub use self::ends::withdraw;
 pub use self::grants::{
     Counts, Offer, are_any, check, counts, fence, flush, gone, is_within_share, lost, may_hold, new_token, offer,
-    owner, production_ms, release, renew, stored, tick, wait,
+    owner, production_ms, release, renew, stored, tick, wait, with_pieces,
 };
 pub use self::table::{LEASE_MEMORY, MAX_FENCES, MAX_LEASE, MAX_LEASES, MAX_LEASES_PER_USER, Resume};
 use crate::cache;
@@ -26,7 +28,7 @@ use crate::server::feature::{Feature, KeyEvent, NOTHING, ServerEvent};
 /// What leases bring to the server.
 pub const FEATURE: Feature = Feature {
     commands: &[commands::RENEW, commands::RELEASE],
-    settings: &[&MAX_LEASE, &MAX_LEASES, &MAX_LEASES_PER_USER, &LEASE_MEMORY, &MAX_FENCES],
+    settings: &[&MAX_LEASE, &MAX_LEASES, &MAX_LEASES_PER_USER, &LEASE_MEMORY, &MAX_FENCES, &pieces::PARTS_MEMORY],
     on_key: Some(on_key),
     on_server: Some(on_server),
     gauges: Some(gauges),
@@ -58,4 +60,5 @@ fn gauges(gauges: &mut Gauges) {
     let Counts { held, backing_off, fences, waiting } = counts();
     (gauges.leases_held, gauges.keys_backing_off, gauges.fences, gauges.waiting_clients) =
         (held, backing_off, fences, waiting);
+    gauges.parts_bytes = pieces::taken() as u64;
 }

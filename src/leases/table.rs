@@ -13,6 +13,7 @@ use expcache_core::lease::{Ended, Leases, Limits, Token, Wish, Woken};
 use expcache_core::selector::Selector;
 use expcache_core::{Error, Result};
 
+use super::pieces::Pieces;
 use crate::server::args::Args;
 use crate::server::blocked::BlockedId;
 use crate::server::context::Ctx;
@@ -38,10 +39,13 @@ pub static MAX_FENCES: Setting = Setting::number(c"max-fences", 100_000, 1..=10_
 /// So many waiting clients are answered in one turn at most: what the server then does for each takes longer than telling it.
 pub const MOST_IN_A_TURN: usize = 128;
 
+/// The leases of one database.
+pub type Table = Leases<Selector, Pieces>;
+
 /// All of it.
 #[derive(Default)]
 pub struct Board {
-    tables: Vec<Leases<Selector>>,
+    tables: Vec<Table>,
     /// The clients that wait.
     pub waits: WaitTable,
     hasher: RandomState,
@@ -70,12 +74,12 @@ pub fn limits() -> Limits {
 
 impl Board {
     /// The leases of a database.
-    pub fn of(&self, db: i32) -> Option<&Leases<Selector>> {
+    pub fn of(&self, db: i32) -> Option<&Table> {
         usize::try_from(db).ok().and_then(|at| self.tables.get(at))
     }
 
     /// The leases of a database, to be changed.
-    pub fn of_mut(&mut self, db: i32) -> Option<&mut Leases<Selector>> {
+    pub fn of_mut(&mut self, db: i32) -> Option<&mut Table> {
         let at = usize::try_from(db).ok()?;
         if self.tables.len() <= at {
             self.tables.resize_with(at + 1, Leases::default);
@@ -84,18 +88,18 @@ impl Board {
     }
 
     /// Those of a database if there are any, to be changed.
-    pub fn held_in(&mut self, db: i32) -> Option<&mut Leases<Selector>> {
+    pub fn held_in(&mut self, db: i32) -> Option<&mut Table> {
         let at = usize::try_from(db).ok()?;
         self.tables.get_mut(at).filter(|leases| !leases.is_empty())
     }
 
     /// Those of every database.
-    pub fn all(&self) -> impl Iterator<Item = &Leases<Selector>> {
+    pub fn all(&self) -> impl Iterator<Item = &Table> {
         self.tables.iter()
     }
 
     /// Those of every database, to be changed.
-    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Leases<Selector>> {
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Table> {
         self.tables.iter_mut()
     }
 

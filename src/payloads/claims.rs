@@ -39,12 +39,14 @@ pub struct Checked {
     pub records: Option<u64>,
     /// How it was to be encoded, and what came of it, if that was tried.
     pub tried: Option<(Encoding, Option<Body>)>,
+    /// The bytes, if they are not those that the command brought: they were put together, in a block of their own.
+    pub made: Option<Body>,
 }
 
 impl Checked {
     /// Of bytes of which nothing is claimed.
     pub fn plain(payload: &[u8]) -> Self {
-        Self { encoding: Encoding::Identity, size: payload.len(), etag: None, records: None, tried: None }
+        Self { encoding: Encoding::Identity, size: payload.len(), etag: None, records: None, tried: None, made: None }
     }
 }
 
@@ -102,6 +104,11 @@ impl Claims {
         is_within
     }
 
+    /// Is it as it came, and nobody has to look into it?
+    pub fn may_be_encoded_before(&self) -> bool {
+        self.encoding == Encoding::Identity && self.format.is_none()
+    }
+
     /// Is there nothing to check that takes time?
     pub fn are_plain(&self) -> bool {
         self.encoding == Encoding::Identity && self.hash.is_none() && self.format.is_none()
@@ -126,15 +133,24 @@ impl Claims {
         }
     }
 
-    /// Checks them, and encodes what is to be.
-    pub fn check_and_encode(&self, coder: &mut Coder, bytes: &[u8]) -> Result<Checked> {
-        let mut checked = self.check(coder, bytes, usize::MAX)?;
+    /// Checks them, if that is no more than so many bytes, and encodes what is to be.
+    pub fn check_and_encode(&self, coder: &mut Coder, bytes: &[u8], most: usize) -> Result<Checked> {
+        let mut checked = self.check(coder, bytes, most)?;
         if self.are_to_encode() {
             let encoded = coder.encode(self.wanted, bytes, self.worth_keeping);
             checked.etag = checked.etag.or_else(|| encoded.as_ref().map(|_| etag_of(bytes)));
             checked.tried = Some((self.wanted, encoded.map(|encoded| Body::new(encoded.into_boxed_slice()))));
         }
         Ok(checked)
+    }
+
+    /// Checks them of what was encoded and hashed as it came.
+    pub fn check_known(&self, encoding: Encoding, size: usize, etag: Etag) -> Result<Checked> {
+        if size > self.most {
+            return Err(Error::TooLarge);
+        }
+        self.compare(Some(etag))?;
+        Ok(Checked { encoding, size, etag: Some(etag), records: None, tried: None, made: None })
     }
 
     fn check_identity(&self, payload: &[u8], most: usize) -> Result<Checked> {
@@ -152,6 +168,7 @@ impl Claims {
             etag,
             records: self.count_records(payload)?,
             tried: None,
+            made: None,
         })
     }
 
@@ -175,7 +192,7 @@ impl Claims {
             Some(_) => self.count_records(&coder.decode(self.encoding, bytes, size)?)?,
             None => None,
         };
-        Ok(Checked { encoding: self.encoding, size, etag: Some(etag), records, tried: None })
+        Ok(Checked { encoding: self.encoding, size, etag: Some(etag), records, tried: None, made: None })
     }
 
     fn compare(&self, etag: Option<Etag>) -> Result<()> {

@@ -148,7 +148,7 @@ fn encode(place: PayloadAddress, etag: Option<Etag>, form: Form, body: &Body) {
                 place.with_entry(ctx, &body, |db, entry| {
                     put(db, entry, etag, encoding, new.clone());
                     if advice::digests_later(body.len()) {
-                        let tags = || cache::with(|s| s.names(db, entry).tags);
+                        let tags = || cache::with(|s| s.names(db, entry).tags().map(Into::into).collect());
                         advice::digested(entry.type_id(), entry.index(), &place.key, &etag, tags);
                     }
                 });

@@ -1,5 +1,9 @@
 //! Background work: one slice of bounded time after another, each in a timer of its own.
 //!
+//! The next slice comes with the next turn of the server's event loop, in which everybody is served who waits. So the work follows the load:
+//! while nobody else is there it has nearly all of the time, and among many clients a slice in each turn, however long that is. And nobody
+//! waits for it longer than a slice.
+//!
 //! The server counts a timer's time by the clock of the day. When that is set back, the timer comes so much later; so one
 //! that is late is set anew with the next beat of the server ([`catch_up`]).
 
@@ -15,15 +19,21 @@ use super::main_thread::MainThread;
 use super::setting::Setting;
 
 /// How long one slice of work may take, µs.
-pub static SLICE_US: Setting = Setting::number(c"reclaim-slice-us", 500, 1..=100_000);
+pub static SLICE_US: Setting = Setting::number(c"reclaim-slice-us", 100, 1..=100_000);
 
 /// How long one slice of work may take.
 pub fn slice() -> Duration {
     Duration::from_micros(SLICE_US.get())
 }
 
-/// How long others have the server to themselves between two slices, ms.
-pub const BETWEEN_SLICES_MS: i64 = 1;
+/// A turn of the event loop takes some microseconds by itself. For less work than this it is not worth while.
+const WORTH_A_TURN_US: u64 = 50;
+
+/// For how long others have the server to themselves between two slices, at the least, ms.
+pub fn between_slices_ms() -> i64 {
+    i64::from(SLICE_US.get() < WORTH_A_TURN_US)
+}
+
 /// How long to wait while nothing may be written ([`Ctx::must_keep_quiet`]), ms.
 pub const WHILE_QUIET_MS: i64 = 20;
 /// How long to wait after a panic, ms.

@@ -196,6 +196,12 @@ impl Ctx {
         };
     }
 
+    /// Notes that the data changed, where [nobody hears](Ctx::is_heard) what is replicated: what is sent means nothing.
+    pub fn note_change(&self, key: Arg<'_>) {
+        // SAFETY: the variable argument is the string that the format says.
+        unsafe { api!(RedisModule_Replicate)(self.raw(), c"TOUCH".as_ptr(), c"s".as_ptr(), key.raw()) };
+    }
+
     /// Sends a key's expiry to replicas and the append-only file.
     pub fn replicate_expiry(&self, key: Arg<'_>, moment_ms: i64) {
         // SAFETY: the variable arguments are the string and the number that the format says.

@@ -351,8 +351,9 @@ unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_v
     guard((), || {
         // SAFETY: the value is ours, the digest live.
         let (entry, db) = unsafe { (&*as_entry(value), api!(RedisModule_GetDbIdFromDigest)(digest)) };
-        let mut names = (hooks().names)(db, entry);
-        names.tags.sort();
+        let names = (hooks().names)(db, entry);
+        let mut tags: Vec<&[u8]> = names.tags().collect();
+        tags.sort_unstable();
         let extras = entry.extras();
         let add = |bytes: &[u8]| {
             // SAFETY: the digest is live; it copies the bytes.
@@ -360,8 +361,8 @@ unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_v
         };
         // Whatever form it is kept in.
         add(&entry.known_etag().unwrap_or_else(|| etag_of(entry.stored())));
-        add(&names.type_name);
-        names.tags.iter().for_each(|tag| add(tag));
+        add(names.type_name());
+        tags.into_iter().for_each(add);
         for number in [Some(entry.created_ms()), Some(extras.grace_ms), extras.born_ms].into_iter().flatten() {
             add(&number.to_le_bytes());
         }

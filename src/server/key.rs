@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use expcache_core::entry::{Entry, TAIL_LEN_OFFSET};
 use expcache_core::{Error, Result};
 use redis_module::raw;
+use smallvec::SmallVec;
 
 use super::api::api;
 use super::args::{Arg, Text};
@@ -75,12 +76,46 @@ impl Ctx {
         self.remove(name, EventClass::Generic, c"del")
     }
 
+    /// As [`Ctx::unlink`], of several keys; `tell` is called for each that was there. Replicas and the append-only file get them together:
+    /// but in a cluster one by one, for slots move by themselves.
+    pub fn unlink_all<'k>(&self, names: impl Iterator<Item = Arg<'k>>, mut tell: impl FnMut(Arg<'k>)) {
+        let mut gone: SmallVec<[*mut raw::RedisModuleString; 8]> = SmallVec::new();
+        for name in names {
+            if self.take_out(name, EventClass::Generic, c"del") {
+                gone.push(name.raw());
+                tell(name);
+            }
+        }
+        let together = if self.is_cluster() { 1 } else { gone.len().max(1) };
+        for keys in gone.chunks_mut(together) {
+            // SAFETY: the variable arguments are what the format says: strings and how many.
+            unsafe {
+                api!(RedisModule_Replicate)(
+                    self.raw(),
+                    c"UNLINK".as_ptr(),
+                    c"v".as_ptr(),
+                    keys.as_mut_ptr(),
+                    keys.len(),
+                )
+            };
+        }
+    }
+
     /// As the server does for `maxmemory`.
     pub fn evict(&self, name: Arg<'_>) -> bool {
         self.remove(name, EventClass::Evicted, c"evicted")
     }
 
     fn remove(&self, name: Arg<'_>, class: EventClass, event: &CStr) -> bool {
+        let was_there = self.take_out(name, class, event);
+        if was_there {
+            // SAFETY: the variable argument is the string that the format says.
+            unsafe { api!(RedisModule_Replicate)(self.raw(), c"UNLINK".as_ptr(), c"s".as_ptr(), name.raw()) };
+        }
+        was_there
+    }
+
+    fn take_out(&self, name: Arg<'_>, class: EventClass, event: &CStr) -> bool {
         if !self.open(name, Mode::Write).unlink() {
             return false;
         }
@@ -88,8 +123,6 @@ impl Ctx {
         IS_REMOVING.store(true, Ordering::Relaxed);
         self.notify(class, event, name);
         IS_REMOVING.store(false, Ordering::Relaxed);
-        // SAFETY: the variable argument is the string that the format says.
-        unsafe { api!(RedisModule_Replicate)(self.raw(), c"UNLINK".as_ptr(), c"s".as_ptr(), name.raw()) };
         true
     }
 }

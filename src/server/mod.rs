@@ -11,7 +11,7 @@
 //!    info        the section of INFO                   status    facts that are asked often;  clock  time and chance
 //!    afterwards  what a callback may not do itself     saving    what is saved beside the keys
 //!    background  timers                                blocked   clients that wait;  deferred  a reply that a worker makes
-//!                                                      workers   threads;  held  strings they look at;  discard  what they free
+//!                                                      workers   threads;  held, joined  strings of theirs;  discard  what they free
 //! ```
 //!
 //! Every way in goes through [`guard::guard`]: a panic ends there, in an error, and the server goes on.
@@ -38,6 +38,7 @@ pub mod feature;
 pub mod guard;
 pub mod held;
 pub mod info;
+pub mod joined;
 pub mod key;
 pub mod log;
 pub mod main_thread;

@@ -32,7 +32,7 @@ use expcache_core::stats::{Gauges, Work};
 use redis_module::raw;
 
 use super::api::api;
-use super::background::{self, BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
+use super::background::{self, Background, WHILE_QUIET_MS, between_slices_ms};
 use super::context::Ctx;
 use super::guard::guard;
 use super::log::{LogLevel, log};
@@ -416,5 +416,5 @@ fn finish_posted(ctx: &Ctx) -> Option<i64> {
         }
     }
     let is_due = posted() > 0 && !IS_CALLED.swap(true, Ordering::AcqRel);
-    is_due.then(|| if ctx.must_keep_quiet() { WHILE_QUIET_MS } else { BETWEEN_SLICES_MS })
+    is_due.then(|| if ctx.must_keep_quiet() { WHILE_QUIET_MS } else { between_slices_ms() })
 }

@@ -15,7 +15,7 @@ use expcache_core::types::DEFAULT_TYPE;
 use crate::cache;
 use crate::cache::freshness::put_off;
 use crate::server::args::{Arg, Text};
-use crate::server::background::{self, BETWEEN_SLICES_MS, Background, WHILE_QUIET_MS};
+use crate::server::background::{self, Background, WHILE_QUIET_MS, between_slices_ms};
 use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::feature::KeyEvent;
@@ -155,7 +155,7 @@ fn put_right(ctx: &Ctx) -> Option<i64> {
             put_right_one(ctx, Text::new(&key).arg());
         }
     }
-    Some(BETWEEN_SLICES_MS)
+    Some(between_slices_ms())
 }
 
 /// The next keys to be looked at.

@@ -14,7 +14,7 @@ use super::keep;
 use super::offer::{self, Asker, Looking, Offered, Place, Wanted};
 use crate::leases;
 use crate::server::args::Args;
-use crate::server::background::{self, BETWEEN_SLICES_MS, Background};
+use crate::server::background::{self, Background, between_slices_ms};
 use crate::server::blocked::{self, BlockedId, MAX_WAITERS, OnEnd};
 use crate::server::clock;
 use crate::server::command::{ROW, Row, command};
@@ -154,7 +154,7 @@ fn wait(ctx: &Ctx, wanted: Wanted, wait_ms: u64, after: Option<Place>) {
         workers.is_again |= after.is_some();
     });
     let next_ms = if after.is_some() { AFTER_NOTHING_MS } else { i64::try_from(wait_ms).unwrap_or(i64::MAX) };
-    SERVING.schedule_by(ctx, next_ms.max(BETWEEN_SLICES_MS));
+    SERVING.schedule_by(ctx, next_ms.max(1));
 }
 
 impl Workers {
@@ -202,7 +202,7 @@ fn unblocked(ctx: &Ctx, _args: Args<'_>) -> Result<()> {
 /// Sees to it that the workers that wait are served soon: a key became due.
 pub fn serve_soon(ctx: &Ctx) {
     if WORKERS.with(|workers| !workers.all.is_empty()) {
-        SERVING.schedule_by(ctx, BETWEEN_SLICES_MS);
+        SERVING.schedule_by(ctx, between_slices_ms());
     }
 }
 
@@ -222,11 +222,11 @@ pub fn serve(ctx: &Ctx) {
     let over_ms = WORKERS.with(|workers| workers.by_time.first().map(|(until_ms, _)| *until_ms));
     if let Some(over_ms) = over_ms {
         let after_ms = match (is_all, has_found) {
-            (true, _) => i64::try_from(over_ms.saturating_sub(clock::steady_ms())).unwrap_or(i64::MAX),
-            (false, true) => BETWEEN_SLICES_MS,
+            (true, _) => i64::try_from(over_ms.saturating_sub(clock::steady_ms())).unwrap_or(i64::MAX).max(1),
+            (false, true) => between_slices_ms(),
             (false, false) => AFTER_NOTHING_MS,
         };
-        SERVING.schedule_by(ctx, after_ms.max(BETWEEN_SLICES_MS));
+        SERVING.schedule_by(ctx, after_ms);
     }
 }
 

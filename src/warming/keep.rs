@@ -1,6 +1,7 @@
 //! What happens to entries, noted in a keeper for each database. Nothing is kept of types that do not ask for it.
 
 use expcache_core::entry::{Entry, Verdict};
+use expcache_core::grammar::Tags;
 use expcache_core::index::Ids;
 use expcache_core::lease::Token;
 use expcache_core::policy::fresh_until_ms;
@@ -131,7 +132,7 @@ fn keep(db: i32, key: &[u8], entry: &Entry, fresh_until_ms: Option<i64>, now: No
     let type_id = entry.type_id();
     let (names, early_percent, best) =
         cache::with(|s| (s.names(db, entry), s.types.policy(type_id).early_percent, s.types.warm(type_id)));
-    let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
+    let tags: Tags<'_> = names.tags().collect();
     let extras = entry.extras();
     let seen = Seen {
         id: entry.id(),
@@ -151,7 +152,7 @@ fn keep(db: i32, key: &[u8], entry: &Entry, fresh_until_ms: Option<i64>, now: No
         }
         all.get_mut(at)
             .into_iter()
-            .for_each(|keeper| _ = keeper.keep(key, (type_id, &names.type_name), &seen, limits, now));
+            .for_each(|keeper| _ = keeper.keep(key, (type_id, names.type_name()), &seen, limits, now));
     });
 }
 

@@ -2,6 +2,8 @@
 //! in one step.
 
 use crate::harness::{Conn, PATIENCE, Server, Value, args, check, wait_until};
+use crate::large::{KB, noise, same};
+use crate::leases::lease;
 use std::net::TcpListener;
 use std::ops::Range;
 
@@ -39,6 +41,29 @@ fn keys_of_one_command_are_in_one_slot() {
     c.err("EXPCACHE.MGET a b", "CROSSSLOT");
     c.err("EXPCACHE.DEL a b", "CROSSSLOT");
     assert_eq!(c.cmd("EXPCACHE.DEL {x}1 {x}3"), 1);
+    check(&mut c);
+}
+
+#[test]
+fn a_payload_comes_in_pieces_to_the_node_of_its_slot() {
+    let (_server, mut c) = only_node();
+    let (_other, mut there) = another_node(&mut c);
+    let piece = noise(300 * KB);
+    for n in 0..10 {
+        let key = format!("k:{n}");
+        let token = lease(&mut c, &key);
+        there.err(args!["EXPCACHE.PART", &key, &token, &piece], "MOVED");
+        c.int(args!["EXPCACHE.PART", &key, &token, &piece]);
+        c.int(args!["EXPCACHE.PART", &key, &token, &piece]);
+        let store = args!["EXPCACHE.SET", &key, "end", "LEASE", &token, "PARTS", "TAGS", 1, "t"];
+        if n % 2 == 0 {
+            c.ok(store);
+        } else {
+            assert_eq!(c.transaction([store]), [Value::Simple("OK".into())]);
+        }
+        same(&c.bulk(args!["EXPCACHE.GET", &key]), &[&piece[..], &piece, b"end"].concat(), &key);
+    }
+    assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG t"), 10);
     check(&mut c);
 }
 

@@ -9,7 +9,7 @@ fn every_setting_has_a_default_and_can_be_changed() {
         ("expcache.prefix", "export_cache", "acme"),
         ("expcache.default-ttl", "1h", "90m"),
         ("expcache.max-types", "1024", "2000"),
-        ("expcache.reclaim-slice-us", "500", "1000"),
+        ("expcache.reclaim-slice-us", "100", "1000"),
         ("expcache.reclaim-inline", "256", "100"),
         ("expcache.max-decoded", "268435456", "1048576"),
         ("expcache.max-ratio", "250", "0"),

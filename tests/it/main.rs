@@ -44,6 +44,7 @@ mod lifetime;
 mod model;
 mod monitoring;
 mod panics;
+mod part;
 mod persistence;
 mod protocol;
 mod purge;

@@ -35,6 +35,7 @@ const fn row(
 const COMMANDS: &[Row] = &[
     row("expcache.set", -3, "k v TAGS 1 t", &["k"], Write),
     row("expcache.mset", -4, "2 a 1 b 2 TAGS 1 t", &["a", "b"], Write),
+    row("expcache.part", 4, "k 0123456789abcdef0123456789abcdef piece", &["k"], Hold),
     row("expcache.get", 2, "k", &["k"], Read),
     row("expcache.mget", -2, "a b c", &["a", "b", "c"], Read),
     row("expcache.fetch", -2, "k RANGE 0 1", &["k"], Read),

@@ -1,7 +1,7 @@
 //! A replica is its master's equal: after any mix of commands, after full and partial synchronisations, and when it becomes
 //! a master itself. What is sent to it is resolved: no relative time, nothing random, nothing to be looked up.
 
-use crate::harness::{Conn, Picture, Server, Value, args, check, now_ms, wait_until};
+use crate::harness::{Conn, Picture, Server, Value, args, check, now_ms, wait_until, wait_until_reclaimed};
 use crate::mix::{Manner, Player, RandomSteps};
 
 /// How many steps of the random mix a test takes.
@@ -334,7 +334,7 @@ fn assert_resolved(name: &str, words: &[String]) {
 }
 
 #[test]
-fn each_reclaimed_key_is_sent_by_itself() {
+fn reclaimed_keys_are_sent_some_at_a_time() {
     let (master, replica) = pair(&[]);
     let mut c = master.conn();
     crowd(&mut c, 1_000);
@@ -348,9 +348,8 @@ fn each_reclaimed_key_is_sent_by_itself() {
     // A replica knows at once, too.
     assert!(seen.iter().any(|words| words.join(" ").eq_ignore_ascii_case("EXPCACHE.INVALIDATE.TAG crowd")));
     seen.retain(|words| words[0].eq_ignore_ascii_case("UNLINK"));
-    // A cluster could not place a command with several keys.
-    assert!(seen.iter().all(|words| words.len() == 2));
-    assert_eq!(seen.len(), 1_000);
+    assert!(seen.iter().all(|words| (2..=9).contains(&words.len())));
+    assert_eq!(seen.iter().map(|words| words.len() - 1).sum::<usize>(), 1_000, "each once");
     assert_equal(&master, &replica);
 }
 
@@ -466,6 +465,8 @@ fn a_selection_is_the_same_on_both() {
             c.ok("EXPCACHE.TYPE SET default GRACE 1h");
             crowd(&mut c, members);
             assert!(!matches!(c.cmd(command), Value::Error(_)), "{command}");
+            // Digests do not tell how long a key lives.
+            wait_until_reclaimed(&mut c);
             assert_equal(&master, &replica);
             let left = c.int("DBSIZE");
             assert_eq!(left == members as i64 + 1, command.contains("SOFT"), "{command}");

@@ -1,4 +1,4 @@
-//! `EXPCACHE.RENEW` and `RELEASE`.
+//! `EXPCACHE.RENEW`, `RELEASE` and `PART`.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use expcache_core::grammar::lease::ReleaseOptions;
 
 use super::client::Client;
 use crate::error::Result;
-use crate::link::Call;
+use crate::link::{Call, Carries, Repeat};
 use crate::reply;
 use crate::time::ms;
 use crate::words::words_of;
@@ -53,5 +53,15 @@ impl Client {
         let options = ReleaseOptions { failure, backoff_ms: release.backoff.map(ms) };
         options.write(&mut words_of(&mut call.cmd));
         reply::yes(self.call(call).await?)
+    }
+
+    /// Appends a piece to what is going to be stored under a lease with [`Set::parts`](crate::Set::parts); returns how many bytes there are
+    /// now. It is sent once: after an error an empty piece, which may be sent twice, tells whether it came.
+    pub async fn part(&self, key: impl AsRef<[u8]>, token: &str, piece: impl AsRef<[u8]>) -> Result<u64> {
+        let piece = piece.as_ref();
+        let mut call = Call::on_key("EXPCACHE.PART", key.as_ref());
+        call.cmd.arg(token).arg(piece);
+        let repeat = if piece.is_empty() { Repeat::Harmless } else { Repeat::Never };
+        reply::count(self.call(Call { repeat, carries: Carries::Payload, ..call }).await?)
     }
 }

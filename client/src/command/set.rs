@@ -60,6 +60,7 @@ pub struct Set {
     encoding: Option<Encoding>,
     condition: Option<Condition>,
     lease: Option<String>,
+    parts: bool,
     note: Option<String>,
 }
 
@@ -173,6 +174,13 @@ impl Set {
         self
     }
 
+    /// Under the lease, the payload is what [`Client::part`] has brought, and then the value.
+    #[must_use]
+    pub fn parts(mut self) -> Self {
+        self.parts = true;
+        self
+    }
+
     /// Who or what is behind it, for the server's record: at most 256 bytes.
     #[must_use]
     pub fn note(mut self, text: impl Into<String>) -> Self {
@@ -194,6 +202,7 @@ impl Set {
             encoding: self.encoding.filter(|encoding| *encoding != Encoding::Identity),
             condition: self.condition.as_ref().map(condition),
             lease: self.lease.as_deref().map(str::as_bytes),
+            parts: self.parts.then_some(()),
             note: self.note.as_deref().map(str::as_bytes),
         }
     }

@@ -45,6 +45,7 @@ impl State {
             b"EXPCACHE.RENEW" => self.renew(words),
             b"EXPCACHE.RELEASE" => self.release(words),
             b"EXPCACHE.WARM" => WarmOptions::parse(words).map(|options| Value::Array(self.warm(&options))),
+            b"EXPCACHE.PART" => self.part(words),
             b"EXPCACHE.TYPE" => self.type_command(words),
             b"EXPCACHE.RULE" => self.rule_command(words),
             b"EXPCACHE.EVENT" => self.event(words),
@@ -178,6 +179,14 @@ impl State {
         let (key, token, time_ms) = (words.need()?, Token::parse(words.need()?), lease_duration(words.need()?)?);
         let renewed = token.is_some_and(|token| self.leases.renew(key, token, self.now_ms, time_ms));
         Ok(count(i64::from(renewed)))
+    }
+
+    fn part(&mut self, mut words: Words<'_>) -> Result<Value> {
+        let (key, token, piece) = (words.need()?, Token::parse(words.need()?), words.need()?);
+        self.no_text(key)?;
+        let pieces = token.and_then(|token| self.leases.gathered(key, token, self.now_ms)).ok_or(Error::LeaseLost)?;
+        pieces.extend_from_slice(piece);
+        Ok(count(pieces.len()))
     }
 
     fn release(&mut self, mut words: Words<'_>) -> Result<Value> {

@@ -62,8 +62,17 @@ fn packed(policy: &Policy, payload: &Bytes, format: Option<&[u8]>) -> Option<(En
 
 impl State {
     pub(super) fn set(&mut self, mut words: Words<'_>) -> Result<Value> {
-        let pair = (words.need()?, words.need()?);
-        self.store(&[pair], &SetOptions::parse(words, Verb::Set)?, "expcache.set")
+        let (key, value) = (words.need()?, words.need()?);
+        let options = SetOptions::parse(words, Verb::Set)?;
+        let whole = match (options.parts, token(&options)?) {
+            (Some(()), Some(token)) => {
+                self.no_text(key)?;
+                let pieces = self.leases.gathered(key, token, self.now_ms).ok_or(Error::LeaseLost)?;
+                Some([&pieces[..], value].concat())
+            }
+            _ => None,
+        };
+        self.store(&[(key, whole.as_deref().unwrap_or(value))], &options, "expcache.set")
     }
 
     pub(super) fn mset(&mut self, mut words: Words<'_>) -> Result<Value> {

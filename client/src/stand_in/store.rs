@@ -41,7 +41,8 @@ pub(super) struct State {
     pub(super) texts: BTreeMap<Bytes, Text>,
     pub(super) types: BTreeMap<Bytes, Policy>,
     pub(super) rules: Rules,
-    pub(super) leases: Leases<Selector>,
+    /// With what their holders have sent in pieces.
+    pub(super) leases: Leases<Selector, Vec<u8>>,
     pub(super) in_mind: InMind,
     uses: u64,
     waiting: HashMap<u64, oneshot::Sender<()>>,

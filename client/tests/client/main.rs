@@ -29,6 +29,7 @@ mod page;
 mod parts;
 mod processes;
 mod produce;
+mod production;
 mod proxy;
 mod respond;
 mod rules;

@@ -39,6 +39,8 @@ const INDEX_WORD: usize = 4;
 const TRAILER_BYTES: usize = 8;
 /// What a full flush ends with: the length of an empty stored block.
 const FLUSHED: [u8; 4] = [0, 0, 0xff, 0xff];
+/// A last block with nothing in it.
+const LAST: [u8; 2] = [3, 0];
 
 #[derive(Default)]
 pub(super) struct Gzip {
@@ -67,6 +69,15 @@ impl Gzip {
         stored.extend_from_slice(&trailer(&crc_of(payload)));
         stored.shrink_to_fit();
         (stored.len() <= most).then_some(stored)
+    }
+
+    /// Encodes a part by itself, to stand among others; none of them is the last, see [`frame`].
+    pub(super) fn encode_part(&mut self, part: &[u8]) -> Option<Vec<u8>> {
+        let encoder = self.encoder.get_or_insert_with(|| Compress::new(Compression::new(LEVEL), false));
+        encoder.reset();
+        let mut encoded = Vec::new();
+        deflate(encoder, part, FlushCompress::Full, &mut encoded, usize::MAX)?;
+        Some(encoded)
     }
 
     /// Decodes into `payload`, which is empty.
@@ -244,6 +255,13 @@ fn header(parts: usize) -> Option<Vec<u8>> {
         header.resize(header.len() + usize::from(index), 0);
     }
     Some(header)
+}
+
+/// What stands before parts of these lengths, and what behind them: an empty block that is the last.
+pub(super) fn frame(lengths: &[u32], crc: &Crc) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut head = header(lengths.len())?;
+    write_index(&mut head, lengths);
+    Some((head, [&LAST[..], &trailer(crc)].concat()))
 }
 
 /// Fills in the index: it says how long each part is, but for the last.

@@ -35,6 +35,8 @@ const DICTIONARY: u8 = 0x01;
 
 /// The sizes that blocks can have, by their number in the header.
 const BLOCK_BYTES: [(u8, usize); 4] = [(0x40, 64 << 10), (0x50, 256 << 10), (0x60, 1 << 20), (0x70, 4 << 20)];
+/// What stands behind the blocks.
+const END: [u8; 4] = [0; 4];
 /// In the length of a block: it is not compressed.
 const STORED: u32 = 1 << 31;
 /// No byte of a block makes more.
@@ -75,9 +77,16 @@ impl Lz4 {
                 return None;
             }
         }
-        stored.extend_from_slice(&[0; 4]);
+        stored.extend_from_slice(&END);
         stored.shrink_to_fit();
         (stored.len() <= most).then_some(stored)
+    }
+
+    /// Encodes a part by itself, to stand among others in a [`frame`].
+    pub(super) fn encode_part(&mut self, part: &[u8]) -> Option<Vec<u8>> {
+        let mut encoded = Vec::new();
+        self.append_block(part, &mut encoded)?;
+        Some(encoded)
     }
 
     fn append_block(&mut self, part: &[u8], stored: &mut Vec<u8>) -> Option<()> {
@@ -186,6 +195,11 @@ impl Lz4 {
 /// The size of the first frame's content.
 pub(super) fn said_size(stored: &[u8]) -> Option<usize> {
     read_header(stored)?.0.content_size?.try_into().ok()
+}
+
+/// What stands before the blocks of a payload of that size, and what behind them.
+pub(super) fn frame(size: usize) -> (Vec<u8>, Vec<u8>) {
+    (header(size), END.to_vec())
 }
 
 /// The header of the frame for a payload of that size.

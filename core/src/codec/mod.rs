@@ -19,6 +19,7 @@
 
 mod gzip;
 mod lz4;
+mod parts;
 mod probe;
 mod stream;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod zstd;
 
 use self::gzip::Gzip;
 use self::lz4::Lz4;
+pub use self::parts::{EncodedPart, frame};
 use self::stream::{Each, Start, Stop, Streamed, append};
 use self::zstd::Zstd;
 use crate::{Error, Result};

@@ -46,6 +46,12 @@ impl WeakBody {
     }
 }
 
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Deref for Body {
     type Target = [u8];
 

@@ -30,15 +30,18 @@
 mod body;
 mod extras;
 mod limits;
+mod names;
 mod verdict;
 
 use md5::{Digest, Md5};
+use smallvec::SmallVec;
 use zerocopy::{FromZeros, KnownLayout};
 
 pub use self::body::{Body, WeakBody};
 pub use self::extras::{End, Extras, Form};
 pub use self::limits::{APART_FROM, Etag, MAX_COST_MS, MAX_PAYLOAD, MAX_TAGS};
 use self::limits::{LIFETIMES, MOMENTS, read_name};
+pub use self::names::Names;
 pub use self::verdict::{Soft, Verdict};
 use crate::bytes::{Reader, Writer};
 use crate::codec::Encoding;
@@ -69,7 +72,7 @@ pub fn etag_of(payload: &[u8]) -> Etag {
 }
 
 /// The MD5 of a payload that comes in pieces.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Hasher(Md5);
 
 impl Hasher {
@@ -137,17 +140,6 @@ enum NamesOrIds {
     Nothing,
     Names(Names),
     WideTagIds(Vec<u32>),
-}
-
-/// The names that an entry carries while it is in no index.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
-    /// The entry's type.
-    pub type_name: Box<[u8]>,
-    /// Its tags, none twice.
-    pub tags: Vec<Box<[u8]>>,
-    /// Was it softly invalidated, and its key's expiry does not say so yet?
-    pub soft: Option<Soft>,
 }
 
 /// A payload's bytes, in whatever form.
@@ -258,7 +250,7 @@ impl Entry {
 
     /// A detached entry: one that carries its names.
     pub fn new_loose(content: Content<'_>, names: Names, dead: bool) -> Option<Box<Self>> {
-        let mut entry = Self::new(content, names.tags.len())?;
+        let mut entry = Self::new(content, names.tag_count())?;
         entry.carry(names, dead);
         Some(entry)
     }
@@ -349,7 +341,7 @@ impl Entry {
     }
 
     /// Its tags' ids in the index; meaningless while detached.
-    pub fn tag_ids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
+    pub fn tag_ids(&self) -> impl ExactSizeIterator<Item = u32> + Clone + '_ {
         let wide = self.wide_tag_ids();
         let narrow = self.tail.get(..self.tag_count() * TAG_ID).unwrap_or_default().as_chunks::<TAG_ID>().0;
         narrow.iter().enumerate().map(move |(at, id)| match wide.and_then(|ids| ids.get(at)) {
@@ -540,7 +532,8 @@ impl Entry {
             return None;
         }
         let soft = if let Verdict::Soft(soft) = verdict { Some(soft) } else { None };
-        let names = Names { type_name: read_name(&mut r)?.into(), tags: read_tags(&mut r)?, soft };
+        let (type_name, tags) = (read_name(&mut r)?, read_tags(&mut r)?);
+        let names = Names::new(type_name, tags.iter().copied(), soft);
         let extras = if r.is_empty() { Extras::default() } else { Extras::decode(&mut r)? };
         if !r.is_empty() || extras.meta.is_some_and(|m| crate::key::validate_meta(m).is_err()) {
             return None;
@@ -668,15 +661,15 @@ impl Entry {
     }
 }
 
-fn read_tags(r: &mut Reader<'_>) -> Option<Vec<Box<[u8]>>> {
+fn read_tags<'b>(r: &mut Reader<'b>) -> Option<SmallVec<[&'b [u8]; 8]>> {
     let count = usize::from(r.u8()?);
-    let mut tags: Vec<Box<[u8]>> = Vec::new();
+    let mut tags = SmallVec::new();
     for _ in 0..count.min(MAX_TAGS + 1) {
         let tag = read_name(r)?;
-        if tags.iter().any(|seen| **seen == *tag) {
+        if tags.contains(&tag) {
             return None;
         }
-        tags.push(tag.into());
+        tags.push(tag);
     }
     (tags.len() <= MAX_TAGS).then_some(tags)
 }

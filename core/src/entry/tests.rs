@@ -4,11 +4,7 @@ use super::limits::GRACES;
 use super::*;
 
 fn names(tags: &[&str]) -> Names {
-    Names {
-        type_name: b"trips".as_slice().into(),
-        tags: tags.iter().map(|t| t.as_bytes().into()).collect(),
-        soft: None,
-    }
+    Names::new(b"trips", tags.iter().map(|tag| tag.as_bytes()), None)
 }
 
 fn full(payload: &[u8]) -> Content<'_> {

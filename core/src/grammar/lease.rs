@@ -1,4 +1,4 @@
-//! What follows a key and a token in `EXPCACHE.RENEW` and `EXPCACHE.RELEASE`.
+//! What follows a key and a token in `EXPCACHE.RENEW`, `EXPCACHE.RELEASE` and `EXPCACHE.PART`.
 
 use super::syntax::{Arg, KEY, text, with_text};
 use super::{Words, Writer, duration, each_option, once, write_amount, write_text};
@@ -7,6 +7,9 @@ use crate::{Error, Result};
 
 /// `RENEW key token duration`
 pub const RENEW: &[Arg] = &[KEY, text("token"), text("duration")];
+
+/// `PART key token chunk`
+pub const PART: &[Arg] = &[KEY, text("token"), text("chunk")];
 
 /// `RELEASE key token [options]`
 pub const RELEASE: &[Arg] =

@@ -28,6 +28,7 @@ pub const SET: &[Arg] = &[
     ENCODING,
     one_of("condition", &[word("NX", "nx"), word("XX", "xx"), with_text("IFMATCH", "etag")]).optional(),
     with_text("LEASE", "token").optional(),
+    word("PARTS", "parts").optional(),
     NOTE,
 ];
 
@@ -95,6 +96,8 @@ pub struct SetOptions<'a> {
     pub condition: Option<Condition<'a>>,
     /// The token of the lease under which it was produced; perhaps no token's text.
     pub lease: Option<&'a [u8]>,
+    /// Does what `PART` brought under that lease come before the value?
+    pub parts: Option<()>,
     /// Who or what is behind it.
     pub note: Option<&'a [u8]>,
 }
@@ -141,7 +144,7 @@ impl<'a> SetOptions<'a> {
     pub fn parse(mut words: impl Words<'a>, verb: Verb) -> Result<Self> {
         let mut options = Self::default();
         each_option(&mut words, |word, _, words| options.read(word, words, verb))?;
-        Ok(options)
+        if options.parts.is_some() && options.lease.is_none() { Err(Error::Syntax) } else { Ok(options) }
     }
 
     fn read(&mut self, word: &[u8], words: &mut impl Words<'a>, verb: Verb) -> Result<()> {
@@ -167,6 +170,7 @@ impl<'a> SetOptions<'a> {
             b"HASH" if single => once(&mut self.hash, hash(words.need()?)?),
             b"IFMATCH" if single => once(&mut self.condition, Condition::IfMatch(words.need()?)),
             b"LEASE" if single => once(&mut self.lease, words.need()?),
+            b"PARTS" if single => once(&mut self.parts, ()),
             _ => Err(Error::Syntax),
         }
     }
@@ -200,6 +204,7 @@ impl<'a> SetOptions<'a> {
             Some(Condition::IfMatch(etag)) => write_text(to, "IFMATCH", Some(etag)),
         }
         write_text(to, "LEASE", self.lease);
+        write_word(to, "PARTS", self.parts.is_some());
         write_text(to, "NOTE", self.note);
     }
 

@@ -84,6 +84,21 @@ fn shown(words: &[Vec<u8>]) -> Vec<String> {
 }
 
 #[test]
+fn parts_are_those_of_a_lease() {
+    let options = SetOptions { lease: Some(TOKENS[0]), parts: Some(()), ..SetOptions::default() };
+    let words = words(|to| options.write(to));
+    let read = |words: &[Vec<u8>], verb| {
+        let shown = |options: SetOptions<'_>| format!("{options:?}");
+        SetOptions::parse(words.iter().map(AsRef::as_ref), verb).map(shown)
+    };
+    assert_eq!(read(&words, Verb::Set), Ok(format!("{options:?}")));
+    assert_eq!(read(&words, Verb::Mset), Err(Error::Syntax));
+    assert_eq!(read(&[b"parts".to_vec()], Verb::Set), Err(Error::Syntax));
+    let twice = [&words[..], &[b"PARTS".to_vec()]].concat();
+    assert_eq!(read(&twice, Verb::Set), Err(Error::Syntax));
+}
+
+#[test]
 fn options_of_set_are_read_as_they_were_written() {
     for verb in [Verb::Set, Verb::Mset] {
         let single = verb == Verb::Set;
@@ -113,6 +128,7 @@ fn options_of_set_are_read_as_they_were_written() {
                 }),
                 lease: maybe(rng, |rng| if rng.bool() { text(rng) } else { TOKENS[0] }).filter(|_| single),
                 note: maybe(rng, text),
+                ..SetOptions::default()
             },
             |options, to| options.write(to),
             // Compared as texts: the type's lifetime cannot shrink.

@@ -1,7 +1,7 @@
 //! When the freshness of entries ends that have a grace of their own: sparse, for most entries have none.
 //!
-//! Dates stand in chunks of 64 ids, each as long as it has dates. A chunk knows a bound below which it has none, so what
-//! is stale by now is found without a look at most of them.
+//! Dates stand in chunks of 64 ids, each as long as it has dates. For each chunk there is a bound below which it has none. The bounds
+//! stand together, so what is stale by now is found without a look at most chunks.
 
 use roaring::RoaringBitmap;
 
@@ -15,21 +15,16 @@ const NEVER: u64 = u64::MAX;
 #[derive(Default)]
 pub(super) struct Dates {
     chunks: Vec<Option<Box<Chunk>>>,
+    /// No date of a chunk is earlier.
+    earliest: Vec<u64>,
     dated: RoaringBitmap,
 }
 
 /// Of its 64 ids those have a date whose bits are set; the dates are in the order of the ids.
+#[derive(Default)]
 struct Chunk {
     dated: u64,
     dates: Vec<u64>,
-    /// No date is earlier.
-    earliest: u64,
-}
-
-impl Default for Chunk {
-    fn default() -> Self {
-        Self { dated: 0, dates: Vec::new(), earliest: NEVER }
-    }
 }
 
 fn split(id: u32) -> (usize, u32) {
@@ -47,7 +42,6 @@ impl Chunk {
 
     fn set(&mut self, at: u32, date: u64) {
         let rank = self.rank(at);
-        self.earliest = self.earliest.min(date);
         if self.has(at) {
             self.dates.get_mut(rank).into_iter().for_each(|slot| *slot = date);
             return;
@@ -101,9 +95,11 @@ impl Dates {
         let (chunk_at, at) = split(id);
         if self.chunks.len() <= chunk_at {
             self.chunks.resize_with(chunk_at + 1, || None);
+            self.earliest.resize(self.chunks.len(), NEVER);
         }
-        if let Some(chunk) = self.chunks.get_mut(chunk_at) {
+        if let (Some(chunk), Some(earliest)) = (self.chunks.get_mut(chunk_at), self.earliest.get_mut(chunk_at)) {
             chunk.get_or_insert_default().set(at, date);
+            *earliest = date.min(*earliest);
             self.dated.insert(id);
         }
     }
@@ -136,10 +132,11 @@ impl Dates {
     /// Those whose freshness has ended.
     fn stale(&mut self, now_ms: u64) -> RoaringBitmap {
         let mut stale = Vec::new();
-        for (at, chunk) in self.chunks.iter_mut().enumerate() {
-            let Some(chunk) = chunk.as_mut().filter(|chunk| chunk.earliest <= now_ms) else { continue };
-            chunk.earliest = chunk.dates.iter().copied().min().unwrap_or(NEVER);
-            if chunk.earliest <= now_ms {
+        let early = self.earliest.iter_mut().enumerate().filter(|(_, earliest)| **earliest <= now_ms);
+        for (at, earliest) in early {
+            let chunk = self.chunks.get(at).and_then(Option::as_ref);
+            *earliest = chunk.and_then(|chunk| chunk.dates.iter().copied().min()).unwrap_or(NEVER);
+            if let Some(chunk) = chunk.filter(|_| *earliest <= now_ms) {
                 stale.resize(at * size_of::<u64>(), 0);
                 stale.extend(chunk.stale(now_ms).to_le_bytes());
             }

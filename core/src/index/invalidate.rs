@@ -38,10 +38,14 @@ impl Index {
         self.dead.len()
     }
 
-    /// The next dead entry to reclaim: its id and its key.
-    pub fn next_dead(&self) -> Option<(u32, &[u8])> {
-        let id = self.dead.min()?;
-        Some((id, self.key(id).unwrap_or_default()))
+    /// Some dead entries to reclaim: their ids and their keys. They come from the end, where sets are shortened at less cost.
+    pub fn next_dead(&self, most: usize) -> impl Iterator<Item = (u32, &[u8])> {
+        self.dead.iter().rev().take(most).map(|id| (id, self.key(id).unwrap_or_default()))
+    }
+
+    /// Does an id wait to be reclaimed, or else for its soft invalidation to be carried out?
+    pub fn is_marked(&self, id: u32, dead: bool) -> bool {
+        if dead { self.dead.contains(id) } else { self.pending.ids().contains(id) }
     }
 
     /// Takes out a dead id whose key is not there, which [`Index::check`] would have reported. This looks through

@@ -424,14 +424,14 @@ impl Index {
     }
 
     /// The names of a linked entry's tags.
-    pub fn tags<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a [u8]> {
+    pub fn tags<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a [u8]> + Clone {
         entry.tag_ids().filter_map(|tag| self.tags.get(tag)).map(|tag| tag.name.bytes())
     }
 
     /// A linked entry's names.
     pub fn names(&self, entry: &Entry, type_name: &[u8]) -> Names {
         let soft = if let Verdict::Soft(soft) = self.verdict(entry) { Some(soft) } else { None };
-        Names { type_name: type_name.into(), tags: self.tags(entry).map(Into::into).collect(), soft }
+        Names::new(type_name, self.tags(entry), soft)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Patterns that names are held against: in as many steps as the caller has left, and most names not at all (see `hint`).
 
 use super::hint::Hint;
-use super::records::Records;
+use super::records::Reader;
 use crate::glob::{Glob, Matching};
 
 /// Patterns that a name must all match.
@@ -35,14 +35,14 @@ impl Patterns {
     /// Does the name under this number? `None`: the steps that were left were too few, and it is to be asked again.
     pub(super) fn match_record(
         &self,
-        records: &Records,
+        records: &mut Reader<'_>,
         id: u32,
         looking: &mut Looking,
         left: &mut u64,
     ) -> Option<bool> {
         *left = left.saturating_sub(LOOK);
         let may_match = |hint: Hint| self.globs.iter().all(|(wanted, _)| hint.may_begin_as(*wanted));
-        match records.hint(id).filter(|hint| may_match(*hint)).and_then(|_| records.get(id)) {
+        match records.name(id, may_match) {
             Some(name) => self.go_on(name, looking, left),
             None => Some(false),
         }

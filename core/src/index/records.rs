@@ -137,10 +137,9 @@ impl Records {
         Some(self.long.get(&id).map_or(name, |long| long))
     }
 
-    /// What tells something of the beginning of a name.
-    pub(super) fn hint(&self, id: u32) -> Option<Hint> {
-        let (page_at, at) = split(id);
-        self.pages.get(page_at).filter(|page| page.used >> at & 1 != 0)?.hints.get(at).copied()
+    /// To look at one name after the other, in rising order.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader { records: self, page: None, at: 0, start: 0 }
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -162,6 +161,40 @@ impl Records {
             _ => next.map(|page| page << PAGE_BITS),
         };
         (names, next)
+    }
+}
+
+/// Goes over names. Where the next one in a page begins it knows from the last.
+pub(super) struct Reader<'r> {
+    records: &'r Records,
+    page: Option<(u32, &'r Page)>,
+    /// A place in the page, and where its name begins.
+    at: usize,
+    start: usize,
+}
+
+impl<'r> Reader<'r> {
+    /// The name under this number, if what tells something of its beginning is wanted.
+    pub(super) fn name(&mut self, id: u32, is_wanted: impl Fn(Hint) -> bool) -> Option<&'r [u8]> {
+        let (page_at, at) = split(id);
+        let page = match self.page {
+            Some((known, page)) if known == page_at && self.at <= at => page,
+            _ => {
+                let page = self.records.pages.get(page_at)?;
+                (self.page, self.at, self.start) = (Some((page_at, page)), 0, 0);
+                page
+            }
+        };
+        if page.used >> at & 1 == 0 || !is_wanted(*page.hints.get(at)?) {
+            return None;
+        }
+        self.start += page.lens.get(self.at..at)?.iter().map(|len| usize::from(*len)).sum::<usize>();
+        self.at = at;
+        let name = page.bytes.get(self.start..self.start + usize::from(*page.lens.get(at)?))?;
+        if !name.is_empty() || self.records.long.is_empty() {
+            return Some(name);
+        }
+        Some(self.records.long.get(&id).map_or(name, |long| long))
     }
 }
 
@@ -192,6 +225,13 @@ mod tests {
             assert_eq!(records.get(n as u32), Some(name(n).as_slice()));
         }
         assert_eq!((records.len(), records.get(5000), records.get(u32::MAX)), (5000, None, None));
+        for step in [1, 2, 7, 40] {
+            let mut reader = records.reader();
+            for n in (0..5001).step_by(step) {
+                assert_eq!(reader.name(n, |_| n % 5 != 0), records.get(n).filter(|_| n % 5 != 0), "{n} of each {step}");
+            }
+            assert_eq!(reader.name(7, |_| true), records.get(7), "and from the beginning again");
+        }
         (0..5000).for_each(|n| records.remove(n));
         assert_eq!((records.len(), records.pages.len(), records.long.len()), (0, 0, 0));
         assert!(records.roomy.is_empty());

@@ -9,7 +9,7 @@ use std::ops::Bound;
 use roaring::RoaringBitmap;
 
 use super::patterns::{Looking, Patterns};
-use super::records::Records;
+use super::records::{Reader, Records};
 
 /// A walk under way, in one index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Walk {
     }
 
     /// Looks at what is ahead. Was that all?
-    fn go_on(&mut self, records: &Records, left: &mut u64) -> bool {
+    fn go_on(&mut self, records: &mut Reader<'_>, left: &mut u64) -> bool {
         let ahead = self.ahead();
         for id in self.scope.range(ahead) {
             if *left == 0 {
@@ -88,7 +88,7 @@ impl Walks {
     /// Goes on for so many steps. Was that all, or is there no such walk?
     pub(super) fn go_on(&mut self, index: u16, id: WalkId, records: &Records, mut steps: u64) -> bool {
         let walk = self.find(index, id).and_then(|at| self.under_way.get_mut(at));
-        walk.is_none_or(|walk| walk.go_on(records, &mut steps))
+        walk.is_none_or(|walk| walk.go_on(&mut records.reader(), &mut steps))
     }
 
     /// Ends a walk. The ids that matched until now.

@@ -15,7 +15,7 @@
 //! 1. One counter numbers everything that happens: granting, arriving, invalidating. So "before" needs no clock, and the
 //!    first of the records' numbers is that of the oldest.
 //! 2. A lease ends once: by its value, by another's, by its holder giving up, by deletion, by a fence, or by time. What it
-//!    held goes with it: the deadline, the waiters, and the fences that only it could have needed.
+//!    held goes with it: the deadline, the waiters, what its holder has gathered, and the fences that only it could have needed.
 //! 3. A lease whose time is over is lost, even before [`Leases::expire`] took it away. Until then it is still held to
 //!    those who ask, if somebody waits: whoever waited comes before whoever asks now.
 //! 4. Nothing is kept for a key but while it is leased or backing off, nothing for a waiter but while it waits.
@@ -193,11 +193,11 @@ pub struct Ended {
 
 type Key = Arc<[u8]>;
 
-struct Record {
+struct Record<P> {
     number: u64,
     until_ms: u64,
     owner: u64,
-    state: State,
+    state: State<P>,
 }
 
 /// About what a record takes besides names: itself, its places in the tables, its token.
@@ -207,7 +207,7 @@ fn bytes_of(key: &[u8]) -> usize {
     RECORD_BYTES + key.len()
 }
 
-impl Record {
+impl<P> Record<P> {
     /// What it is reckoned to take.
     fn bytes(&self, key: &[u8]) -> usize {
         let names = match &self.state {
@@ -218,17 +218,18 @@ impl Record {
     }
 }
 
-enum State {
-    Held(Holding),
+enum State<P> {
+    Held(Holding<P>),
     /// As what invalidations know the key; if there was no room for that, any of them means it.
     BackingOff(Option<Named>),
 }
 
-struct Holding {
+struct Holding<P> {
     token: Token,
     since_ms: u64,
     /// By the number of their arrival.
     waiters: BTreeMap<u64, Waiter>,
+    gathered: P,
 }
 
 struct Waiter {
@@ -237,11 +238,12 @@ struct Waiter {
     wish: Option<Wish>,
 }
 
-/// The leases of one database; `S` is what selects entries in invalidations. See the module's head.
-pub struct Leases<S> {
+/// The leases of one database; `S` is what selects entries in invalidations, `P` what a holder gathers for its value before it stores it.
+/// See the module's head.
+pub struct Leases<S, P = ()> {
     /// The number given out last.
     number: u64,
-    records: HashMap<Key, Record>,
+    records: HashMap<Key, Record<P>>,
     deadlines: BTreeMap<(u64, u64), Key>,
     /// The numbers of all records.
     numbers: BTreeSet<u64>,
@@ -262,7 +264,7 @@ type Place = (Key, u64);
 /// The waiters of everything that a flush ended.
 pub type Flushed = IntoKeys<u64, Place>;
 
-impl<S> Default for Leases<S> {
+impl<S, P> Default for Leases<S, P> {
     fn default() -> Self {
         Self {
             number: 0,
@@ -279,7 +281,11 @@ impl<S> Default for Leases<S> {
     }
 }
 
-impl<S: Hits + Send + Sync + 'static> Leases<S> {
+impl<S, P> Leases<S, P>
+where
+    S: Hits + Send + Sync + 'static,
+    P: Default + Send + Sync + 'static,
+{
     // ---- asking and waiting ----
 
     /// Asks for the lease of a key, from now on. Who brings the token that holds it is given it again: the reply may have been
@@ -371,6 +377,12 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
         let (_, holding) = self.end(key)?;
         let production_ms = now_ms.saturating_sub(holding.since_ms);
         Some(Finished { production_ms, waiters: self.dismiss(&holding.waiters) })
+    }
+
+    /// What the holder of `token` has gathered for its value. It goes with the lease, however that ends.
+    pub fn gathered(&mut self, key: &[u8], token: Token, now_ms: u64) -> Option<&mut P> {
+        self.holder(key, token, now_ms)?;
+        self.holding_mut(key).map(|holding| &mut holding.gathered)
     }
 
     /// The holder needs it for `duration_ms` from now on. `false` when it is not theirs.
@@ -534,14 +546,14 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
         self.number
     }
 
-    fn holding_mut(&mut self, key: &[u8]) -> Option<&mut Holding> {
+    fn holding_mut(&mut self, key: &[u8]) -> Option<&mut Holding<P>> {
         match &mut self.records.get_mut(key)?.state {
             State::Held(holding) => Some(holding),
             State::BackingOff(_) => None,
         }
     }
 
-    fn holder(&self, key: &[u8], token: Token, now_ms: u64) -> Option<(&Record, &Holding)> {
+    fn holder(&self, key: &[u8], token: Token, now_ms: u64) -> Option<(&Record<P>, &Holding<P>)> {
         let record = self.records.get(key)?;
         match &record.state {
             State::Held(holding) if holding.token == token && now_ms < record.until_ms => Some((record, holding)),
@@ -551,13 +563,13 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
 
     fn grant(&mut self, key: Key, now_ms: u64, Wish { token, duration_ms, owner }: Wish) {
         let number = self.next_number();
-        let holding = Holding { token, since_ms: now_ms, waiters: BTreeMap::new() };
+        let holding = Holding { token, since_ms: now_ms, waiters: BTreeMap::new(), gathered: P::default() };
         self.held += 1;
         let until_ms = now_ms.saturating_add(duration_ms);
         self.put(key, Record { number, until_ms, owner, state: State::Held(holding) });
     }
 
-    fn put(&mut self, key: Key, record: Record) {
+    fn put(&mut self, key: Key, record: Record<P>) {
         self.deadlines.insert((record.until_ms, record.number), Arc::clone(&key));
         self.numbers.insert(record.number);
         self.bytes += record.bytes(&key);
@@ -566,7 +578,7 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
     }
 
     /// Takes a record out, with all that was kept for it but its waiters.
-    fn take(&mut self, key: &[u8]) -> Option<(Key, Record)> {
+    fn take(&mut self, key: &[u8]) -> Option<(Key, Record<P>)> {
         let (key, record) = self.records.remove_entry(key)?;
         self.deadlines.remove(&(record.until_ms, record.number));
         self.numbers.remove(&record.number);
@@ -590,7 +602,7 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
     }
 
     /// Takes the key's record out if it is held.
-    fn end(&mut self, key: &[u8]) -> Option<(Key, Holding)> {
+    fn end(&mut self, key: &[u8]) -> Option<(Key, Holding<P>)> {
         self.holding_mut(key)?;
         let (key, record) = self.take(key)?;
         match record.state {
@@ -615,7 +627,7 @@ impl<S: Hits + Send + Sync + 'static> Leases<S> {
 
     /// A lease ended without a value: the first who wants it gets the next, and all learn what became of it. Who waits more
     /// than once, since a connection broke unnoticed, gets it on each.
-    fn pass_on(&mut self, key: Key, ended: &Holding, now_ms: u64) -> Vec<Woken> {
+    fn pass_on(&mut self, key: Key, ended: &Holding<P>, now_ms: u64) -> Vec<Woken> {
         let heir = ended.waiters.values().find_map(|waiter| waiter.wish);
         let lease_of =
             |waiter: &Waiter| waiter.wish.map(|wish| wish.token).filter(|of| heir.is_some_and(|h| h.token == *of));

@@ -191,6 +191,8 @@ figures! {
         compression_ratio: "compression_ratio", Millionths;
         /// Leases held now.
         leases_held: "leases_held", Count;
+        /// Memory of the pieces of payloads that holders of leases have sent and not stored yet.
+        parts_bytes: "parts_bytes", Bytes;
         /// Keys for which no lease is given, because a production failed.
         keys_backing_off: "keys_backing_off", Count;
         /// Names that are remembered of invalidations because a lease is held.

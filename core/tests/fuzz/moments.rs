@@ -127,7 +127,7 @@ fn metadata_comes_back_within_its_bounds() {
             let mut index = Index::default();
             let fresh_until_ms = fresh_until_ms(date(rng), odd.grace_ms());
             let placement = Placement { type_id: 0, fresh_until_ms, soft: names.soft };
-            assert!(index.link(&mut odd, b"k", placement, names.tags.iter().map(AsRef::as_ref)));
+            assert!(index.link(&mut odd, b"k", placement, names.tags()));
             assert_eq!(complaints(&index, [(&b"k"[..], &*odd, fresh_until_ms)]), [""; 0]);
         }
     });

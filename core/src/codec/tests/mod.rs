@@ -87,6 +87,27 @@ fn assert_ranges(coder: &mut Coder, encoding: Encoding, stored: &[u8], payload: 
 }
 
 #[test]
+fn parts_that_are_encoded_one_by_one_make_a_stream() {
+    for encoding in ENCODINGS {
+        let sizes = sizes(encoding).into_iter().filter(|size| *size > 0);
+        for (what, payload) in sizes.flat_map(|size| [("rows", rows(size)), ("mixed", mixed(size))]) {
+            let mut coder = Coder::new();
+            let parts: Vec<EncodedPart> =
+                payload.chunks(encoding.part_bytes()).map(|part| coder.encode_part(encoding, part).unwrap()).collect();
+            let (head, tail) = frame(encoding, &parts).unwrap();
+            let parts: Vec<u8> = parts.into_iter().flat_map(|part| part.bytes).collect();
+            let stream = [head, parts, tail].concat();
+            assert_decodes(encoding, &stream, &payload, what);
+            let mut seen = Vec::new();
+            let checked = coder.for_each_part(encoding, &stream, payload.len(), |part| seen.extend_from_slice(part));
+            let has_index = encoding == Encoding::Gzip && payload.len() > encoding.part_bytes();
+            assert_eq!(checked, Ok(has_index));
+            assert!(!has_index || seen == payload, "{what} {}", payload.len());
+        }
+    }
+}
+
+#[test]
 fn what_is_encoded_is_decoded() {
     for encoding in ENCODINGS {
         for size in sizes(encoding) {

@@ -115,7 +115,7 @@ fn selecting_counting_and_killing_agree_with_a_naive_model() {
                 assert_eq!(index.kill(&ids), 0);
             }
             for _ in 0..dice.u64(..20) {
-                let Some(key) = index.next_dead().map(|(_, key)| key.to_vec()) else { break };
+                let Some(key) = index.next_dead(1).next().map(|(_, key)| key.to_vec()) else { break };
                 assert!(remove(&mut index, &mut keys, &key).is_some() && model.remove(&key).unwrap().dead);
             }
             assert_eq!(complaints(&index, &keys), [""; 0], "step {step}");

@@ -81,12 +81,12 @@ impl World {
         self.remove(to);
         if self.dice.u64(..2) == 0 {
             let names = entry.names().unwrap();
-            let tags: Vec<&[u8]> = names.tags.iter().map(AsRef::as_ref).collect();
+            let tags: Vec<&[u8]> = names.tags().collect();
             entry = Entry::decode(&entry.encode(b"t", &tags, of.verdict), entry.share()).unwrap();
         }
         let names = entry.take_names();
         let placement = Placement { type_id: of.type_id, fresh_until_ms: of.fresh_until_ms, soft: names.soft };
-        assert!(self.index.link(&mut entry, to, placement, names.tags.iter().map(AsRef::as_ref)));
+        assert!(self.index.link(&mut entry, to, placement, names.tags()));
         self.keys.insert(to.to_vec(), entry);
         self.model.insert(to.to_vec(), of);
     }
@@ -193,11 +193,10 @@ impl World {
             }
             28..36 => self.expire(&key),
             36..46 => (0..self.dice.u64(..spread / 2 + 2)).for_each(|_| self.settle_next()),
-            46..50 => {
-                while let Some(key) = self.index.next_dead().map(|(_, key)| key.to_vec()) {
-                    assert_eq!(self.remove(&key).unwrap().1.verdict, Verdict::Dead);
-                }
-            }
+            46..50 => loop {
+                let Some(key) = self.index.next_dead(1).next().map(|(_, key)| key.to_vec()) else { break };
+                assert_eq!(self.remove(&key).unwrap().1.verdict, Verdict::Dead);
+            },
             _ => self.put(key),
         }
     }
