@@ -91,8 +91,8 @@ impl Store {
 
 impl State {
     fn end_leases(&mut self) {
-        while let Some(woken) = self.leases.expire(self.now_ms) {
-            self.wake(woken);
+        while let Some(ended) = self.leases.expire(self.now_ms) {
+            self.wake(ended.woken);
         }
     }
 

@@ -8,6 +8,7 @@ use expcache_core::warm::{HOUR_MS, Known, Limits, Now, Reason, Seen, Slot};
 use redis::Value;
 
 use super::entry::{bulk, bulks, count, map, optional_bulk, optional_count, text};
+use super::in_mind::InMind;
 use super::store::{LIMITS, State};
 
 /// As the server has it at first.
@@ -71,13 +72,13 @@ impl State {
 
     /// Policies changed.
     pub(super) fn note_types(&mut self) {
-        let ids = self.in_mind.types.clone();
-        let wanted = ids.iter().filter_map(|(name, id)| {
-            let most = self.types.get(name).map_or(0, |policy| policy.warm);
-            (most > 0).then(|| (*id, name.as_ref().into(), most))
+        let Self { in_mind: InMind { keeper, types: ids, .. }, types, .. } = self;
+        let named = |id: u16| ids.iter().find(|(_, known)| **known == id).map(|(name, _)| name);
+        keeper.look_after_types(usize::MAX, |id| {
+            let name = named(id)?;
+            let most = types.get(name).map_or(0, |policy| policy.warm);
+            Some((name.as_ref(), usize::try_from(most).unwrap_or(usize::MAX)))
         });
-        let wanted: Vec<_> = wanted.collect();
-        self.in_mind.keeper.want(&wanted);
     }
 
     /// The keys most worth producing, with leases unless they are only listed.
@@ -90,16 +91,17 @@ impl State {
         self.in_mind.keeper.settle(options.ahead_ms, now);
         self.in_mind.keeper.turn(usize::MAX, now);
         self.look_after_jobs(now);
-        let (mut offered, mut below) = (Vec::new(), None);
+        let (mut offered, mut walk) = (Vec::new(), self.in_mind.keeper.walk(types.as_deref(), None));
         while (offered.len() as u64) < most {
-            let Some(next) = self.in_mind.keeper.next_due(types.as_deref(), below, now) else { break };
-            below = Some(next);
-            offered.extend(self.offer_of(next.1, options, now));
+            let Some((_, slot)) = self.in_mind.keeper.next_due(&mut walk, now) else { break };
+            offered.extend(self.offer_of(slot, options, now));
         }
         offered
     }
 
+    /// Nobody tells it when a lease ends, so all are looked at.
     fn look_after_jobs(&mut self, now: Now) {
+        self.in_mind.keeper.doubt_jobs();
         for slot in self.in_mind.keeper.some_jobs(MOST_JOBS, now) {
             let Some(key) = self.key_of(slot) else { continue };
             match self.leases.standing(&key, self.now_ms) {
