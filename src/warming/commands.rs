@@ -73,6 +73,8 @@ struct Workers {
     last: u64,
     /// The one that was looked at last, if there was no time for all.
     seen: u64,
+    /// Has that begun anew once?
+    has_begun_anew: bool,
     /// How many keys had become due when they were gone through last, and when that was.
     passed: (u64, u64),
     /// Were not all keys looked at for each?
@@ -174,12 +176,15 @@ impl Workers {
 
     /// Is there reason to go through them, or to go on with it?
     fn begin_pass(&mut self, dues: u64, now_ms: u64) -> bool {
-        if self.seen != 0 {
+        let is_new = dues != self.passed.0;
+        if self.seen != 0 && (!is_new || self.has_begun_anew) {
             return true;
         }
-        let is_due = self.is_again || dues != self.passed.0 || now_ms >= self.passed.1.saturating_add(PASSES_EACH_MS);
+        let is_due = self.is_again || is_new || now_ms >= self.passed.1.saturating_add(PASSES_EACH_MS);
         if is_due {
-            (self.passed, self.is_again) = ((dues, now_ms), false);
+            // What became due in the middle is for those who came first, but not so often that the last are never reached.
+            self.has_begun_anew = self.seen != 0;
+            (self.passed, self.is_again, self.seen) = ((dues, now_ms), false, 0);
         }
         is_due
     }
@@ -254,7 +259,7 @@ fn pass(ctx: &Ctx) -> Pass {
     ctx.select(home);
     let is_all = WORKERS.with(|workers| {
         if is_all {
-            workers.seen = 0;
+            (workers.seen, workers.has_begun_anew) = (0, false);
         }
         is_all && !workers.is_again
     });

@@ -220,7 +220,7 @@ pub fn tick() {
         let wanted = |type_id| Some((&*s.types.get(type_id).name, usize::try_from(s.types.warm(type_id)).ok()?));
         KEEPERS.with(|all| {
             for keeper in all.iter_mut().filter(|keeper| !keeper.is_empty()) {
-                keeper.look_after_types(LOOKED_AT, &wanted);
+                keeper.look_after_types(LOOKED_AT, wanted);
                 keeper.turn(LOOKED_AT, now);
             }
         });

@@ -127,7 +127,7 @@ pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>, looking: Looking) -> 
         let Some(Some((place, key, of_type))) = next else { return (offered, None) };
         last = Some(place);
         match consider(ctx, Candidate { slot: place.1, key: &key, of_type }, wanted, asker, now) {
-            Considered::Offered(one) => offered.push(one),
+            Considered::Offered(one) => offered.push(*one),
             Considered::PassedOver => (),
             Considered::NoneNow => return (offered, None),
         }
@@ -144,7 +144,7 @@ struct Candidate<'k> {
 
 /// What comes of it.
 enum Considered {
-    Offered(Offered),
+    Offered(Box<Offered>),
     PassedOver,
     /// No lease is given now.
     NoneNow,
@@ -194,7 +194,7 @@ fn consider(ctx: &Ctx, candidate: Candidate<'_>, wanted: &Wanted, asker: &Asker<
         tags: known.tags.clone(),
     };
     let one = keep::with(db, |keeper| keeper.get(slot).map(of)).flatten();
-    one.map_or(Considered::PassedOver, Considered::Offered)
+    one.map_or(Considered::PassedOver, |one| Considered::Offered(Box::new(one)))
 }
 
 /// What there is under a key.

@@ -534,7 +534,7 @@ fn replicas_and_files_get_the_payload() {
             reads(&mut r, key, payload, "a replica's");
             assert_eq!(c.cmd(args!["DEBUG", "DIGEST-VALUE", key]), r.cmd(args!["DEBUG", "DIGEST-VALUE", key]));
         }
-        assert_eq!(kept(&mut r, "packed:1").0, "zstd");
+        becomes(&mut r, "packed:1", "zstd");
         r.err(args!["EXPCACHE.PART", "unfinished", &unfinished, "x"], "LEASELOST");
         check(&mut r);
         c.ok(store("unfinished", &unfinished, b"", ""));
