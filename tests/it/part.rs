@@ -133,6 +133,13 @@ fn what_was_compressed_in_vain_is_undone() {
     check(&mut c);
 }
 
+/// The lease of a key that has a fresh value, which is too old as soon as it is older than a moment.
+#[track_caller]
+fn lease_of_old(c: &mut Conn, key: &str) -> String {
+    wait_until("it is older than a moment", || c.map(args!["EXPCACHE.META", key])["age"].int() > 0);
+    granted(&c.map(args!["EXPCACHE.FETCH", key, "LEASE", LONG, "MAXAGE", 0]))
+}
+
 #[test]
 fn without_pieces_the_payload_is_the_value() {
     let server = Server::start();
@@ -140,12 +147,12 @@ fn without_pieces_the_payload_is_the_value() {
     let token = lease(&mut c, "k");
     c.ok(store("k", &token, b"v", ""));
     assert_eq!(c.bulk("EXPCACHE.GET k"), b"v");
-    let token = granted(&c.map(args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "MAXAGE", 0]));
+    let token = lease_of_old(&mut c, "k");
     assert_eq!(c.int(args!["EXPCACHE.PART", "k", &token, ""]), 0);
     c.ok(store("k", &token, b"", ""));
     assert_eq!(c.bulk("EXPCACHE.GET k"), b"");
     // Without `PARTS` they go with the lease.
-    let token = granted(&c.map(args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "MAXAGE", 0]));
+    let token = lease_of_old(&mut c, "k");
     c.int(args!["EXPCACHE.PART", "k", &token, "piece"]);
     c.ok(args!["EXPCACHE.SET", "k", "whole", "LEASE", &token]);
     assert_eq!(c.bulk("EXPCACHE.GET k"), b"whole");
@@ -479,7 +486,7 @@ fn in_transactions_and_scripts() {
         assert_eq!((&replies[1], &replies[2]), (&Value::Nil, &Value::Simple("OK".into())));
         assert!(matches!(&replies[3], Value::Error(text) if text.starts_with("LEASELOST")));
         reads(&mut c, "k", &[&first[..], &last, b"end"].concat(), codec);
-        let token = granted(&c.map(args!["EXPCACHE.FETCH", "k", "LEASE", LONG, "MAXAGE", 0]));
+        let token = lease_of_old(&mut c, "k");
         let script = "for n = 1, 300 do redis.call('EXPCACHE.PART', KEYS[1], ARGV[1], ARGV[2]) end \
                       return redis.call('EXPCACHE.SET', KEYS[1], '', 'LEASE', ARGV[1], 'PARTS')";
         let piece = rows(1000);
