@@ -111,7 +111,7 @@ matrix: deps build ## run the integration tests in every other server that contr
 	  tried=$$((tried + 1)); outcome=passed; \
 	  case $$name in \
 	    $(NEWEST)) tests='--package expcache --package expcache-client' ;; \
-	    *) tests='--package expcache --test it -- $(addprefix --skip ,$(LONG))' ;; \
+	    *) tests='--package expcache -- $(addprefix --skip ,$(LONG))' ;; \
 	  esac; \
 	  EXPCACHE_SERVER="$$path" $(CARGO) test $$tests </dev/null || { outcome=FAILED; status=1; }; \
 	  summary+="matrix: $$name $$version $$outcome"$$'\n'; \
