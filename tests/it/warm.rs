@@ -646,8 +646,8 @@ fn a_replica_lists_what_its_primary_reclaims() {
 fn a_restart_makes_it_begin_anew() {
     for settings in [
         &["--appendonly", "no"][..],
-        &["--appendonly", "yes"],
-        &["--appendonly", "yes", "--aof-use-rdb-preamble", "no"],
+        &["--appendonly", "yes", "--appendfsync", "always"],
+        &["--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "no"],
     ] {
         let mut server = Server::with(settings);
         let mut c = server.conn();
