@@ -119,7 +119,7 @@ impl<'k> Look<'k> {
             advice::read_once(type_id);
         }
         if cache::with(|s| s.types.warm(type_id)) > 0 {
-            warming::asked_for_entry(ctx, key, self.entry, self.fresh_until_ms());
+            warming::asked_for_entry(ctx, key, self.entry, self.is_fresh());
         }
     }
 

@@ -61,6 +61,10 @@ pub fn part(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
     if memory == 0 || taken().saturating_add(bytes.len()) > memory {
         return Err(Error::PartsFull);
     }
+    if bytes.is_empty() {
+        ctx.reply_count(held as u64);
+        return Ok(());
+    }
     let body = (bytes.len() >= HOLD_FROM).then(|| Body::new(Held::new(chunk)));
     let held = leases::with_pieces(ctx, name.bytes(), token, |pieces| {
         let mut gathered = match std::mem::take(pieces) {
@@ -166,6 +170,8 @@ pub struct Assembled {
     pub etag: Option<Etag>,
     /// How many bytes of it came in pieces.
     pieces_len: usize,
+    /// What the pieces took counts as long as this is there.
+    counted: Box<Gathered>,
 }
 
 /// There is no memory to put them together. They are as they were, or gone.
@@ -180,6 +186,7 @@ pub fn assemble(
 ) -> std::result::Result<Assembled, NotAssembled> {
     let pieces_len = gathered.size();
     let size = pieces_len + last.len();
+    let of = |(body, encoding, etag), counted| Assembled { body, encoding, size, etag, pieces_len, counted };
     let mut last = last;
     if kept && gathered.rest_len() < pieces_len {
         gathered.copy_in(last);
@@ -191,19 +198,23 @@ pub fn assemble(
         if gathered.rest_len() == 0
             && let Some(encoded) = gathered.take_encoded()
         {
-            return match joined(encoded, worth_keeping(size)) {
-                Ok((body, encoding, etag)) => Ok(Assembled { body, encoding, size, etag: Some(etag), pieces_len }),
-                Err(None) => Err(NotAssembled(None)),
-                Err(Some(encoded)) => whole(coder, Some(encoded), &mut gathered, last, size, pieces_len),
+            let made = match joined(encoded, worth_keeping(size)) {
+                Err(Some(encoded)) => whole(coder, Some(encoded), &mut gathered, last, (size, pieces_len))?,
+                made => made.map_err(|_| NotAssembled(None))?,
             };
+            return Ok(of(made, gathered));
         }
     }
     let encoded = gathered.take_encoded();
-    whole(coder, encoded, &mut gathered, last, size, pieces_len)
+    let made = whole(coder, encoded, &mut gathered, last, (size, pieces_len))?;
+    Ok(of(made, gathered))
 }
 
+/// A payload, how it is encoded, and its MD5 where it is.
+type Made = (Body, Encoding, Option<Etag>);
+
 /// Encoded parts as one stream, if it is of no more than `most` bytes; else the parts. Nothing is left if there is no memory.
-fn joined(encoded: Box<Encoded>, most: usize) -> std::result::Result<(Body, Encoding, Etag), Option<Box<Encoded>>> {
+fn joined(encoded: Box<Encoded>, most: usize) -> std::result::Result<Made, Option<Box<Encoded>>> {
     let Some((head, tail)) = frame(encoded.encoding, &encoded.parts) else { return Err(Some(encoded)) };
     let bytes = head.len() + encoded.parts.iter().map(|part| part.bytes.len()).sum::<usize>() + tail.len();
     if bytes > most {
@@ -216,7 +227,7 @@ fn joined(encoded: Box<Encoded>, most: usize) -> std::result::Result<(Body, Enco
     }
     is_there &= hall.push(&tail);
     match hall.into_block() {
-        Ok(block) if is_there => Ok((Body::new(block), encoded.encoding, encoded.hasher.finish())),
+        Ok(block) if is_there => Ok((Body::new(block), encoded.encoding, Some(encoded.hasher.finish()))),
         _ => Err(None),
     }
 }
@@ -227,9 +238,8 @@ fn whole(
     encoded: Option<Box<Encoded>>,
     gathered: &mut Gathered,
     last: &[u8],
-    size: usize,
-    pieces_len: usize,
-) -> std::result::Result<Assembled, NotAssembled> {
+    (size, pieces_len): (usize, usize),
+) -> std::result::Result<Made, NotAssembled> {
     let Some(mut hall) = Hall::new(size) else { return Err(NotAssembled(None)) };
     let mut is_there = match encoded {
         None => true,
@@ -243,9 +253,7 @@ fn whole(
         return Err(NotAssembled(None));
     }
     match hall.into_block() {
-        Ok(block) => {
-            Ok(Assembled { body: Body::new(block), encoding: Encoding::Identity, size, etag: None, pieces_len })
-        }
+        Ok(block) => Ok((Body::new(block), Encoding::Identity, None)),
         Err(hall) => Err(NotAssembled(Some(Box::new(Gathered::of(first_of(hall, pieces_len)))))),
     }
 }
@@ -286,7 +294,7 @@ impl Assembled {
 
     /// The store was refused: what came in pieces goes back to its lease.
     pub fn put_back(self, ctx: &Ctx, key: &[u8], token: Token) {
-        let Self { body, encoding, size, pieces_len, .. } = self;
+        let Self { body, encoding, size, pieces_len, counted, .. } = self;
         // What came with the command counts as nobody's memory, so little of it may be kept along.
         let is_mostly_pieces = size - pieces_len <= pieces_len / KEPT_ALONG;
         if encoding == Encoding::Identity && is_mostly_pieces {
@@ -303,6 +311,7 @@ impl Assembled {
                 }),
             };
             workers::run_on_main(move |ctx| {
+                drop(counted);
                 ctx.select(db);
                 match pieces {
                     Some(pieces) => put_back(ctx, &key, token, Box::new(Gathered::of(pieces))),

@@ -238,7 +238,7 @@ impl<'a> Request<'a> {
         let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return Err(Error::Syntax) };
         let last = self.pairs.first().map_or(&[][..], |(_, value)| value.bytes());
         let most = at_once::left(ctx);
-        workers::charge(pieces.size());
+        workers::charge(pieces.size() + last.len());
         // What is left is encoded later, unless it is little.
         let keeps = keeps && pieces.rest_len() + last.len() <= OFFLOAD_READ_SIZE.as_usize();
         let done = workers::run_here(|coder| check_pieces(coder, pieces, last, keeps, &claims, most));
@@ -256,7 +256,11 @@ impl<'a> Request<'a> {
     ) {
         let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return };
         let home = Home { db: ctx.db(), is_master: ctx.is_master(), caller };
-        let cost = pieces.size() as u64 * COPYING + if keeps { pieces.rest_len() as u64 * part::ENCODING } else { 0 };
+        let last = self.pairs.first().map_or(0, |(_, value)| value.bytes().len());
+        // What they decode to is looked at too.
+        let read = if claims.are_plain() { 0 } else { claims.bound().min(MAX_PAYLOAD) }.max(pieces.size() + last);
+        let encoded = if keeps { pieces.rest_len() + last } else { 0 };
+        let cost = read as u64 * COPYING + encoded as u64 * part::ENCODING;
         waiting.work(cost, move |coder, waiting| {
             let mut words = held.args();
             let last = words.nth(1).map_or(&[][..], Arg::bytes);
@@ -278,14 +282,13 @@ impl<'a> Request<'a> {
         let (name, value) = self.pairs.first()?;
         let size = pieces.size() + value.bytes().len();
         let (claims, encoding) = cache::with(|s| {
-            let type_id = match self.options.type_name {
-                Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),
-                None => s.type_by_key(name.bytes()),
-            };
-            let policy = s.types.policy(type_id);
+            let policy = s.types.policy(self.type_of(s, *name));
             (Claims::new(&self.options, policy, size), policy.encoding(size as u64, self.options.format))
         });
-        let keeps = encoding != Encoding::Identity && claims.may_be_encoded_before() && fits(ctx, size);
+        // A large last one is not copied for that.
+        let is_mostly_pieces = value.bytes().len() <= pieces.size();
+        let may_be = is_mostly_pieces && claims.may_be_encoded_before();
+        let keeps = encoding != Encoding::Identity && may_be && fits(ctx, size);
         Some((claims, keeps))
     }
 
@@ -317,15 +320,19 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// The type that is named, or else the one in the key's name.
+    fn type_of(&self, s: &Cache, name: Arg<'_>) -> u16 {
+        match self.options.type_name {
+            Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),
+            None => s.type_by_key(name.bytes()),
+        }
+    }
+
     fn claims(&self, ctx: &Ctx) -> Each<Claims> {
         let is_decided = ctx.is_handed_on();
         cache::with(|s| {
-            let of = |name: Arg<'_>| match self.options.type_name {
-                Some(name) => s.types.id(name).unwrap_or(DEFAULT_TYPE),
-                None => s.type_by_key(name.bytes()),
-            };
             let new = |(name, payload): &(Arg<'_>, Arg<'_>)| {
-                let policy = s.types.policy(of(*name));
+                let policy = s.types.policy(self.type_of(s, *name));
                 let claims = Claims::new(&self.options, policy, payload.bytes().len());
                 if is_decided { claims.of_what_was_decided() } else { claims }
             };

@@ -2,7 +2,7 @@
 //!
 //! The next slice comes with the next turn of the server's event loop, in which everybody is served who waits. So the work follows the load:
 //! while nobody else is there it has nearly all of the time, and among many clients a slice in each turn, however long that is. And nobody
-//! waits for it longer than a slice.
+//! waits for it longer than a slice of each kind that is under way.
 //!
 //! The server counts a timer's time by the clock of the day. When that is set back, the timer comes so much later; so one
 //! that is late is set anew with the next beat of the server ([`catch_up`]).

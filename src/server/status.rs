@@ -69,7 +69,8 @@ impl Ctx {
     ///
     /// Asking costs some microseconds, so the answer is kept until the next beat of the server's clock, and at the most until the
     /// server forks, loads or changes its role: one of these comes before anybody starts to listen. Should somebody get the
-    /// command as it came all the same, it makes the same entry but for the time it takes to arrive.
+    /// command as it came all the same, it makes the same entry but for the time it takes to arrive. A payload that was put together of pieces is not
+    /// in its command: there nothing but that order helps.
     pub fn is_heard(&self) -> bool {
         match IS_HEARD.load(Ordering::Relaxed) {
             UNKNOWN => (),

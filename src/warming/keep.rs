@@ -57,16 +57,20 @@ fn count_warmed_hit(type_id: u16) {
 }
 
 /// Somebody got what is under a key of the selected database; its type is one that is to be kept in mind.
-pub fn asked_for_entry(ctx: &Ctx, key: &[u8], entry: &Entry, fresh_until_ms: Option<i64>) {
+pub fn asked_for_entry(ctx: &Ctx, key: &[u8], entry: &Entry, is_fresh: bool) {
     let (db, now) = (ctx.db(), now());
-    let is_fresh = fresh_until_ms.is_none_or(|until_ms| until_ms.unsigned_abs() > now.unix_ms);
     match with(db, |keeper| keeper.asked(key, is_fresh, now)).flatten() {
         Some(true) => count_warmed_hit(entry.type_id()),
         Some(false) => (),
-        // What is too long is looked at no further.
-        None if !limits(db, 1).have_room_for(key) => (),
-        // A read does not always look at the expiry.
-        None => arrived_as(ctx, Text::new(key).arg(), false),
+        None => {
+            let limits = limits(db, 1);
+            let admits = |keeper: &mut Keeper| keeper.admits(entry.type_id(), limits);
+            // What is too long is looked at no further.
+            if limits.have_room_for(key) && with(db, admits) != Some(false) {
+                // A read does not always look at the expiry.
+                arrived_as(ctx, Text::new(key).arg(), false);
+            }
+        }
     }
 }
 

@@ -162,6 +162,36 @@ fn without_pieces_the_payload_is_the_value() {
     check(&mut c);
 }
 
+/// What comes behind the pieces is put together by the main thread, too.
+#[test]
+fn all_that_a_transaction_puts_together_is_bounded() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let tokens = ["k1", "k2"].map(|key| send(&mut c, key, b"x", 1));
+    let large = noise(40 * MB);
+    c.ok("MULTI");
+    for (key, token) in ["k1", "k2"].iter().zip(&tokens) {
+        c.cmd(store(key, token, &large, ""));
+    }
+    let replies = c.cmd("EXEC");
+    assert_eq!(replies.items()[0], Value::Simple("OK".into()));
+    assert!(matches!(replies.items()[1], Value::Error(_)), "both");
+    c.ok(store("k2", &tokens[1], &large, ""));
+    all_gone(&mut c);
+    check(&mut c);
+}
+
+#[test]
+fn an_empty_piece_is_none() {
+    let server = Server::start();
+    let mut c = server.conn();
+    let token = lease(&mut c, "k");
+    assert_eq!(c.int(args!["EXPCACHE.PART", "k", &token, ""]), 0);
+    assert_eq!(c.info("expcache", "expcache_parts_bytes"), "0");
+    c.err(args!["EXPCACHE.PART", "k", "not-the-token-of-anybody", ""], "LEASELOST");
+    check(&mut c);
+}
+
 #[test]
 fn several_are_under_way_at_a_time() {
     let server = Server::start();

@@ -374,6 +374,22 @@ fn one_job_wakes_one_worker() {
     check(&mut c);
 }
 
+/// A value that is due as soon as it is stored is produced once, and once more for each time that somebody asks.
+#[test]
+fn who_looks_ahead_of_a_whole_lifetime_produces_no_more_than_is_asked_for() {
+    let (_server, mut c) = server(10);
+    wanted(&mut c, "k", 5, 20);
+    for _ in 0..2 {
+        let jobs = warm(&mut c, "AHEAD 2h");
+        assert_eq!(keys(&jobs), ["k"]);
+        let token = jobs[0]["token"].text();
+        c.ok(args!["EXPCACHE.SET", "k", "v", "TYPE", "trips", "COST", 5, "TAGS", 1, "t", "LEASE", token]);
+        assert_eq!(keys(&warm(&mut c, "AHEAD 2h")), [""; 0], "nobody asked for it");
+        read(&mut c, "k", 1);
+    }
+    check(&mut c);
+}
+
 #[test]
 fn a_worker_that_goes_while_it_waits_leaves_nothing_behind() {
     let (server, mut c) = server(10);
@@ -689,6 +705,7 @@ fn a_clock_that_is_set_changes_what_is_due_and_not_what_it_is_worth() {
     server.set_clock(-24 * HOUR);
     // Its lease goes on, and the key is fresh again.
     c.ok(args!["EXPCACHE.SET", "k", "v", "TYPE", "trips", "LEASE", found["token"].text()]);
+    read(&mut c, "k", 1);
     assert!(listed(&mut c, "AHEAD 11h").contains(&"k".into()) && listed(&mut c, "").is_empty());
     check(&mut c);
 }

@@ -135,7 +135,7 @@ impl Cache {
         }
         match self.keeper.asked(&name(read.key), is_fresh, at(now_ms)) {
             Some(was_warmed) => self.outcome.warmed_hits += f64::from(u8::from(was_warmed)),
-            None if is_fresh => _ = self.keep(read.key, now_ms),
+            None if is_fresh && self.keeper.admits(1, self.limits()) => _ = self.keep(read.key, now_ms),
             None => (),
         }
     }
@@ -176,8 +176,11 @@ impl Cache {
             cost_ms: Some(entry.cost_ms),
             ..Seen::default()
         };
-        let limits = Limits { bytes: MEMORY, best: self.best };
-        self.keeper.keep(&name(key), (1, b"type"), &seen, limits, at(now_ms))
+        self.keeper.keep(&name(key), (1, b"type"), &seen, self.limits(), at(now_ms))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { bytes: MEMORY, best: self.best }
     }
 
     fn invalidate(&mut self, tag: u32, now_ms: u64) {

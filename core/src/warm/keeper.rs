@@ -31,6 +31,8 @@ use super::rate::Score;
 use super::tiers::OfType;
 use crate::index::Ids;
 
+/// Of so many unknown keys that are asked for one is let in where another has to make room.
+const LET_IN: u32 = 8;
 /// No key takes more than such a part of all.
 const LARGEST_PART: usize = 64;
 /// So many keys become due in one go for reasons of time, or are let go.
@@ -83,6 +85,8 @@ pub struct Keeper {
     next: usize,
     /// Where [`Keeper::look_after_types`] goes on.
     next_type: u16,
+    /// What decides which unknown key is let in.
+    chance: u32,
     /// Where it goes on when one is to be let go.
     pub(super) next_sampled: u16,
 }
@@ -102,6 +106,17 @@ impl Keeper {
         Some(was_warmed)
     }
 
+    /// Is a key that somebody asks for, and that is not known, to be kept in mind? Where another would have to make room for it, mostly not:
+    /// what is asked for often comes in all the same, and has more time then to be asked for again.
+    pub fn admits(&mut self, type_id: u16, limits: Limits) -> bool {
+        let is_full = self.types.get(&type_id).is_some_and(|own| own.most > 0 && own.new.len() >= own.most_rest());
+        if !is_full && self.bytes + KNOWN_BYTES <= limits.bytes {
+            return true;
+        }
+        self.chance = self.chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.chance >> 16) % LET_IN == 0
+    }
+
     /// A value is there, stored just now or found by a read that knew of none. Says whether the key is kept in mind.
     pub fn keep(&mut self, key: &[u8], of: (u16, &[u8]), seen: &Seen<'_>, limits: Limits, now: Now) -> bool {
         let (type_id, type_name) = of;
@@ -109,14 +124,15 @@ impl Keeper {
             self.forget(key);
             return false;
         }
-        let known = self.find(key);
-        let is_of_type = known.and_then(|slot| self.get(slot)).is_some_and(|known| known.type_id == type_id);
-        if known.is_some() && !is_of_type {
-            self.forget(key);
-        }
         self.prepare_type(type_id, type_name, limits.best);
         // What was another's of that number is gone now.
-        let slot = self.find(key).unwrap_or_else(|| {
+        let found = self.find(key);
+        let is_of_type = |slot: &Slot| self.get(*slot).is_some_and(|known| known.type_id == type_id);
+        let known = found.filter(is_of_type);
+        if known.is_none() {
+            found.into_iter().for_each(|slot| self.remove(slot));
+        }
+        let slot = known.unwrap_or_else(|| {
             self.arrivals += 1;
             self.insert(Known::new(key, type_id, self.arrivals, now))
         });
@@ -139,7 +155,7 @@ impl Keeper {
         self.rank(slot, now);
         self.refile(slot);
         self.shrink(limits.bytes);
-        self.find(key).is_some()
+        self.get(slot).is_some_and(|known| *known.key == *key)
     }
 
     /// A value that is known was produced because the key was offered.
@@ -257,7 +273,8 @@ impl Keeper {
             if let Some(known) = self.get_mut(slot) {
                 known.due_ms = None;
             }
-            self.lapse(slot, at_ms <= now.unix(), now);
+            // Who looks ahead takes its time for over: else what nobody asks for would be produced as soon as it is stored.
+            self.lapse(slot, true, now);
         }
     }
 
