@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::command::{Client, Release};
 use crate::config::Config;
+use crate::error::Error;
 use crate::memory::Ticket;
 
 /// How long to wait before a lease is given back again, at first.
@@ -129,6 +130,13 @@ impl Claim {
     /// There is nothing to give back: it was not granted, it is used, it was given back.
     pub(crate) fn settle(&self) {
         self.settled.store(true, Ordering::Release);
+    }
+
+    /// Nothing was granted, unless the reply that says so was lost.
+    pub(crate) fn settle_unless_lost(&self, error: &Error) {
+        if !error.is_away() || matches!(error, Error::CircuitOpen(_)) {
+            self.settle();
+        }
     }
 
     /// Renews the lease until it is let go, or until nothing was made for so long.

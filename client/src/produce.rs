@@ -36,7 +36,7 @@ pub(crate) const AT_ONCE: Duration = Duration::from_millis(20);
 /// So many of those in a row, and there is nobody to be waited for: the key backs off.
 pub(crate) const VAIN: u32 = 4;
 /// How long a message to the server's log may be.
-pub(crate) const MAX_MESSAGE_CHARS: usize = 500;
+const MAX_MESSAGE_CHARS: usize = 500;
 
 /// Before who need not wait comes again.
 pub(crate) fn pause() -> Duration {
@@ -269,9 +269,7 @@ impl Cache {
                 (fetched, None)
             }
             Err(error) => {
-                if !error.is_away() || matches!(error, Error::CircuitOpen(_)) {
-                    claim.settle();
-                }
+                claim.settle_unless_lost(&error);
                 return Answer::Not(Task::Alone(error));
             }
         };
@@ -468,7 +466,7 @@ impl Cache {
     }
 
     /// Nobody is to try again for a while.
-    fn failed(&self, plan: &RequestPlan, error: &Error) -> Release {
+    pub(crate) fn failed(&self, plan: &RequestPlan, error: &Error) -> Release {
         let pause = self.0.failures.note(&plan.key, error, Instant::now());
         let message: String = error.to_string().chars().take(MAX_MESSAGE_CHARS).collect();
         Release::failed(message).backoff(pause)

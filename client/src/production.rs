@@ -22,7 +22,7 @@ use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
 use crate::lease::{Claim, Held};
 use crate::parts::Parts;
-use crate::produce::{AT_ONCE, MAX_MESSAGE_CHARS, ROUND, VAIN, pause};
+use crate::produce::{AT_ONCE, ROUND, VAIN, pause};
 use crate::request::{Request, RequestPlan};
 
 /// So many bytes are sent at a time.
@@ -105,12 +105,7 @@ impl Cache {
             if !wait.is_zero() {
                 fetch = fetch.wait(wait.min(ROUND)).queue(wait);
             }
-            let fetched = self.client().fetch(&fetch).await.inspect_err(|error| {
-                // Else the reply may have granted it.
-                if !error.is_away() || matches!(error, Error::CircuitOpen(_)) {
-                    claim.settle();
-                }
-            })?;
+            let fetched = self.client().fetch(&fetch).await.inspect_err(|error| claim.settle_unless_lost(error))?;
             if fetched.lease.is_some() {
                 let Some(produce) = produce.take() else { return Err(Error::Changed) };
                 self.produce_into(request, claim, produce).await?;
@@ -179,20 +174,10 @@ impl Cache {
             claim.settle();
             return Ok(());
         };
-        let error = match of_ours(error) {
-            // Nothing is wrong with the producer.
-            Ok(error) => {
-                self.give_up(plan, &claim, Release::unused()).await;
-                return Err(error);
-            }
-            Err(error) => Error::of_producer(error),
-        };
-        let release = if error.is_unshared() {
-            Release::unused()
-        } else {
-            let pause = self.0.failures.note(&plan.key, &error, Instant::now());
-            Release::failed(error.to_string().chars().take(MAX_MESSAGE_CHARS).collect::<String>()).backoff(pause)
-        };
+        let error = of_ours(error).unwrap_or_else(Error::of_producer);
+        // What passes says nothing against the producer.
+        let passes = error.is_unshared() || error.is_transient();
+        let release = if passes { Release::unused() } else { self.failed(plan, &error) };
         self.give_up(plan, &claim, release).await;
         Err(error)
     }
@@ -253,7 +238,7 @@ impl Production {
         if self.buffer.len() >= PIECE_BYTES {
             ready!(self.poll_send(context, false))?;
         }
-        let taken = bytes.len().min(PIECE_BYTES);
+        let taken = bytes.len().min(PIECE_BYTES.saturating_sub(self.buffer.len()));
         self.buffer.extend_from_slice(bytes.get(..taken).unwrap_or_default());
         // What is enough begins to be sent, and more may be written meanwhile.
         if self.buffer.len() >= PIECE_BYTES

@@ -135,6 +135,10 @@ impl Recorder {
         self.place.iter().for_each(|place| _ = asking.arg("AFTER").arg(*place));
         let reply: Value = asking.arg("COUNT").arg(PAGE).arg("WAIT").arg(WAIT).query(&mut connection)?;
         let lines: Vec<Logged> = reply.as_sequence().unwrap_or_default().iter().map(line_of).collect();
+        let is_gap = lines.first().zip(self.place).is_some_and(|(line, place)| line.id != place.saturating_add(1));
+        if is_gap {
+            self.tracer.forget_values();
+        }
         let found = look_at(&self.tracer.unknown(&lines), &mut connection)?;
         self.connection = Some(connection);
         self.note_gap(lines.first());

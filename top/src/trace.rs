@@ -8,7 +8,7 @@
 //!
 //! A line of the log that tells of a read says nothing of the value, and after a miss there is none yet. So reads wait for some seconds,
 //! in their order, until the value of those that missed is stored. What is known of values comes from the lines that tell of stores, and
-//! of their entries' `META`; the newest of some ten thousand keys is remembered.
+//! of their entries' `META`; that of the newest 50,000 keys at least is remembered, but for what was stored where lines are missing.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
@@ -143,6 +143,11 @@ impl Tracer {
     /// Of names as they are, or of their hashes.
     pub fn new(is_hashed: bool) -> Self {
         Self { salt: is_hashed.then(RandomState::new), ..Self::default() }
+    }
+
+    /// Lines are missing: what was stored meanwhile is not known.
+    pub fn forget_values(&mut self) {
+        self.values = Values::default();
     }
 
     /// The keys among these lines whose entries are to be looked at: what they are is not known, or they are new.

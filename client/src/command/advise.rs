@@ -64,7 +64,7 @@ impl Client {
     /// What to change about types, or one of them: what saves most first.
     pub async fn advise(&self, type_name: Option<&[u8]>, count: usize) -> Result<Vec<Advised>> {
         let mut all = Vec::new();
-        let call = advise(Route::Primaries, AdviseOptions::Advice { type_name, count: Some(count as u64) });
+        let call = advise(AdviseOptions::Advice { type_name, count: Some(count as u64) });
         for (node, reply) in self.by_node(call).await? {
             for one in reply::array(reply)? {
                 all.push(Advised::parse(node.clone(), one)?);
@@ -79,7 +79,7 @@ impl Client {
     /// What each of 24 lifetimes would come to, of a type on each primary, by its address. None where there were too few reads, or
     /// there is no such type.
     pub async fn curve(&self, type_name: impl AsRef<[u8]>) -> Result<Vec<(String, Vec<CurvePoint>)>> {
-        let replies = self.by_node(advise(Route::Primaries, AdviseOptions::Curve(type_name.as_ref()))).await?;
+        let replies = self.by_node(advise(AdviseOptions::Curve(type_name.as_ref()))).await?;
         let read = |(node, reply)| {
             let points = reply::optional(reply, reply::array)?.unwrap_or_default();
             Ok((node, points.into_iter().map(CurvePoint::parse).collect::<Result<_>>()?))
@@ -88,8 +88,8 @@ impl Client {
     }
 }
 
-fn advise(route: Route, options: AdviseOptions<'_>) -> Call {
-    let mut call = Call::new("EXPCACHE.ADVISE", route);
+fn advise(options: AdviseOptions<'_>) -> Call {
+    let mut call = Call::new("EXPCACHE.ADVISE", Route::Primaries);
     options.write(&mut words_of(&mut call.cmd));
     call
 }

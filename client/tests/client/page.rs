@@ -304,10 +304,14 @@ mod rules {
         let changes = !request.method().is_safe();
         let event = Event::new(format!("{} {}", request.method(), request.uri().path()));
         let response = next.run(request).await;
-        if changes && response.status().is_success() && cache.event(&event).await.is_err() {
-            // What has changed stays changed. So it is told again, and nobody waits for that.
+        if changes && response.status().is_success() {
+            let (tried, told) = tokio::sync::oneshot::channel::<()>();
+            // A task of its own, which goes on when the caller hangs up. What has changed stays changed, so it is told again.
             tokio::spawn(async move {
+                let mut tried = Some(tried);
                 while let Err(error) = cache.event(&event).await {
+                    // Nobody waits for further tries.
+                    drop(tried.take());
                     eprintln!("{event:?}: {error}");
                     if !error.is_unavailable() {
                         // A rule, or a right, has to be mended first.
@@ -316,6 +320,7 @@ mod rules {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             });
+            let _ = told.await;
         }
         response
     }

@@ -12,6 +12,7 @@ use super::cluster::Cluster;
 use super::*;
 
 const PART: u64 = 100_000;
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn line(n: usize) -> String {
     format!("{n},vehicle-{},true\n", n % 97)
@@ -177,7 +178,7 @@ async fn connections_break_in_the_middle() {
 #[tokio::test]
 async fn a_producer_that_takes_too_long_has_failed() {
     let server = Server::start();
-    let cache = cache(&server);
+    let cache = Cache::open(Config::single(address(&server)).unwrap().backoff(HOUR, HOUR)).unwrap();
     let request = cache.request("trips").produce_timeout(Duration::from_millis(50)).build().unwrap();
     let hangs = |mut to: Production| async move {
         to.write(rows(50_000)).await.unwrap();

@@ -114,7 +114,7 @@ impl Keeper {
             return true;
         }
         self.chance = self.chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (self.chance >> 16) % LET_IN == 0
+        (self.chance >> 16).is_multiple_of(LET_IN)
     }
 
     /// A value is there, stored just now or found by a read that knew of none. Says whether the key is kept in mind.
