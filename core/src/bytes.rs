@@ -19,7 +19,7 @@ impl Writer {
     pub fn short_bytes(&mut self, bytes: &[u8]) {
         let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         self.0.extend_from_slice(&len.to_le_bytes());
-        self.0.extend(bytes.iter().take(len.into()));
+        self.0.extend_from_slice(bytes.get(..len.into()).unwrap_or_default());
     }
 
     /// A string: its length in four bytes, then itself.

@@ -32,6 +32,7 @@ use crate::server::discard;
 use crate::server::feature::{Feature, NOTHING};
 use crate::server::main_thread::MainThread;
 use crate::server::setting::Setting;
+use crate::server::status;
 
 /// What the books bring to the server.
 pub const FEATURE: Feature = Feature { settings: &[&PREFIX, &departures::MISS_MEMORY], ..NOTHING };
@@ -125,7 +126,7 @@ impl Cache {
     /// Puts an entry into the index that carries its names. `false` when there is no room for it.
     #[must_use]
     pub fn link_arrived(&mut self, db: i32, key: &[u8], entry: &mut Entry, expire_at_ms: Option<i64>) -> bool {
-        let names = entry.take_names();
+        let names = self.departures.take_names(entry);
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let type_id = self.types.know(names.type_name()).unwrap_or(DEFAULT_TYPE);
         let tags: Tags<'_> = names.tags().collect();
@@ -137,14 +138,21 @@ impl Cache {
         linked
     }
 
-    /// Takes an entry out of the index because its key goes. It may go on under another name or in another database, so it
-    /// carries its names from now on, unless it is known to be freed.
+    /// Takes an entry out of the index because its key goes. It may go on under another name or in another database, so its names
+    /// are kept, unless it is known to be freed.
     pub fn unlink(&mut self, db: i32, key: &[u8], entry: &mut Entry) {
-        let names = if self.departures.reason.is_some() { Names::default() } else { self.names(db, entry) };
+        let Some(index) = self.databases.index_of(db, entry).filter(|_| entry.is_linked()) else { return };
+        // Who decides by himself knows why a key goes.
+        let expires_ms = if status::is_replica() { index.expires_ms(entry) } else { u64::MAX };
+        let number = if self.departures.reason.is_some() {
+            0
+        } else {
+            let type_name = &self.types.get(entry.type_id()).name;
+            self.departures.keep_names(|names| index.write_names(entry, type_name, names))
+        };
         let (index, name) = (entry.index(), self.departures.hash(key));
-        let expires_ms = self.databases.index_of(db, entry).map_or(u64::MAX, |index| index.expires_ms(entry));
         if let Some(was_dead) = self.drop_from_index(db, key, entry) {
-            entry.carry(names, was_dead);
+            entry.depart(number, was_dead);
             let (departure, type_id) = (Departures::departure_hash(name, index), entry.type_id());
             self.departures.unlinked(Unlinked { name, departure, type_id, was_dead, expires_ms });
         }
@@ -208,7 +216,7 @@ impl Cache {
 
     /// The names of an entry, in the index or not.
     pub fn names(&self, db: i32, entry: &Entry) -> Names {
-        match (entry.names(), self.databases.index_of(db, entry)) {
+        match (self.departures.names(entry), self.databases.index_of(db, entry)) {
             (Some(names), _) => names.clone(),
             (None, Some(index)) => index.names(entry, &self.types.get(entry.type_id()).name),
             (None, None) => Names::default(),
@@ -225,7 +233,7 @@ impl Cache {
         if entry.is_linked() {
             return self.databases.index_of(db, entry).map_or(Verdict::Alive, |index| index.verdict(entry));
         }
-        match entry.names().and_then(|names| names.soft) {
+        match self.departures.names(entry).and_then(|names| names.soft) {
             _ if entry.carries_dead_mark() => Verdict::Dead,
             Some(soft) => Verdict::Soft(soft),
             None => Verdict::Alive,
@@ -248,7 +256,7 @@ impl Cache {
     /// An entry's metadata, as it is saved and replicated.
     pub fn metadata(&self, db: i32, entry: &Entry) -> Vec<u8> {
         let verdict = self.verdict(db, entry);
-        match (entry.names(), self.databases.index_of(db, entry)) {
+        match (self.departures.names(entry), self.databases.index_of(db, entry)) {
             (Some(names), _) => entry.encode(names.type_name(), &names.tags().collect::<Tags<'_>>(), verdict),
             (None, Some(index)) => {
                 entry.encode(&self.types.get(entry.type_id()).name, &index.tags(entry).collect::<Tags<'_>>(), verdict)

@@ -197,14 +197,55 @@ fn has_len(has: u8) -> usize {
 
 /// Where the MD5 stands in extras that begin like that.
 fn etag_offset(has: u8) -> usize {
-    let numbers = (has & HAS_NUMBERS).count_ones() as usize;
-    has_len(has) + numbers * 8 + if has & HAS_FORM == 0 { 0 } else { FORM_LEN }
+    numbers_offset(has) + 8 * (has & HAS_NUMBERS).count_ones() as usize
+}
+
+// What is asked for at each read and whenever an entry goes is read alone. The rest of the extras is not looked at.
+
+/// Where the numbers begin in extras that begin like that.
+fn numbers_offset(has: u8) -> usize {
+    has_len(has) + if has & HAS_FORM == 0 { 0 } else { FORM_LEN }
+}
+
+/// One of the numbers in encoded extras.
+fn number_in(extras: &[u8], which: u8) -> Option<u64> {
+    let has = *extras.first()?;
+    if has & which == 0 {
+        return None;
+    }
+    let before = (has & HAS_NUMBERS & (which - 1)).count_ones() as usize;
+    extras.get(numbers_offset(has) + 8 * before..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+/// The grace in encoded extras, in ms.
+pub(super) fn grace_in(extras: &[u8]) -> u64 {
+    number_in(extras, HAS_GRACE).unwrap_or(0)
+}
+
+/// The cost in encoded extras, in ms.
+pub(super) fn cost_in(extras: &[u8]) -> Option<u64> {
+    number_in(extras, HAS_COST)
 }
 
 /// The form in encoded extras.
-pub(super) fn form_in(extras: &mut [u8]) -> Option<&mut [u8; FORM_LEN]> {
+pub(super) fn form_in(extras: &[u8]) -> Option<Form> {
+    let has = *extras.first()?;
+    let bytes = if has & HAS_FORM == 0 { None } else { extras.get(has_len(has)..)?.first_chunk() };
+    Form::from_bytes(bytes?)
+}
+
+/// The form in encoded extras, to be written over.
+pub(super) fn form_slot(extras: &mut [u8]) -> Option<&mut [u8; FORM_LEN]> {
     let has = *extras.first()?;
     if has & HAS_FORM == 0 { None } else { extras.get_mut(has_len(has)..)?.first_chunk_mut() }
+}
+
+/// What the end follows from, by encoded extras.
+pub(super) fn end_in(extras: &[u8]) -> End {
+    match extras {
+        [has, more, ..] if has & HAS_MORE != 0 && more & NAMED_END != 0 => End::Named,
+        _ => End::OfLifetime,
+    }
 }
 
 /// The moment of birth in encoded extras, which ends them.

@@ -16,9 +16,9 @@
 //! in three bytes, a byte that says which there are, and then those.
 //!
 //! **Linked or detached.** An entry in the index knows its type and its tags by the index's ids. An entry outside it (just
-//! loaded or copied, or unlinked on its way to another name or database) carries their names instead: ids mean nothing
-//! elsewhere. [`Entry::take_names`] and [`crate::index::Index::link`] turn the latter into the former, `Index::unlink` and
-//! [`Entry::carry`] the former into the latter.
+//! loaded or copied) carries their names instead: ids mean nothing elsewhere. [`Entry::take_names`] and
+//! [`crate::index::Index::link`] turn the latter into the former. One that is unlinked mostly goes for good, so its names are not
+//! put into it: who unlinks it keeps them for a while, and gives it a number to find them by ([`Entry::depart`]).
 //!
 //! **Apart.** What is rare has no room of its own in the head: the names of a detached entry, the tag ids of one that has a tag
 //! beyond the 16,777,216th of its database, and a payload of [`APART_FROM`] bytes or more. They stand in a second block,
@@ -281,7 +281,7 @@ impl Entry {
     /// How the payload is kept.
     #[inline]
     pub fn form(&self) -> Form {
-        let form = if self.flags() & FLAG_FORM == 0 { None } else { self.extras().form };
+        let form = if self.flags() & FLAG_FORM == 0 { None } else { self.extras_bytes().and_then(extras::form_in) };
         form.unwrap_or_else(|| Form::wanting(Encoding::Identity, self.stored().len()))
     }
 
@@ -326,7 +326,7 @@ impl Entry {
         if self.body().is_none() || !form.is_sound(body.len(), true) {
             return None;
         }
-        *self.extras_mut().and_then(extras::form_in)? = form.to_bytes();
+        *self.extras_mut().and_then(extras::form_slot)? = form.to_bytes();
         self.remember_etag(etag);
         match &mut self.place {
             Layout::Apart { apart: Some(apart), .. } => apart.body.replace(body),
@@ -370,25 +370,24 @@ impl Entry {
     /// What producing the payload took, in ms, if that is known.
     #[inline]
     pub fn cost_ms(&self) -> Option<u64> {
-        if self.flags() & FLAG_EXTRAS == 0 { None } else { self.extras().cost_ms }
+        self.extras_bytes().and_then(extras::cost_in)
     }
 
     /// How long it stays stale after being fresh, in ms.
     #[inline]
     pub fn grace_ms(&self) -> u64 {
-        if self.flags() & FLAG_EXTRAS == 0 { 0 } else { self.extras().grace_ms }
+        self.extras_bytes().map_or(0, extras::grace_in)
     }
 
     /// What its end follows from.
     pub fn end(&self) -> End {
-        if self.flags() & FLAG_EXTRAS == 0 { End::default() } else { self.extras().end }
+        self.extras_bytes().map_or(End::default(), extras::end_in)
     }
 
     /// When its key was first stored, unix ms, where that is kept. It was never stored before that.
     #[inline]
     pub fn kept_born_ms(&self) -> Option<u64> {
-        let kept = if self.flags() & FLAG_EXTRAS == 0 { None } else { extras::born_in(self.extras_bytes()?) };
-        kept.map(|born_ms| born_ms.min(self.created_ms()))
+        extras::born_in(self.extras_bytes()?).map(|born_ms| born_ms.min(self.created_ms()))
     }
 
     /// When its key was first stored, unix ms; where that is not kept, when it was stored itself.
@@ -443,6 +442,18 @@ impl Entry {
         self.put_apart(|apart| apart.kept = NamesOrIds::Names(names));
         let flags = self.flags_mut();
         *flags = *flags & !FLAG_DEAD | if dead { FLAG_DEAD } else { 0 };
+    }
+
+    /// Notes of an entry that was taken out of an index under which number its names are kept, and whether it is dead.
+    pub fn depart(&mut self, number: u32, dead: bool) {
+        self.ids_mut().id = number;
+        let flags = self.flags_mut();
+        *flags = *flags & !(FLAG_LINKED | FLAG_DEAD) | if dead { FLAG_DEAD } else { 0 };
+    }
+
+    /// Under which number its names are kept, if it departed.
+    pub fn departed(&self) -> Option<u32> {
+        (!self.is_linked() && self.names().is_none()).then(|| self.ids().id)
     }
 
     /// The names it carries, which it is about to get back as ids.

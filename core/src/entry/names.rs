@@ -1,5 +1,4 @@
-//! The names that an entry carries while it is in no index. They stand in one block, for every key that goes takes some along, and hardly any
-//! comes back.
+//! The names of an entry that is in no index. They stand in one block, which the next entry's may take.
 
 use super::Soft;
 use crate::bytes::{Reader, Writer};
@@ -8,7 +7,7 @@ use crate::bytes::{Reader, Writer};
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Names {
     /// The type's name, and then those of the tags, each behind its length.
-    packed: Box<[u8]>,
+    packed: Vec<u8>,
     tag_count: u8,
     /// Was it softly invalidated, and its key's expiry does not say so yet?
     pub soft: Option<Soft>,
@@ -17,11 +16,30 @@ pub struct Names {
 impl Names {
     /// Of a type and of tags, none of them twice.
     pub fn new<'t>(type_name: &[u8], tags: impl Iterator<Item = &'t [u8]> + Clone, soft: Option<Soft>) -> Self {
-        let (count, bytes) = tags.clone().fold((0, 0), |(count, bytes), tag| (count + 1, bytes + 2 + tag.len()));
-        let mut packed = Writer(Vec::with_capacity(2 + type_name.len() + bytes));
+        let bytes: usize = tags.clone().map(|tag| 2 + tag.len()).sum();
+        let mut names = Self { packed: Vec::with_capacity(2 + type_name.len() + bytes), ..Self::default() };
+        names.become_those(type_name, tags, soft);
+        names
+    }
+
+    /// As [`Names::new`], in the place of those that are here.
+    pub fn become_those<'t>(&mut self, type_name: &[u8], tags: impl Iterator<Item = &'t [u8]>, soft: Option<Soft>) {
+        let mut packed = Writer(std::mem::take(&mut self.packed));
+        packed.0.clear();
         packed.short_bytes(type_name);
-        tags.for_each(|tag| packed.short_bytes(tag));
-        Self { packed: packed.0.into_boxed_slice(), tag_count: u8::try_from(count).unwrap_or(u8::MAX), soft }
+        self.tag_count = 0;
+        for tag in tags {
+            packed.short_bytes(tag);
+            self.tag_count = self.tag_count.saturating_add(1);
+        }
+        (self.packed, self.soft) = (packed.0, soft);
+    }
+
+    /// Gives the block back if it is larger than that.
+    pub fn give_back_beyond(&mut self, bytes: usize) {
+        if self.packed.capacity() > bytes {
+            self.packed = Vec::new();
+        }
     }
 
     /// The entry's type.

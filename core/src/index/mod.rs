@@ -39,6 +39,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::DefaultHashBuilder;
 use roaring::RoaringBitmap;
+use smallvec::SmallVec;
 
 pub use self::check::Walked;
 use self::dates::Dates;
@@ -184,8 +185,15 @@ impl Index {
         tags: impl IntoIterator<Item = &'t [u8]>,
     ) -> bool {
         let Some(id) = self.records.insert(key) else { return false };
-        for (at, tag) in tags.into_iter().enumerate() {
-            if let Some(tag_id) = self.tag_with_member(tag, id) {
+        // All are looked for before one is changed: so the processor waits for their memory at the same time.
+        let look = |name: &'t [u8]| {
+            let hash = self.hasher.hash_one(name);
+            (name, hash, self.find_tag(hash, name))
+        };
+        let known: SmallVec<[_; 8]> = tags.into_iter().map(look).collect();
+        for (at, (name, hash, known)) in known.into_iter().enumerate() {
+            if let Some(tag_id) = known.or_else(|| self.add_tag(name, hash)) {
+                self.tags.get_mut(tag_id).into_iter().for_each(|tag| tag.members.insert(id));
                 entry.set_tag_id(at, tag_id);
             }
         }
@@ -324,16 +332,15 @@ impl Index {
 
     fn tag_with_member(&mut self, name: &[u8], id: u32) -> Option<u32> {
         let hash = self.hasher.hash_one(name);
-        let tag_id = match self.find_tag(hash, name) {
-            Some(tag_id) => tag_id,
-            None => {
-                let tag_id = self.tags.insert(Tag { name: Name::new(name), members: Members::default() })?;
-                let (tags, hasher) = (&self.tags, &self.hasher);
-                self.tag_ids.insert(hash, tag_id, |tag| hash_of(hasher, tags, tag));
-                tag_id
-            }
-        };
+        let tag_id = self.find_tag(hash, name).or_else(|| self.add_tag(name, hash))?;
         self.tags.get_mut(tag_id)?.members.insert(id);
+        Some(tag_id)
+    }
+
+    fn add_tag(&mut self, name: &[u8], hash: u64) -> Option<u32> {
+        let tag_id = self.tags.insert(Tag { name: Name::new(name), members: Members::default() })?;
+        let (tags, hasher) = (&self.tags, &self.hasher);
+        self.tag_ids.insert(hash, tag_id, |tag| hash_of(hasher, tags, tag));
         Some(tag_id)
     }
 
@@ -430,8 +437,16 @@ impl Index {
 
     /// A linked entry's names.
     pub fn names(&self, entry: &Entry, type_name: &[u8]) -> Names {
-        let soft = if let Verdict::Soft(soft) = self.verdict(entry) { Some(soft) } else { None };
-        Names::new(type_name, self.tags(entry), soft)
+        Names::new(type_name, self.tags(entry), self.soft_mark(entry))
+    }
+
+    /// As [`Index::names`], in the place of those that are in `to`.
+    pub fn write_names(&self, entry: &Entry, type_name: &[u8], to: &mut Names) {
+        to.become_those(type_name, self.tags(entry), self.soft_mark(entry));
+    }
+
+    fn soft_mark(&self, entry: &Entry) -> Option<Soft> {
+        if let Verdict::Soft(soft) = self.verdict(entry) { Some(soft) } else { None }
     }
 }
 

@@ -117,13 +117,14 @@ impl Records {
     pub(super) fn remove(&mut self, id: u32) {
         let (page_at, at) = split(id);
         let Some(page) = self.pages.get_mut(page_at).filter(|page| page.name(at).is_some()) else { return };
+        let was_full = page.is_full();
         page.remove(at);
         self.long.remove(&id);
         self.len -= 1;
         if page.used == 0 {
             self.pages.remove(page_at);
             self.roomy.remove(page_at);
-        } else {
+        } else if was_full {
             self.roomy.insert(page_at);
         }
     }
