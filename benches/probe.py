@@ -52,7 +52,7 @@ def summary(latencies):
     def at(share):
         return 1000 * latencies[min(len(latencies) - 1, int(share * len(latencies)))]
 
-    return {"requests": len(latencies), "p50": at(0.5), "p99": at(0.99), "worst": at(1)}
+    return {"requests": len(latencies), "p50": at(0.5), "p99": at(0.99), "p99.9": at(0.999), "worst": at(1)}
 
 
 def main():

@@ -127,8 +127,10 @@ fn link_by_name(ctx: &Ctx, key: Arg<'_>) {
     if entry.is_linked() {
         return;
     }
-    let is_marked = cache::with(|cache| cache.verdict(db, entry)) != Verdict::Alive;
-    let linked = cache::with(|cache| cache.link_arrived(db, key.bytes(), entry, expire_at_ms));
+    let (linked, is_marked) = cache::with(|cache| {
+        let linked = cache.link_arrived(db, key.bytes(), entry, expire_at_ms);
+        (linked, cache.verdict(db, entry) != Verdict::Alive)
+    });
     if entry.is_unsettled() {
         settle::schedule_encoding(ctx, db, key.bytes(), entry);
     }

@@ -9,6 +9,7 @@
 use std::fmt;
 
 use md5::{Digest, Md5};
+use memchr::{memchr_iter, memrchr, memrchr_iter};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -63,7 +64,7 @@ pub fn derive_key(prefix: &[u8], request: &KeyRequest<'_>) -> Result<Vec<u8>> {
 pub fn types_in_key<'a>(prefix: &[u8], key: &'a [u8], most_colons: usize) -> impl Iterator<Item = &'a [u8]> {
     let derived = key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(b":")).unwrap_or_default();
     // A hash tag stands behind the type, and is no part of it.
-    let tag = derived.windows(2).position(|pair| pair == b":{");
+    let tag = memchr_iter(b':', derived).find(|at| derived.get(at + 1) == Some(&b'{'));
     let derived = tag.and_then(|at| derived.get(..=at)).unwrap_or(derived);
     beginnings(derived, most_colons).chain(beginnings(key, most_colons))
 }
@@ -71,11 +72,9 @@ pub fn types_in_key<'a>(prefix: &[u8], key: &'a [u8], most_colons: usize) -> imp
 /// What stands before each of the first colons, the longest first.
 fn beginnings(name: &[u8], most_colons: usize) -> impl Iterator<Item = &[u8]> {
     let name = name.get(..=MAX_NAME_BYTES).unwrap_or(name);
-    let colons = || name.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
-    let end = colons().nth(most_colons).or_else(|| colons().next_back()).map_or(0, |last| last + 1);
-    let cut = name.get(..end).unwrap_or_default();
-    let ends = cut.iter().enumerate().rev().filter(|(_, byte)| **byte == b':');
-    ends.filter_map(|(at, _)| cut.get(..at)).filter(|part| !part.is_empty())
+    let last = memchr_iter(b':', name).nth(most_colons).or_else(|| memrchr(b':', name));
+    let cut = name.get(..last.map_or(0, |at| at + 1)).unwrap_or_default();
+    memrchr_iter(b':', cut).filter_map(|at| cut.get(..at)).filter(|part| !part.is_empty())
 }
 
 /// Lower-case hex of the payload's MD5: an entry's etag.

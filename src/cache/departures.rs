@@ -62,7 +62,8 @@ pub struct Unlinked {
     pub expires_ms: u64,
 }
 
-/// So many entries' names are kept: a command moves one entry, and may overwrite another before.
+/// So many entries' names are kept. A command moves one entry, and may overwrite another before; what else goes meanwhile another
+/// module took away in the midst of it.
 const KEPT: usize = 8;
 /// A block of names that is larger is given back.
 const KEPT_BYTES: usize = 4096;
@@ -116,9 +117,9 @@ impl Departures {
         entry.names().or_else(|| Some(&kept(entry.departed()?)?.names))
     }
 
-    /// Takes those names: the entry is about to get them back as ids.
-    pub fn take_names(&self, entry: &mut Entry) -> Names {
-        self.names(entry).filter(|_| entry.departed().is_some()).cloned().unwrap_or_else(|| entry.take_names())
+    /// Takes those names: the entry is about to get them back as ids. `None`: too many others went since it did.
+    pub fn take_names(&self, entry: &mut Entry) -> Option<Names> {
+        if entry.departed().is_some() { self.names(entry).cloned() } else { Some(entry.take_names()) }
     }
 
     /// Notes that an entry was unlinked.

@@ -123,10 +123,14 @@ impl Cache {
         linked
     }
 
-    /// Puts an entry into the index that carries its names. `false` when there is no room for it.
+    /// Puts an entry into the index that carries its names, or whose names are kept. What lost them is dead: nothing could ever
+    /// invalidate it. `false` when there is no room for it.
     #[must_use]
     pub fn link_arrived(&mut self, db: i32, key: &[u8], entry: &mut Entry, expire_at_ms: Option<i64>) -> bool {
-        let names = self.departures.take_names(entry);
+        let names = self.departures.take_names(entry).unwrap_or_else(|| {
+            entry.depart(0, true);
+            Names::new(&self.types.get(DEFAULT_TYPE).name, std::iter::empty(), None)
+        });
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let type_id = self.types.know(names.type_name()).unwrap_or(DEFAULT_TYPE);
         let tags: Tags<'_> = names.tags().collect();
