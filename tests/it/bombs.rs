@@ -206,17 +206,19 @@ fn a_lack_of_memory_is_an_error() {
 /// What is small is served while workers have much to do for others, and more waits.
 #[test]
 fn what_is_small_waits_for_nothing_large() {
-    let server = Server::load(&["workers", "2"], &[]).unwrap();
-    let mut c = server.conn();
-    let payload = rows(120 * KB);
-    c.ok(args!["EXPCACHE.SET", "small", &payload]);
-    wait_until_settled(&mut c);
-    c.ok("EXPCACHE.TYPE SET busy CODEC gzip");
-    keep_busy_with_large(&mut c, 6);
-    same(&c.bulk("EXPCACHE.GET small"), &payload, "what is small");
-    same(c.map("EXPCACHE.FETCH small VERIFY")["value"].as_bytes(), &payload, "what is small");
-    c.ok(args!["EXPCACHE.SET", "checked", &payload, "HASH", etag(&payload)]);
-    assert!(figure(&mut c, "worker-backlog") > 0, "what is large was served before it");
+    in_time(|| {
+        let server = Server::load(&["workers", "2"], &[]).unwrap();
+        let mut c = server.conn();
+        let payload = rows(120 * KB);
+        c.ok(args!["EXPCACHE.SET", "small", &payload]);
+        wait_until_settled(&mut c);
+        c.ok("EXPCACHE.TYPE SET busy CODEC gzip");
+        keep_busy_with_large(&mut c, 6);
+        same(&c.bulk("EXPCACHE.GET small"), &payload, "what is small");
+        same(c.map("EXPCACHE.FETCH small VERIFY")["value"].as_bytes(), &payload, "what is small");
+        c.ok(args!["EXPCACHE.SET", "checked", &payload, "HASH", etag(&payload)]);
+        assert!(figure(&mut c, "worker-backlog") > 0, "{TOO_LATE}: what is large was served before it");
+    });
 }
 
 /// Several clients have a worker check a quarter of a gigabyte each.

@@ -177,23 +177,26 @@ fn selectors_span_slots() {
 
 #[test]
 fn what_was_checked_for_a_slot_that_left_meanwhile_is_not_stored() {
-    let server = node_with(&["workers", "1"]);
-    let (mut c, mut waiting) = (server.conn(), server.conn());
-    c.ok("CLUSTER ADDSLOTSRANGE 0 16383");
-    c.ok("CONFIG SET cluster-require-full-coverage no");
-    wait_until_ok(&mut c);
-    crate::large::occupy(&mut c, 1);
-    let payload = crate::large::noise(crate::large::MB);
-    waiting.send(args!["EXPCACHE.SET", "k", &payload, "HASH", crate::large::etag(&payload)]).unwrap();
-    wait_until("it waits for a worker", || c.info("clients", "blocked_clients") == "1");
-    let slot = c.int("CLUSTER KEYSLOT k");
-    c.ok(args!["CLUSTER", "DELSLOTS", slot]);
-    let Value::Error(error) = waiting.receive().unwrap() else { panic!("it is stored") };
-    assert!(error.starts_with("TRYAGAIN "), "{error}");
-    c.ok(args!["CLUSTER", "ADDSLOTS", slot]);
-    assert_eq!(c.cmd("EXISTS k"), 0);
-    c.ok(args!["EXPCACHE.SET", "k", &payload, "HASH", crate::large::etag(&payload)]);
-    check(&mut c);
+    crate::large::in_time(|| {
+        let server = node_with(&["workers", "1"]);
+        let (mut c, mut waiting) = (server.conn(), server.conn());
+        c.ok("CLUSTER ADDSLOTSRANGE 0 16383");
+        c.ok("CONFIG SET cluster-require-full-coverage no");
+        wait_until_ok(&mut c);
+        crate::large::occupy(&mut c, 1);
+        let id = waiting.int("CLIENT ID");
+        let payload = crate::large::noise(crate::large::MB);
+        waiting.send(args!["EXPCACHE.SET", "k", &payload, "HASH", crate::large::etag(&payload)]).unwrap();
+        crate::large::wait_until_blocked(&mut c, id);
+        let slot = c.int("CLUSTER KEYSLOT k");
+        c.ok(args!["CLUSTER", "DELSLOTS", slot]);
+        let Value::Error(error) = waiting.receive().unwrap() else { panic!("it is stored") };
+        assert!(error.starts_with("TRYAGAIN "), "{error}");
+        c.ok(args!["CLUSTER", "ADDSLOTS", slot]);
+        assert_eq!(c.cmd("EXISTS k"), 0);
+        c.ok(args!["EXPCACHE.SET", "k", &payload, "HASH", crate::large::etag(&payload)]);
+        check(&mut c);
+    });
 }
 
 #[test]

@@ -128,21 +128,24 @@ fn a_promotion_in_the_middle() {
 /// A store that a worker checks is not made by a server that became a replica meanwhile.
 #[test]
 fn a_demotion_in_the_middle() {
-    let (other, server) = (Server::start(), Server::load(&["workers", "1"], &[]).unwrap());
-    let (mut c, mut writer) = (server.conn(), server.conn());
-    c.ok("EXPCACHE.TYPE SET busy CODEC gzip");
-    occupy(&mut c, 1);
-    writer.send(args!["EXPCACHE.SET", "k", rows(MB), "HASH", etag(&rows(MB))]).unwrap();
-    wait_until("it waits for a worker", || c.info("clients", "blocked_clients") == "1");
-    c.ok(args!["REPLICAOF", "127.0.0.1", other.port()]);
-    let reply = writer.receive().unwrap();
-    assert!(matches!(&reply, Value::Error(text) if text.starts_with("UNBLOCKED")), "{reply}");
-    server.wait_for_sync(&other);
-    wait_until_settled(&mut c);
-    assert_eq!(c.cmd("DBSIZE"), 0);
-    c.ok("REPLICAOF NO ONE");
-    populate(&mut c);
-    all_is_there(&mut c);
+    in_time(|| {
+        let (other, server) = (Server::start(), Server::load(&["workers", "1"], &[]).unwrap());
+        let (mut c, mut writer) = (server.conn(), server.conn());
+        c.ok("EXPCACHE.TYPE SET busy CODEC gzip");
+        occupy(&mut c, 1);
+        let id = writer.int("CLIENT ID");
+        writer.send(args!["EXPCACHE.SET", "k", rows(MB), "HASH", etag(&rows(MB))]).unwrap();
+        wait_until_blocked(&mut c, id);
+        c.ok(args!["REPLICAOF", "127.0.0.1", other.port()]);
+        let reply = writer.receive().unwrap();
+        assert!(matches!(&reply, Value::Error(text) if text.starts_with("UNBLOCKED")), "{reply}");
+        server.wait_for_sync(&other);
+        wait_until_settled(&mut c);
+        assert_eq!(c.cmd("DBSIZE"), 0);
+        c.ok("REPLICAOF NO ONE");
+        populate(&mut c);
+        all_is_there(&mut c);
+    });
 }
 
 const AOF: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];

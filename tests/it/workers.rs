@@ -204,43 +204,47 @@ fn clients_that_go_in_the_middle() {
 
 #[test]
 fn a_server_that_goes_down_in_the_middle() {
-    for (settings, stop) in [
-        (&["--appendonly", "yes", "--appendfsync", "always"][..], Stop::NoSave),
-        (&["--appendonly", "yes", "--appendfsync", "always"], Stop::Kill),
-        (&[], Stop::Save),
-    ] {
-        let mut server = Server::with(settings);
-        let mut c = server.conn();
-        c.ok("EXPCACHE.TYPE SET default CODEC gzip");
-        c.ok(args!["EXPCACHE.SET", "k", rows(SIZE), "TAGS", 1, "t"]);
-        wait_until_settled(&mut c);
-        occupy_both(&mut c);
-        c.ok(args!["EXPCACHE.SET", "late", rows(SIZE), "TAGS", 1, "t"]);
-        let mut others = [args!["EXPCACHE.GET", "k"], hash_set("perhaps", &rows(SIZE)), args!["EXPCACHE.META", "late"]]
-            .map(|command| {
-                let mut conn = server.conn();
-                conn.send(command).unwrap();
-                conn
-            });
-        server.restart(stop);
-        // One worker does what is small; it may have been quicker. Who was not answered by then learns that there is no server.
-        let answers = others.each_mut().map(|conn| conn.receive().ok());
-        assert!(answers.iter().zip(&mut others).all(|(answer, conn)| answer.is_none() || conn.receive().is_err()));
-        let mut c = server.conn();
-        wait_until_settled(&mut c);
-        for key in ["k", "late"] {
-            reads(&mut c, key, &rows(SIZE), key);
-            becomes(&mut c, key, "gzip");
+    in_time(|| {
+        for (settings, stop) in [
+            (&["--appendonly", "yes", "--appendfsync", "always"][..], Stop::NoSave),
+            (&["--appendonly", "yes", "--appendfsync", "always"], Stop::Kill),
+            (&[], Stop::Save),
+        ] {
+            let mut server = Server::with(settings);
+            let mut c = server.conn();
+            c.ok("EXPCACHE.TYPE SET default CODEC gzip");
+            c.ok(args!["EXPCACHE.SET", "k", rows(SIZE), "TAGS", 1, "t"]);
+            wait_until_settled(&mut c);
+            occupy_both(&mut c);
+            c.ok(args!["EXPCACHE.SET", "late", rows(SIZE), "TAGS", 1, "t"]);
+            let mut others =
+                [args!["EXPCACHE.GET", "k"], hash_set("perhaps", &rows(SIZE)), args!["EXPCACHE.META", "late"]].map(
+                    |command| {
+                        let mut conn = server.conn();
+                        conn.send(command).unwrap();
+                        conn
+                    },
+                );
+            server.restart(stop);
+            // One worker does what is small; it may have been quicker. Who was not answered by then learns that there is no server.
+            let answers = others.each_mut().map(|conn| conn.receive().ok());
+            assert!(answers.iter().zip(&mut others).all(|(answer, conn)| answer.is_none() || conn.receive().is_err()));
+            let mut c = server.conn();
+            wait_until_settled(&mut c);
+            for key in ["k", "late"] {
+                reads(&mut c, key, &rows(SIZE), key);
+                becomes(&mut c, key, "gzip");
+            }
+            let stored = c.int("EXISTS perhaps");
+            assert!(answers[1].is_none() || stored == 1, "{:?}", answers[1]);
+            if stored == 1 {
+                reads(&mut c, "perhaps", &rows(SIZE), "perhaps");
+            }
+            assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG t"), 2 + stored);
+            c.ok("FLUSHALL");
+            goes_on(&server);
         }
-        let stored = c.int("EXISTS perhaps");
-        assert!(answers[1].is_none() || stored == 1, "{:?}", answers[1]);
-        if stored == 1 {
-            reads(&mut c, "perhaps", &rows(SIZE), "perhaps");
-        }
-        assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG t"), 2 + stored);
-        c.ok("FLUSHALL");
-        goes_on(&server);
-    }
+    });
 }
 
 fn occupy_both(c: &mut Conn) {
@@ -372,27 +376,29 @@ fn what_holds_when_it_is_stored_counts() {
 
 #[test]
 fn a_pause_of_writes_puts_off_what_is_to_be_stored() {
-    let server = Server::with(&["--appendonly", "yes"]);
-    let mut c = server.conn();
-    occupy_both(&mut c);
-    // Of equal payloads the last comes last: it is not even begun when writes are paused.
-    let (mut stores, _) = waiting(&server, &mut c, bomb("k"));
-    let (mut asks, _) = waiting(&server, &mut c, args!["EXPCACHE.META", "busy:3"]);
-    c.ok("CLIENT PAUSE 100000 WRITE");
-    // All that kept the workers busy would be stored, but for what is put off, and so would `k`.
-    let put_off = 2 * PIECES as i64 + 4 + 1 - c.int("DBSIZE");
-    // What only looks is answered, and what was stored before is compressed.
-    assert_eq!(asks.receive().unwrap().fields()["size"], 32 * MB as i64);
-    wait_until("the payloads are compressed", || kept(&mut c, "busy:0").0 != "identity");
-    wait_until("only the stores are left", || {
-        figure(&mut c, "workers-busy") == 0 && figure(&mut c, "settle-backlog") == put_off
+    in_time(|| {
+        let server = Server::with(&["--appendonly", "yes"]);
+        let mut c = server.conn();
+        occupy_both(&mut c);
+        // Of equal payloads the last comes last: it is not even begun when writes are paused.
+        let (mut stores, _) = waiting(&server, &mut c, bomb("k"));
+        let (mut asks, _) = waiting(&server, &mut c, args!["EXPCACHE.META", "busy:3"]);
+        c.ok("CLIENT PAUSE 100000 WRITE");
+        // All that kept the workers busy would be stored, but for what is put off, and so would `k`.
+        let put_off = 2 * PIECES as i64 + 4 + 1 - c.int("DBSIZE");
+        // What only looks is answered, and what was stored before is compressed.
+        assert_eq!(asks.receive().unwrap().fields()["size"], 32 * MB as i64);
+        wait_until("the payloads are compressed", || kept(&mut c, "busy:0").0 != "identity");
+        wait_until("only the stores are left", || {
+            figure(&mut c, "workers-busy") == 0 && figure(&mut c, "settle-backlog") == put_off
+        });
+        c.nil("EXPCACHE.GET k");
+        assert_eq!(blocked(&mut c), 1);
+        c.ok("CLIENT UNPAUSE");
+        assert_eq!(stores.receive().unwrap(), Value::Simple("OK".into()));
+        assert_eq!(c.map("EXPCACHE.META k")["size"], BOMB as i64);
+        goes_on(&server);
     });
-    c.nil("EXPCACHE.GET k");
-    assert_eq!(blocked(&mut c), 1);
-    c.ok("CLIENT UNPAUSE");
-    assert_eq!(stores.receive().unwrap(), Value::Simple("OK".into()));
-    assert_eq!(c.map("EXPCACHE.META k")["size"], BOMB as i64);
-    goes_on(&server);
 }
 
 #[test]
@@ -487,19 +493,23 @@ fn without_workers_the_main_thread_does_it() {
 /// What nobody waits for never takes the place of what somebody waits for, and is done for all that.
 #[test]
 fn a_burst_of_stores_leaves_the_workers_to_those_who_wait() {
-    let (server, mut c) = one_worker(&[]);
-    c.ok("CONFIG SET expcache.worker-queue 8");
-    let inline = |c: &mut Conn| c.info("expcache", "expcache_worker_inline_total").parse::<u64>().unwrap();
-    c.pipeline((0..300).map(|n| args!["EXPCACHE.SET", format!("k:{n}"), rows(20 * KB + n)]));
-    assert_eq!(inline(&mut c), 0);
-    let checks = c.map("EXPCACHE.HEALTH");
-    assert!(checks["settle-backlog"].fields()["figure"].int() > 100, "{checks:?}");
-    assert_eq!(checks["status"], "ok");
-    // Looked at by the worker, though there is much to compress.
-    c.ok(hash_set("hashed", &rows(SIZE)));
-    assert_eq!(inline(&mut c), 0);
-    goes_on(&server);
-    (0..300).for_each(|n| assert_eq!(kept(&mut c, &format!("k:{n}")).0, "gzip"));
+    in_time(|| {
+        let (server, mut c) = one_worker(&[]);
+        c.ok("CONFIG SET expcache.worker-queue 8");
+        occupy(&mut c, 1);
+        let inline = |c: &mut Conn| c.info("expcache", "expcache_worker_inline_total").parse::<u64>().unwrap();
+        c.pipeline((0..300).map(|n| args!["EXPCACHE.SET", format!("k:{n}"), rows(20 * KB + n)]));
+        assert_eq!(inline(&mut c), 0);
+        still_occupied(&mut c);
+        let checks = c.map("EXPCACHE.HEALTH");
+        assert!(checks["settle-backlog"].fields()["figure"].int() > 100, "{checks:?}");
+        assert_eq!(checks["status"], "ok");
+        // Looked at by the worker, though there is much to compress.
+        c.ok(hash_set("hashed", &rows(SIZE)));
+        assert_eq!(inline(&mut c), 0);
+        goes_on(&server);
+        (0..300).for_each(|n| assert_eq!(kept(&mut c, &format!("k:{n}")).0, "gzip"));
+    });
 }
 
 /// However much waits, nothing of it is done by the main thread, and all of it in order.

@@ -214,7 +214,8 @@ pub fn wait_until_blocked(c: &mut Conn, id: i64) {
     });
 }
 
-const TOO_LATE: &str = "what was to happen meanwhile came too late";
+/// With this in its panic a story is told again by [`in_time`].
+pub const TOO_LATE: &str = "what was to happen meanwhile came too late";
 
 /// Asserts that the worker has not got beyond what [`occupy`] gave it: otherwise a test would show nothing.
 #[track_caller]
