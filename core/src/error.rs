@@ -84,7 +84,7 @@ impl Error {
             Self::BeingStored => "TRYAGAIN the pieces are being stored by another command",
             Self::Expands => "TOOLARGE it decodes to more than expcache.max-decoded or expcache.max-ratio allow",
             Self::TooMuchAtOnce => {
-                "TOOLARGE a transaction or script decodes no more than 64 MiB; send the command by itself"
+                "TOOLARGE a transaction or script decodes no more than expcache.max-decoded-at-once; send the command by itself"
             }
             Self::NoMemory => "OOM there is not enough memory for the payload",
             Self::BadFormat(text) => return Cow::Owned(format!("BADFORMAT {text}")),

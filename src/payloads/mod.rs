@@ -14,6 +14,7 @@ pub mod outgoing;
 pub mod settle;
 pub mod trial;
 
+use crate::server::at_once;
 use crate::server::feature::{Feature, NOTHING};
 
 /// What payloads bring to the server.
@@ -22,6 +23,7 @@ pub const FEATURE: Feature = Feature {
         &outgoing::OFFLOAD_WRITE_SIZE,
         &outgoing::OFFLOAD_READ_SIZE,
         &outgoing::MAX_DECODED,
+        &at_once::MAX_DECODED_AT_ONCE,
         &outgoing::MAX_RATIO,
         &settle::MIN_SAVING,
     ],

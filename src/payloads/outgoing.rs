@@ -9,7 +9,7 @@ use expcache_core::{Error, Result};
 use super::settle;
 use crate::cache;
 use crate::server::args::{Arg, Text};
-use crate::server::at_once::{self, AT_ONCE};
+use crate::server::at_once::{self, MAX_DECODED_AT_ONCE};
 use crate::server::context::Ctx;
 use crate::server::deferred::DeferredReply;
 use crate::server::key::{Found, Mode};
@@ -85,7 +85,7 @@ impl ReplyTo {
     /// not too much.
     pub fn block_for(&mut self, ctx: &Ctx, cost: u64) -> Result<Option<DeferredReply>> {
         let taken = self.block(ctx);
-        if taken.is_none() && cost > AT_ONCE as u64 * COPYING && workers::are_there() {
+        if taken.is_none() && cost > MAX_DECODED_AT_ONCE.get() * COPYING && workers::are_there() {
             return Err(Error::TooMuchAtOnce);
         }
         Ok(taken)

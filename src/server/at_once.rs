@@ -7,14 +7,16 @@
 
 use std::cell::Cell;
 
+use expcache_core::entry::MAX_PAYLOAD;
 use expcache_core::{Error, Result};
 
 use super::api::api_if_any;
 use super::context::Ctx;
+use super::setting::Setting;
 use super::workers;
 
 /// So many bytes.
-pub const AT_ONCE: usize = 64 << 20;
+pub static MAX_DECODED_AT_ONCE: Setting = Setting::size(c"max-decoded-at-once", 64 << 20, 1 << 20..=MAX_PAYLOAD as u64);
 
 /// Asking which unit it is costs some microseconds on Redis 7.0, so nobody does before as much as this was decoded.
 const LITTLE: u64 = 256 << 10;
@@ -43,7 +45,7 @@ pub fn left(ctx: &Ctx) -> usize {
     if UNIT.get().moment_us != moment_us {
         UNIT.set(Unit { moment_us, decoded_before: decoded });
     }
-    AT_ONCE.saturating_sub((decoded - UNIT.get().decoded_before) as usize)
+    MAX_DECODED_AT_ONCE.as_usize().saturating_sub((decoded - UNIT.get().decoded_before) as usize)
 }
 
 /// Refuses what decodes to more than is left.

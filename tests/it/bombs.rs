@@ -249,6 +249,11 @@ fn in_a_transaction_nobody_decodes_very_much() {
     assert!(is_too_much(&replies[0]) && is_too_much(&replies[3]), "{}, {}", replies[0], replies[3]);
     assert_eq!(replies[2].as_bytes().len(), 10 * MB);
     assert_eq!(c.cmd("EXISTS l"), 0);
+    // How much that is may be chosen.
+    c.ok("CONFIG SET expcache.max-decoded-at-once 8mb");
+    let replies = c.transaction([args!["EXPCACHE.GET", "m"]]);
+    assert!(is_too_much(&replies[0]), "{}", replies[0]);
+    assert_eq!(c.bulk("EXPCACHE.GET m").len(), 10 * MB, "by itself it is read");
     check(&mut c);
 }
 

@@ -247,8 +247,8 @@ impl<'a> SetOptions<'a> {
     /// How long the value shall be fresh.
     pub fn freshness(&self, command: &'static str) -> Result<Freshness> {
         let invalid = Error::InvalidExpire(command);
-        let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).ok_or(invalid.clone());
-        let in_ms = |n: i64| n.checked_mul(1000).ok_or(invalid.clone());
+        let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| invalid.clone());
+        let in_ms = |n: i64| n.checked_mul(1000).ok_or_else(|| invalid.clone());
         Ok(match self.expiry {
             None => Freshness::TypeDefault,
             Some(ExpiryOption::Keep) => Freshness::Keep,
