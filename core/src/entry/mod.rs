@@ -28,27 +28,26 @@
 //! kept encoded, and may be exchanged for another form of itself ([`Entry::settle`]) while the entry stays where it is.
 
 mod body;
+mod content;
 mod extras;
 mod limits;
 mod names;
+mod saved;
 mod verdict;
 
 use md5::{Digest, Md5};
-use smallvec::SmallVec;
 use zerocopy::{FromZeros, KnownLayout};
 
 pub use self::body::{Body, WeakBody};
+pub use self::content::{Content, PayloadBytes};
 pub use self::extras::{End, Extras, Form};
 pub use self::limits::{APART_FROM, Etag, MAX_COST_MS, MAX_PAYLOAD, MAX_TAGS};
-use self::limits::{LIFETIMES, MOMENTS, read_name};
 pub use self::names::Names;
 pub use self::verdict::{Soft, Verdict};
-use crate::bytes::{Reader, Writer};
+use crate::bytes::Reader;
 use crate::codec::Encoding;
 use crate::key::{MAX_JSON_BYTES, MAX_NAME_BYTES};
 
-/// Version of [`Entry::encode`]'s bytes.
-const ENCODING_VERSION: u8 = 1;
 /// From this size on an entry keeps its MD5 once it was asked for; below, computing it again is as fast as finding it.
 const KEEP_ETAG_FROM: usize = 192;
 
@@ -140,67 +139,6 @@ enum NamesOrIds {
     Nothing,
     Names(Names),
     WideTagIds(Vec<u32>),
-}
-
-/// A payload's bytes, in whatever form.
-#[derive(Debug, Clone)]
-pub enum PayloadBytes<'a> {
-    /// To be copied.
-    Lent(&'a [u8]),
-    /// To be held, unless they are few.
-    Shared(Body),
-}
-
-impl Default for PayloadBytes<'_> {
-    fn default() -> Self {
-        Self::Lent(&[])
-    }
-}
-
-impl<'a> From<&'a [u8]> for PayloadBytes<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        Self::Lent(bytes)
-    }
-}
-
-impl From<Body> for PayloadBytes<'_> {
-    fn from(bytes: Body) -> Self {
-        Self::Shared(bytes)
-    }
-}
-
-impl std::ops::Deref for PayloadBytes<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Lent(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
-impl PayloadBytes<'_> {
-    /// The bytes, to stand apart; `None` if there is no memory for them.
-    fn into_body(self) -> Option<Body> {
-        match self {
-            Self::Lent(bytes) => Body::copy_of(bytes),
-            Self::Shared(bytes) => Some(bytes),
-        }
-    }
-}
-
-/// Everything that makes an entry but its names.
-#[derive(Debug, Clone, Default)]
-pub struct Content<'a> {
-    /// When it was stored, unix ms.
-    pub created_ms: u64,
-    /// The fresh lifetime it was stored with, in ms; 0: without end.
-    pub lifetime_ms: u64,
-    /// See [`Extras`].
-    pub extras: Extras<'a>,
-    /// The user's bytes, in the form that the extras say.
-    pub stored: PayloadBytes<'a>,
 }
 
 impl Entry {
@@ -510,48 +448,6 @@ impl Entry {
         (size_of_val(self) + apart, apart)
     }
 
-    /// What a server keeps of it on disk and sends to replicas besides the payload: versioned, self-contained, without a
-    /// clock or a counter.
-    pub fn encode(&self, type_name: &[u8], tags: &[&[u8]], verdict: Verdict) -> Vec<u8> {
-        let extras = self.extras();
-        let names_len: usize = tags.iter().map(|tag| 2 + tag.len()).sum();
-        let mut w = Writer(Vec::with_capacity(40 + type_name.len() + names_len + extras.encoded_len(true)));
-        w.u8(ENCODING_VERSION);
-        verdict.encode(&mut w);
-        w.u64(self.created_ms());
-        w.u64(self.lifetime_ms());
-        w.short_bytes(type_name);
-        w.u8(self.tag_count);
-        for tag in tags {
-            w.short_bytes(tag);
-        }
-        let start = w.0.len();
-        w.0.resize(start + extras.encoded_len(extras.etag.is_some()), 0);
-        extras.encode(extras.etag.is_some(), w.0.get_mut(start..).unwrap_or_default());
-        w.0
-    }
-
-    /// The detached entry that [`Entry::encode`] described; `None` for anything that it would not have written.
-    pub fn decode(metadata: &[u8], stored: PayloadBytes<'_>) -> Option<Box<Self>> {
-        let mut r = Reader::new(metadata);
-        if r.u8()? != ENCODING_VERSION {
-            return None;
-        }
-        let verdict = Verdict::decode(&mut r)?;
-        let (created_ms, lifetime_ms) = (r.u64()?, r.u64()?);
-        if created_ms >= MOMENTS || lifetime_ms >= LIFETIMES {
-            return None;
-        }
-        let soft = if let Verdict::Soft(soft) = verdict { Some(soft) } else { None };
-        let (type_name, tags) = (read_name(&mut r)?, read_tags(&mut r)?);
-        let names = Names::new(type_name, tags.iter().copied(), soft);
-        let extras = if r.is_empty() { Extras::default() } else { Extras::decode(&mut r)? };
-        if !r.is_empty() || extras.meta.is_some_and(|m| crate::key::validate_meta(m).is_err()) {
-            return None;
-        }
-        Self::new_loose(Content { created_ms, lifetime_ms, extras, stored }, names, verdict == Verdict::Dead)
-    }
-
     fn content(&self) -> Content<'_> {
         let (created_ms, lifetime_ms) = (self.created_ms(), self.lifetime_ms());
         Content { created_ms, lifetime_ms, extras: self.extras(), stored: self.share() }
@@ -670,19 +566,6 @@ impl Entry {
         let range = self.extras_range()?;
         self.tail.get_mut(range)
     }
-}
-
-fn read_tags<'b>(r: &mut Reader<'b>) -> Option<SmallVec<[&'b [u8]; 8]>> {
-    let count = usize::from(r.u8()?);
-    let mut tags = SmallVec::new();
-    for _ in 0..count.min(MAX_TAGS + 1) {
-        let tag = read_name(r)?;
-        if tags.contains(&tag) {
-            return None;
-        }
-        tags.push(tag);
-    }
-    (tags.len() <= MAX_TAGS).then_some(tags)
 }
 
 /// Little-endian, as many bytes as there are; what does not fit becomes the largest that does.

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::limits::GRACES;
+use super::limits::{GRACES, MOMENTS};
 use super::*;
 
 fn names(tags: &[&str]) -> Names {
