@@ -192,7 +192,7 @@ fn the_policy_of_the_moment_counts() {
         c.ok("EXPCACHE.TYPE SET session LIFETIME 8h");
         wait_until("the server knows the end", || expiry(&mut c, "session:1") == created + 8 * HOUR);
         c.ok("EXPCACHE.SET session:2 v");
-        assert!((created..=created + MINUTE).contains(&born(&mut c, "session:2")));
+        assert!((created..=created + HOUR).contains(&born(&mut c, "session:2")));
         server.set_clock(2 * HOUR);
         assert_eq!(c.cmd("EXPCACHE.COUNT TYPE session"), 100);
         assert_eq!(c.map("EXPCACHE.TYPE GET session")["lifetime"], 8 * HOUR);
@@ -308,7 +308,7 @@ fn while_nothing_may_be_written_nothing_is_put_right() {
     c.ok("EXPCACHE.TYPE SET session TTL 0s");
     let stores = (0..30_000).map(|n| args!["EXPCACHE.SET", format!("session:{n}"), "v"]);
     c.pipeline(stores);
-    let created = c.map("EXPCACHE.META session:0")["created"].int();
+    let created = c.map("EXPCACHE.META session:29999")["created"].int();
     // The walk has only just begun.
     c.pipeline(["EXPCACHE.TYPE SET session LIFETIME 8h", "CLIENT PAUSE 600000 WRITE"]);
     let late = |c: &mut Conn| (0..30_000).step_by(100).filter(|n| expiry(c, &format!("session:{n}")) == -1).count();
@@ -322,7 +322,7 @@ fn while_nothing_may_be_written_nothing_is_put_right() {
     assert_eq!(c.cmd("EXPCACHE.GET session:7"), "v");
     c.ok("CLIENT UNPAUSE");
     wait_until("all are put right", || late(&mut c) == 0);
-    assert!((created..=created + MINUTE).contains(&(expiry(&mut c, "session:29999") - 8 * HOUR)));
+    assert_eq!(expiry(&mut c, "session:29999"), created + 8 * HOUR);
     check(&mut c);
 }
 
