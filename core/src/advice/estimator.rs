@@ -10,7 +10,8 @@
 //! force: there the hit rate is measured, and all others are moved in proportion.
 //!
 //! A read costs a comparison for most keys, a look into a small table for the others, and a walk over the lifetimes for those whose entry would
-//! have ended at one of them since. No call takes longer than a look at each followed key.
+//! have ended at one of them since. Of reads that find what another found in the same moment some stand for the others ([`Estimator::read_again`]):
+//! those cost an addition. No call takes longer than a look at each followed key.
 
 use std::ops::RangeInclusive;
 
