@@ -1,7 +1,8 @@
 //! What happens to entries, handed on to an estimator for each type.
 //!
-//! The time is that of the server's last beat: the estimators count in tenths of a second. There are so many types at most; one that was idle for a
-//! day makes room for another.
+//! The time is that of the server's last beat: the estimators count in tenths of a second. So of a value that is handed out several times between
+//! two beats each time but the first changes nothing but counts. There are so many types at most; one that was idle for a day makes room for
+//! another.
 
 use expcache_core::advice::{Details, Estimator, Moment, Outcome, Salt, Stored, TagHash, TagTimes, Trial, moment};
 use expcache_core::selector::{Clause, Selector};
@@ -40,6 +41,8 @@ pub struct OfType {
 #[derive(Default)]
 pub struct Followers {
     now: Moment,
+    /// When the last beat was, by the clock of uses.
+    beat_us: u64,
     salt: Salt,
     tags: TagTimes,
     of: Vec<Option<Box<OfType>>>,
@@ -61,16 +64,21 @@ fn is_off() -> bool {
     ADVICE_KEYS.get() == 0
 }
 
-/// Notes a read of a key, which is of the index of that number.
+/// Notes a read of a key, which is of the index of that number. Its value was handed out before at that time, by the clock of uses; 0: perhaps
+/// never.
 #[inline]
-pub fn read(type_id: u16, index: u16, key: &[u8], outcome: Outcome) {
+pub fn read(type_id: u16, index: u16, key: &[u8], outcome: Outcome, before_us: u64) {
     if is_off() {
         return;
     }
     with(|all| {
-        let hash = all.salt.key(index, key);
+        let hash = || all.salt.key(index, key);
         match all.of.get_mut(usize::from(type_id)) {
+            Some(Some(of)) if outcome == Outcome::Fresh && before_us > all.beat_us => {
+                of.estimator.read_again(hash, all.now, &all.tags);
+            }
             Some(Some(of)) => {
+                let hash = hash();
                 of.read_at = all.now;
                 of.estimator.read(hash, all.now, outcome, &all.tags);
                 if outcome == Outcome::Cold && take_evicted(&mut all.evicted, hash) {
@@ -208,7 +216,7 @@ pub fn tick() {
             }
         });
     }
-    with(|all| all.now = moment(clock::steady_ms()));
+    with(|all| (all.now, all.beat_us) = (moment(clock::steady_ms()), clock::use_us()));
     cache::with(|s| with(|all| all.look_after(s, keys)));
 }
 

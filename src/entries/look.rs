@@ -32,6 +32,18 @@ pub struct Look<'k> {
     pub grace_ms: u64,
     /// When it is over, whatever its key's expiry says, unix ms.
     ends_ms: Option<i64>,
+    hit: Hit,
+}
+
+/// What those who follow reads want to know of a hit.
+#[derive(Default)]
+struct Hit {
+    /// When the entry was handed out before, by the clock of uses; 0: perhaps never.
+    before_us: u64,
+    /// Is it handed out for the first time?
+    is_first: bool,
+    /// Are keys of its type kept in mind to be warmed?
+    is_kept_in_mind: bool,
 }
 
 /// Whether the expiry of the key is read.
@@ -73,7 +85,7 @@ impl<'k> Look<'k> {
             }
             Verdict::Alive => (fresh_left_ms(expire_at_ms, own_grace_ms, now_ms), own_grace_ms),
         };
-        Ok(Some(Self { entry, name, now_ms, fresh_left_ms, expire_at_ms, grace_ms, ends_ms }))
+        Ok(Some(Self { entry, name, now_ms, fresh_left_ms, expire_at_ms, grace_ms, ends_ms, hit: Hit::default() }))
     }
 
     /// Is it fresh?
@@ -104,7 +116,10 @@ impl<'k> Look<'k> {
             *(if fresh { &mut counters.hits } else { &mut counters.stale_hits }) += 1;
             counters.saved_ms = counters.saved_ms.saturating_add(saved_ms);
         });
+        self.hit.is_kept_in_mind = s.types.warm(self.entry.type_id()) > 0;
         if !status::is_saving() {
+            self.hit.is_first = self.entry.hits() == 0;
+            self.hit.before_us = if self.hit.is_first { 0 } else { self.entry.touched_us() };
             self.entry.hit(clock::use_us());
             s.rank_hit(self.entry, saved_ms);
         }
@@ -114,11 +129,11 @@ impl<'k> Look<'k> {
     pub fn tell(&self, ctx: &Ctx) {
         let (type_id, index, key) = (self.entry.type_id(), self.entry.index(), self.name.bytes());
         let outcome = if self.is_fresh() { Outcome::Fresh } else { Outcome::Stale };
-        advice::read(type_id, index, key, outcome);
-        if self.entry.hits() == 1 {
+        advice::read(type_id, index, key, outcome, self.hit.before_us);
+        if self.hit.is_first {
             advice::read_once(type_id);
         }
-        if cache::with(|s| s.types.warm(type_id)) > 0 {
+        if self.hit.is_kept_in_mind {
             warming::asked_for_entry(ctx, key, self.entry, self.is_fresh());
         }
     }
@@ -197,7 +212,7 @@ impl Miss {
             Some(Why::Expired) => Outcome::Expired,
             Some(Why::Invalidated) => Outcome::Invalidated,
         };
-        advice::read(type_id, self.index, name, outcome);
+        advice::read(type_id, self.index, name, outcome, 0);
         if warms {
             warming::asked_in_vain(ctx, name);
         }

@@ -22,6 +22,17 @@ impl<T: Default> MainThread<T> {
     /// Opens the cell for `work`.
     #[inline]
     pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
-        work(self.0.borrow_mut().get_or_insert_with(T::default))
+        let mut cell = self.0.borrow_mut();
+        let state = match &mut *cell {
+            Some(state) => state,
+            empty => fill(empty),
+        };
+        work(state)
     }
+}
+
+#[cold]
+#[inline(never)]
+fn fill<T: Default>(empty: &mut Option<T>) -> &mut T {
+    empty.insert(T::default())
 }

@@ -11,8 +11,7 @@ use expcache_core::lease::Token;
 use expcache_core::{Error, Result, grammar};
 
 use super::keep;
-use super::offer::{self, Asker, Looking, Offered, Place, Wanted};
-use crate::leases;
+use super::offer::{self, Asker, Looking, Offered, Place, Untold, Wanted};
 use crate::server::args::Args;
 use crate::server::background::{self, Background, between_slices_ms};
 use crate::server::blocked::{self, BlockedId, MAX_WAITERS, OnEnd};
@@ -109,7 +108,7 @@ pub fn warm(ctx: &Ctx, args: Args<'_>) -> Result<()> {
         Some(wait_ms) if WORKERS.with(|workers| workers.all.len() < MAX_WAITERS.as_usize()) => {
             wait(ctx, wanted, wait_ms, after);
         }
-        _ => reply(ctx, &offered),
+        _ => offered.tell(|offered| reply(ctx, offered)),
     }
     Ok(())
 }
@@ -221,7 +220,7 @@ pub fn serve(ctx: &Ctx) {
         let over = workers.by_time.range(..=(now_ms, u64::MAX));
         over.take(MOST_AT_ONCE).map(|(_, number)| *number).collect()
     });
-    over.into_iter().for_each(|number| answer(number, Vec::new()));
+    over.into_iter().for_each(|number| answer(number, None));
     let is_pass_due = WORKERS.with(|workers| workers.begin_pass(keep::dues(), now_ms));
     let Pass { is_all, has_found } = if is_pass_due { pass(ctx) } else { Pass { is_all: true, has_found: false } };
     let over_ms = WORKERS.with(|workers| workers.by_time.first().map(|(until_ms, _)| *until_ms));
@@ -246,8 +245,8 @@ fn pass(ctx: &Ctx) -> Pass {
     let (home, start, slice) = (ctx.db(), Instant::now(), background::slice());
     let (mut is_all, mut has_found) = (true, false);
     while let Some(number) = WORKERS.with(Workers::next) {
-        let offered = for_worker(ctx, number);
-        if !offered.is_empty() {
+        let offered = for_worker(ctx, number).filter(|offered| !offered.is_empty());
+        if offered.is_some() {
             has_found = true;
             answer(number, offered);
         }
@@ -266,14 +265,13 @@ fn pass(ctx: &Ctx) -> Pass {
     Pass { is_all, has_found }
 }
 
-fn for_worker(ctx: &Ctx, number: u64) -> Vec<Offered> {
-    let found = WORKERS.with(|workers| {
+fn for_worker(ctx: &Ctx, number: u64) -> Option<Untold> {
+    let (db, client, wanted, after) = WORKERS.with(|workers| {
         let own = workers.all.get(&number)?;
         Some((own.db, own.number, own.wanted.clone(), own.after))
-    });
-    let Some((db, client, wanted, after)) = found else { return Vec::new() };
+    })?;
     if !offer::may_have_any(db, &wanted) || !ctx.is_master() || !ctx.select(db) {
-        return Vec::new();
+        return None;
     }
     let words = WORKERS.with(|workers| workers.all.get(&number).map(|own| Arc::clone(&own.words)));
     let rights = ctx.client_rights(client, &words.unwrap_or_default());
@@ -283,29 +281,16 @@ fn for_worker(ctx: &Ctx, number: u64) -> Vec<Offered> {
         workers.all.get_mut(&number).into_iter().for_each(|own| own.after = after);
         workers.is_again |= offered.is_empty() && after.is_some();
     });
-    offered
+    Some(offered)
 }
 
-/// What a worker was given and not told yet.
-struct Untold {
-    db: i32,
-    offered: Vec<Offered>,
-}
-
-impl Drop for Untold {
-    fn drop(&mut self) {
-        for one in &self.offered {
-            one.token.into_iter().for_each(|token| leases::withdraw(self.db, &one.key, token));
-        }
-    }
-}
-
-fn answer(number: u64, offered: Vec<Offered>) {
-    let Some(Worker { client, db, .. }) = WORKERS.with(|workers| workers.remove(number)) else { return };
-    let mut untold = Untold { db, offered };
+fn answer(number: u64, offered: Option<Untold>) {
+    let Some(Worker { client, .. }) = WORKERS.with(|workers| workers.remove(number)) else { return };
     blocked::answer(client, move |ctx, _args| {
-        reply(ctx, &untold.offered);
-        untold.offered.clear();
+        match offered {
+            Some(offered) => offered.tell(|offered| reply(ctx, offered)),
+            None => reply(ctx, &[]),
+        }
         Ok(())
     });
 }

@@ -1,5 +1,8 @@
 //! What happens to entries, noted in a keeper for each database. Nothing is kept of types that do not ask for it.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use expcache_core::entry::{Entry, Verdict};
 use expcache_core::grammar::Tags;
 use expcache_core::index::Ids;
@@ -24,10 +27,21 @@ pub static WARM_MEMORY: Setting = Setting::size(c"warm-memory", 16 << 20, 0..=1 
 const LOOKED_AT: usize = 128;
 
 static KEEPERS: MainThread<Vec<Keeper>> = MainThread::new();
+/// What time it was when the clocks were asked last, which they are at each beat while anything is kept: see [`lately`].
+static LATELY_UNIX_MS: AtomicU64 = AtomicU64::new(0);
+static LATELY_STEADY_MS: AtomicU64 = AtomicU64::new(0);
 
 /// What time it is, by both clocks.
 pub fn now() -> Now {
-    Now { unix_ms: clock::unix_ms(), steady_ms: clock::steady_ms() }
+    let now = Now { unix_ms: clock::unix_ms(), steady_ms: clock::steady_ms() };
+    LATELY_UNIX_MS.store(now.unix_ms, Relaxed);
+    LATELY_STEADY_MS.store(now.steady_ms, Relaxed);
+    now
+}
+
+/// What time it was a moment ago, which is enough to count requests.
+fn lately() -> Now {
+    Now { unix_ms: LATELY_UNIX_MS.load(Relaxed), steady_ms: LATELY_STEADY_MS.load(Relaxed) }
 }
 
 /// Opens the keeper of a database. `work` must not call the server.
@@ -58,25 +72,26 @@ fn count_warmed_hit(type_id: u16) {
 
 /// Somebody got what is under a key of the selected database; its type is one that is to be kept in mind.
 pub fn asked_for_entry(ctx: &Ctx, key: &[u8], entry: &Entry, is_fresh: bool) {
-    let (db, now) = (ctx.db(), now());
-    match with(db, |keeper| keeper.asked(key, is_fresh, now)).flatten() {
+    let (db, now) = (ctx.db(), lately());
+    match with(db, |keeper| keeper.asked_for(entry.id(), key, is_fresh, now)).flatten() {
         Some(true) => count_warmed_hit(entry.type_id()),
         Some(false) => (),
-        None => {
-            let limits = limits(db, 1);
-            let admits = |keeper: &mut Keeper| keeper.admits(entry.type_id(), limits);
-            // What is too long is looked at no further.
-            if limits.have_room_for(key) && with(db, admits) != Some(false) {
-                // A read does not always look at the expiry.
-                arrived_as(ctx, Text::new(key).arg(), false);
-            }
-        }
+        None => meet(db, ctx, key, entry.type_id()),
+    }
+}
+
+/// Somebody got what is under a key that is not kept in mind, as far as the index's number says. What is too long is looked at no further.
+fn meet(db: i32, ctx: &Ctx, key: &[u8], type_id: u16) {
+    let limits = limits(db, 1);
+    if with(db, |keeper| keeper.admits(type_id, limits)) != Some(false) && limits.have_room_for(key) {
+        // A read does not always look at the expiry.
+        arrived_as(ctx, Text::new(key).arg(), false);
     }
 }
 
 /// Somebody asked for a key of the selected database, and there was nothing.
 pub fn asked_in_vain(ctx: &Ctx, key: &[u8]) {
-    with(ctx.db(), |keeper| keeper.asked(key, false, now()));
+    with(ctx.db(), |keeper| keeper.asked(key, false, lately()));
 }
 
 /// A value was stored under a key of the selected database, perhaps by the holder of a lease.

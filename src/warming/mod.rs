@@ -12,7 +12,7 @@ mod commands;
 mod keep;
 mod offer;
 
-use expcache_core::stats::{Gauges, Why};
+use expcache_core::stats::Why;
 use expcache_core::warm::Reason;
 
 pub use self::keep::{arrived, asked_for_entry, asked_in_vain, forget, stored};
@@ -29,7 +29,7 @@ pub const FEATURE: Feature = Feature {
     on_key: Some(on_key),
     on_server: Some(on_server),
     on_freed: Some(on_freed),
-    gauges: Some(gauges),
+    gauges: Some(keep::gauges),
     ..NOTHING
 };
 
@@ -95,8 +95,4 @@ fn on_server(ctx: &Ctx, event: ServerEvent) {
         }
         _ => (),
     }
-}
-
-fn gauges(gauges: &mut Gauges) {
-    keep::gauges(gauges);
 }

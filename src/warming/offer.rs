@@ -60,6 +60,37 @@ pub struct Offered {
     pub tags: Vec<Box<[u8]>>,
 }
 
+/// What is offered and was not told yet. If nobody ever is told, the leases' time is over.
+pub struct Untold {
+    db: i32,
+    offered: Vec<Offered>,
+}
+
+impl Untold {
+    fn new(db: i32) -> Self {
+        Self { db, offered: Vec::new() }
+    }
+
+    /// Is it nothing?
+    pub fn is_empty(&self) -> bool {
+        self.offered.is_empty()
+    }
+
+    /// Has somebody told.
+    pub fn tell(mut self, tell: impl FnOnce(&[Offered])) {
+        tell(&self.offered);
+        self.offered.clear();
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        for one in &self.offered {
+            one.token.into_iter().for_each(|token| leases::withdraw(self.db, &one.key, token));
+        }
+    }
+}
+
 /// Who asks.
 pub struct Asker<'r> {
     /// The client.
@@ -104,7 +135,7 @@ fn ids(wanted: &Wanted) -> Option<Vec<u16>> {
 
 /// The keys of the selected database that are most worth producing now, in that order, with leases unless they are only listed. Besides, where
 /// to go on, if not all that are due were looked at.
-pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>, looking: Looking) -> (Vec<Offered>, Option<Place>) {
+pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>, looking: Looking) -> (Untold, Option<Place>) {
     let (db, now) = (ctx.db(), now());
     let ids = ids(wanted);
     let types = ids.as_deref();
@@ -112,10 +143,11 @@ pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>, looking: Looking) -> 
     if keep::with(db, |keeper| keeper.has_due(types)) == Some(false) {
         look_after_jobs_of(ctx, db);
     }
-    let Some(mut walk) = keep::with(db, |keeper| keeper.walk(types, looking.after)) else { return (Vec::new(), None) };
-    let (mut offered, mut last) = (Vec::new(), None);
+    let mut untold = Untold::new(db);
+    let Some(mut walk) = keep::with(db, |keeper| keeper.walk(types, looking.after)) else { return (untold, None) };
+    let mut last = None;
     for _ in 0..looking.most {
-        if offered.len() >= wanted.count {
+        if untold.offered.len() >= wanted.count {
             break;
         }
         let next = keep::with(db, |keeper| {
@@ -124,15 +156,15 @@ pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>, looking: Looking) -> 
             let type_name = keeper.type_name(known.type_id)?;
             Some(((score, slot), known.key.clone(), (known.type_id, Box::from(type_name))))
         });
-        let Some(Some((place, key, of_type))) = next else { return (offered, None) };
+        let Some(Some((place, key, of_type))) = next else { return (untold, None) };
         last = Some(place);
         match consider(ctx, Candidate { slot: place.1, key: &key, of_type }, wanted, asker, now) {
-            Considered::Offered(one) => offered.push(*one),
+            Considered::Offered(one) => untold.offered.push(*one),
             Considered::PassedOver => (),
-            Considered::NoneNow => return (offered, None),
+            Considered::NoneNow => return (untold, None),
         }
     }
-    (offered, last)
+    (untold, last)
 }
 
 /// A key that is due.
@@ -193,8 +225,13 @@ fn consider(ctx: &Ctx, candidate: Candidate<'_>, wanted: &Wanted, asker: &Asker<
         meta: known.meta.clone(),
         tags: known.tags.clone(),
     };
-    let one = keep::with(db, |keeper| keeper.get(slot).map(of)).flatten();
-    one.map_or(Considered::PassedOver, |one| Considered::Offered(Box::new(one)))
+    match keep::with(db, |keeper| keeper.get(slot).map(of)).flatten() {
+        Some(one) => Considered::Offered(Box::new(one)),
+        None => {
+            token.into_iter().for_each(|token| leases::withdraw(db, key, token));
+            Considered::PassedOver
+        }
+    }
 }
 
 /// What there is under a key.
@@ -287,13 +324,13 @@ fn lease(
 
 /// Jobs that are under way as far as known are looked at, some at each beat of the server's clock, where it is doubtful whether they still are.
 pub fn look_after_jobs(ctx: &Ctx) {
-    let mut db = 0;
-    while keep::has(db) {
+    let home = ctx.db();
+    for db in (0..).take_while(|db| keep::has(*db)) {
         if ctx.select(db) {
             look_after_jobs_of(ctx, db);
         }
-        db += 1;
     }
+    ctx.select(home);
 }
 
 fn look_after_jobs_of(ctx: &Ctx, db: i32) {

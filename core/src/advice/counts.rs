@@ -63,9 +63,11 @@ const LEAST_RATE: f64 = 0.02;
 
 impl Measured {
     #[inline]
-    pub fn count(&mut self, is_fresh: bool) {
-        self.reads += 1.0;
-        self.fresh += f64::from(u8::from(is_fresh));
+    pub fn count(&mut self, times: f64, is_fresh: bool) {
+        self.reads += times;
+        if is_fresh {
+            self.fresh += times;
+        }
     }
 
     pub fn halve(&mut self) {
@@ -159,7 +161,7 @@ mod tests {
         move_by(&mut rates, 3_600_000.0, 0.9);
         assert!((rates[0] - 0.45).abs() < 1e-9 && rates[TTLS - 1] > 0.97 && rates[TTLS - 1] < 1.0, "{rates:?}");
         let mut measured = Measured::default();
-        (0..1000).for_each(|at| measured.count(at % 4 == 0));
+        (0..1000).for_each(|at| measured.count(1.0, at % 4 == 0));
         assert_eq!(measured.rate(), Some(0.25));
         measured.halve();
         assert_eq!(measured.rate(), None);

@@ -10,13 +10,14 @@
 //! force: there the hit rate is measured, and all others are moved in proportion.
 //!
 //! A read costs a comparison for most keys, a look into a small table for the others, and a walk over the lifetimes for those whose entry would
-//! have ended at one of them since. No call takes longer than a look at each followed key.
+//! have ended at one of them since. Of reads that find what another found in the same moment some stand for the others ([`Estimator::read_again`]):
+//! those cost an addition. No call takes longer than a look at each followed key.
 
 use std::ops::RangeInclusive;
 
 use hashbrown::HashTable;
 
-use super::counts::{Counts, Measured, PARTS, Rates, errors, rates};
+use super::counts::{Counts, PARTS, Rates, errors, rates};
 use super::evidence::Evidence;
 use super::followed::{Followed, Reproduced, TAGS};
 use super::heat::{Heat, Slot};
@@ -27,11 +28,14 @@ use super::ttls::{A_DAY, AN_HOUR, LONGEST, Moment, in_ms};
 /// After so many reads the counts of what is hot are halved.
 const EPOCH: u32 = 65_536;
 /// So often at least must a key have been asked for to be hot.
-const LEAST_HEAT: u32 = 3;
+const LEAST_HEAT: u16 = 3;
+/// Of so many reads that change nothing but counts one stands for the others, on average.
+const EACH_AGAIN: u16 = 8;
 /// Of so many followed keys one may be hot.
 const HOT_SHARE: usize = 5;
 /// The measured rate says something of the play only where a lifetime like the one in force is played.
 const PLAYED_MS: RangeInclusive<f64> = 7_000.0..=f64::INFINITY;
+
 /// What is told of a followed key when it is stored.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Details {
@@ -49,21 +53,25 @@ pub struct Estimator {
     free: Vec<Slot>,
     heat: Heat,
     /// From this heat on a key is hot.
-    bar: u32,
+    bar: u16,
     hot_len: usize,
     /// Reads until the counts of what is hot are halved.
     left: u32,
+    /// Reads that changed nothing but counts, and for which one will stand that is still to come: the last of so many.
+    again: u16,
+    most_again: u16,
+    chance: u32,
     cold: HashTable<Slot>,
     /// Keys whose hash is below are sampled.
     threshold: u64,
+    /// How many reads one of a sampled key stands for.
+    weight: f64,
     /// The first read of a key below this is the first ever; of others nobody knows.
     known_below: u64,
     /// Since when it is so low.
     raised_at: Moment,
     hot_counts: Counts,
     cold_counts: [Counts; PARTS],
-    /// What reads really found.
-    measured: Measured,
     /// Reads of keys that were not hot.
     cold_reads: f64,
     /// For so many ticks has been counted, halves included.
@@ -88,13 +96,16 @@ impl Estimator {
             bar: LEAST_HEAT,
             hot_len: 0,
             left: EPOCH,
+            again: 0,
+            most_again: 1,
+            chance: 0x9E37_79B9,
             cold: HashTable::new(),
             threshold: u64::MAX,
+            weight: 1.0,
             known_below: u64::MAX,
             raised_at: now,
             hot_counts: Counts::default(),
             cold_counts: Default::default(),
-            measured: Measured::default(),
             cold_reads: 0.0,
             watched: 0.0,
             turned_at: now,
@@ -114,19 +125,37 @@ impl Estimator {
     /// Notes a read of the key with this hash.
     #[inline]
     pub fn read(&mut self, hash: u64, now: Moment, outcome: Outcome, tags: &TagTimes) {
-        self.evidence.count_read();
-        let counted = self.heat.count(hash);
+        self.read_times(hash, 1, now, outcome, tags);
+    }
+
+    /// Notes a read that found what another found in the same moment, which was noted: a fresh value. It changes nothing but counts, so some of
+    /// these stand for the others, and of those not even the hash is needed.
+    #[inline]
+    pub fn read_again(&mut self, hash: impl FnOnce() -> u64, now: Moment, tags: &TagTimes) {
+        self.again += 1;
+        if self.again < self.most_again {
+            return;
+        }
+        let times = std::mem::take(&mut self.again);
+        self.chance = self.chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.most_again = 1 + (self.chance >> 16) as u16 % (2 * EACH_AGAIN - 1);
+        self.read_times(hash(), times, now, Outcome::Fresh, tags);
+    }
+
+    #[inline]
+    fn read_times(&mut self, hash: u64, times: u16, now: Moment, outcome: Outcome, tags: &TagTimes) {
+        let counted = self.heat.count(hash, times);
         if let Some(slot) = counted.displaced {
             self.cool_down(slot);
         }
-        self.left -= 1;
-        self.measured.count(outcome == Outcome::Fresh);
+        self.left = self.left.saturating_sub(times.into());
+        self.evidence.measured.count(times.into(), outcome == Outcome::Fresh);
         if let Some(slot) = counted.slot {
-            self.read_hot(slot, now, outcome, tags);
+            self.read_hot(slot, times, now, outcome, tags);
         } else {
-            self.cold_reads += 1.0;
+            self.cold_reads += f64::from(times);
             if hash < self.threshold {
-                self.read_sampled(hash, now, outcome, tags);
+                self.read_sampled(hash, times, now, outcome, tags);
             }
             if counted.heat >= self.bar && self.hot_len < self.most_hot {
                 self.warm_up(hash, now);
@@ -139,29 +168,31 @@ impl Estimator {
     }
 
     #[inline]
-    fn read_hot(&mut self, slot: Slot, now: Moment, outcome: Outcome, tags: &TagTimes) {
+    fn read_hot(&mut self, slot: Slot, times: u16, now: Moment, outcome: Outcome, tags: &TagTimes) {
         let cleared = self.cleared_at;
         let Some(key) = self.followed.get_mut(usize::from(slot)) else { return };
         let gap = key.gap(now);
         let misses = key.read(now, tags, cleared);
-        key.found(outcome == Outcome::Fresh);
-        self.hot_counts.count(1.0, misses);
+        self.hot_counts.count(times.into(), misses);
         if outcome != Outcome::Fresh {
-            self.evidence.count_miss(1.0, gap, outcome);
+            key.found_nothing_fresh();
+            self.evidence.count_miss(times.into(), gap, outcome);
         }
     }
 
-    fn read_sampled(&mut self, hash: u64, now: Moment, outcome: Outcome, tags: &TagTimes) {
+    fn read_sampled(&mut self, hash: u64, times: u16, now: Moment, outcome: Outcome, tags: &TagTimes) {
         let known = self.cold_slot(hash);
         let is_first = known.is_none();
         // What is there before anybody is known to have asked for it was stored, or loaded, by itself.
         let is_known_from_now = is_first && (hash >= self.known_below || outcome == Outcome::Fresh);
         let Some(slot) = known.or_else(|| self.sample(hash, now, is_known_from_now)) else { return };
-        let (cleared, weight) = (self.cleared_at, self.weight());
+        let (cleared, weight) = (self.cleared_at, self.weight * f64::from(times));
         let Some(key) = self.followed.get_mut(usize::from(slot)) else { return };
         let gap = if is_first { Moment::MAX } else { key.gap(now) };
         let misses = key.read(now, tags, cleared);
-        key.found(outcome == Outcome::Fresh);
+        if outcome != Outcome::Fresh {
+            key.found_nothing_fresh();
+        }
         if is_known_from_now {
             return;
         }
@@ -175,9 +206,9 @@ impl Estimator {
         self.cold_counts.get_mut((hash >> 8) as usize % PARTS)
     }
 
-    /// How many reads one of a sampled key stands for.
-    fn weight(&self) -> f64 {
-        u64::MAX as f64 / self.threshold as f64
+    fn set_threshold(&mut self, threshold: u64) {
+        self.threshold = threshold.max(1);
+        self.weight = u64::MAX as f64 / self.threshold as f64;
     }
 
     /// Notes that a value is stored. `details` is asked for if the key is followed. Names a tag that is watched from now on, if one is: after its
@@ -230,7 +261,6 @@ impl Estimator {
         self.halved_at = now;
         self.hot_counts.halve();
         self.cold_counts.iter_mut().for_each(Counts::halve);
-        self.measured.halve();
         self.cold_reads /= 2.0;
         self.watched /= 2.0;
         self.evidence.halve();
@@ -294,7 +324,7 @@ impl Estimator {
             return;
         }
         let (_, threshold, gone) = hashes.select_nth_unstable(kept);
-        self.threshold = (*threshold).max(1);
+        self.set_threshold(*threshold);
         self.known_below = self.known_below.min(self.threshold);
         let gone: Vec<u64> = std::iter::once(*threshold).chain(gone.iter().copied()).collect();
         for hash in gone {
@@ -347,7 +377,7 @@ impl Estimator {
         if now.saturating_sub(self.raised_at) > LONGEST {
             self.known_below = self.threshold;
             if self.cold.len() < self.most_cold / 2 {
-                self.threshold = self.threshold.saturating_mul(2);
+                self.set_threshold(self.threshold.saturating_mul(2));
                 self.raised_at = now;
             }
         }
@@ -358,7 +388,7 @@ impl Estimator {
     /// The hit rate at each lifetime, and how far each may be off, both as shares.
     pub fn rates(&self) -> (Rates, Rates) {
         let ttl_ms = self.evidence.lifetime_ms().filter(|ttl_ms| PLAYED_MS.contains(ttl_ms));
-        let measured = ttl_ms.zip(self.measured.rate());
+        let measured = ttl_ms.zip(self.evidence.measured.rate());
         let without = |left_out: usize| {
             let parts = self.cold_counts.iter().enumerate().filter(move |(part, _)| *part != left_out);
             rates(&self.hot_counts, parts.map(|(_, counts)| counts), self.cold_reads, measured)
@@ -368,7 +398,6 @@ impl Estimator {
 
     /// What was measured is of no use any more: the policy is another.
     pub fn measure_anew(&mut self) {
-        self.measured = Measured::default();
         self.evidence.measure_anew();
     }
 
@@ -391,7 +420,7 @@ impl Estimator {
     pub fn busy_keys(&self, now: Moment, within_ms: f64) -> f64 {
         let is_busy = |key: &&Followed| in_ms(f64::from(key.gap(now))) < within_ms;
         let cold = self.cold.iter().filter_map(|slot| self.followed.get(usize::from(*slot)));
-        self.hot_len as f64 + cold.filter(is_busy).count() as f64 * self.weight()
+        self.hot_len as f64 + cold.filter(is_busy).count() as f64 * self.weight
     }
 
     /// Bytes of memory that it takes.

@@ -1,5 +1,6 @@
 //! What else the traffic of a type tells: what is stored and at what cost, what is read at all, and whether what is produced again differs.
 
+use super::counts::Measured;
 use super::followed::{Again, Reproduced};
 use super::outcome::Outcome;
 use super::tags::TagHash;
@@ -39,7 +40,8 @@ impl Share {
 /// See the head.
 #[derive(Clone, Default)]
 pub struct Evidence {
-    reads: f64,
+    /// What reads really found.
+    pub(super) measured: Measured,
     /// Of the misses of what had expired, those of keys that had been asked for in the last fifth of their lifetime.
     expired_in_use: f64,
     /// Misses and stale reads of keys that had been asked for within a lifetime.
@@ -63,11 +65,6 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    #[inline]
-    pub(super) fn count_read(&mut self) {
-        self.reads += 1.0;
-    }
-
     /// Counts a miss that stands for so many, of a key that was last read so long before.
     pub(super) fn count_miss(&mut self, weight: f64, gap: u32, outcome: Outcome) {
         let Some(lifetime_ms) = self.lifetime_ms().filter(|_| outcome != Outcome::Cold) else { return };
@@ -128,7 +125,7 @@ impl Evidence {
 
     /// What was measured is of no use any more: the policy is another.
     pub(super) fn measure_anew(&mut self) {
-        self.reads = 0.0;
+        self.measured = Measured::default();
         (self.expired_in_use, self.missed_in_use, self.evicted_again) = (0.0, 0.0, 0.0);
         (self.lifetimes, self.log_lifetimes, self.endless) = (0.0, 0.0, 0.0);
     }
@@ -138,7 +135,6 @@ impl Evidence {
             (watched.again, watched.unchanged) = (watched.again / 2.0, watched.unchanged / 2.0);
         }
         let all = [
-            &mut self.reads,
             &mut self.expired_in_use,
             &mut self.missed_in_use,
             &mut self.evicted_again,
@@ -155,6 +151,7 @@ impl Evidence {
             &mut self.after,
         ];
         all.into_iter().for_each(|count| *count /= 2.0);
+        self.measured.halve();
         self.trials.halve();
     }
 
@@ -185,7 +182,7 @@ impl Evidence {
     }
 
     fn of_reads(&self, part: f64) -> Share {
-        Share::of(part, self.reads.max(1.0))
+        Share::of(part, self.measured.reads.max(1.0))
     }
 
     /// The share of reads that missed what had expired although its key was in use.

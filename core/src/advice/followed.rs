@@ -141,9 +141,9 @@ impl Followed {
         known.map(|(which, tag)| (tags.last_of(tag), which)).max().unwrap_or_default()
     }
 
-    /// Notes what a read really found.
-    pub fn found(&mut self, is_fresh: bool) {
-        self.is_awaited |= !is_fresh;
+    /// Notes that a read really found nothing fresh.
+    pub fn found_nothing_fresh(&mut self) {
+        self.is_awaited = true;
     }
 
     /// Notes that a value was stored. One that nobody waited for, and for which nobody had a lease, would have been stored whatever the
@@ -235,7 +235,7 @@ mod tests {
     fn equal_values_are_told_from_others() {
         let (mut key, mut tags) = (Followed::new(1), TagTimes::default());
         let store = |key: &mut Followed, seconds, digest, tags: &TagTimes| {
-            key.found(false);
+            key.found_nothing_fresh();
             key.stored(at(seconds), [9, 0, 0, 0], true, tags);
             key.digested(at(seconds), digest)
         };

@@ -16,10 +16,12 @@ const WAYS: usize = 8;
 /// How many keys are counted.
 pub(super) const COUNTERS: usize = SETS * WAYS;
 
+/// Of one line of the processor's cache. A count that would be larger stays as large as it can be.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Set {
     names: [u16; WAYS],
-    counts: [u32; WAYS],
+    counts: [u16; WAYS],
     errors: [u16; WAYS],
     slots: [Slot; WAYS],
 }
@@ -35,7 +37,7 @@ pub(super) struct Heat {
 /// What is known of a key that was counted.
 pub(super) struct Counted {
     /// So often at least was it asked for lately.
-    pub heat: u32,
+    pub heat: u16,
     /// The record by which it is followed as a hot key.
     pub slot: Option<Slot>,
     /// That of a key which made room for it.
@@ -48,6 +50,35 @@ fn place(hash: u64) -> (usize, u16) {
     (hash as usize % SETS, if name == 0 { 1 } else { name })
 }
 
+fn known(slot: Slot) -> Option<Slot> {
+    (slot != NONE).then_some(slot)
+}
+
+impl Set {
+    /// Where a key is counted. All are compared, which takes less than to stop at the one.
+    #[inline]
+    fn way(&self, name: u16) -> Option<usize> {
+        let equal = self.names.iter().enumerate();
+        let equal = equal.fold(0_u32, |equal, (way, known)| equal | u32::from(*known == name) << way);
+        (equal != 0).then(|| equal.trailing_zeros() as usize)
+    }
+
+    /// Counts a key in the place of the one that is counted least, if chance is for it: any number.
+    #[inline]
+    fn make_room(&mut self, name: u16, times: u16, chance: u32) -> Option<Counted> {
+        let least = self.counts.iter().enumerate().min_by_key(|(_, count)| **count).map_or(0, |(way, _)| way);
+        let (own, count) = (self.names.get_mut(least)?, self.counts.get_mut(least)?);
+        let (error, slot) = (self.errors.get_mut(least)?, self.slots.get_mut(least)?);
+        if (u64::from(chance) * (u64::from(*count) + 1)) >> 32 >= times.into() {
+            return None;
+        }
+        let displaced = known(std::mem::replace(slot, NONE));
+        (*own, *error) = (name, *count);
+        *count = count.saturating_add(times);
+        Some(Counted { heat: times, slot: None, displaced })
+    }
+}
+
 impl Default for Heat {
     fn default() -> Self {
         Self { sets: vec![EMPTY; SETS].into_boxed_slice(), chance: 0x9E37_79B9 }
@@ -55,68 +86,49 @@ impl Default for Heat {
 }
 
 impl Heat {
-    /// Counts one request for a key.
+    /// Counts so many requests for a key.
     #[inline]
-    pub fn count(&mut self, hash: u64) -> Counted {
+    pub fn count(&mut self, hash: u64, times: u16) -> Counted {
         let (at, name) = place(hash);
         let none = Counted { heat: 0, slot: None, displaced: None };
         let Some(set) = self.sets.get_mut(at) else { return none };
-        if let Some(way) = set.names.iter().position(|known| *known == name) {
-            let (Some(count), Some(error), Some(slot)) =
-                (set.counts.get_mut(way), set.errors.get(way), set.slots.get(way))
-            else {
-                return none;
-            };
-            *count = count.saturating_add(1);
-            return Counted {
-                heat: count.saturating_sub((*error).into()),
-                slot: Some(*slot).filter(|slot| *slot != NONE),
-                displaced: None,
-            };
-        }
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 17;
-        self.chance ^= self.chance << 5;
-        let least = set.counts.iter().enumerate().min_by_key(|(_, count)| **count).map_or(0, |(way, _)| way);
-        let (Some(own), Some(count), Some(error), Some(slot)) =
-            (set.names.get_mut(least), set.counts.get_mut(least), set.errors.get_mut(least), set.slots.get_mut(least))
+        let Some(way) = set.way(name) else {
+            self.chance ^= self.chance << 13;
+            self.chance ^= self.chance >> 17;
+            self.chance ^= self.chance << 5;
+            return set.make_room(name, times, self.chance).unwrap_or(none);
+        };
+        let (Some(count), Some(error), Some(slot)) = (set.counts.get_mut(way), set.errors.get(way), set.slots.get(way))
         else {
             return none;
         };
-        if (u64::from(self.chance) * (u64::from(*count) + 1)) >> 32 != 0 {
-            return none;
-        }
-        let displaced = std::mem::replace(slot, NONE);
-        (*own, *error) = (name, u16::try_from(*count).unwrap_or(u16::MAX));
-        *count = count.saturating_add(1);
-        Counted { heat: 1, slot: None, displaced: Some(displaced).filter(|slot| *slot != NONE) }
+        *count = count.saturating_add(times);
+        Counted { heat: count.saturating_sub(*error), slot: known(*slot), displaced: None }
     }
 
     /// The record by which a key is followed as a hot one.
     pub fn slot(&self, hash: u64) -> Option<Slot> {
         let (at, name) = place(hash);
         let set = self.sets.get(at)?;
-        let way = set.names.iter().position(|known| *known == name)?;
-        set.slots.get(way).copied().filter(|slot| *slot != NONE)
+        set.slots.get(set.way(name)?).copied().and_then(known)
     }
 
     /// Notes the record of a key that is counted, or that there is none any more.
     pub fn set_slot(&mut self, hash: u64, to: Option<Slot>) {
         let (at, name) = place(hash);
         let Some(set) = self.sets.get_mut(at) else { return };
-        let way = set.names.iter().position(|known| *known == name);
-        if let Some(slot) = way.and_then(|way| set.slots.get_mut(way)) {
+        if let Some(slot) = set.way(name).and_then(|way| set.slots.get_mut(way)) {
             *slot = to.unwrap_or(NONE);
         }
     }
 
     /// Has all of it count half, so that what was hot once does not stay so; says from which heat on a key is among the `most` hottest.
-    pub fn halve(&mut self, most: usize) -> u32 {
+    pub fn halve(&mut self, most: usize) -> u16 {
         let mut heats = Vec::with_capacity(COUNTERS);
         for set in &mut self.sets {
             for (count, error) in set.counts.iter_mut().zip(&mut set.errors) {
                 (*count, *error) = (*count / 2, *error / 2);
-                heats.push(count.saturating_sub((*error).into()));
+                heats.push(count.saturating_sub(*error));
             }
         }
         let at = most.clamp(1, COUNTERS) - 1;
@@ -124,13 +136,12 @@ impl Heat {
     }
 
     /// The records of hot keys that are below a heat.
-    pub fn below(&self, bar: u32) -> Vec<Slot> {
+    pub fn below(&self, bar: u16) -> Vec<Slot> {
         let mut cold = Vec::new();
         for set in &self.sets {
             let all = set.slots.iter().zip(set.counts.iter().zip(&set.errors));
-            let fallen =
-                all.filter(|(slot, (count, error))| **slot != NONE && count.saturating_sub((**error).into()) < bar);
-            cold.extend(fallen.map(|(slot, _)| *slot));
+            let fallen = all.filter(|(_, (count, error))| count.saturating_sub(**error) < bar);
+            cold.extend(fallen.filter_map(|(slot, _)| known(*slot)));
         }
         cold
     }
@@ -156,7 +167,7 @@ mod tests {
         let mut seen = 0;
         for step in 0..400_000u64 {
             let key = if step % 2 == 0 { rng.u64(..64) } else { 1000 + step };
-            let counted = heat.count(hash(key));
+            let counted = heat.count(hash(key), 1);
             seen += u64::from(key < 64 && step > 100_000 && counted.heat > 16);
             if step % 65_536 == 65_535 {
                 heat.halve(256);
@@ -168,15 +179,15 @@ mod tests {
     #[test]
     fn a_record_goes_with_its_counter() {
         let mut heat = Heat::default();
-        heat.count(hash(1));
+        heat.count(hash(1), 1);
         heat.set_slot(hash(1), Some(7));
-        assert_eq!((heat.slot(hash(1)), heat.count(hash(1)).slot), (Some(7), Some(7)));
-        let displaced = (2..500_000).filter_map(|key| heat.count(hash(key)).displaced).collect::<Vec<_>>();
+        assert_eq!((heat.slot(hash(1)), heat.count(hash(1), 1).slot), (Some(7), Some(7)));
+        let displaced = (2..500_000).filter_map(|key| heat.count(hash(key), 1).displaced).collect::<Vec<_>>();
         assert_eq!((displaced, heat.slot(hash(1))), (vec![7], None));
-        while heat.count(hash(1)).heat == 0 {}
+        while heat.count(hash(1), 1).heat == 0 {}
         heat.set_slot(hash(1), Some(3));
-        assert_eq!(heat.below(u32::MAX), [3]);
+        assert_eq!(heat.below(u16::MAX), [3]);
         heat.set_slot(hash(1), None);
-        assert!(heat.below(u32::MAX).is_empty());
+        assert!(heat.below(u16::MAX).is_empty());
     }
 }

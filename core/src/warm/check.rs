@@ -32,7 +32,10 @@ impl Keeper {
                 (known.is_wanted(), known.is_wanted())
             );
             assert_eq!(self.find(&known.key), Some(slot));
-            assert!(known.predicted.is_some() || known.score >= known.scored(now), "a score is never too low");
+            assert!(
+                known.predicted.is_some() || known.score >= known.scored(known.rate.sum(), now),
+                "a score is never too low"
+            );
         }
         let due: usize = self.types.values().map(|of_type| of_type.due.len()).sum();
         assert_eq!(due, self.due.len());

@@ -39,6 +39,7 @@ impl Keeper {
         self.known.get_mut(slot as usize)?.as_mut()
     }
 
+    /// Takes a new key in, of a type that is there.
     pub(super) fn insert(&mut self, known: Known) -> Slot {
         let hash = self.hasher.hash_one(&*known.key);
         self.bytes += known.bytes();
@@ -50,6 +51,8 @@ impl Keeper {
                 Slot::try_from(self.known.len() - 1).unwrap_or(Slot::MAX)
             }
         };
+        let of_type = self.types.get_mut(&known.type_id);
+        of_type.into_iter().for_each(|of_type| _ = of_type.new.insert((known.place(), slot)));
         if let Some(place) = self.known.get_mut(slot as usize) {
             *place = Some(known);
         }
@@ -139,10 +142,16 @@ impl Keeper {
 
     /// Computes a key's score anew, and puts it where it belongs.
     pub(super) fn rank(&mut self, slot: Slot, now: Now) {
+        self.rank_with(slot, 0.0, now);
+    }
+
+    /// The same, with a score that allows for such a part more of requests.
+    pub(super) fn rank_with(&mut self, slot: Slot, slack: f64, now: Now) {
         let Some(known) = self.known.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         let Some(of_type) = self.types.get_mut(&known.type_id) else { return };
         let (old_place, old_tier, was_young) = (known.place(), known.tier, known.is_young());
-        let score = known.scored(now);
+        known.allowed = known.rate.sum() * (1.0 + slack);
+        let score = known.scored(known.allowed, now);
         let old = std::mem::replace(&mut known.score, score);
         if known.tier == Tier::New && known.rate.is_asked_for() {
             known.tier = Tier::Tried;
@@ -161,8 +170,10 @@ impl Keeper {
             self.due.remove(&(old, slot));
             self.due.insert((score, slot));
         }
-        of_type.of_mut(old_tier).remove(&(old_place, slot));
-        of_type.of_mut(tier).insert((place, slot));
+        if (tier, place) != (old_tier, old_place) {
+            of_type.of_mut(old_tier).remove(&(old_place, slot));
+            of_type.of_mut(tier).insert((place, slot));
+        }
         self.balance(type_id);
     }
 

@@ -15,14 +15,15 @@
 //!    producing. So the next to be offered is found without a walk.
 //! 3. What all keys take together is bounded; beyond it the one that is worth least goes, of whatever type, and of new ones the oldest. Of many
 //!    types some are looked at for that, in turns.
-//! 4. A score that is kept is never too low (see `rate`). It is computed anew before it decides; [`Keeper::turn`] does so in turns for all.
+//! 4. A score that is kept is never too low (see `rate`): where it is computed for a request it allows for some more, so that most need not move
+//!    their key. It is computed anew before it decides; [`Keeper::turn`] does so in turns for all.
 //! 5. What is said here of values is a hint. Before a key is offered the caller looks at what is there.
 //! 6. No call does more than a bounded number of steps, but for those that concern many keys: an invalidation, and a number that becomes
 //!    another type's.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use roaring::RoaringBitmap;
 
 use super::known::{KNOWN_BYTES, Known, Now, Reason, Seen, Slot};
@@ -33,6 +34,10 @@ use crate::index::Ids;
 
 /// Of so many unknown keys that are asked for one is let in where another has to make room.
 const LET_IN: u32 = 8;
+/// And not more than so many from one [`Keeper::turn`] to the next: what comes in is to have time to be asked for again.
+const MOST_LET_IN: u32 = 64;
+/// For such a part more of a key's requests its score allows.
+const SLACK: f64 = 1.0 / 32.0;
 /// No key takes more than such a part of all.
 const LARGEST_PART: usize = 64;
 /// So many keys become due in one go for reasons of time, or are let go.
@@ -87,6 +92,8 @@ pub struct Keeper {
     next_type: u16,
     /// What decides which unknown key is let in.
     chance: u32,
+    /// So many were let in since the last turn.
+    let_in: u32,
     /// Where it goes on when one is to be let go.
     pub(super) next_sampled: u16,
 }
@@ -98,12 +105,31 @@ impl Keeper {
     /// was offered.
     pub fn asked(&mut self, key: &[u8], found_fresh: bool, now: Now) -> Option<bool> {
         let slot = self.find(key)?;
-        let known = self.get_mut(slot)?;
+        Some(self.count(slot, found_fresh, now))
+    }
+
+    /// As [`Keeper::asked`], where the index calls the value so. It is found by that alone: `None` where it is not known by it.
+    #[inline]
+    pub fn asked_for(&mut self, id: u32, key: &[u8], found_fresh: bool, now: Now) -> Option<bool> {
+        let slot = *self.ids.get(&id)?;
+        self.get(slot).filter(|known| *known.key == *key)?;
+        Some(self.count(slot, found_fresh, now))
+    }
+
+    #[inline]
+    fn count(&mut self, slot: Slot, found_fresh: bool, now: Now) -> bool {
+        let is_counted = self.get_mut(slot).is_some_and(|known| known.counted_only(now));
+        !is_counted && self.count_and_rank(slot, found_fresh, now)
+    }
+
+    #[inline(never)]
+    fn count_and_rank(&mut self, slot: Slot, found_fresh: bool, now: Now) -> bool {
+        let Some(known) = self.get_mut(slot) else { return false };
         known.counted(now);
         let was_warmed = found_fresh && std::mem::take(&mut known.is_warmed);
-        self.rank(slot, now);
+        self.rank_with(slot, SLACK, now);
         self.refile(slot);
-        Some(was_warmed)
+        was_warmed
     }
 
     /// Is a key that somebody asks for, and that is not known, to be kept in mind? Where another would have to make room for it, mostly not:
@@ -114,7 +140,9 @@ impl Keeper {
             return true;
         }
         self.chance = self.chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (self.chance >> 16).is_multiple_of(LET_IN)
+        let is_let_in = self.let_in < MOST_LET_IN && (self.chance >> 16).is_multiple_of(LET_IN);
+        self.let_in += u32::from(is_let_in);
+        is_let_in
     }
 
     /// A value is there, stored just now or found by a read that knew of none. Says whether the key is kept in mind.
@@ -280,6 +308,7 @@ impl Keeper {
 
     /// Looks at so many keys, one after the other: computes their scores anew, and predicts.
     pub fn turn(&mut self, count: usize, now: Now) {
+        self.let_in = 0;
         self.settle(None, now);
         for _ in 0..count.min(self.known.len()) {
             let slot = self.next;

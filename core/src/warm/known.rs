@@ -91,6 +91,7 @@ pub struct Seen<'a> {
     /// Its tags.
     pub tags: &'a [&'a [u8]],
 }
+
 /// Somebody produces a key, or it backs off.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -129,6 +130,8 @@ pub struct Known {
     pub(super) pattern: Pattern,
     pub(super) hour: u32,
     pub(super) score: Score,
+    /// The score allows for so many requests, as its rate sums them up.
+    pub(super) allowed: f64,
     /// Its place in `soon`.
     pub(super) due_ms: Option<i64>,
     pub(super) tier: Tier,
@@ -165,6 +168,7 @@ impl Known {
             pattern: Pattern::default(),
             hour: hour(now.unix_ms),
             score: 0,
+            allowed: 0.0,
             due_ms: None,
             tier: Tier::New,
             is_due: false,
@@ -200,6 +204,16 @@ impl Known {
         (self.lifetime_ms, self.fresh_until_ms) = (seen.lifetime_ms, seen.fresh_until_ms);
     }
 
+    /// Counts a request that changes nothing but how many there were: the score allows for it, and whatever else a request may change is so.
+    /// Was it one?
+    #[inline]
+    pub(super) fn counted_only(&mut self, now: Now) -> bool {
+        let is_plain = !self.is_resting && !self.is_warmed && at_hour(self.hour, hour(now.unix_ms)) == self.hour;
+        let is_counted = is_plain && self.rate.count_with_last(self.allowed, now.steady_ms);
+        self.hits += u64::from(is_counted);
+        is_counted
+    }
+
     pub(super) fn counted(&mut self, now: Now) {
         self.hits += 1;
         self.rate.count(now.steady_ms);
@@ -226,9 +240,9 @@ impl Known {
             && self.job.is_none()
     }
 
-    /// By the rate of requests, or by what is predicted.
-    pub(super) fn scored(&self, now: Now) -> Score {
-        let own = self.rate.score(self.cost_ms.unwrap_or(0), now.steady_ms);
+    /// By the rate of requests, as if they came to that sum, or by what is predicted.
+    pub(super) fn scored(&self, sum: f64, now: Now) -> Score {
+        let own = self.rate.score(sum, self.cost_ms.unwrap_or(0), now.steady_ms);
         let Some((hour, share)) = self.predicted else { return own };
         // When the hour begins by the other clock.
         let begins_ms = now.steady_ms.saturating_add(u64::from(hour) * HOUR_MS).saturating_sub(now.unix_ms);

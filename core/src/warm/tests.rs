@@ -68,6 +68,76 @@ fn the_hundred_best_of_ten_thousand_are_due_in_order() {
     keeper.check(at(2000));
 }
 
+/// Requests mostly change nothing but counts; what is due comes in the order of all that were counted, and the best are those that are worth most.
+#[test]
+fn what_is_asked_for_often_is_ranked_by_each_request() {
+    let (mut keeper, mut rng) = (Keeper::default(), fastrand::Rng::with_seed(4));
+    let mut left: Vec<u32> = Vec::new();
+    let mut counts: Vec<(u64, u32)> = Vec::new();
+    for key in 0..260 {
+        keeper.keep(&name(key), (1, b"t"), &seen(key, 10, 0), Limits { best: 200, ..PLENTY }, at(0));
+        keeper.asked(&name(key), true, at(0));
+        let hits = 100 + 7 * u64::from(key) % 260;
+        counts.push((hits, key));
+        left.extend((1..hits).map(|_| key));
+    }
+    rng.shuffle(&mut left);
+    let mut moved = 0;
+    for key in left {
+        let before = keeper.ids.get(&key).and_then(|slot| keeper.get(*slot)).map(|known| known.score);
+        assert_eq!(keeper.asked_for(key, &name(key), true, at(1000)), Some(false));
+        moved += u64::from(keeper.ids.get(&key).and_then(|slot| keeper.get(*slot)).map(|known| known.score) != before);
+    }
+    let all: u64 = counts.iter().map(|(hits, _)| hits).sum();
+    assert!(moved < all / 2, "{moved} of {all}");
+    keeper.check(at(1000));
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    keeper.invalidated(&ids(0..260), at(2000));
+    let expected: Vec<Vec<u8>> = counts.iter().take(200).map(|(_, key)| name(*key)).collect();
+    assert_eq!(due(&mut keeper, at(2000)), expected);
+    let hits = |key: &u32| find(&keeper, &name(*key)).map(|known| known.hits);
+    assert!(counts.iter().take(200).all(|(count, key)| hits(key) == Some(*count)), "each is counted");
+    keeper.check(at(2000));
+}
+
+#[test]
+fn a_value_is_found_by_its_number_if_it_is_that_key() {
+    let mut keeper = Keeper::default();
+    keeper.keep(b"k", (1, b"t"), &seen(7, 10, 0), PLENTY, at(0));
+    keeper.note_warmed(b"k");
+    assert_eq!(keeper.asked_for(7, b"another", true, at(1)), None, "it went, and nobody told");
+    assert_eq!(keeper.asked_for(8, b"k", true, at(1)), None);
+    assert_eq!(keeper.asked_for(7, b"k", true, at(1)), Some(true));
+    keeper.went(b"k", Reason::Expired, at(2));
+    assert_eq!(keeper.asked_for(7, b"k", true, at(3)), None);
+    assert_eq!(keeper.asked(b"k", false, at(3)), Some(false));
+    keeper.check(at(3));
+}
+
+/// However many unknown keys are asked for, a bounded number displaces others.
+#[test]
+fn unknown_keys_are_let_in_a_few_at_a_time() {
+    let mut keeper = Keeper::default();
+    let limits = Limits { best: 10, ..PLENTY };
+    let let_in = |keeper: &mut Keeper, from: u32, count: u32| {
+        let admitted = |key: &u32| {
+            let is_in = keeper.admits(1, limits);
+            if is_in {
+                keeper.keep(&name(*key), (1, b"t"), &seen(*key, 10, 0), limits, at(1));
+            }
+            is_in
+        };
+        (from..from + count).filter(admitted).count()
+    };
+    assert_eq!(let_in(&mut keeper, 0, 18), 18, "while there is room");
+    let some = let_in(&mut keeper, 100, 200);
+    assert!((5..64).contains(&some), "{some}");
+    assert_eq!(some + let_in(&mut keeper, 1000, 100_000), 64);
+    keeper.turn(10, at(2));
+    assert_eq!(let_in(&mut keeper, 200_000, 100_000), 64);
+    keeper.check(at(2));
+}
+
 fn find<'k>(keeper: &'k Keeper, key: &[u8]) -> Option<&'k Known> {
     (0..2_000).filter_map(|slot| keeper.get(slot)).find(|known| *known.key == *key)
 }

@@ -38,6 +38,7 @@ impl OfType {
     pub fn most_rest(&self) -> usize {
         if self.most == 0 { 0 } else { self.most / 4 + LEAST_REST }
     }
+
     /// Is there none?
     pub fn is_empty(&self) -> bool {
         self.all().next().is_none()

@@ -16,7 +16,9 @@ mod warming;
 #[path = "../../examples/replay/workload.rs"]
 mod workload;
 
-use expcache_core::advice::{Estimator, Outcome, TTLS, TagTimes, moment, ttl_ms};
+use std::collections::HashMap;
+
+use expcache_core::advice::{Details, Estimator, Outcome, Stored, TTLS, TagTimes, moment, ttl_ms};
 use play::{Applied, Play, apply};
 use warming::Cache;
 use workload::{DIURNAL, Workload, mix};
@@ -79,6 +81,46 @@ fn keys_that_are_asked_for_once_take_no_more_than_there_is() {
     let (rates, _) = estimator.rates();
     // 50 keys have a read each half a second or so, all others miss always.
     assert!((rates[TTLS - 1] - 1.0 / 11.0).abs() < 0.01, "{rates:?}");
+}
+
+/// Of a value that is handed out several times in one moment some times stand for the others.
+#[test]
+fn reads_that_change_nothing_but_counts_stand_for_others() {
+    let (mut each, mut some) = (Estimator::new(KEYS, moment(0)), Estimator::new(KEYS, moment(0)));
+    let (tags, mut rng) = (TagTimes::default(), fastrand::Rng::with_seed(2));
+    let (mut filled, mut read) = (HashMap::new(), HashMap::new());
+    let value = Stored { lifetime_ms: 25_000, size: 100, cost_ms: None, has_lease: true };
+    let mut hashes = 0;
+    for step in 0..300_000u64 {
+        let now = moment(step / 5);
+        // As many keys of each order of magnitude, up to ten thousand.
+        let hash = mix(10_f64.powf(4.0 * rng.f64()) as u64);
+        let fill = filled.entry(hash).or_insert(now - 250);
+        let outcome = if now - *fill >= 250 { Outcome::Expired } else { Outcome::Fresh };
+        each.read(hash, now, outcome, &tags);
+        let mut count = || {
+            hashes += 1;
+            hash
+        };
+        match outcome == Outcome::Fresh && read.insert(hash, now) == Some(now) {
+            true => some.read_again(&mut count, now, &tags),
+            false => some.read(count(), now, outcome, &tags),
+        }
+        if outcome != Outcome::Fresh {
+            (*fill, _) = (now, read.remove(&hash));
+            for one in [&mut each, &mut some] {
+                one.stored(hash, now, value, &tags, Details::default);
+            }
+        }
+        if step % 500 == 499 {
+            each.turn(now);
+            some.turn(now);
+        }
+    }
+    assert!(hashes < 200_000, "{hashes}");
+    assert!((each.reads() - some.reads()).abs() < 20.0, "{} {}", each.reads(), some.reads());
+    let rates = each.rates().0.into_iter().zip(some.rates().0);
+    assert!(rates.clone().all(|(each, some)| (each - some).abs() < 0.002), "{:?}", rates.collect::<Vec<_>>());
 }
 
 /// What is asked for no more is forgotten, and others are followed in its place.
