@@ -9,13 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 
 use crate::Cache;
-use crate::command::{Fetched, Release};
+use crate::command::{Fetched, Fetching, Release};
 use crate::error::{Error, Result};
-use crate::flight::Tasks;
-use crate::lease::Claim;
+use crate::lease::{Claim, token};
 use crate::memory::Ticket;
 use crate::request::{Request, RequestPlan};
 use crate::served::Served;
@@ -40,35 +38,36 @@ pub(crate) enum Answer {
 impl Cache {
     /// Asks once, without waiting.
     pub(crate) async fn ask(&self, request: &Request) -> Answer {
-        Asking::new(self, request).await
+        let plan = &request.0;
+        let near = self.0.near.ticket(&plan.key);
+        let (fetched, token) = Asking::new(self, plan).await;
+        let lease = match &fetched {
+            // As nearly always: then no claim is made.
+            Ok(fetched) if fetched.lease.is_none() => None,
+            fetched => granted(fetched, self.claim(plan, token)),
+        };
+        self.answer(plan, fetched, near, lease).await
     }
 
     /// Asks, and waits while another produces: so long at most, and so long at most until there is a connection to wait with.
     pub(crate) async fn ask_and_wait(&self, plan: &RequestPlan, wait: Duration, queue: Duration) -> Answer {
-        let (ticket, claim) = (self.0.near.ticket(&plan.key), self.claim(plan));
+        let (near, claim) = (self.0.near.ticket(&plan.key), self.claim(plan, token()));
         let fetch = plan.fetch(self.config()).lease(self.lease_of(plan)).token(claim.token());
         let fetched = self.0.client.fetch(&fetch.wait(wait).queue(queue)).await;
-        self.answer(plan, fetched, ticket, claim).await
+        let lease = granted(&fetched, claim);
+        self.answer(plan, fetched, near, lease).await
     }
 
-    /// A claim that is dropped here may have been granted, for all that is known, and is given back.
     async fn answer(
         &self,
         plan: &RequestPlan,
         fetched: Result<Fetched>,
         near: Option<Ticket>,
-        claim: Arc<Claim>,
+        lease: Option<Arc<Claim>>,
     ) -> Answer {
-        let (mut fetched, lease) = match fetched {
-            Ok(fetched) if fetched.lease.is_some() => (fetched, Some(claim)),
-            Ok(fetched) => {
-                claim.settle();
-                (fetched, None)
-            }
-            Err(error) => {
-                claim.settle_unless_lost(&error);
-                return Answer::Not(Task::Alone(error));
-            }
+        let mut fetched = match fetched {
+            Ok(fetched) => fetched,
+            Err(error) => return Answer::Not(Task::Alone(error)),
         };
         let retry = fetched.retry.take();
         match self.serve(plan, fetched, near).await {
@@ -83,8 +82,8 @@ impl Cache {
         }
     }
 
-    pub(crate) fn claim(&self, plan: &RequestPlan) -> Arc<Claim> {
-        Arc::new(Claim::new(&self.0.keeper, &plan.key, self.lease_of(plan)))
+    pub(crate) fn claim(&self, plan: &RequestPlan, token: String) -> Claim {
+        Claim::new(&self.0.keeper, &plan.key, token, self.lease_of(plan))
     }
 
     /// What is not heard of the server here is left to whoever looks after leases.
@@ -104,45 +103,55 @@ impl Cache {
     }
 }
 
+/// The lease, if it was granted. If that is not known, it is given back.
+fn granted(fetched: &Result<Fetched>, claim: Claim) -> Option<Arc<Claim>> {
+    match fetched {
+        Ok(fetched) if fetched.lease.is_some() => return Some(Arc::new(claim)),
+        Ok(_) => claim.settle(),
+        Err(error) => claim.settle_unless_lost(error),
+    }
+    None
+}
+
 /// `FETCH … LEASE`. If its caller is dropped before the reply is here (a web client that hung up), the reply may hand out a
 /// lease that nobody would use: so it is awaited elsewhere, and the lease given back.
-struct Asking {
-    reply: Option<BoxFuture<'static, Answer>>,
-    tasks: Tasks,
+struct Asking<'a> {
+    cache: &'a Cache,
+    plan: &'a RequestPlan,
+    /// The reply, and the token of the lease.
+    waiting: Option<(Fetching, String)>,
 }
 
-impl Asking {
-    fn new(cache: &Cache, request: &Request) -> Self {
-        let (cache, request, claim) = (cache.clone(), request.clone(), cache.claim(&request.0));
-        let (ticket, tasks) = (cache.0.near.ticket(&request.0.key), cache.0.tasks.clone());
-        let asking = async move {
-            let plan = &request.0;
-            let fetch = plan.fetch(cache.config()).lease(cache.lease_of(plan)).token(claim.token());
-            cache.answer(plan, cache.0.client.fetch(&fetch).await, ticket, claim).await
-        };
-        Self { reply: Some(asking.boxed()), tasks }
+impl<'a> Asking<'a> {
+    fn new(cache: &'a Cache, plan: &'a RequestPlan) -> Self {
+        let token = token();
+        let fetch = plan.fetch(cache.config()).lease(cache.lease_of(plan)).token(token.as_str());
+        Self { cache, plan, waiting: Some((cache.0.client.fetching(&fetch), token)) }
     }
 }
 
-impl Future for Asking {
-    type Output = Answer;
+impl Future for Asking<'_> {
+    type Output = (Result<Fetched>, String);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(reply) = &mut self.reply else {
-            return Poll::Ready(Answer::Not(Task::Alone(Error::NoLease)));
-        };
-        let polled = reply.poll_unpin(context);
-        if polled.is_ready() {
-            self.reply = None;
+        let Some((mut reply, token)) = self.waiting.take() else { return Poll::Pending };
+        match reply.poll_unpin(context) {
+            Poll::Ready(fetched) => Poll::Ready((fetched, token)),
+            Poll::Pending => {
+                self.waiting = Some((reply, token));
+                Poll::Pending
+            }
         }
-        polled
     }
 }
 
-impl Drop for Asking {
+impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        if let (Some(reply), Ok(_within)) = (self.reply.take(), tokio::runtime::Handle::try_current()) {
-            self.tasks.spawn(async move { drop(reply.await) });
+        let Some((reply, token)) = self.waiting.take() else { return };
+        let claim = self.cache.claim(self.plan, token);
+        // Without a runtime nobody hears of it, and it is given back.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.cache.0.tasks.spawn(async move { drop(granted(&reply.await, claim)) });
         }
     }
 }

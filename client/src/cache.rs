@@ -227,7 +227,8 @@ impl Cache {
     /// and gives its leases back, so that nobody has to wait for them. Has all ended by itself?
     ///
     /// A program that was served something stale and ends without it has not made the next, and keeps others from that until the
-    /// lease is over. What is warmed stops here; who is still asking meanwhile may begin anew.
+    /// lease is over. What is warmed stops here; who is still asking meanwhile may begin anew. Replies that may bring leases are waited
+    /// for in any case, as long as for any reply.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -421,7 +422,7 @@ impl RequestPlan {
     }
 
     pub(crate) fn fetch(&self, config: &Config) -> crate::Fetch {
-        let fetch = crate::Fetch::new(&self.key);
+        let fetch = crate::Fetch::of(self.key.clone());
         #[cfg(feature = "http")]
         let fetch = match &self.view {
             Some(view) => view.apply(fetch),

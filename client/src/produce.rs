@@ -117,7 +117,7 @@ impl Cache {
             return Ok(served);
         }
         let since = Instant::now();
-        let producer = self.producer(&request.0.key, produce);
+        let producer = || self.producer(&request.0.key, produce);
         let span = tracing::debug_span!("get_or_produce", key = %request.0.key.escape_ascii());
         let served = self.obtain(request, producer).instrument(span).await?;
         self.tell_served(&request.0, &served, Some(since));
@@ -217,15 +217,16 @@ impl Cache {
         PRODUCING.try_with(|chain| chain.contains(self.identity(), key)).unwrap_or(false)
     }
 
-    pub(crate) async fn obtain(&self, request: &Request, producer: Producer) -> Result<Served> {
+    pub(crate) async fn obtain(&self, request: &Request, producer: impl FnOnce() -> Producer) -> Result<Served> {
         let asked = Instant::now();
         match self.ask(request).await {
             Answer::Ready(served, None) => Ok(served),
             Answer::Ready(served, Some(lease)) => {
-                self.refresh_behind(request, lease, producer);
+                self.refresh_behind(request, lease, producer());
                 Ok(served)
             }
-            Answer::Not(task) => self.fly(request, asked, task, producer).await,
+            // Boxed: a hit would have to carry the room for it.
+            Answer::Not(task) => Box::pin(self.fly(request, asked, task, producer())).await,
         }
     }
 

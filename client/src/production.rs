@@ -20,7 +20,7 @@ use crate::Cache;
 use crate::command::{Client, Fetch, Field, Release, Status};
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
-use crate::lease::{Claim, Held};
+use crate::lease::{Claim, Held, token};
 use crate::parts::Parts;
 use crate::produce::{AT_ONCE, VAIN, pause};
 use crate::request::{Request, RequestPlan};
@@ -110,7 +110,7 @@ impl Cache {
         let deadline = Instant::now() + self.patience_of(plan);
         let (mut wait, mut in_vain) = (Duration::ZERO, 0);
         loop {
-            let (claim, asked) = (self.claim(plan), Instant::now());
+            let (claim, asked) = (Arc::new(self.claim(plan, token())), Instant::now());
             let mut fetch = plan.fetch_part(part_bytes).lease(self.lease_of(plan)).token(claim.token());
             if !wait.is_zero() {
                 fetch = fetch.wait(wait.min(ROUND)).queue(wait);
@@ -190,7 +190,7 @@ impl Cache {
 impl RequestPlan {
     /// Of the payload as it is, since parts are never of what is encoded.
     fn fetch_part(&self, part_bytes: u64) -> Fetch {
-        let fetch = Fetch::new(&self.key).range(0, part_bytes).only(FIELDS);
+        let fetch = Fetch::of(self.key.clone()).range(0, part_bytes).only(FIELDS);
         let fetch = self.max_age.into_iter().fold(fetch, Fetch::max_age);
         self.note.iter().fold(fetch, Fetch::note)
     }

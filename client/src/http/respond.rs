@@ -238,7 +238,7 @@ impl Spare<'_> {
         let Some(producer) = self.producer.take() else { return Err(Error::NoLease) };
         match self.lease.take() {
             Some(lease) => self.cache.fly(self.request, asked, Task::Produce(lease), producer).await,
-            None => self.cache.obtain(self.request, producer).await,
+            None => self.cache.obtain(self.request, || producer).await,
         }
     }
 }

@@ -87,9 +87,7 @@ impl Work {
     }
 
     fn is_over(&self, phase: &watch::Receiver<Phase>) -> bool {
-        *phase.borrow() >= Phase::Stopping
-            || phase.has_changed().is_err()
-            || *self.cache.0.closing.borrow()
+        *phase.borrow() >= Phase::Stopping || phase.has_changed().is_err() || *self.cache.0.closing.borrow()
     }
 
     /// Returns when that is so.
