@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use expcache_core::codec::Encoding;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::backoff::Failures;
@@ -21,6 +22,7 @@ use crate::memory::{KeptEntry, Memory, Ticket};
 use crate::request::{Request, RequestBuilder, RequestPlan, tag};
 use crate::served::{CachedEntry, Served};
 use crate::sliding::Sliding;
+use crate::time::ROUND;
 use crate::{compression, tracking};
 
 /// A cache of exports. Cheap to clone; clones share everything.
@@ -43,9 +45,11 @@ pub(crate) struct Shared {
     pub(crate) failures: Failures,
     /// What is produced, refreshed and stored.
     pub(crate) tasks: Tasks,
+    /// Who asks for keys to be warmed: not given up like those, as a reply that is under way brings leases.
+    pub(crate) askers: Tasks,
     pub(crate) keeper: Arc<Keeper>,
     /// The program is about to end: nothing is begun that nobody asks for.
-    pub(crate) closing: AtomicBool,
+    pub(crate) closing: watch::Sender<bool>,
     sliding: Sliding,
     tracking: Option<JoinHandle<()>>,
 }
@@ -78,8 +82,9 @@ impl Cache {
             impatient: Flights::new(&tasks),
             failures: Failures::new(config.backoff),
             tasks,
+            askers: Tasks::default(),
             keeper: Arc::new(Keeper::new(config)),
-            closing: AtomicBool::new(false),
+            closing: watch::Sender::new(false),
             sliding: Sliding::new(),
             tracking,
         })))
@@ -222,7 +227,8 @@ impl Cache {
     /// and gives its leases back, so that nobody has to wait for them. Has all ended by itself?
     ///
     /// A program that was served something stale and ends without it has not made the next, and keeps others from that until the
-    /// lease is over. What is warmed stops here; who is still asking meanwhile may begin anew.
+    /// lease is over. What is warmed stops here; who is still asking meanwhile may begin anew. Replies that may bring leases are waited
+    /// for in any case, as long as for any reply.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -237,10 +243,13 @@ impl Cache {
     /// # }
     /// ```
     pub async fn shutdown(&self, limit: Duration) -> bool {
-        self.0.closing.store(true, Ordering::Release);
-        let ended = self.0.tasks.finish(limit).await;
-        let given_back = tokio::time::timeout(self.config().timeout, self.0.keeper.finish()).await;
-        ended && given_back.is_ok()
+        self.0.closing.send_replace(true);
+        let (since, timeout) = (Instant::now(), self.config().timeout);
+        // First those who begin something.
+        let answered = self.0.askers.finish(ROUND + timeout).await;
+        let ended = self.0.tasks.finish(limit.saturating_sub(since.elapsed())).await;
+        let given_back = tokio::time::timeout(timeout, self.0.keeper.finish()).await;
+        answered && ended && given_back.is_ok()
     }
 
     /// Stores an export, compressed on the way if that is wanted. How much a payload may grow in being decoded is the server's to
@@ -413,7 +422,7 @@ impl RequestPlan {
     }
 
     pub(crate) fn fetch(&self, config: &Config) -> crate::Fetch {
-        let fetch = crate::Fetch::new(&self.key);
+        let fetch = crate::Fetch::of(self.key.clone());
         #[cfg(feature = "http")]
         let fetch = match &self.view {
             Some(view) => view.apply(fetch),

@@ -15,6 +15,10 @@ use tokio::task::JoinSet;
 use crate::error::{Error, Result};
 use crate::lock::locked;
 use crate::served::Served;
+use crate::time::bounded;
+
+/// How long what is given up may take to end. It does at once, unless it keeps its thread.
+const GIVING_UP: Duration = Duration::from_secs(1);
 
 /// What a flight brings.
 #[derive(Clone)]
@@ -124,20 +128,27 @@ impl Tasks {
         async move { landing.await.unwrap_or_else(|_| Landed::given_up()) }.boxed().shared()
     }
 
-    /// Waits for what there is, and for what that starts, so long at most, and ends the rest. Has all ended by itself?
+    /// Waits for what there is, and for what that starts, so long at most, and gives up the rest. Has all ended by itself?
     pub(crate) async fn finish(&self, limit: Duration) -> bool {
-        let end = tokio::time::Instant::now() + limit;
+        let end = tokio::time::Instant::now() + bounded(limit);
         let mut have_all_ended = true;
-        loop {
+        while tokio::time::Instant::now() < end + GIVING_UP {
             let mut running = std::mem::take(&mut *locked(&self.0));
             if running.is_empty() {
                 return have_all_ended;
             }
-            let ended = tokio::time::timeout_at(end, async { while running.join_next().await.is_some() {} }).await;
-            running.shutdown().await;
-            have_all_ended &= ended.is_ok();
+            if tokio::time::timeout_at(end, all_ended(&mut running)).await.is_err() {
+                have_all_ended = false;
+                running.abort_all();
+                let _ = tokio::time::timeout_at(end + GIVING_UP, all_ended(&mut running)).await;
+            }
         }
+        false
     }
+}
+
+async fn all_ended(running: &mut JoinSet<()>) {
+    while running.join_next().await.is_some() {}
 }
 
 /// Takes the flight off the list however it ends.
@@ -149,5 +160,24 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         locked(&self.flights.under_way).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_does_not_wait_for_ever_for_who_keeps_his_thread() {
+        let (tasks, (go, gone)) = (Tasks::default(), std::sync::mpsc::channel::<()>());
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        tasks.spawn(async move {
+            let _ = begun.send(());
+            let _ = gone.recv();
+        });
+        assert!(has_begun.await.is_ok());
+        assert!(!tasks.finish(Duration::ZERO).await);
+        drop(go);
+        assert!(tasks.finish(Duration::MAX).await);
     }
 }

@@ -8,11 +8,13 @@
 //! by producers that block them, and its runtime may go; others must not have to wait for that. The thread begins with the first
 //! production.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use expcache_core::grammar::etag_text;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -26,6 +28,9 @@ use crate::memory::Ticket;
 
 /// How long to wait before a lease is given back again, at first.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// For how many tokens the system is asked for randomness at a time: each caller who asks for an entry makes one up.
+const TOKENS: usize = 64;
 
 type Work = Box<dyn FnOnce(Client) -> BoxFuture<'static, ()> + Send>;
 
@@ -107,9 +112,10 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    pub(crate) fn new(keeper: &Arc<Keeper>, key: &Bytes, time: Duration) -> Self {
+    /// Under a token that this process has made up.
+    pub(crate) fn new(keeper: &Arc<Keeper>, key: &Bytes, token: String, time: Duration) -> Self {
         let (keeper, key) = (Arc::clone(keeper), key.clone());
-        Self { keeper, key, token: token(), time, settled: AtomicBool::new(false), is_job: false }
+        Self { keeper, key, token, time, settled: AtomicBool::new(false), is_job: false }
     }
 
     /// Of a lease that the server granted, with the key to be produced, under a token of its own.
@@ -231,11 +237,18 @@ impl Held {
 }
 
 /// Nobody can guess it: 128 bits of the system's randomness.
-fn token() -> String {
-    let mut bits = [0; 16];
-    // A system without any has fastrand's at least, and the server sees to it that a token is nobody else's.
-    if getrandom::fill(&mut bits).is_err() {
-        fastrand::fill(&mut bits);
-    }
-    format!("{:032x}", u128::from_be_bytes(bits))
+pub(crate) fn token() -> String {
+    thread_local!(static SPARE: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) });
+    let bits = SPARE.with_borrow_mut(|spare| {
+        if spare.is_empty() {
+            let mut bits = [[0; 16]; TOKENS];
+            // A system without any has fastrand's at least, and the server sees to it that a token is nobody else's.
+            if getrandom::fill(bits.as_flattened_mut()).is_err() {
+                fastrand::fill(bits.as_flattened_mut());
+            }
+            spare.extend(bits);
+        }
+        spare.pop().unwrap_or_default()
+    });
+    String::from_utf8(etag_text(bits).to_vec()).unwrap_or_default()
 }

@@ -68,6 +68,7 @@
 #![forbid(unsafe_code)]
 
 mod abort;
+mod asking;
 mod backoff;
 #[cfg(feature = "blocking")]
 pub mod blocking;

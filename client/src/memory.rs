@@ -110,8 +110,7 @@ impl Memory {
 
     /// `None` while nothing is to be kept.
     pub(crate) fn ticket(&self, key: &Bytes) -> Option<Ticket> {
-        let ticket = self.present(key);
-        self.open.load(Ordering::Acquire).then_some(ticket)
+        self.is_open().then(|| self.present(key))
     }
 
     pub(crate) fn put(&self, key: &Bytes, kept: KeptEntry, ticket: Ticket) {

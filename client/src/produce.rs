@@ -5,7 +5,6 @@
 //! A miss while another has the lease: wait, on a connection of its own, one for all callers of this process. Otherwise the
 //! server cannot help (it is away, or gives no lease): produce for this process alone.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,20 +16,18 @@ use tracing::Instrument as _;
 
 use crate::Cache;
 use crate::abort::AbortOnDrop;
-use crate::command::{Fetched, Release};
+use crate::asking::{Answer, Task};
+use crate::command::Release;
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
-use crate::flight::{Boarded, Flight, Landed, Tasks, ValidFor};
+use crate::flight::{Boarded, Flight, Landed, ValidFor};
 use crate::how::{How, Stored};
 use crate::lease::{Claim, Held};
 use crate::memory::Ticket;
 use crate::request::{Request, RequestPlan};
 use crate::served::{CachedEntry, Served};
+use crate::time::ROUND;
 
-/// How long the server is asked to wait at a time.
-///
-/// Only so many wait at once, and the others come in turns.
-pub(crate) const ROUND: Duration = Duration::from_secs(1);
 /// A reply to waiting that comes sooner is no waiting.
 pub(crate) const AT_ONCE: Duration = Duration::from_millis(20);
 /// So many of those in a row, and there is nobody to be waited for: the key backs off.
@@ -71,23 +68,6 @@ impl Chain {
         })
         .any(|link| link.cache == cache && link.key == *key)
     }
-}
-
-/// What is left to do for a caller whom the cache could not serve.
-#[derive(Clone)]
-pub(crate) enum Task {
-    /// Produce under this lease.
-    Produce(Arc<Claim>),
-    /// Wait for another's production.
-    Wait,
-    /// Produce without a lease, since the cache cannot help.
-    Alone(Error),
-}
-
-pub(crate) enum Answer {
-    /// An answer; and with it perhaps the lease to make the next.
-    Ready(Served, Option<Arc<Claim>>),
-    Not(Task),
 }
 
 impl Cache {
@@ -137,7 +117,7 @@ impl Cache {
             return Ok(served);
         }
         let since = Instant::now();
-        let producer = self.producer(&request.0.key, produce);
+        let producer = || self.producer(&request.0.key, produce);
         let span = tracing::debug_span!("get_or_produce", key = %request.0.key.escape_ascii());
         let served = self.obtain(request, producer).instrument(span).await?;
         self.tell_served(&request.0, &served, Some(since));
@@ -237,52 +217,16 @@ impl Cache {
         PRODUCING.try_with(|chain| chain.contains(self.identity(), key)).unwrap_or(false)
     }
 
-    pub(crate) async fn obtain(&self, request: &Request, producer: Producer) -> Result<Served> {
+    pub(crate) async fn obtain(&self, request: &Request, producer: impl FnOnce() -> Producer) -> Result<Served> {
         let asked = Instant::now();
         match self.ask(request).await {
             Answer::Ready(served, None) => Ok(served),
             Answer::Ready(served, Some(lease)) => {
-                self.refresh_behind(request, lease, producer);
+                self.refresh_behind(request, lease, producer());
                 Ok(served)
             }
-            Answer::Not(task) => self.fly(request, asked, task, producer).await,
-        }
-    }
-
-    /// Asks once, without waiting.
-    pub(crate) async fn ask(&self, request: &Request) -> Answer {
-        Asking::new(self, request).await
-    }
-
-    /// A claim that is dropped here may have been granted, for all that is known, and is given back.
-    async fn answer(
-        &self,
-        plan: &RequestPlan,
-        fetched: Result<Fetched>,
-        near: Option<Ticket>,
-        claim: Arc<Claim>,
-    ) -> Answer {
-        let (mut fetched, lease) = match fetched {
-            Ok(fetched) if fetched.lease.is_some() => (fetched, Some(claim)),
-            Ok(fetched) => {
-                claim.settle();
-                (fetched, None)
-            }
-            Err(error) => {
-                claim.settle_unless_lost(&error);
-                return Answer::Not(Task::Alone(error));
-            }
-        };
-        let retry = fetched.retry.take();
-        match self.serve(plan, fetched, near).await {
-            Ok(Some(served)) => Answer::Ready(served, lease),
-            Ok(None) => Answer::Not(match (lease, retry) {
-                (Some(claim), _) => Task::Produce(claim),
-                (None, Some(_)) => Task::Wait,
-                (None, None) => Task::Alone(Error::NoLease),
-            }),
-            // It cannot be read: whoever has the lease makes a new one.
-            Err(error) => Answer::Not(lease.map_or(Task::Alone(error), Task::Produce)),
+            // Boxed: a hit would have to carry the room for it.
+            Answer::Not(task) => Box::pin(self.fly(request, asked, task, producer())).await,
         }
     }
 
@@ -413,11 +357,7 @@ impl Cache {
         if left.is_zero() || *in_vain >= VAIN {
             return (since, Answer::Not(Task::Alone(Error::NoLease)));
         }
-        let ticket = self.0.near.ticket(&plan.key);
-        let claim = self.claim(plan);
-        let fetch = plan.fetch(self.config()).lease(self.lease_of(plan)).token(claim.token());
-        let fetched = self.0.client.fetch(&fetch.wait(left.min(ROUND)).queue(left)).await;
-        let answer = self.answer(plan, fetched, ticket, claim).await;
+        let answer = self.ask_and_wait(plan, left.min(ROUND), left).await;
         match answer {
             // Nobody had it any more, and it was given to nobody.
             Answer::Not(Task::Alone(Error::NoLease))
@@ -573,32 +513,12 @@ impl Cache {
         made
     }
 
-    pub(crate) fn claim(&self, plan: &RequestPlan) -> Arc<Claim> {
-        Arc::new(Claim::new(&self.0.keeper, &plan.key, self.lease_of(plan)))
-    }
-
-    /// What is not heard of the server here is left to whoever looks after leases.
-    pub(crate) async fn give_up(&self, plan: &RequestPlan, claim: &Claim, release: Release) {
-        match self.0.client.release(&plan.key, claim.token(), &release).await {
-            Err(error) if error.is_unavailable() => tracing::debug!(%error, "a lease is not released yet"),
-            Err(error) => {
-                claim.settle();
-                tracing::debug!(%error, "a lease cannot be released: it ends by itself");
-            }
-            Ok(_) => claim.settle(),
-        }
-    }
-
     pub(crate) fn produce_timeout_of(&self, plan: &RequestPlan) -> Duration {
         plan.produce_timeout.unwrap_or(self.config().produce_timeout)
     }
 
     pub(crate) fn patience_of(&self, plan: &RequestPlan) -> Duration {
         plan.patience.unwrap_or(self.config().patience)
-    }
-
-    pub(crate) fn lease_of(&self, plan: &RequestPlan) -> Duration {
-        plan.lease.unwrap_or(self.config().lease)
     }
 
     fn note_not_stored(&self, plan: &RequestPlan, error: &Error) {
@@ -643,47 +563,4 @@ fn why_it_ended(ended: tokio::task::JoinError) -> BoxError {
     let Ok(panic) = ended.try_into_panic() else { return "the task was given up".into() };
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
     message.map_or("the producer panicked".into(), |message: &str| format!("the producer panicked: {message}").into())
-}
-
-/// `FETCH … LEASE`. If its caller is dropped before the reply is here (a web client that hung up), the reply may hand out a
-/// lease that nobody would use: so it is awaited elsewhere, and the lease given back.
-struct Asking {
-    reply: Option<BoxFuture<'static, Answer>>,
-    tasks: Tasks,
-}
-
-impl Asking {
-    fn new(cache: &Cache, request: &Request) -> Self {
-        let (cache, request, claim) = (cache.clone(), request.clone(), cache.claim(&request.0));
-        let (ticket, tasks) = (cache.0.near.ticket(&request.0.key), cache.0.tasks.clone());
-        let asking = async move {
-            let plan = &request.0;
-            let fetch = plan.fetch(cache.config()).lease(cache.lease_of(plan)).token(claim.token());
-            cache.answer(plan, cache.0.client.fetch(&fetch).await, ticket, claim).await
-        };
-        Self { reply: Some(asking.boxed()), tasks }
-    }
-}
-
-impl Future for Asking {
-    type Output = Answer;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        let Some(reply) = &mut self.reply else {
-            return std::task::Poll::Ready(Answer::Not(Task::Alone(Error::NoLease)));
-        };
-        let polled = reply.poll_unpin(context);
-        if polled.is_ready() {
-            self.reply = None;
-        }
-        polled
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        if let (Some(reply), Ok(_within)) = (self.reply.take(), tokio::runtime::Handle::try_current()) {
-            self.tasks.spawn(async move { drop(reply.await) });
-        }
-    }
 }

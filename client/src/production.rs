@@ -20,10 +20,11 @@ use crate::Cache;
 use crate::command::{Client, Fetch, Field, Release, Status};
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
-use crate::lease::{Claim, Held};
+use crate::lease::{Claim, Held, token};
 use crate::parts::Parts;
-use crate::produce::{AT_ONCE, ROUND, VAIN, pause};
+use crate::produce::{AT_ONCE, VAIN, pause};
 use crate::request::{Request, RequestPlan};
+use crate::time::ROUND;
 
 /// So many bytes are sent at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -49,6 +50,14 @@ pub struct Production {
 /// What a production that was finished is worth: its producer shows it.
 #[derive(Debug)]
 pub struct Finished(());
+
+/// How an export in parts begins.
+enum First {
+    /// It is there.
+    There(Parts),
+    /// This caller is to make it.
+    Ours(Arc<Claim>),
+}
 
 impl Cache {
     /// An export in parts of so many bytes: from the cache, as others have made it, or as `produce` makes it now. For what is too large to be
@@ -88,58 +97,53 @@ impl Cache {
         E: Into<BoxError>,
     {
         let (plan, part_bytes) = (&request.0, part_bytes.max(1));
+        match self.first_part(plan, part_bytes).await? {
+            First::There(parts) => return Ok(parts),
+            First::Ours(claim) => self.produce_into(request, claim, produce).await?,
+        }
+        let made = self.client().fetch(&plan.fetch_part(part_bytes)).await?;
+        Parts::of(self.client(), plan.key.clone(), part_bytes, made).ok_or(Error::Changed)
+    }
+
+    /// The first part, or the lease to make it. Waits for others.
+    async fn first_part(&self, plan: &RequestPlan, part_bytes: u64) -> Result<First> {
         let deadline = Instant::now() + self.patience_of(plan);
-        let (mut produce, mut wait, mut in_vain) = (Some(produce), Duration::ZERO, 0);
+        let (mut wait, mut in_vain) = (Duration::ZERO, 0);
         loop {
-            let (claim, asked) = (self.claim(plan), Instant::now());
-            let mut fetch = Fetch::new(&plan.key).range(0, part_bytes).only(FIELDS);
-            if let Some(limit) = plan.max_age {
-                fetch = fetch.max_age(limit);
-            }
-            if let Some(note) = &plan.note {
-                fetch = fetch.note(note);
-            }
-            if produce.is_some() {
-                fetch = fetch.lease(self.lease_of(plan)).token(claim.token());
-            }
+            let (claim, asked) = (Arc::new(self.claim(plan, token())), Instant::now());
+            let mut fetch = plan.fetch_part(part_bytes).lease(self.lease_of(plan)).token(claim.token());
             if !wait.is_zero() {
                 fetch = fetch.wait(wait.min(ROUND)).queue(wait);
             }
             let fetched = self.client().fetch(&fetch).await.inspect_err(|error| claim.settle_unless_lost(error))?;
             if fetched.lease.is_some() {
-                let Some(produce) = produce.take() else { return Err(Error::Changed) };
-                self.produce_into(request, claim, produce).await?;
-                wait = Duration::ZERO;
-                continue;
+                return Ok(First::Ours(claim));
             }
             claim.settle();
             let retry = fetched.retry;
             if let Some(parts) = Parts::of(self.client(), plan.key.clone(), part_bytes, fetched) {
-                return Ok(parts);
-            }
-            if produce.is_none() {
-                return Err(Error::Changed);
+                return Ok(First::There(parts));
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match retry {
+            wait = match retry {
                 _ if left.is_zero() => return Err(Error::NoLease),
                 // The key backs off, or the server lets only so many wait.
                 Some(_) if !wait.is_zero() && asked.elapsed() < AT_ONCE.min(wait) => {
+                    in_vain += 1;
                     if let Some(failed) = self.0.failures.present(&plan.key, Instant::now()) {
                         return Err(failed);
                     }
-                    in_vain += 1;
                     if in_vain >= VAIN {
                         return Err(Error::NoLease);
                     }
                     tokio::time::sleep(pause()).await;
-                    wait = left;
+                    left
                 }
-                Some(_) => wait = left,
+                Some(_) => left,
                 // Nobody had it any more, and it was given to nobody: perhaps it is to who asks again.
-                None if !wait.is_zero() => wait = Duration::ZERO,
+                None if !wait.is_zero() => Duration::ZERO,
                 None => return Err(Error::NoLease),
-            }
+            };
         }
     }
 
@@ -180,6 +184,15 @@ impl Cache {
         let release = if passes { Release::unused() } else { self.failed(plan, &error) };
         self.give_up(plan, &claim, release).await;
         Err(error)
+    }
+}
+
+impl RequestPlan {
+    /// Of the payload as it is, since parts are never of what is encoded.
+    fn fetch_part(&self, part_bytes: u64) -> Fetch {
+        let fetch = Fetch::of(self.key.clone()).range(0, part_bytes).only(FIELDS);
+        let fetch = self.max_age.into_iter().fold(fetch, Fetch::max_age);
+        self.note.iter().fold(fetch, Fetch::note)
     }
 }
 

@@ -5,8 +5,11 @@ use redis::Value;
 
 use crate::error::{Error, Result};
 
-/// The fields of a reply, in the order in which they came.
-pub(crate) struct Fields(Vec<(String, Value)>);
+/// The fields of a reply, in the order in which they came, and where the next is looked for first: mostly they are taken as they came.
+pub(crate) struct Fields {
+    all: Vec<(Value, Value)>,
+    next: usize,
+}
 
 impl Fields {
     /// `None` for a null reply.
@@ -18,13 +21,17 @@ impl Fields {
     }
 
     pub(crate) fn new(value: Value) -> Result<Self> {
-        pairs(value)?.into_iter().map(|(name, value)| Ok((text(name)?, value))).collect::<Result<_>>().map(Self)
+        Ok(Self { all: pairs(value)?, next: 0 })
     }
 
     /// Takes a field out; null when there is none, as from a server that does not know it yet.
     pub(crate) fn take(&mut self, name: &str) -> Value {
-        let found = self.0.iter_mut().find(|(field, _)| field == name);
-        found.map(|(_, value)| std::mem::replace(value, Value::Nil)).unwrap_or_default()
+        // Never beyond the last.
+        let (before, behind) = self.all.split_at_mut(self.next);
+        let mut places = (self.next..).zip(behind).chain((0..).zip(before));
+        let Some((place, (_, value))) = places.find(|(_, (field, _))| is_named(field, name)) else { return Value::Nil };
+        self.next = place + 1;
+        std::mem::replace(value, Value::Nil)
     }
 
     /// An integer that is not negative; 0 when there is none.
@@ -63,7 +70,16 @@ impl Fields {
 
     /// What was not taken.
     pub(crate) fn rest(self) -> impl Iterator<Item = (String, Value)> {
-        self.0.into_iter().filter(|(_, value)| *value != Value::Nil)
+        let left = self.all.into_iter().filter(|(_, value)| *value != Value::Nil);
+        left.filter_map(|(name, value)| Some((text(name).ok()?, value)))
+    }
+}
+
+fn is_named(field: &Value, name: &str) -> bool {
+    match field {
+        Value::BulkString(bytes) => bytes == name.as_bytes(),
+        Value::SimpleString(text) => text == name,
+        _ => false,
     }
 }
 

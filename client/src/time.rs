@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// How long a server is asked to wait at a time.
+///
+/// Only so many wait for a production at once, and the others come in turns; and what is under way is waited for before a program
+/// ends.
+pub(crate) const ROUND: Duration = Duration::from_secs(1);
 /// A century. What is longer overflows clocks and is refused by the server, and nobody will see the difference.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// A lease that could not be renewed before it is over would be none.

@@ -10,6 +10,8 @@ from redis.retry import Retry
 
 log = logging.getLogger("expcache")
 PATIENCE = 60  # seconds, until one produces for oneself
+# What a cluster of which no node answers raises is no RedisError.
+FAULTS = (redis.RedisError, redis.exceptions.RedisClusterException)
 
 
 def connect(host, port, cluster):
@@ -26,7 +28,7 @@ def get_or_produce(r, key, tags, produce):
     while time.monotonic() < deadline:
         try:
             found = fetch(r, key)
-        except redis.RedisError as error:  # it is away, or refuses to be read
+        except FAULTS as error:  # it is away, or refuses to be read
             log.warning("producing without the cache: %s", error)
             return produce()
         if found["lease"]:
@@ -63,7 +65,7 @@ def store(r, key, value, tags, lease):
     try:
         words = ["TAGS", len(tags), *tags, "GRACE", "5m", "FORMAT", "csv", "LEASE", lease]
         r.execute_command("EXPCACHE.SET", key, value, *words)
-    except redis.RedisError as error:
+    except FAULTS as error:
         # FENCED, LEASELOST: invalidated while it was produced, or too late; whoever comes next gets a newer one. Anything else (too
         # large for its type, no memory left, a server that went) leaves the lease, and nobody shall wait for that.
         if not str(error).startswith(("FENCED", "LEASELOST")):
@@ -75,7 +77,7 @@ def release(r, key, lease, *why):
     """Gives the lease up. If that cannot be said, the lease ends by itself, and the caller has other things to hear of."""
     try:
         r.execute_command("EXPCACHE.RELEASE", key, lease, *why)
-    except redis.RedisError as error:
+    except FAULTS as error:
         log.warning("not released: %s", error)
 
 

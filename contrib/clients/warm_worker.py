@@ -10,6 +10,8 @@ import redis
 
 log = logging.getLogger("worker")
 LEASE = 5  # seconds: so soon others are offered the key if this process dies
+# What a cluster of which no node answers raises is no RedisError.
+FAULTS = (redis.RedisError, redis.exceptions.RedisClusterException)
 
 
 def trips(meta):
@@ -32,7 +34,7 @@ class Worker:
                 try:
                     for job in self.ask(node, "1s" if len(nodes) == 1 else "200ms"):
                         self.work(job)
-                except redis.RedisError as error:  # it is away, or refuses to be asked
+                except FAULTS as error:  # it is away, or refuses to be asked
                     log.warning("no keys to be had: %s", error)
                     self.ending.wait(1)
 
@@ -69,7 +71,7 @@ class Worker:
             try:
                 if not self.r.execute_command("EXPCACHE.RENEW", key, token, f"{LEASE}s"):
                     return
-            except redis.RedisError as error:
+            except FAULTS as error:
                 log.warning("not renewed: %s", error)
 
 

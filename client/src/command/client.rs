@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use redis::Value;
 
 use crate::config::Config;
@@ -45,8 +46,8 @@ impl Client {
         self.link.config()
     }
 
-    pub(crate) async fn call(&self, call: Call) -> Result<Value> {
-        self.link.call(&call).await
+    pub(crate) fn call(&self, call: Call) -> BoxFuture<'static, Result<Value>> {
+        self.link.call(call)
     }
 
     /// The replies of all primaries.

@@ -52,10 +52,9 @@ impl Client {
 }
 
 fn of_keys<K: AsRef<[u8]>>(command: &'static str, keys: &[K], places: &[usize]) -> Call {
-    let mut chosen = places.iter().filter_map(|place| keys.get(*place)).map(AsRef::as_ref).peekable();
-    let mut call = Call::new(command, Route::Key(chosen.peek().map(|key| key.to_vec()).unwrap_or_default()));
-    chosen.for_each(|key: &[u8]| {
-        call.cmd.arg(key);
-    });
+    let mut call = Call::new(command, Route::Key(1));
+    for key in places.iter().filter_map(|place| keys.get(*place)) {
+        call.cmd.arg(key.as_ref());
+    }
     call
 }

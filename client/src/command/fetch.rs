@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use expcache_core::grammar::fetch::Field;
-use expcache_core::grammar::fetch::{FetchOptions, Fields as Told};
+use expcache_core::grammar::fetch::{Accepted, FetchOptions, Fields as Told};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Map};
 use redis::Value;
 
 use super::client::Client;
@@ -23,7 +25,7 @@ pub struct Fetch {
     token: Option<String>,
     wait: Option<Duration>,
     queue: Option<Duration>,
-    accept: Vec<Encoding>,
+    accept: Accepted,
     if_none_match: Option<String>,
     range: Option<(u64, u64)>,
     max_age: Option<Duration>,
@@ -35,7 +37,11 @@ pub struct Fetch {
 impl Fetch {
     /// The entry of a key.
     pub fn new(key: impl AsRef<[u8]>) -> Self {
-        Self { key: name(key), ..Self::default() }
+        Self::of(name(key))
+    }
+
+    pub(crate) fn of(key: Bytes) -> Self {
+        Self { key, ..Self::default() }
     }
 
     /// Asks for the right to produce the next value, for so long.
@@ -70,7 +76,7 @@ impl Fetch {
     /// Encodings in which the payload may come if it is stored so.
     #[must_use]
     pub fn accept(mut self, encodings: &[Encoding]) -> Self {
-        self.accept = encodings.to_vec();
+        self.accept = encodings.iter().copied().collect();
         self
     }
 
@@ -121,7 +127,9 @@ impl Fetch {
         let only = self.only.as_ref()?;
         let is_told = |field: &Field| match field {
             Field::Status => true,
-            Field::Encoding => only.contains(field) || !self.accept.is_empty() && only.contains(&Field::Value),
+            Field::Encoding => {
+                only.contains(field) || self.accept != Accepted::default() && only.contains(&Field::Value)
+            }
             Field::Lease => only.contains(field) || self.lease.is_some(),
             field => only.contains(field),
         };
@@ -133,7 +141,7 @@ impl Fetch {
             lease_ms: self.lease.map(ms),
             token: self.token.as_deref().filter(|_| self.lease.is_some()).map(str::as_bytes),
             wait_ms: self.wait.map(ms),
-            accept: (!self.accept.is_empty()).then(|| self.accept.iter().copied().collect()),
+            accept: (self.accept != Accepted::default()).then_some(self.accept),
             if_none_match: self.if_none_match.as_deref().map(str::as_bytes),
             range: self.range,
             max_age_ms: self.max_age.map(ms),
@@ -162,6 +170,8 @@ pub enum Status {
     /// The version that the caller has.
     NotModified,
 }
+
+pub(crate) type Fetching = Map<BoxFuture<'static, Result<Value>>, fn(Result<Value>) -> Result<Fetched>>;
 
 /// The reply of [`Client::fetch`].
 #[derive(Debug, Clone)]
@@ -234,6 +244,11 @@ fn status(name: &str) -> Result<Status> {
 impl Client {
     /// Reads an entry with what is known of it. With [`Fetch::wait`] it takes a connection of its own for that time.
     pub async fn fetch(&self, fetch: &Fetch) -> Result<Fetched> {
-        Fetched::parse(self.call(fetch.call()).await?)
+        self.fetching(fetch).await
+    }
+
+    /// A read that goes on by itself, whoever waits for it.
+    pub(crate) fn fetching(&self, fetch: &Fetch) -> Fetching {
+        self.call(fetch.call()).map(|reply| Fetched::parse(reply?))
     }
 }

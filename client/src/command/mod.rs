@@ -25,6 +25,7 @@ pub use self::advise::{Advised, CurvePoint};
 pub use self::audit::{AuditLine, AuditPage, AuditTrail, Gap, NodeError};
 pub use self::client::Client;
 pub use self::cluster::{CheckedCluster, Defined, Difference, Said};
+pub(crate) use self::fetch::Fetching;
 pub use self::fetch::{Fetch, Fetched, Field, Status};
 pub use self::invalidation::{Purge, Purged};
 pub use self::leases::Release;

@@ -262,8 +262,10 @@ impl Client {
     /// Stores several entries, all or none; in a cluster their keys must be in one slot. `false`: the condition did not hold
     /// for one.
     pub async fn mset(&self, set: &Set) -> Result<bool> {
-        let Some((first, _)) = set.entries.first() else { return Ok(true) };
-        let mut call = Call::new("EXPCACHE.MSET", Route::Key(first.to_vec()));
+        if set.entries.is_empty() {
+            return Ok(true);
+        }
+        let mut call = Call::new("EXPCACHE.MSET", Route::Key(2));
         call.cmd.arg(set.entries.len());
         for (key, value) in &set.entries {
             call.cmd.arg(key.as_ref()).arg(value.as_ref());

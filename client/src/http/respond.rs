@@ -21,11 +21,12 @@ use super::ask::{AnswerBytes, Ask, HttpAnswer, Judged};
 use super::body::{Body, Source};
 use super::etag;
 use crate::Cache;
+use crate::asking::{Answer, Task};
 use crate::error::{BoxError, Error, Result};
 use crate::export::Export;
 use crate::how::Stored;
 use crate::lease::Claim;
-use crate::produce::{Answer, Producer, Task};
+use crate::produce::Producer;
 use crate::request::{Request, RequestPlan};
 use crate::served::Served;
 use crate::view::View;
@@ -237,7 +238,7 @@ impl Spare<'_> {
         let Some(producer) = self.producer.take() else { return Err(Error::NoLease) };
         match self.lease.take() {
             Some(lease) => self.cache.fly(self.request, asked, Task::Produce(lease), producer).await,
-            None => self.cache.obtain(self.request, producer).await,
+            None => self.cache.obtain(self.request, || producer).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The circuit breaker: a server that failed several times in a row is left alone for a moment, and then tried by one command
 //! while the others go on without it. So a dead server costs callers nothing but the first few timeouts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use crate::lock::locked;
 pub(crate) struct Breaker {
     limit: u32,
     pause: Duration,
+    /// It did not fail last. Then there is nothing to be looked up, and nothing to be changed by one more success.
+    is_well: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -23,7 +26,12 @@ struct State {
 
 impl Breaker {
     pub(crate) fn new(limit: u32, pause: Duration) -> Self {
-        Self { limit, pause, state: Mutex::default() }
+        Self { limit, pause, is_well: AtomicBool::new(true), state: Mutex::default() }
+    }
+
+    /// Whether anybody is allowed.
+    pub(crate) fn is_well(&self) -> bool {
+        self.is_well.load(Ordering::Acquire)
     }
 
     /// Whether a command may be sent now; if not, how the last one failed. Whoever comes first after the pause is the one to try,
@@ -41,12 +49,18 @@ impl Breaker {
 
     /// Whether that has closed the circuit.
     pub(crate) fn succeeded(&self) -> bool {
-        std::mem::take(&mut *locked(&self.state)).open.is_some()
+        if self.is_well() {
+            return false;
+        }
+        let mut state = locked(&self.state);
+        self.is_well.store(true, Ordering::Release);
+        std::mem::take(&mut *state).open.is_some()
     }
 
     /// Whether that has opened the circuit.
     pub(crate) fn failed(&self, now: Instant, why: &Error) -> bool {
         let mut state = locked(&self.state);
+        self.is_well.store(false, Ordering::Release);
         state.failures = state.failures.saturating_add(1);
         if self.limit == 0 || state.failures < self.limit {
             return false;

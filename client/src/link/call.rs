@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use redis::{Cmd, RedisResult, Value};
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
+/// Room for most commands, so that few grow as they are written.
+const WORDS: usize = 16;
+const WORDS_BYTES: usize = 256;
+
 /// Where a command goes. Only a cluster makes a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// To the node that has the key.
-    Key(Vec<u8>),
+    /// To the node that has the key, which is this word of the command.
+    Key(usize),
     /// To any primary.
     Any,
     /// To every primary; the reply is a map of their names and replies.
@@ -56,7 +61,7 @@ pub(crate) enum Carries {
 
 impl Call {
     pub(crate) fn new(name: &'static str, route: Route) -> Self {
-        let cmd = name.split(' ').fold(Cmd::new(), |mut cmd, word| {
+        let cmd = name.split(' ').fold(Cmd::with_capacity(WORDS, WORDS_BYTES), |mut cmd, word| {
             cmd.arg(word);
             cmd
         });
@@ -65,9 +70,18 @@ impl Call {
     }
 
     pub(crate) fn on_key(name: &'static str, key: &[u8]) -> Self {
-        let mut call = Self::new(name, Route::Key(key.to_vec()));
+        let mut call = Self::new(name, Route::Key(1));
         call.cmd.arg(key);
         call
+    }
+
+    /// A word of the command; nothing if it has not so many.
+    #[cfg(feature = "cluster")]
+    pub(super) fn word(&self, place: usize) -> &[u8] {
+        match self.cmd.args_iter().nth(place) {
+            Some(redis::Arg::Simple(word)) => word,
+            _ => b"",
+        }
     }
 
     /// The reply of the only server, as it would come from all.
@@ -76,10 +90,10 @@ impl Call {
     }
 }
 
-/// What a future comes to, if it does in time.
-pub(super) async fn before<T>(limit: Instant, future: impl Future<Output = RedisResult<T>>) -> Result<T> {
-    match tokio::time::timeout_at(limit, future).await {
-        Ok(result) => result.map_err(Error::from),
-        Err(_) => Err(Error::Timeout),
-    }
+/// What a future comes to, if it does in time. (As an `async fn` it would hold the future twice.)
+pub(super) fn before<T>(
+    limit: Instant,
+    future: impl Future<Output = RedisResult<T>>,
+) -> impl Future<Output = Result<T>> {
+    tokio::time::timeout_at(limit, future).map(|ended| ended.map_err(|_| Error::Timeout)?.map_err(Error::from))
 }

@@ -54,7 +54,7 @@ impl Cluster {
     pub(crate) async fn send(self: &Arc<Self>, call: &Call) -> Result<Value> {
         let map = self.map().await?;
         let reply = match &call.route {
-            Route::Key(key) => self.visit(map.owner(slot(key)), call).await,
+            Route::Key(place) => self.visit(map.owner(slot(call.word(*place))), call).await,
             Route::Node(address) => self.visit(Ok(address), call).await,
             Route::Any => self.visit(map.any(), call).await,
             Route::Primaries => self.everywhere(&map, call).await,

@@ -59,6 +59,11 @@ impl SharedConnection {
         self.connection.get(connect).await
     }
 
+    /// The connection, if there is one and it is not closed.
+    pub(crate) fn open(&self) -> Option<Arc<Connection>> {
+        self.connection.current().filter(|connection| !connection.is_closed())
+    }
+
     /// How many callers wait for replies on it.
     pub(crate) fn under_way(&self) -> usize {
         self.connection.current().map_or(0, |connection| connection.under_way.load(Ordering::Acquire))
@@ -102,15 +107,15 @@ impl Connection {
             Visit::Asking => {
                 let mut asking = redis::pipe();
                 asking.cmd("ASKING").add_command(cmd.clone());
-                let replies = connection.send_packed_commands(&asking, 1, 1).await;
+                let replies = Box::pin(connection.send_packed_commands(&asking, 1, 1)).await;
                 replies.map(|mut replies| replies.pop().unwrap_or(Value::Nil))
             }
         };
-        let reply = reply.and_then(Value::extract_error);
+        let reply = reply.and_then(error_of);
         if reply.as_ref().is_err_and(RedisError::is_io_error) && written.is_some_and(|count| self.has_written(count)) {
             return Err(never_sent());
         }
-        if !reply.as_ref().is_err_and(RedisError::is_io_error) {
+        if written.is_none() && !reply.as_ref().is_err_and(RedisError::is_io_error) {
             self.last_reply_ms.store(crate::time::ms(self.since.elapsed()), Ordering::Release);
             self.replies.fetch_add(1, Ordering::AcqRel);
         }
@@ -148,7 +153,7 @@ impl Connection {
         self.under_way.load(Ordering::Acquire) == 0
     }
 
-    /// How many commands were answered on it.
+    /// How many commands were answered on it; not counted where bytes are.
     pub(crate) fn replies(&self) -> u64 {
         self.replies.load(Ordering::Acquire)
     }
@@ -176,6 +181,14 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// No reply of ours has errors among what it tells, which would have to be looked for.
+fn error_of(reply: Value) -> RedisResult<Value> {
+    match reply {
+        Value::ServerError(error) => Err(error.into()),
+        reply => Ok(reply),
     }
 }
 

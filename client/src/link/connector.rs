@@ -13,6 +13,8 @@ use crate::abort::AbortOnDrop;
 use crate::config::{Config, Topology, host_of, shown};
 use crate::error::Result;
 
+/// So many commands may be waiting to be written: a caller who finds no room is woken one time more.
+const AT_A_TIME: usize = 1024;
 /// A server that has no place says so at once.
 const AT_ONCE: Duration = Duration::from_millis(500);
 /// How many bytes of that are read.
@@ -102,7 +104,8 @@ impl Connector {
     fn to(server: Server, address: String, config: &Config, hops: u32) -> Result<Self> {
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
-            .set_response_timeout(None);
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(AT_A_TIME);
         let limit = config.connect_timeout.saturating_mul(hops);
         let encrypting = encrypting(config)?;
         Ok(Self { server, address, setup: Setup::new(config), settings, encrypting, limit })

@@ -20,8 +20,8 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use redis::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -34,6 +34,9 @@ use self::node::Node;
 pub(crate) use self::slot::slot;
 use crate::config::Config;
 use crate::error::{Error, Result};
+
+/// How long to wait before a command is sent again, at first and at last; up to twice as long, so that not all come at the same time.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 pub(crate) struct Link {
     servers: Servers,
@@ -81,21 +84,38 @@ impl Link {
         &self.config
     }
 
-    pub(crate) async fn call(&self, call: &Call) -> Result<Value> {
-        let _permit = self.permit(call).await?;
-        let retries = if call.repeat == Repeat::Harmless { self.config.retries } else { 0 };
-        let delays = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(20))
-            .with_max_delay(Duration::from_secs(1))
-            .with_max_times(retries)
-            .with_jitter();
-        // Boxed: the types of the callers' futures would become too deep for the compiler.
-        (|| self.attempt(call).boxed()).retry(delays).when(Error::is_worth_a_retry).await
+    /// The reply. It is a box that whoever is dropped may hand on to others, and which keeps the types of callers' futures from becoming
+    /// too deep for the compiler.
+    pub(crate) fn call(self: &Arc<Self>, call: Call) -> BoxFuture<'static, Result<Value>> {
+        let link = Arc::clone(self);
+        let calling = async move {
+            let _permit = if call.wait.is_zero() { None } else { Box::pin(link.permit(&call)).await? };
+            match link.attempt(&call).await {
+                Err(error) if call.repeat == Repeat::Harmless && error.is_worth_a_retry() => {
+                    Box::pin(link.again(&call, error)).await
+                }
+                reply => reply,
+            }
+        };
+        calling.boxed()
+    }
+
+    async fn again(&self, call: &Call, mut error: Error) -> Result<Value> {
+        let (mut pause, longest) = PAUSES;
+        for _ in 0..self.config.retries {
+            tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64())).await;
+            match self.attempt(call).await {
+                Err(next) if next.is_worth_a_retry() => error = next,
+                reply => return reply,
+            }
+            pause = longest.min(pause * 2);
+        }
+        Err(error)
     }
 
     /// Only so many wait at a time; the others queue.
     async fn permit(&self, call: &Call) -> Result<Option<SemaphorePermit<'_>>> {
-        if call.wait.is_zero() || call.apart {
+        if call.apart {
             return Ok(None);
         }
         let (queue, too_late) = match call.queue {

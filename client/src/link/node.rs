@@ -57,16 +57,16 @@ impl Node {
     }
 
     pub(crate) async fn send(&self, call: &Call, visit: Visit) -> Result<Value> {
-        if !call.anyway {
+        if !call.anyway && !self.breaker.is_well() {
             self.breaker.allows(Instant::now().into_std()).map_err(Error::CircuitOpen)?;
         }
-        let mut reply = self.send_once(call, visit).await;
-        for _ in 0..ANEW {
-            if !matches!(&reply, Err(Error::Unavailable(error)) if was_never_sent(error)) {
-                break;
+        let mut anew = 0..ANEW;
+        let reply = loop {
+            match self.send_once(call, visit).await {
+                Err(Error::Unavailable(error)) if was_never_sent(&error) && anew.next().is_some() => {}
+                reply => break reply,
             }
-            reply = self.send_once(call, visit).await;
-        }
+        };
         match &reply {
             Err(error) if error.is_away() && !error.is_of_a_slot() => self.note_failure(call, error),
             _ => self.note_reply(&reply),
@@ -80,7 +80,7 @@ impl Node {
             _ if !call.wait.is_zero() => {
                 Box::pin(self.waiting.send(&self.connector, call, visit, self.config.timeout)).await
             }
-            Carries::Little => self.send_little(&call.cmd, visit).await,
+            Carries::Little => Box::pin(self.send_little(&call.cmd, visit)).await,
             Carries::Payload => self.transfer(&call.cmd, visit).await,
         }
     }
@@ -129,17 +129,22 @@ impl Node {
     async fn send_little(&self, cmd: &Cmd, visit: Visit) -> Result<Value> {
         let limit = Instant::now() + self.config.timeout;
         let connection = before(limit, self.little.connection()).await?;
-        settle(&self.little, &connection, before(limit, connection.send(cmd, visit))).await
+        settle(&self.little, &connection, before(limit, connection.send(cmd, visit)).await)
     }
 
     async fn transfer(&self, cmd: &Cmd, visit: Visit) -> Result<Value> {
-        let limit = Instant::now() + self.config.timeout;
-        let wire = self.payloads.iter().min_by_key(|wire| wire.under_way()).unwrap_or(&self.little);
-        let connection = before(limit, wire.connection()).await?;
+        let wire = match self.payloads.as_slice() {
+            [only] => only,
+            all => all.iter().min_by_key(|wire| wire.under_way()).unwrap_or(&self.little),
+        };
+        let connection = match wire.open() {
+            Some(connection) => connection,
+            None => Box::pin(before(Instant::now() + self.config.timeout, wire.connection())).await?,
+        };
         if connection.traffic().is_some() {
-            return settle(wire, &connection, self.while_it_moves(&connection, cmd, visit)).await;
+            return settle(wire, &connection, self.while_it_moves(&connection, cmd, visit).await);
         }
-        Box::pin(self.transfer_unseen(wire, &connection, limit, cmd, visit)).await
+        Box::pin(self.transfer_unseen(wire, &connection, cmd, visit)).await
     }
 
     /// The reply, as long as bytes move.
@@ -170,14 +175,14 @@ impl Node {
         &self,
         wire: &SharedConnection,
         connection: &Arc<Connection>,
-        limit: Instant,
         cmd: &Cmd,
         visit: Visit,
     ) -> Result<Value> {
+        let limit = Instant::now() + self.config.timeout;
         let replies = connection.replies();
         let ping = self.ahead_on(connection);
         let mut sending = std::pin::pin!(connection.send_behind(ping.as_ref(), cmd, visit));
-        let reply = settle(wire, connection, before(limit, &mut sending)).await;
+        let reply = settle(wire, connection, before(limit, &mut sending).await);
         if !matches!(reply, Err(Error::Timeout)) {
             return reply;
         }
@@ -193,7 +198,7 @@ impl Node {
         connection.note_transfer();
         let limit = limit + self.config.transfer_timeout.saturating_sub(self.config.timeout);
         tokio::select! {
-            reply = settle(wire, connection, before(limit, sending)) => reply,
+            reply = before(limit, sending) => settle(wire, connection, reply),
             away = self.until_it_is_away() => Err(away),
         }
     }
@@ -222,12 +227,7 @@ impl Node {
 }
 
 /// The reply; a connection that does not bring it is taken out of use.
-async fn settle(
-    wire: &SharedConnection,
-    connection: &Arc<Connection>,
-    sending: impl Future<Output = Result<Value>>,
-) -> Result<Value> {
-    let reply = sending.await;
+fn settle(wire: &SharedConnection, connection: &Arc<Connection>, reply: Result<Value>) -> Result<Value> {
     let is_lost = match &reply {
         Err(Error::Timeout) => true,
         Err(Error::Unavailable(error) | Error::Refused(error)) => wants_another_connection(error),

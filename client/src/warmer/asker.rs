@@ -15,9 +15,8 @@ use crate::lease::Claim;
 use crate::link::Route;
 use crate::produce::Producer;
 use crate::request::Request;
+use crate::time::ROUND;
 
-/// How long a primary is asked to wait at a time. What is asked for when it is time to stop is waited for: it may be a lease.
-const ROUND: Duration = Duration::from_secs(1);
 /// How soon a primary that could not be asked is asked again, at first and at last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How often is looked up which primaries there are.
@@ -59,7 +58,7 @@ impl Work {
                         if asked.iter().all(|(known, _)| *known != node) {
                             let is_wanted = Arc::new(AtomicBool::new(true));
                             let asker = Arc::clone(&self).ask(node.clone(), Arc::clone(&is_wanted), phase.clone());
-                            self.cache.0.tasks.spawn(asker);
+                            self.cache.0.askers.spawn(asker);
                             asked.push((node, is_wanted));
                         }
                     }
@@ -83,26 +82,25 @@ impl Work {
         };
         tokio::select! {
             () = looking => {}
-            () = reached(phase, Phase::Stopping) => {}
+            () = self.over(phase) => {}
         }
     }
 
     fn is_over(&self, phase: &watch::Receiver<Phase>) -> bool {
-        *phase.borrow() >= Phase::Stopping
-            || phase.has_changed().is_err()
-            || self.cache.0.closing.load(Ordering::Acquire)
+        *phase.borrow() >= Phase::Stopping || phase.has_changed().is_err() || *self.cache.0.closing.borrow()
+    }
+
+    /// Returns when that is so.
+    async fn over(&self, phase: &mut watch::Receiver<Phase>) {
+        let mut closing = self.cache.0.closing.subscribe();
+        tokio::select! {
+            () = reached(phase, Phase::Stopping) => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
     }
 
     async fn rest(&self, time: Duration, phase: &mut watch::Receiver<Phase>) {
-        let end = tokio::time::Instant::now() + time;
-        // The cache's shutdown is looked for again and again.
-        while !self.is_over(phase) && tokio::time::Instant::now() < end {
-            let next = end.min(tokio::time::Instant::now() + ROUND / 4);
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
-                () = reached(phase, Phase::Stopping) => {}
-            }
-        }
+        let _ = tokio::time::timeout(time, self.over(phase)).await;
     }
 
     /// Asks a primary again and again.
@@ -111,15 +109,15 @@ impl Work {
         loop {
             let free = tokio::select! {
                 free = Arc::clone(&self.slots).acquire_owned() => free,
-                () = reached(&mut phase, Phase::Stopping) => return,
+                () = self.over(&mut phase) => return,
             };
             let Ok(free) = free else { return };
             if self.is_over(&phase) || !is_wanted.load(Ordering::Acquire) {
                 return;
             }
             match self.ask_once(&node, free, left, &mut phase).await {
-                Some(Ok(now_left)) => (pause, left) = (None, now_left),
-                Some(Err(error)) => {
+                Ok(now_left) => (pause, left) = (None, now_left),
+                Err(error) => {
                     if pause.is_none() {
                         tracing::warn!(?node, %error, "no keys to be warmed can be had");
                     }
@@ -127,58 +125,42 @@ impl Work {
                     pause = Some(next);
                     self.rest(next.mul_f64(0.75 + fastrand::f64() / 2.0), &mut phase).await;
                 }
-                None => return,
             }
         }
     }
 
     /// Asks for as many keys as there are slots, and waits for one if there is none. Returns how many were left to others, as nobody
-    /// here makes them: they are offered again, and are not to keep those from being offered that are worth less. `None`: it is too late.
+    /// here makes them: they are offered again, and are not to keep those from being offered that are worth less.
+    ///
+    /// What is asked for is waited for, also when it is time to stop: it may bring leases, whose tokens only the reply tells.
     async fn ask_once(
         self: &Arc<Self>,
         node: &Route,
         mut free: OwnedSemaphorePermit,
         left: usize,
         phase: &mut watch::Receiver<Phase>,
-    ) -> Option<Result<usize>> {
+    ) -> Result<usize> {
         while free.num_permits() < MOST_AT_ONCE
             && let Ok(more) = Arc::clone(&self.slots).try_acquire_owned()
         {
             free.merge(more);
         }
         let count = (free.num_permits() + left).min(MOST_COUNT);
-        match self.fetch(node, count, Duration::ZERO, phase).await? {
-            Ok(jobs) if jobs.is_empty() => {}
-            Ok(jobs) => {
-                let all = jobs.len();
-                let left = self.start_all(jobs, Some(free), phase).await;
-                if left == all {
-                    self.rest(ROUND, phase).await;
-                }
-                return Some(Ok(left));
-            }
-            Err(error) => return Some(Err(error)),
+        let fetch = |count, wait| {
+            let warm = self.warm.clone().count(count);
+            async move { self.cache.client().warm_of(node, &warm, wait).await }
+        };
+        let jobs = fetch(count, Duration::ZERO).await?;
+        if jobs.is_empty() {
+            drop(free);
+            return Ok(self.start_all(fetch(1, ROUND).await?, None, phase).await);
         }
-        drop(free);
-        match self.fetch(node, 1, ROUND, phase).await? {
-            Ok(jobs) => Some(Ok(self.start_all(jobs, None, phase).await)),
-            Err(error) => Some(Err(error)),
+        let all = jobs.len();
+        let left = self.start_all(jobs, Some(free), phase).await;
+        if left == all {
+            self.rest(ROUND, phase).await;
         }
-    }
-
-    /// Keys with their leases. It is dropped only when all is given up, as a reply may be on its way.
-    async fn fetch(
-        &self,
-        node: &Route,
-        count: usize,
-        wait: Duration,
-        phase: &mut watch::Receiver<Phase>,
-    ) -> Option<Result<Vec<WarmJob>>> {
-        let warm = self.warm.clone().count(count);
-        tokio::select! {
-            jobs = self.cache.client().warm_of(node, &warm, wait) => Some(jobs),
-            () = reached(phase, Phase::Ended) => None,
-        }
+        Ok(left)
     }
 
     /// Works on keys as far as there are slots: these, or others that are free now. The leases of all others go back. Returns how many
@@ -198,7 +180,11 @@ impl Work {
         let claimed: Vec<_> = jobs.into_iter().filter_map(claim).collect();
         let mut left = 0;
         for (job, claim) in claimed {
-            let Some(planned) = self.plan(&job).await else {
+            let planned = self.plan(&job).await;
+            if self.is_over(phase) {
+                break;
+            }
+            let Some(planned) = planned else {
                 left += 1;
                 continue;
             };
@@ -206,7 +192,7 @@ impl Work {
                 Some(free) => free.split(1),
                 None => Arc::clone(&self.slots).try_acquire_owned().ok(),
             };
-            if let Some(slot) = slot.filter(|_| !self.is_over(phase)) {
+            if let Some(slot) = slot {
                 self.start(planned, claim, slot, phase.clone());
             }
         }

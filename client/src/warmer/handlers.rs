@@ -8,13 +8,12 @@ use bytes::Bytes;
 use crate::Cache;
 use crate::command::WarmJob;
 use crate::error::{BoxError, Error, Result, Unshared};
-use crate::export::Export;
 use crate::produce::Producer;
 use crate::request::Request;
 use crate::words::name;
 
 /// Makes of a key what is stored, and how.
-type Handler = Arc<dyn Fn(&Cache, &WarmJob) -> Result<(Request, Producer)> + Send + Sync>;
+pub(super) type Handler = Arc<dyn Fn(&Cache, &WarmJob) -> Result<(Request, Producer)> + Send + Sync>;
 
 #[derive(Clone, Default)]
 struct OfType {
@@ -31,47 +30,14 @@ impl Handlers {
         self.0.keys()
     }
 
-    pub(super) fn add_plain<P, F, T, E>(&mut self, type_name: &[u8], produce: P)
-    where
-        P: Fn(WarmJob) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Into<Export>,
-        E: Into<BoxError>,
-    {
-        let produce = Arc::new(produce);
-        let handler = move |cache: &Cache, job: &WarmJob| {
-            let (produce, job) = (Arc::clone(&produce), job.clone());
-            let request = as_it_was(&job);
-            let producer = cache.producer(&request.0.key, move || async move {
-                let tags = job.tags.clone();
-                let mut export: Export = produce(job).await.map_err(as_failure)?.into();
-                if export.tags.is_empty() {
-                    export.tags = tags;
-                }
-                Ok::<_, BoxError>(export)
-            });
-            Ok((request, producer))
-        };
-        self.of(type_name).plain = Some(Arc::new(handler));
+    /// For keys that are stored as they were.
+    pub(super) fn add_plain(&mut self, type_name: &[u8], handler: Handler) {
+        self.of(type_name).plain = Some(handler);
     }
 
-    pub(super) fn add_request<M, P, F, T, E>(&mut self, type_name: &[u8], make: M)
-    where
-        M: Fn(&Cache, &WarmJob) -> Result<(Request, P)> + Send + Sync + 'static,
-        P: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<T, E>> + Send + 'static,
-        T: Into<Export>,
-        E: Into<BoxError>,
-    {
-        let handler = move |cache: &Cache, job: &WarmJob| {
-            let (request, produce) = make(cache, job)?;
-            if request.0.key != job.key {
-                return Err(Error::Request("the request that was made of it has another key".to_owned()));
-            }
-            let producer = cache.producer(&request.0.key, move || async move { produce().await.map_err(as_failure) });
-            Ok((request, producer))
-        };
-        self.of(type_name).requests.push(Arc::new(handler));
+    /// For those whose request it makes.
+    pub(super) fn add_request(&mut self, type_name: &[u8], handler: Handler) {
+        self.of(type_name).requests.push(handler);
     }
 
     fn of(&mut self, type_name: &[u8]) -> &mut OfType {
@@ -93,12 +59,12 @@ impl Handlers {
 }
 
 /// What a key is stored as if its handler says nothing else. Its tags are the export's.
-fn as_it_was(job: &WarmJob) -> Request {
+pub(super) fn as_it_was(job: &WarmJob) -> Request {
     Request::of_entry(job.key.clone(), job.type_name.clone(), job.format.clone(), job.meta.clone())
 }
 
 /// Here there is no caller whom alone an error might concern: the key would be offered again at once.
-fn as_failure(error: impl Into<BoxError>) -> BoxError {
+pub(super) fn as_failure(error: impl Into<BoxError>) -> BoxError {
     let error = error.into();
     if error.is::<Unshared>() { error.to_string().into() } else { error }
 }

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::asker::Work;
-use self::handlers::Handlers;
+use self::handlers::{Handlers, as_failure, as_it_was};
 use self::phase::Phase;
 use crate::Cache;
 use crate::command::WarmJob;
@@ -87,7 +87,20 @@ impl Warmer {
         T: Into<Export>,
         E: Into<BoxError>,
     {
-        self.handlers.add_plain(type_name.as_ref(), produce);
+        let produce = Arc::new(produce);
+        let handler = move |cache: &Cache, job: &WarmJob| {
+            let (produce, job, request) = (Arc::clone(&produce), job.clone(), as_it_was(job));
+            let producer = cache.producer(&request.0.key, move || async move {
+                let tags = job.tags.clone();
+                let mut export: Export = produce(job).await.map_err(as_failure)?.into();
+                if export.tags.is_empty() {
+                    export.tags = tags;
+                }
+                Ok::<_, BoxError>(export)
+            });
+            Ok((request, producer))
+        };
+        self.handlers.add_plain(type_name.as_ref(), Arc::new(handler));
         self
     }
 
@@ -102,7 +115,15 @@ impl Warmer {
         T: Into<Export>,
         E: Into<BoxError>,
     {
-        self.handlers.add_request(type_name.as_ref(), make);
+        let handler = move |cache: &Cache, job: &WarmJob| {
+            let (request, produce) = make(cache, job)?;
+            if request.0.key != job.key {
+                return Err(Error::Request("the request that was made of it has another key".to_owned()));
+            }
+            let producer = cache.producer(&request.0.key, move || async move { produce().await.map_err(as_failure) });
+            Ok((request, producer))
+        };
+        self.handlers.add_request(type_name.as_ref(), Arc::new(handler));
         self
     }
 
@@ -127,7 +148,7 @@ impl Warmer {
         }
         let (phase, watched) = watch::channel(Phase::Running);
         let work = Work::new(&self.cache, self.handlers, self.concurrency, self.ahead);
-        self.cache.0.tasks.spawn(Arc::new(work).follow(watched));
+        self.cache.0.askers.spawn(Arc::new(work).follow(watched));
         Ok(Warming { cache: self.cache, phase })
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{Barrier, Notify};
 
 use super::*;
 use crate::cluster::Cluster;
+use crate::proxy::Proxy;
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -265,6 +266,39 @@ async fn a_stop_waits_and_then_gives_back() {
         c.ok("FLUSHALL");
     }
     assert_eq!(client(&server).stats().await.unwrap().failures, 0, "nothing has failed");
+    well(&server).await;
+}
+
+/// The reply that tells the token is still on its way when all is to end.
+#[tokio::test]
+async fn what_is_offered_at_the_last_moment_is_given_back() {
+    let server = server();
+    let mut c = server.conn();
+    for how in 0..3 {
+        due(&mut c, "trips:1");
+        let proxy = Proxy::new(&server).await;
+        proxy.hold("trips:1");
+        let cache = Cache::open(Config::single(proxy.address()).unwrap().lease(LONG).timeout(PATIENCE)).unwrap();
+        let warming = cache.warmer().handle("trips", |_| async { Ok::<_, BoxError>("new") }).start().unwrap();
+        until("a worker has it", async || client(&server).warm(&Warm::new().dry_run()).await.unwrap().is_empty()).await;
+        let of_cache = cache.clone();
+        let ending = tokio::spawn(async move {
+            match how {
+                0 => _ = warming.stop(Duration::ZERO).await,
+                1 => drop(warming),
+                _ => _ = of_cache.shutdown(Duration::ZERO).await,
+            }
+        });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        proxy.let_go();
+        ending.await.unwrap();
+        let token = offered(&server).await.token.unwrap();
+        assert!(client(&server).release("trips:1", &token, &Release::unused()).await.unwrap());
+        c.ok("FLUSHALL");
+    }
+    assert_eq!(client(&server).stats().await.unwrap().warmed, 0);
     well(&server).await;
 }
 

@@ -4,6 +4,7 @@ import sys
 
 import redis
 import redis_py as recipe
+import warm_worker
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -72,7 +73,22 @@ def main(host, port):
 
     failing(r, "3", gone)
     assert recipe.get_or_produce(r, KEY, [], lambda: VALUE) == VALUE
+    assert recipe.get_or_produce(NoCluster(), KEY, [], lambda: VALUE) == VALUE
+    worker = warm_worker.Worker(NoCluster())
+    worker.r.asked = worker.ending.set
+    worker.run()
     print("all well")
+
+
+class NoCluster:
+    """As redis-py says it when there is no node of a cluster left."""
+
+    def asked(self):
+        pass
+
+    def execute_command(self, *_):
+        self.asked()
+        raise redis.exceptions.RedisClusterException("there is no node")
 
 
 def failing(r, key, meanwhile):
