@@ -119,7 +119,8 @@ impl Cache {
         let since = Instant::now();
         let producer = || self.producer(&request.0.key, produce);
         let span = tracing::debug_span!("get_or_produce", key = %request.0.key.escape_ascii());
-        let served = self.obtain(request, producer).instrument(span).await?;
+        // Boxed: who finds a copy kept near would have to carry the room for it.
+        let served = Box::pin(self.obtain(request, producer).instrument(span)).await?;
         self.tell_served(&request.0, &served, Some(since));
         Ok(served)
     }

@@ -1,13 +1,22 @@
-//! Background work: one slice of bounded time after another, each in a timer of its own.
+//! Background work: one slice of bounded time after another.
 //!
 //! The next slice comes with the next turn of the server's event loop, in which everybody is served who waits. So the work follows the load:
 //! while nobody else is there it has nearly all of the time, and among many clients a slice in each turn, however long that is. And nobody
 //! waits for it longer than a slice of each kind that is under way.
 //!
+//! ```text
+//!  slice ──▶ more is left ──▶ a call from the next turn of the loop ──▶ a timer that is due at once ──▶ slice
+//!        └─▶ it is due later ──▶ a timer ──▶ slice
+//! ```
+//!
+//! A timer that a timer's callback sets comes a millisecond later at the earliest, so nine tenths of an idle server's time would be lost. The call
+//! comes at once, but perhaps in the midst of a script, where nothing may be done: so it only sets a timer, which the same turn serves.
+//!
 //! The server counts a timer's time by the clock of the day. When that is set back, the timer comes so much later; so one
 //! that is late is set anew with the next beat of the server ([`catch_up`]).
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::{Duration, Instant};
 
 use redis_module::raw;
@@ -51,15 +60,34 @@ pub struct Background {
     slice: fn(&Ctx) -> Option<i64>,
 }
 
-/// A timer that is set.
+/// A slice that is due.
 struct Due {
     work: &'static Background,
-    timer: raw::RedisModuleTimerID,
+    /// `None`: the next turn of the event loop sets it.
+    timer: Option<raw::RedisModuleTimerID>,
     at: Instant,
+}
+
+impl Due {
+    fn stop(&self, ctx: &Ctx) {
+        if let Some(timer) = self.timer {
+            // SAFETY: the context is live; a timer that fired is not known any more.
+            unsafe { api!(RedisModule_StopTimer)(ctx.raw(), timer, std::ptr::null_mut()) };
+        }
+    }
 }
 
 /// There are as many as kinds of work at most. No call into the server is made while they are borrowed.
 static DUE: MainThread<Vec<Due>> = MainThread::new();
+/// A context that is good for setting timers.
+static CONTEXT: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
+
+/// To be called when the module is loaded.
+pub(super) fn prepare(ctx: &Ctx) {
+    // SAFETY: the context is live; what is made of it is kept for ever.
+    let context = unsafe { api!(RedisModule_GetDetachedThreadSafeContext)(ctx.raw()) };
+    CONTEXT.store(context, Ordering::Relaxed);
+}
 
 impl Background {
     /// Work of which `slice` does a part.
@@ -79,11 +107,31 @@ impl Background {
         let at = Instant::now() + Duration::from_millis(after_ms.clamp(0, LONGEST_TIMER_MS).unsigned_abs());
         let is_later = |due: &mut Due| std::ptr::eq(due.work, self) && due.at > at;
         let later: Vec<Due> = DUE.with(|all| all.extract_if(.., is_later).collect());
-        for Due { timer, .. } in later {
-            // SAFETY: the context is live; a timer is stopped before it fired.
-            unsafe { api!(RedisModule_StopTimer)(ctx.raw(), timer, std::ptr::null_mut()) };
-        }
+        later.iter().for_each(|due| due.stop(ctx));
         self.schedule(ctx, after_ms);
+    }
+
+    /// Has a slice done at once, by a callback of the event loop, which gets no context.
+    pub fn schedule_from_anywhere(&'static self) {
+        // SAFETY: made for that by `prepare`, on this thread.
+        let ctx = unsafe { Ctx::new(CONTEXT.load(Ordering::Relaxed)) };
+        self.schedule(&ctx, 0);
+    }
+
+    /// Has a slice done in the next turn of the event loop, unless one is due already.
+    fn schedule_next_turn(&'static self) {
+        let is_new = DUE.with(|all| {
+            let is_new = !all.iter().any(|due| std::ptr::eq(due.work, self));
+            if is_new {
+                all.push(Due { work: self, timer: None, at: Instant::now() });
+            }
+            is_new
+        });
+        if is_new {
+            let this = std::ptr::from_ref(self).cast_mut().cast();
+            // SAFETY: the callback and what it is given live as long as the module.
+            unsafe { api!(RedisModule_EventLoopAddOneShot)(Some(on_turn), this) };
+        }
     }
 
     fn set_timer(&'static self, ctx: &Ctx, after_ms: i64) {
@@ -92,7 +140,7 @@ impl Background {
         // SAFETY: the context is live; the callback and what it is given live as long as the module.
         let timer = unsafe { api!(RedisModule_CreateTimer)(ctx.raw(), after_ms, Some(on_timer), this) };
         let at = Instant::now() + Duration::from_millis(after_ms.unsigned_abs());
-        DUE.with(|all| all.push(Due { work: self, timer, at }));
+        DUE.with(|all| all.push(Due { work: self, timer: Some(timer), at }));
     }
 }
 
@@ -100,11 +148,23 @@ impl Background {
 pub fn catch_up(ctx: &Ctx) {
     let is_late = |due: &mut Due| due.at.elapsed() > Duration::from_millis(LATE_MS);
     let late: Vec<Due> = DUE.with(|all| all.extract_if(.., is_late).collect());
-    for Due { work, timer, .. } in late {
-        // SAFETY: the context is live; a timer that fired is not known any more.
-        unsafe { api!(RedisModule_StopTimer)(ctx.raw(), timer, std::ptr::null_mut()) };
-        work.set_timer(ctx, 0);
+    for due in late {
+        due.stop(ctx);
+        due.work.set_timer(ctx, 0);
     }
+}
+
+/// Perhaps in the midst of a script.
+unsafe extern "C" fn on_turn(this: *mut c_void) {
+    guard((), || {
+        // SAFETY: what `schedule_next_turn` gave.
+        let this = unsafe { &*this.cast_const().cast::<Background>() };
+        let is_this = |due: &mut Due| due.timer.is_none() && std::ptr::eq(due.work, this);
+        // Else it was late, and has a timer by now.
+        if DUE.with(|all| all.extract_if(.., is_this).next().is_some()) {
+            this.schedule_from_anywhere();
+        }
+    });
 }
 
 unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, this: *mut c_void) {
@@ -112,8 +172,10 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, this: *mut c_void) 
         // SAFETY: the context is live during the callback; the other is what `schedule` gave.
         let (ctx, this) = unsafe { (Ctx::new(ctx), &*this.cast_const().cast::<Background>()) };
         DUE.with(|all| all.retain(|due| !std::ptr::eq(due.work, this)));
-        if let Some(after_ms) = guard(Some(AFTER_PANIC_MS), || (this.slice)(&ctx)) {
-            this.schedule(&ctx, after_ms);
+        match guard(Some(AFTER_PANIC_MS), || (this.slice)(&ctx)) {
+            None => (),
+            Some(..=0) => this.schedule_next_turn(),
+            Some(after_ms) => this.schedule(&ctx, after_ms),
         }
     });
 }

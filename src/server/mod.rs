@@ -100,7 +100,8 @@ const TOOLS: Feature = Feature {
 
 fn register(ctx: &Ctx, args: Args<'_>, features: &'static [&'static Feature]) -> Result<(), String> {
     clock::start();
-    workers::prepare(ctx);
+    workers::prepare();
+    background::prepare(ctx);
     version::set_options(ctx);
     saving::set_all(features.iter().filter_map(|of| of.saves).collect());
     datatype::register(ctx, features.iter().find_map(|of| of.value))?;

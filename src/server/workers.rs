@@ -22,14 +22,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use expcache_core::codec::Coder;
 use expcache_core::fair::Fair;
 use expcache_core::stats::{Gauges, Work};
-use redis_module::raw;
 
 use super::api::api;
 use super::background::{self, Background, WHILE_QUIET_MS, between_slices_ms};
@@ -171,8 +170,6 @@ const IDLE: Duration = Duration::from_secs(3600);
 static POOL: OnceLock<Option<Pool>> = OnceLock::new();
 static DONE_HERE: AtomicU64 = AtomicU64::new(0);
 static DONE_ASIDE: AtomicU64 = AtomicU64::new(0);
-/// A context that is good for setting timers, on the main thread.
-static CONTEXT: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
 
 thread_local! {
     static IS_MAIN: Cell<bool> = const { Cell::new(false) };
@@ -183,11 +180,8 @@ thread_local! {
 }
 
 /// To be called when the module is loaded: notes which thread is the main one.
-pub(super) fn prepare(ctx: &Ctx) {
+pub(super) fn prepare() {
     IS_MAIN.set(true);
-    // SAFETY: the context is live; what is made of it is kept for ever.
-    let context = unsafe { api!(RedisModule_GetDetachedThreadSafeContext)(ctx.raw()) };
-    CONTEXT.store(context, Ordering::Relaxed);
 }
 
 /// Is this the thread that runs commands?
@@ -395,11 +389,7 @@ fn posted() -> usize {
 
 /// The server may be in the middle of a script here, so this only sets a timer.
 unsafe extern "C" fn on_called(_data: *mut c_void) {
-    guard((), || {
-        // SAFETY: made for that by `prepare`, on this thread.
-        let ctx = unsafe { Ctx::new(CONTEXT.load(Ordering::Relaxed)) };
-        FINISHING.schedule(&ctx, 0);
-    });
+    guard((), || FINISHING.schedule_from_anywhere());
 }
 
 static FINISHING: Background = Background::new(finish_posted);
