@@ -43,6 +43,23 @@ fn words(command: &str) -> Vec<Vec<u8>> {
     command.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 
+/// In each turn of the event loop some are reclaimed, however short the turn is: a client that asks again and again is answered once a turn. If
+/// it were each millisecond, it would be answered many times for each of them.
+#[test]
+fn some_are_reclaimed_between_two_questions() {
+    const ALL: usize = 20_000;
+    let server = Server::start();
+    let mut c = server.conn();
+    c.pipeline((0..ALL).map(|n| args!["EXPCACHE.SET", format!("k:{n}"), "v", "TAGS", 1, "dead"]));
+    assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG dead"), ALL as i64);
+    let mut asked = 0;
+    while c.int("DBSIZE") > 0 {
+        asked += 1;
+        assert!(asked < ALL / 4, "{} of {ALL} are left", c.int("DBSIZE"));
+    }
+    check(&mut c);
+}
+
 /// Whatever is stored over a dead entry with the tag that killed it can be invalidated by it again, to the last one.
 #[test]
 fn stored_over_they_are_invalidated_again() {
