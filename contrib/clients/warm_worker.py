@@ -1,4 +1,4 @@
-"""A worker that keeps a cache warm, with redis-py: `python warm_worker.py HOST PORT [cluster]`. SIGTERM ends it."""
+"""A worker that keeps a cache warm, with redis-py: `python warm_worker.py HOST PORT [cluster]`. SIGTERM and Ctrl-C end it."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ FAULTS = (redis.RedisError, redis.exceptions.RedisClusterException)
 
 
 def trips(meta):
-    return f"id,n\n1,{meta['n']}\n"
+    return f"company,month\n{meta['company']},{meta['month']}\n"
 
 
 HANDLERS = {b"trips": trips}
@@ -53,7 +53,7 @@ class Worker:
         except Exception as error:
             if str(error).startswith(("FENCED", "LEASELOST")):
                 return  # invalidated meanwhile, or too late: the key is offered again
-            log.warning("%s: %s", key, error)
+            log.warning("%s: %r", key, error)
             # Without the BACKOFF the key would be offered again at once.
             self.r.execute_command("EXPCACHE.RELEASE", key, token, "FAIL", str(error)[:500], "BACKOFF", "5s")
         finally:
@@ -79,7 +79,8 @@ def main(host, port, mode=""):
     kind = redis.RedisCluster if mode == "cluster" else redis.Redis
     worker = Worker(kind(host=host, port=int(port), protocol=3, socket_connect_timeout=2, socket_timeout=5))
     # What it works on is finished; no other lease is held.
-    signal.signal(signal.SIGTERM, lambda *_: worker.ending.set())
+    for number in [signal.SIGTERM, signal.SIGINT]:
+        signal.signal(number, lambda *_: worker.ending.set())
     worker.run()
 
 

@@ -66,7 +66,7 @@ fn of_type(type_id: u16) -> Vec<Line> {
     let (type_name, mut present) = cache::with(|s| (s.types.get(type_id).name.clone(), present(s, type_id)));
     follow::with(|all| {
         let now = all.now();
-        let Some(of) = all.get_mut(type_id) else { return Vec::new() };
+        let Some(of) = all.named_mut(type_id, &type_name) else { return Vec::new() };
         let curve = Curve::of(&of.estimator);
         present.busy_keys = curve.in_force.map_or(0.0, |(ttl_ms, _)| of.estimator.busy_keys(now, ttl_ms));
         let line = |advice: Advice| {
@@ -116,7 +116,7 @@ impl Line {
 fn reply_curve(ctx: &Ctx, name: &[u8]) {
     let type_id = cache::with(|s| s.types.id(name).filter(|id| s.types.get(*id).is_in_use()));
     let Some(type_id) = type_id else { return ctx.reply_null() };
-    let curve = follow::with(|all| all.get_mut(type_id).map(|of| Curve::of(&of.estimator)));
+    let curve = follow::with(|all| all.named_mut(type_id, name).map(|of| Curve::of(&of.estimator)));
     let Some(curve) = curve.filter(|curve| curve.reads >= TELLING) else { return ctx.reply_array(0) };
     ctx.reply_array(TTLS);
     for point in &curve.points {

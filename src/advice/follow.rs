@@ -5,6 +5,7 @@
 //! another.
 
 use expcache_core::advice::{Details, Estimator, Moment, Outcome, Salt, Stored, TagHash, TagTimes, Trial, moment};
+use expcache_core::policy::Policy;
 use expcache_core::selector::{Clause, Selector};
 
 use crate::cache::{self, Cache};
@@ -29,12 +30,19 @@ const MOST_NAMES: usize = 32;
 /// The estimator of a type.
 pub struct OfType {
     name: Box<[u8]>,
-    /// The number and the policy by which it is known whether it is still the same.
-    ttl_ms: Option<u64>,
+    /// What of its policy the measures depend on.
+    measured_under: MeasuredUnder,
     read_at: Moment,
     pub estimator: Estimator,
     /// The names of tags that the estimator watches.
     pub tags: Vec<(TagHash, Box<[u8]>)>,
+}
+
+/// The TTL, and the most bytes and entries of a type.
+type MeasuredUnder = (Option<u64>, u64, u64);
+
+fn measured_under(policy: &Policy) -> MeasuredUnder {
+    (policy.ttl_ms, policy.max_bytes, policy.max_entries)
 }
 
 /// All of them.
@@ -148,7 +156,7 @@ pub fn stored(type_id: u16, index: u16, key: &[u8], value: Stored, tags: &[&[u8]
 /// Notes what came of a payload of a type of that name that was tried in other forms.
 pub fn tried(type_id: u16, type_name: &[u8], trial: &Trial) {
     with(|all| {
-        let of = all.get_mut(type_id).filter(|of| *of.name == *type_name);
+        let of = all.named_mut(type_id, type_name);
         of.into_iter().for_each(|of| of.estimator.evidence.trials.note(trial));
     });
 }
@@ -233,7 +241,7 @@ impl OfType {
         let (known, policy) = (s.types.get(type_id), s.types.policy(type_id));
         Self {
             name: known.name.clone(),
-            ttl_ms: policy.ttl_ms,
+            measured_under: measured_under(policy),
             read_at: now,
             estimator: Estimator::new(keys, now),
             tags: Vec::new(),
@@ -254,6 +262,11 @@ impl Followers {
     /// The estimator of a type.
     pub fn get_mut(&mut self, type_id: u16) -> Option<&mut OfType> {
         self.of.get_mut(usize::from(type_id))?.as_deref_mut()
+    }
+
+    /// The same, of a type of that name: until the next beat another may have had the number.
+    pub fn named_mut(&mut self, type_id: u16, name: &[u8]) -> Option<&mut OfType> {
+        self.get_mut(type_id).filter(|of| *of.name == *name)
     }
 
     /// The types that are followed.
@@ -288,8 +301,8 @@ impl Followers {
                 self.len -= 1;
                 continue;
             }
-            if policy.ttl_ms != of.ttl_ms {
-                of.ttl_ms = policy.ttl_ms;
+            let under = measured_under(policy);
+            if std::mem::replace(&mut of.measured_under, under) != under {
                 of.estimator.measure_anew();
             }
             of.estimator.turn(now);

@@ -23,6 +23,8 @@ use crate::server::setting::Setting;
 /// Bytes that the keys take which are kept in mind to be warmed, in all databases.
 pub static WARM_MEMORY: Setting = Setting::size(c"warm-memory", 16 << 20, 0..=1 << 40);
 
+/// A database is given such a part of the memory, however much others have.
+const LEAST_SHARE: usize = 16;
 /// So many keys are looked at anew at each beat, in each database, and so many types.
 const LOOKED_AT: usize = 128;
 
@@ -175,11 +177,27 @@ fn keep(db: i32, key: &[u8], entry: &Entry, fresh_until_ms: Option<i64>, now: No
     });
 }
 
-/// What a database may keep in mind: what the others leave it.
+/// What a database may keep in mind: what the others leave it, but as much as one that is among several in any case. What that is too much
+/// the next beat takes from those that have most.
 fn limits(db: i32, best: u64) -> Limits {
     let others: usize =
         KEEPERS.with(|all| (0..).zip(&*all).filter(|(at, _)| *at != db).map(|(_, keeper)| keeper.bytes()).sum());
-    Limits { bytes: WARM_MEMORY.as_usize().saturating_sub(others), best: usize::try_from(best).unwrap_or(0) }
+    let memory = WARM_MEMORY.as_usize();
+    let bytes = memory.saturating_sub(others).max(memory / LEAST_SHARE);
+    Limits { bytes, best: usize::try_from(best).unwrap_or(0) }
+}
+
+/// What each may have, so that all have no more than `most`: those that have less than that are left alone.
+fn fair_share(mut sizes: Vec<usize>, most: usize) -> usize {
+    sizes.sort_unstable();
+    let (mut left, mut others) = (most, sizes.len());
+    for size in sizes {
+        if size > left / others {
+            return left / others;
+        }
+        (left, others) = (left - size, others - 1);
+    }
+    most
 }
 
 /// These entries of a database were invalidated. Is one of them kept in mind?
@@ -245,11 +263,9 @@ pub fn tick() {
         });
     });
     KEEPERS.with(|all| {
-        let mut left = WARM_MEMORY.as_usize();
-        for keeper in all {
-            keeper.shrink(left);
-            left = left.saturating_sub(keeper.bytes());
-        }
+        let sizes = all.iter().map(Keeper::bytes).filter(|bytes| *bytes > 0).collect();
+        let share = fair_share(sizes, WARM_MEMORY.as_usize());
+        all.iter_mut().for_each(|keeper| keeper.shrink(share));
     });
 }
 

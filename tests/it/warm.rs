@@ -776,3 +776,24 @@ fn keys_that_are_named_once_displace_none_that_is_read() {
     wait_until("nothing is kept", || c.info("expcache", "expcache_warm_keys") == "0");
     check(&mut c);
 }
+
+/// Nor can one who fills the memory from a database of his own.
+#[test]
+fn a_database_that_is_full_of_keys_leaves_others_their_part() {
+    let (_server, mut c) = server(10_000);
+    c.ok("CONFIG SET expcache.warm-memory 1mb");
+    let meta = format!(r#"{{"x": "{}"}}"#, "y".repeat(900));
+    let all = || (0..3_000).map(|key| format!("full:{key}"));
+    c.pipeline(all().map(|key| args!["EXPCACHE.SET", key, "v", "TYPE", "trips", "COST", 1, "META", &*meta]));
+    for _ in 0..3 {
+        c.pipeline(all().map(|key| args!["EXPCACHE.GET", key]));
+    }
+    let bytes = |c: &mut Conn| c.info("expcache", "expcache_warm_bytes").parse::<u64>().unwrap();
+    assert!((900_000..=1 << 20).contains(&bytes(&mut c)), "{} bytes", bytes(&mut c));
+    c.ok("SELECT 1");
+    wanted(&mut c, "other", 100_000, 5);
+    c.int("EXPCACHE.INVALIDATE.TAG t");
+    assert_eq!(keys(&warm(&mut c, "DRYRUN")), ["other"]);
+    wait_until("all take what they may", || bytes(&mut c) <= 1 << 20);
+    check(&mut c);
+}

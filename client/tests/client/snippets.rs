@@ -79,7 +79,8 @@ fn warms_one(command: &mut Command, servers: &[Server], config: Config, mode: &[
         let warm = Policy { warm: Some(10), ..Policy::default() };
         client.set_type("trips", &warm).await.unwrap();
         for key in keys {
-            let set = Set::new(key, "old").type_name("trips").tag("t").format("csv").meta(r#"{"n": 7}"#);
+            let set =
+                Set::new(key, "old").type_name("trips").tag("t").format("csv").meta(r#"{"company": 42, "month": 5}"#);
             client.set(&set).await.unwrap();
             for _ in 0..20 {
                 client.get(key).await.unwrap();
@@ -92,7 +93,7 @@ fn warms_one(command: &mut Command, servers: &[Server], config: Config, mode: &[
     let mut worker = worker.arg("127.0.0.1").arg(servers[0].port().to_string()).args(mode).spawn().unwrap();
     runtime.block_on(async {
         for key in keys {
-            let is_made = async || client.get(key).await.unwrap().as_deref() == Some(b"id,n\n1,7\n");
+            let is_made = async || client.get(key).await.unwrap().as_deref() == Some(b"company,month\n42,5\n");
             until("it is produced", is_made).await;
         }
         assert_eq!(client.stats().await.unwrap().warmed, 3);

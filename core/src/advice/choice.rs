@@ -158,7 +158,7 @@ fn percent(share: f64) -> f64 {
 }
 
 fn duration(ms: f64) -> String {
-    format_duration(ms as u64)
+    format_duration(ms.round() as u64)
 }
 
 impl Case<'_> {

@@ -1,7 +1,7 @@
 //! What the hit rate of a type would be at other lifetimes, from its own traffic.
 //!
 //! For a few keys the caches of all lifetimes are played through (`followed.rs`). A few keys that carry most of the traffic decide everything,
-//! and a sample either has them or has not; so there are two kinds. The *hot* keys (`heat.rs`), up to a ninth of all that are followed, are
+//! and a sample either has them or has not; so there are two kinds. The *hot* keys (`heat.rs`), up to a fifth of all that are followed, are
 //! each counted as they are. For all others a sample stands, chosen by the hash of the name: the keys below a threshold, which falls when
 //! there are too many (SHARDS: Waldspurger et al., 2015). A read of such a key stands for as many as the threshold of that moment says
 //! (Horvitz and Thompson, 1952); without that, what was sampled while the threshold was high would weigh more than what came after.
