@@ -81,7 +81,7 @@ impl Error {
             Self::TagLimit => "TAGLIMIT a tag has as many entries of the type as PERTAG allows",
             Self::TooLarge => "TOOLARGE the payload is over the type's MAXVALUE or 512 MB",
             Self::PartsFull => "TOOLARGE unfinished payloads take all the memory that expcache.parts-memory allows",
-            Self::BeingStored => "TRYAGAIN the pieces are being stored by another command",
+            Self::BeingStored => "TRYAGAIN the pieces are being stored, or put back after a store that was refused",
             Self::Expands => "TOOLARGE it decodes to more than expcache.max-decoded or expcache.max-ratio allow",
             Self::TooMuchAtOnce => {
                 "TOOLARGE a transaction or script decodes no more than expcache.max-decoded-at-once; send the command by itself"
