@@ -488,6 +488,7 @@ mod warming {
             }
         };
         let warming = cache.warmer().handle("trips", produce).concurrency(4).start()?;
+        // Where workers are stopped by SIGTERM (systemd, Docker), wait for that too: `tokio::signal::unix`.
         tokio::signal::ctrl_c().await?;
         // What is under way is finished, for ten seconds at most. The leases of the rest go back.
         warming.stop(Duration::from_secs(10)).await;
