@@ -220,7 +220,7 @@ impl Fetch {
             outgoing::admit(ctx, decoded, decoded)?;
         }
         if self.verify.is_some() {
-            at_once::admit(ctx, form.size.max(kept))?;
+            at_once::admit(ctx, form.size.max(kept) * at_once::CHECKING)?;
         }
         let type_id = look.entry.type_id();
         let (due, slides_to) = cache::with(|s| {

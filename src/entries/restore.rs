@@ -133,7 +133,7 @@ pub fn restore(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     if ctx.decides() {
         if let Some(claim) = request.claim() {
             claim.admit(request.payload.bytes())?;
-            at_once::admit(ctx, claim.size(request.payload.bytes()))?;
+            at_once::admit(ctx, claim.size(request.payload.bytes()) * at_once::CHECKING)?;
             if check_aside(ctx, claim, &request, args)? {
                 return Ok(());
             }

@@ -9,6 +9,7 @@ use expcache_core::{Error, Result};
 
 use super::outgoing::{OFFLOAD_WRITE_SIZE, digest, may_decode_to};
 use super::settle::worth_keeping;
+use crate::server::at_once::CHECKING;
 use crate::server::workers;
 
 /// What is said of one payload.
@@ -114,14 +115,18 @@ impl Claims {
         self.encoding == Encoding::Identity && self.hash.is_none() && self.format.is_none()
     }
 
-    /// Checks them on the main thread: takes what it decodes to from what is left, and refuses more.
+    /// Checks them on the main thread: takes what that counts from what is left, and refuses more.
     pub fn check_here(&self, coder: &mut Coder, bytes: &[u8], left: &mut usize) -> Result<Checked> {
-        let checked = self.check(coder, bytes, *left)?;
-        if self.encoding == Encoding::Identity {
+        let weight = match self.encoding {
             // It is not decoded, but looked at.
-            workers::charge(bytes.len());
+            Encoding::Identity if self.hash.is_none() => 1,
+            _ => CHECKING,
+        };
+        let checked = self.check(coder, bytes, *left / weight)?;
+        if self.encoding == Encoding::Identity {
+            workers::charge(bytes.len() * weight);
         }
-        *left = left.saturating_sub(checked.size);
+        *left = left.saturating_sub(checked.size * weight);
         Ok(checked)
     }
 

@@ -9,7 +9,7 @@ use expcache_core::{Error, Result};
 use super::settle;
 use crate::cache;
 use crate::server::args::{Arg, Text};
-use crate::server::at_once::{self, MAX_DECODED_AT_ONCE};
+use crate::server::at_once::{self, HASHING, MAX_DECODED_AT_ONCE};
 use crate::server::context::Ctx;
 use crate::server::deferred::DeferredReply;
 use crate::server::key::{Found, Mode};
@@ -258,12 +258,14 @@ pub fn digest(
     most: usize,
     mut show: impl FnMut(&[u8]),
 ) -> Result<(Etag, usize)> {
-    let mut hasher = Hasher::default();
+    let (mut hasher, mut hashed) = (Hasher::default(), 0);
     let size = coder.for_each_chunk(encoding, stored, most, |chunk| {
         hasher.update(chunk);
+        hashed += chunk.len();
         show(chunk);
-    })?;
-    Ok((hasher.finish(), size))
+    });
+    coder.count(hashed * HASHING);
+    Ok((hasher.finish(), size?))
 }
 
 /// A part of an entry's payload, on its way out while the entry may change.

@@ -15,8 +15,13 @@ use super::context::Ctx;
 use super::setting::Setting;
 use super::workers;
 
-/// So many bytes.
-pub static MAX_DECODED_AT_ONCE: Setting = Setting::size(c"max-decoded-at-once", 64 << 20, 1 << 20..=MAX_PAYLOAD as u64);
+/// So many bytes. What is hashed counts [more](HASHING).
+pub static MAX_DECODED_AT_ONCE: Setting = Setting::size(c"max-decoded-at-once", 8 << 20, 1 << 20..=MAX_PAYLOAD as u64);
+
+/// How many bytes are decoded in the time that the MD5 of one takes.
+pub const HASHING: usize = 4;
+/// What a byte counts that is decoded and hashed.
+pub const CHECKING: usize = 1 + HASHING;
 
 /// Asking which unit it is costs some microseconds on Redis 7.0, so nobody does before as much as this was decoded.
 const LITTLE: u64 = 256 << 10;

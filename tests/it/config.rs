@@ -12,7 +12,7 @@ fn every_setting_has_a_default_and_can_be_changed() {
         ("expcache.reclaim-slice-us", "100", "1000"),
         ("expcache.reclaim-inline", "256", "100"),
         ("expcache.max-decoded", "268435456", "1048576"),
-        ("expcache.max-decoded-at-once", "67108864", "8388608"),
+        ("expcache.max-decoded-at-once", "8388608", "67108864"),
         ("expcache.max-ratio", "250", "0"),
     ] {
         let mut c = server.conn();

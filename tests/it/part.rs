@@ -167,6 +167,7 @@ fn without_pieces_the_payload_is_the_value() {
 fn all_that_a_transaction_puts_together_is_bounded() {
     let server = Server::start();
     let mut c = server.conn();
+    c.ok("CONFIG SET expcache.max-decoded-at-once 64mb");
     let tokens = ["k1", "k2"].map(|key| send(&mut c, key, b"x", 1));
     let large = noise(40 * MB);
     c.ok("MULTI");

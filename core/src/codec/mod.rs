@@ -117,6 +117,11 @@ impl Coder {
         self.decoded
     }
 
+    /// Counts what takes as long as decoding so many bytes.
+    pub fn count(&mut self, bytes: usize) {
+        self.decoded += bytes as u64;
+    }
+
     /// The encoded payload, if that is no more than `most` bytes; it gives up as soon as it is known to be more.
     ///
     /// `None` for [`Encoding::Identity`], which encodes nothing.
