@@ -511,12 +511,50 @@ mod warming {
     // shown]
 }
 
+mod uploads {
+    use expcache_client::{BoxError, Cache, Export, Parts, Production};
+
+    #[derive(Clone)]
+    struct Pool;
+
+    struct Rows;
+
+    impl Pool {
+        async fn trips(&self, _company: u64) -> std::io::Result<Rows> {
+            Ok(Rows)
+        }
+    }
+
+    impl Rows {
+        async fn next(&mut self) -> std::io::Result<Option<(u64, u64)>> {
+            Ok(None)
+        }
+    }
+
+    // [shown
+    async fn report_of_a_company(cache: &Cache, pool: &Pool, company: u64) -> Result<Parts, BoxError> {
+        let request = cache.request("reports").format("csv").company(company).build()?;
+        let pool = pool.clone();
+        let produce = move |mut production: Production| async move {
+            production.write("id,km\n").await?;
+            let mut trips = pool.trips(company).await?;
+            while let Some((id, km)) = trips.next().await? {
+                production.write(format!("{id},{km}\n")).await?;
+            }
+            Ok::<_, BoxError>(production.finish(Export::default()).await?)
+        };
+        Ok(cache.parts_or_produce(&request, 256 << 10, produce).await?)
+    }
+    // shown]
+}
+
 #[test]
 fn the_pages_show_this() {
     let page = concat!(
         include_str!("../../../docs/clients/rust.md"),
         include_str!("../../../docs/howto/invalidate.md"),
         include_str!("../../../docs/howto/testing.md"),
+        include_str!("../../../docs/howto/upload.md"),
         include_str!("../../../docs/howto/warm.md"),
     );
     let shown: Vec<String> = include_str!("page.rs").split("// [shown\n").skip(1).filter_map(snippet).collect();

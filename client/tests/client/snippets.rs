@@ -27,6 +27,7 @@ fn the_pages_show_the_programs() {
     let pages = [
         "Jedis.java java",
         "go_redis.go go",
+        "large_export.py ../howto/upload",
         "node_redis.mjs javascript",
         "redis_py.py python",
         "redis_rs.rs redis-rs",
@@ -62,7 +63,27 @@ fn python() {
         in_both(&mut python(snippet("redis_py.py")));
         survives(&mut python(recipe("faults.py")));
         warms(&mut python(snippet("warm_worker.py")));
+        sends_in_pieces(&mut python(snippet("large_export.py")));
     }
+}
+
+/// The first who asks sends an export in pieces, and who asks after that reads it.
+fn sends_in_pieces(command: &mut Command) {
+    let server = Server::start();
+    command.arg("127.0.0.1").arg(server.port().to_string());
+    for _ in 0..2 {
+        let said = command.output().unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&said.stdout),
+            "2066896 bytes\n",
+            "{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = Client::open(config(&server)).unwrap();
+    let stats = runtime.block_on(client.stats()).unwrap();
+    assert_eq!((stats.sets, stats.leases), (1, 1));
 }
 
 /// A worker produces what is worth it, and ends when it is told to.
