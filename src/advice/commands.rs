@@ -84,7 +84,8 @@ fn of_type(type_id: u16) -> Vec<Line> {
 fn present(s: &Cache, type_id: u16) -> Present {
     let (policy, known) = (s.types.policy(type_id), s.types.get(type_id));
     Present {
-        max_ttl_ms: policy.max_ttl_ms,
+        // Whichever ends entries first.
+        max_ttl_ms: [policy.max_ttl_ms, policy.whole_life_ms].into_iter().filter(|ms| *ms > 0).min().unwrap_or(0),
         grace_ms: policy.grace_ms,
         early_percent: policy.early_percent,
         max_bytes: policy.max_bytes,

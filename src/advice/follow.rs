@@ -4,6 +4,8 @@
 //! two beats each time but the first changes nothing but counts. There are so many types at most; one that was idle for a day makes room for
 //! another.
 
+use std::cmp::Reverse;
+
 use expcache_core::advice::{Details, Estimator, Moment, Outcome, Salt, Stored, TagHash, TagTimes, Trial, moment};
 use expcache_core::policy::Policy;
 use expcache_core::selector::{Clause, Selector};
@@ -33,6 +35,8 @@ pub struct OfType {
     /// What of its policy the measures depend on.
     measured_under: MeasuredUnder,
     read_at: Moment,
+    /// How many of its values had ended when that was looked at last, and how many unread.
+    ended: (u64, u64),
     pub estimator: Estimator,
     /// The names of tags that the estimator watches.
     pub tags: Vec<(TagHash, Box<[u8]>)>,
@@ -98,7 +102,7 @@ pub fn read(type_id: u16, index: u16, key: &[u8], outcome: Outcome, before_us: u
     });
 }
 
-/// Notes that a key made room.
+/// Notes that a key made room because its type had too many bytes.
 pub fn evicted(index: u16, key: &[u8]) {
     if is_off() {
         return;
@@ -121,12 +125,17 @@ fn take_evicted(evicted: &mut [u32], hash: u64) -> bool {
     place.map(std::mem::take).is_some()
 }
 
-/// Notes that a value is handed out for the first time.
-pub fn read_once(type_id: u16) {
-    if is_off() {
-        return;
-    }
-    with(|all| all.get_mut(type_id).into_iter().for_each(|of| of.estimator.evidence.count_read_once()));
+/// Is no type followed?
+pub fn is_empty() -> bool {
+    with(|all| all.len == 0)
+}
+
+/// Notes that a key was deleted.
+pub fn deleted(index: u16, key: &[u8]) {
+    with(|all| {
+        let hash = all.salt.key(index, key);
+        all.of.iter_mut().flatten().for_each(|of| of.estimator.deleted(hash));
+    });
 }
 
 /// Notes that a value is stored with these tags. Its bytes are as they came; `None`: somebody will tell what stands for them. Is its payload to
@@ -141,7 +150,12 @@ pub fn stored(type_id: u16, index: u16, key: &[u8], value: Stored, tags: &[&[u8]
         let Some(Some(of)) = all.of.get_mut(usize::from(type_id)) else { return false };
         let details = || {
             let mut own = Details { digest: bytes.map(|bytes| salt.digest(bytes)), ..Details::default() };
-            own.tags.iter_mut().zip(tags).for_each(|(own, tag)| *own = salt.tag(index, tag));
+            let mut known: Vec<TagHash> = tags.iter().map(|tag| salt.tag(index, tag)).collect();
+            if known.len() > own.tags.len() {
+                // Those that were invalidated last are the most likely to be again.
+                known.sort_by_key(|tag| Reverse(all.tags.last_of(*tag)));
+            }
+            own.tags.iter_mut().zip(known).for_each(|(own, tag)| *own = tag);
             own
         };
         let watched = of.estimator.stored(hash, now, value, &all.tags, details);
@@ -202,16 +216,11 @@ pub fn invalidated(index: u16, selector: &Selector) {
         if let Some(tags) = selector.only_any() {
             tags.iter().for_each(|tag| all.tags.note(all.salt.tag(index, tag), now));
         } else if selector.clauses.is_empty() {
-            all.clear();
+            all.of.iter_mut().flatten().for_each(|of| of.estimator.clear(index, now));
         }
         let meant = types.into_iter().flatten();
-        meant.for_each(|id| all.get_mut(id).into_iter().for_each(|of| of.estimator.clear(now)));
+        meant.for_each(|id| all.get_mut(id).into_iter().for_each(|of| of.estimator.clear(index, now)));
     });
-}
-
-/// Notes that there is nothing any more.
-pub fn cleared() {
-    with(Followers::clear);
 }
 
 /// What is to be done at every beat of the server's clock.
@@ -243,6 +252,7 @@ impl OfType {
             name: known.name.clone(),
             measured_under: measured_under(policy),
             read_at: now,
+            ended: (known.ended, known.ended_unread),
             estimator: Estimator::new(keys, now),
             tags: Vec::new(),
         }
@@ -286,11 +296,6 @@ impl Followers {
         }
     }
 
-    fn clear(&mut self) {
-        let now = self.now;
-        self.of.iter_mut().flatten().for_each(|of| of.estimator.clear(now));
-    }
-
     fn look_after(&mut self, s: &Cache, keys: usize) {
         let now = self.now;
         for (type_id, place) in (0..).zip(&mut self.of) {
@@ -305,6 +310,10 @@ impl Followers {
             if std::mem::replace(&mut of.measured_under, under) != under {
                 of.estimator.measure_anew();
             }
+            let (ended, unread) = std::mem::replace(&mut of.ended, (known.ended, known.ended_unread));
+            of.estimator
+                .evidence
+                .count_ended(known.ended.saturating_sub(ended), known.ended_unread.saturating_sub(unread));
             of.estimator.turn(now);
         }
         for type_id in std::mem::take(&mut self.waiting) {
