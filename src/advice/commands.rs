@@ -55,6 +55,10 @@ pub fn advise(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let rights = ctx.rights();
     let mut lines: Vec<Line> = types.into_iter().flat_map(of_type).collect();
     lines.retain(|line| line.tag.as_ref().is_none_or(|tag| rights.allow(Right::Read, tag)));
+    if ctx.server_info(c"replication", c"connected_slaves").is_some_and(|replicas| replicas != "0") {
+        // Perhaps they are read.
+        lines.retain(|line| line.advice.what != What::Unread);
+    }
     lines.sort_by(|one, other| by_gain(&one.advice, &other.advice));
     lines.truncate(usize::try_from(count).unwrap_or(usize::MAX));
     ctx.reply_array(lines.len());

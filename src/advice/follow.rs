@@ -59,8 +59,8 @@ pub struct Followers {
     tags: TagTimes,
     of: Vec<Option<Box<OfType>>>,
     len: usize,
-    /// The types that found no room since the last beat.
-    waiting: Vec<u16>,
+    /// The types that were not followed when they were used since the last beat, and whether somebody read them.
+    waiting: Vec<(u16, bool)>,
     /// Keys that made room: parts of their hashes, each in a place of its own; a later one takes the place of an earlier.
     evicted: Vec<u32>,
 }
@@ -97,7 +97,7 @@ pub fn read(type_id: u16, index: u16, key: &[u8], outcome: Outcome, before_us: u
                     of.estimator.evidence.count_evicted_again();
                 }
             }
-            _ => all.wait(type_id),
+            _ => all.wait(type_id, true),
         }
     });
 }
@@ -147,7 +147,10 @@ pub fn stored(type_id: u16, index: u16, key: &[u8], value: Stored, tags: &[&[u8]
     with(|all| {
         let (salt, now) = (&all.salt, all.now);
         let hash = salt.key(index, key);
-        let Some(Some(of)) = all.of.get_mut(usize::from(type_id)) else { return false };
+        let Some(Some(of)) = all.of.get_mut(usize::from(type_id)) else {
+            all.wait(type_id, false);
+            return false;
+        };
         let details = || {
             let mut own = Details { digest: bytes.map(|bytes| salt.digest(bytes)), ..Details::default() };
             let mut known: Vec<TagHash> = tags.iter().map(|tag| salt.tag(index, tag)).collect();
@@ -290,9 +293,12 @@ impl Followers {
     }
 
     #[cold]
-    fn wait(&mut self, type_id: u16) {
-        if self.waiting.len() < MOST_TYPES && !self.waiting.contains(&type_id) {
-            self.waiting.push(type_id);
+    fn wait(&mut self, type_id: u16, is_read: bool) {
+        let has_room = self.waiting.len() < MOST_TYPES;
+        match self.waiting.iter_mut().find(|(waiting, _)| *waiting == type_id) {
+            Some((_, was_read)) => *was_read |= is_read,
+            None if has_room => self.waiting.push((type_id, is_read)),
+            None => (),
         }
     }
 
@@ -316,9 +322,10 @@ impl Followers {
                 .count_ended(known.ended.saturating_sub(ended), known.ended_unread.saturating_sub(unread));
             of.estimator.turn(now);
         }
-        for type_id in std::mem::take(&mut self.waiting) {
-            if self.len >= MOST_TYPES && !self.drop_idle() {
-                return;
+        for (type_id, is_read) in std::mem::take(&mut self.waiting) {
+            // One that nobody reads takes no other's place.
+            if self.len >= MOST_TYPES && !(is_read && self.drop_idle()) {
+                continue;
             }
             let at = usize::from(type_id);
             if self.of.len() <= at {
@@ -333,7 +340,7 @@ impl Followers {
 
     fn drop_idle(&mut self) -> bool {
         let now = self.now;
-        let is_idle = |of: &OfType| now.saturating_sub(of.read_at) > IDLE;
+        let is_idle = |of: &OfType| now.saturating_sub(of.read_at) > IDLE || of.estimator.reads() == 0.0;
         let idle = self.of.iter_mut().find(|place| place.as_ref().is_some_and(|of| is_idle(of)));
         let found = idle.is_some_and(|place| place.take().is_some());
         self.len -= usize::from(found);

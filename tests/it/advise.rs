@@ -176,6 +176,24 @@ fn what_saves_most_comes_first_and_what_is_unread_last() {
     check(&mut c);
 }
 
+/// Nobody reads what is replaced again and again: unless replicas are read, which nobody knows here.
+#[test]
+fn a_type_that_is_only_written_is_told() {
+    let (server, mut c) = server();
+    let is_told = |c: &mut Conn| advice(c, "TYPE logs").iter().any(|one| one["what"] == "unread");
+    let key = |key: usize| args!["EXPCACHE.SET", format!("logs:{}", key % 50), "value", "TYPE", "logs"];
+    wait_until("it is told", || {
+        c.pipeline((0..500).map(key));
+        is_told(&mut c)
+    });
+    let replica = Server::start();
+    replica.replica_of(&server);
+    assert!(!is_told(&mut c));
+    drop(replica);
+    wait_until("the replica is gone", || is_told(&mut c));
+    check(&mut c);
+}
+
 /// Workers that wait for the end of a lifetime know what it takes: entries that end while they are in use. Their end comes when the test says so:
 /// how many reads there are between two of them must not depend on how fast they are.
 #[test]
