@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("leases", &["cache", "server"]),
     ("advice", &["cache", "server"]),
     ("payloads", &["advice", "cache", "server"]),
-    ("types", &["audit", "cache", "server"]),
+    ("types", &["advice", "audit", "cache", "server"]),
     ("diagnosis", &["cache", "server"]),
     ("keyfor", &["cache", "server"]),
     ("limits", &["server"]),

@@ -47,6 +47,10 @@ pub struct Type {
     pub entries: u64,
     /// Bytes of their payloads.
     pub payload_bytes: u64,
+    /// How many went, or had others take their places; and how many of these nobody had read.
+    pub ended: u64,
+    /// See `ended`.
+    pub ended_unread: u64,
     /// How many of the dead that still wait are not to be counted: they were dead before the last reset, or came so.
     pub dead_uncounted: u64,
 }

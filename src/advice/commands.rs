@@ -55,6 +55,10 @@ pub fn advise(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let rights = ctx.rights();
     let mut lines: Vec<Line> = types.into_iter().flat_map(of_type).collect();
     lines.retain(|line| line.tag.as_ref().is_none_or(|tag| rights.allow(Right::Read, tag)));
+    if ctx.server_info(c"replication", c"connected_slaves").is_some_and(|replicas| replicas != "0") {
+        // Perhaps they are read.
+        lines.retain(|line| line.advice.what != What::Unread);
+    }
     lines.sort_by(|one, other| by_gain(&one.advice, &other.advice));
     lines.truncate(usize::try_from(count).unwrap_or(usize::MAX));
     ctx.reply_array(lines.len());
@@ -84,7 +88,8 @@ fn of_type(type_id: u16) -> Vec<Line> {
 fn present(s: &Cache, type_id: u16) -> Present {
     let (policy, known) = (s.types.policy(type_id), s.types.get(type_id));
     Present {
-        max_ttl_ms: policy.max_ttl_ms,
+        // Whichever ends entries first.
+        max_ttl_ms: [policy.max_ttl_ms, policy.whole_life_ms].into_iter().filter(|ms| *ms > 0).min().unwrap_or(0),
         grace_ms: policy.grace_ms,
         early_percent: policy.early_percent,
         max_bytes: policy.max_bytes,

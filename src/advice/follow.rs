@@ -4,6 +4,8 @@
 //! two beats each time but the first changes nothing but counts. There are so many types at most; one that was idle for a day makes room for
 //! another.
 
+use std::cmp::Reverse;
+
 use expcache_core::advice::{Details, Estimator, Moment, Outcome, Salt, Stored, TagHash, TagTimes, Trial, moment};
 use expcache_core::policy::Policy;
 use expcache_core::selector::{Clause, Selector};
@@ -33,6 +35,8 @@ pub struct OfType {
     /// What of its policy the measures depend on.
     measured_under: MeasuredUnder,
     read_at: Moment,
+    /// How many of its values had ended when that was looked at last, and how many unread.
+    ended: (u64, u64),
     pub estimator: Estimator,
     /// The names of tags that the estimator watches.
     pub tags: Vec<(TagHash, Box<[u8]>)>,
@@ -55,8 +59,8 @@ pub struct Followers {
     tags: TagTimes,
     of: Vec<Option<Box<OfType>>>,
     len: usize,
-    /// The types that found no room since the last beat.
-    waiting: Vec<u16>,
+    /// The types that were not followed when they were used since the last beat, and whether somebody read them.
+    waiting: Vec<(u16, bool)>,
     /// Keys that made room: parts of their hashes, each in a place of its own; a later one takes the place of an earlier.
     evicted: Vec<u32>,
 }
@@ -93,12 +97,12 @@ pub fn read(type_id: u16, index: u16, key: &[u8], outcome: Outcome, before_us: u
                     of.estimator.evidence.count_evicted_again();
                 }
             }
-            _ => all.wait(type_id),
+            _ => all.wait(type_id, true),
         }
     });
 }
 
-/// Notes that a key made room.
+/// Notes that a key made room because its type had too many bytes.
 pub fn evicted(index: u16, key: &[u8]) {
     if is_off() {
         return;
@@ -121,12 +125,17 @@ fn take_evicted(evicted: &mut [u32], hash: u64) -> bool {
     place.map(std::mem::take).is_some()
 }
 
-/// Notes that a value is handed out for the first time.
-pub fn read_once(type_id: u16) {
-    if is_off() {
-        return;
-    }
-    with(|all| all.get_mut(type_id).into_iter().for_each(|of| of.estimator.evidence.count_read_once()));
+/// Is no type followed?
+pub fn is_empty() -> bool {
+    with(|all| all.len == 0)
+}
+
+/// Notes that a key was deleted.
+pub fn deleted(index: u16, key: &[u8]) {
+    with(|all| {
+        let hash = all.salt.key(index, key);
+        all.of.iter_mut().flatten().for_each(|of| of.estimator.deleted(hash));
+    });
 }
 
 /// Notes that a value is stored with these tags. Its bytes are as they came; `None`: somebody will tell what stands for them. Is its payload to
@@ -138,10 +147,18 @@ pub fn stored(type_id: u16, index: u16, key: &[u8], value: Stored, tags: &[&[u8]
     with(|all| {
         let (salt, now) = (&all.salt, all.now);
         let hash = salt.key(index, key);
-        let Some(Some(of)) = all.of.get_mut(usize::from(type_id)) else { return false };
+        let Some(Some(of)) = all.of.get_mut(usize::from(type_id)) else {
+            all.wait(type_id, false);
+            return false;
+        };
         let details = || {
             let mut own = Details { digest: bytes.map(|bytes| salt.digest(bytes)), ..Details::default() };
-            own.tags.iter_mut().zip(tags).for_each(|(own, tag)| *own = salt.tag(index, tag));
+            let mut known: Vec<TagHash> = tags.iter().map(|tag| salt.tag(index, tag)).collect();
+            if known.len() > own.tags.len() {
+                // Those that were invalidated last are the most likely to be again.
+                known.sort_by_key(|tag| Reverse(all.tags.last_of(*tag)));
+            }
+            own.tags.iter_mut().zip(known).for_each(|(own, tag)| *own = tag);
             own
         };
         let watched = of.estimator.stored(hash, now, value, &all.tags, details);
@@ -202,16 +219,11 @@ pub fn invalidated(index: u16, selector: &Selector) {
         if let Some(tags) = selector.only_any() {
             tags.iter().for_each(|tag| all.tags.note(all.salt.tag(index, tag), now));
         } else if selector.clauses.is_empty() {
-            all.clear();
+            all.of.iter_mut().flatten().for_each(|of| of.estimator.clear(index, now));
         }
         let meant = types.into_iter().flatten();
-        meant.for_each(|id| all.get_mut(id).into_iter().for_each(|of| of.estimator.clear(now)));
+        meant.for_each(|id| all.get_mut(id).into_iter().for_each(|of| of.estimator.clear(index, now)));
     });
-}
-
-/// Notes that there is nothing any more.
-pub fn cleared() {
-    with(Followers::clear);
 }
 
 /// What is to be done at every beat of the server's clock.
@@ -243,6 +255,7 @@ impl OfType {
             name: known.name.clone(),
             measured_under: measured_under(policy),
             read_at: now,
+            ended: (known.ended, known.ended_unread),
             estimator: Estimator::new(keys, now),
             tags: Vec::new(),
         }
@@ -280,15 +293,13 @@ impl Followers {
     }
 
     #[cold]
-    fn wait(&mut self, type_id: u16) {
-        if self.waiting.len() < MOST_TYPES && !self.waiting.contains(&type_id) {
-            self.waiting.push(type_id);
+    fn wait(&mut self, type_id: u16, is_read: bool) {
+        let has_room = self.waiting.len() < MOST_TYPES;
+        match self.waiting.iter_mut().find(|(waiting, _)| *waiting == type_id) {
+            Some((_, was_read)) => *was_read |= is_read,
+            None if has_room => self.waiting.push((type_id, is_read)),
+            None => (),
         }
-    }
-
-    fn clear(&mut self) {
-        let now = self.now;
-        self.of.iter_mut().flatten().for_each(|of| of.estimator.clear(now));
     }
 
     fn look_after(&mut self, s: &Cache, keys: usize) {
@@ -305,11 +316,16 @@ impl Followers {
             if std::mem::replace(&mut of.measured_under, under) != under {
                 of.estimator.measure_anew();
             }
+            let (ended, unread) = std::mem::replace(&mut of.ended, (known.ended, known.ended_unread));
+            of.estimator
+                .evidence
+                .count_ended(known.ended.saturating_sub(ended), known.ended_unread.saturating_sub(unread));
             of.estimator.turn(now);
         }
-        for type_id in std::mem::take(&mut self.waiting) {
-            if self.len >= MOST_TYPES && !self.drop_idle() {
-                return;
+        for (type_id, is_read) in std::mem::take(&mut self.waiting) {
+            // One that nobody reads takes no other's place.
+            if self.len >= MOST_TYPES && !(is_read && self.drop_idle()) {
+                continue;
             }
             let at = usize::from(type_id);
             if self.of.len() <= at {
@@ -324,7 +340,7 @@ impl Followers {
 
     fn drop_idle(&mut self) -> bool {
         let now = self.now;
-        let is_idle = |of: &OfType| now.saturating_sub(of.read_at) > IDLE;
+        let is_idle = |of: &OfType| now.saturating_sub(of.read_at) > IDLE || of.estimator.reads() == 0.0;
         let idle = self.of.iter_mut().find(|place| place.as_ref().is_some_and(|of| is_idle(of)));
         let found = idle.is_some_and(|place| place.take().is_some());
         self.len -= usize::from(found);

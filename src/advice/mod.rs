@@ -10,11 +10,12 @@ mod follow;
 
 use expcache_core::stats::Gauges;
 
-pub use self::follow::{digested, digests_later, invalidated, read, read_once, stored, tried};
+pub use self::follow::{digested, digests_later, evicted, invalidated, read, stored, tried};
 use crate::cache;
 use crate::server::args::Arg;
 use crate::server::context::Ctx;
 use crate::server::feature::{Feature, KeyEvent, NOTHING, ServerEvent};
+use crate::server::status;
 
 /// What advice brings to the server.
 pub const FEATURE: Feature = Feature {
@@ -26,19 +27,24 @@ pub const FEATURE: Feature = Feature {
     ..NOTHING
 };
 
+/// What is deleted by a command, or goes on under another name, would be gone at every lifetime. What expired, was invalidated or made room
+/// would not.
 fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
-    if event == KeyEvent::Evicted
-        && let Some(index) = cache::with(|cache| cache.index(ctx.db()).map(|index| index.number()))
-    {
-        follow::evicted(index, key.bytes());
+    if !matches!(event, KeyEvent::Deleted | KeyEvent::Left) || follow::is_empty() {
+        return;
     }
+    let db = ctx.db();
+    let index = cache::with(|cache| {
+        let is_other = cache.is_unlinking() || status::is_replica() && cache.why_gone(db, key.bytes()).is_some();
+        cache.index(db).map(|index| index.number()).filter(|_| !is_other)
+    });
+    index.into_iter().for_each(|index| follow::deleted(index, key.bytes()));
 }
 
 fn on_server(_ctx: &Ctx, event: ServerEvent) {
-    match event {
-        ServerEvent::Beat => follow::tick(),
-        ServerEvent::Flushed(_) => follow::cleared(),
-        _ => (),
+    // A database that is flushed has an index of another number then: to those who follow its keys are new ones.
+    if event == ServerEvent::Beat {
+        follow::tick();
     }
 }
 

@@ -27,6 +27,8 @@ impl Cache {
         if let Some(known) = self.types.get_mut(entry.type_id()) {
             known.entries -= 1;
             known.payload_bytes -= entry.size() as u64;
+            known.ended += 1;
+            known.ended_unread += u64::from(entry.hits() == 0);
             known.count_reclaimed(u64::from(was_dead));
         }
     }

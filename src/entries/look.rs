@@ -40,8 +40,6 @@ pub struct Look<'k> {
 struct Hit {
     /// When the entry was handed out before, by the clock of uses; 0: perhaps never.
     before_us: u64,
-    /// Is it handed out for the first time?
-    is_first: bool,
     /// Are keys of its type kept in mind to be warmed?
     is_kept_in_mind: bool,
 }
@@ -118,8 +116,7 @@ impl<'k> Look<'k> {
         });
         self.hit.is_kept_in_mind = s.types.warm(self.entry.type_id()) > 0;
         if !status::is_saving() {
-            self.hit.is_first = self.entry.hits() == 0;
-            self.hit.before_us = if self.hit.is_first { 0 } else { self.entry.touched_us() };
+            self.hit.before_us = if self.entry.hits() == 0 { 0 } else { self.entry.touched_us() };
             self.entry.hit(clock::use_us());
             s.rank_hit(self.entry, saved_ms);
         }
@@ -130,9 +127,6 @@ impl<'k> Look<'k> {
         let (type_id, index, key) = (self.entry.type_id(), self.entry.index(), self.name.bytes());
         let outcome = if self.is_fresh() { Outcome::Fresh } else { Outcome::Stale };
         advice::read(type_id, index, key, outcome, self.hit.before_us);
-        if self.hit.is_first {
-            advice::read_once(type_id);
-        }
         if self.hit.is_kept_in_mind {
             warming::asked_for_entry(ctx, key, self.entry, self.is_fresh());
         }

@@ -10,7 +10,7 @@ use expcache_core::grammar::etag;
 use expcache_core::grammar::set::{Condition, ExpiryOption, SetOptions};
 use expcache_core::index::{Index, Placement};
 use expcache_core::lease::{Subject, Token};
-use expcache_core::policy::{Lifetime, Policy, StoreContext, end_ms, fresh_until_ms};
+use expcache_core::policy::{Freshness, Lifetime, Policy, StoreContext, end_ms, fresh_until_ms};
 use expcache_core::types::{DEFAULT_TYPE, Definer};
 use expcache_core::{Error, Result};
 
@@ -48,6 +48,8 @@ pub struct Plan {
     made: Option<Body>,
     type_id: u16,
     life: Lifetime,
+    /// Has the type's TTL nothing to do with how long it lives?
+    has_own_lifetime: bool,
     /// The type's policy, if this value is the first to use its name.
     defines: Option<Policy>,
     /// Does the type limit how many entries one of the tags may have?
@@ -139,7 +141,11 @@ impl Plan {
             let life = life.ok_or(Error::InvalidExpire(command))?;
             let born_ms = current.born_ms(policy, moment.now_ms);
             let latest_ms = born_ms.and_then(|born_ms| policy.end_of_life_ms(born_ms));
+            let uncut_ms = life.lifetime_ms;
             let life = latest_ms.map_or(life, |latest_ms| life.cut_off(latest_ms, moment.now_ms));
+            // What a master decided is named to replicas as a moment in any case.
+            let is_named = ctx.decides() && !matches!(freshness, Freshness::TypeDefault);
+            let has_own_lifetime = is_named || life.lifetime_ms != uncut_ms;
             let wanted =
                 if decodes { policy.encoding(checked.size as u64, options.format) } else { Encoding::Identity };
             let PreparedPayload { stored, form, etag } = PreparedPayload::new(payload, checked, wanted);
@@ -162,7 +168,7 @@ impl Plan {
             let made = checked.made.clone();
             let defines = s.types.get(type_id).policy.is_none().then(|| policy.clone());
             let has_tag_limit = policy.per_tag.is_some() && tag_count > 0;
-            Ok(Some(Self { entry, is_as_it_came, made, type_id, life, defines, has_tag_limit }))
+            Ok(Some(Self { entry, is_as_it_came, made, type_id, life, has_own_lifetime, defines, has_tag_limit }))
         })
     }
 
@@ -191,7 +197,7 @@ impl Plan {
         timing: Timing,
     ) -> Result<()> {
         let (tags, db) = (options.tags(), ctx.db());
-        let Self { entry, is_as_it_came, made, type_id, life, defines, has_tag_limit } = self;
+        let Self { entry, is_as_it_came, made, type_id, life, has_own_lifetime, defines, has_tag_limit } = self;
         let name = key.name();
         // Of several keys of one MSET only the first defines their type.
         let is_defined = cache::with(|s| s.types.get(type_id).policy.is_some());
@@ -238,8 +244,13 @@ impl Plan {
             None => ctx.replicate_verbatim(),
         }
         cache::with(|s| s.count_set(type_id, cost_ms, options.format, size));
-        let value =
-            Stored { lifetime_ms: life.lifetime_ms, size: size as u64, cost_ms, has_lease: options.lease.is_some() };
+        let value = Stored {
+            lifetime_ms: life.lifetime_ms,
+            size: size as u64,
+            cost_ms,
+            has_own_lifetime,
+            has_lease: options.lease.is_some(),
+        };
         tell(ctx, name, type_id, value, options, told);
         leases::stored(ctx, db, name.bytes(), options.token());
         announce(ctx, name);

@@ -3,6 +3,7 @@
 //! As the server does for `maxmemory`: among a few entries exactly, among many by looking at a sample and taking the one
 //! that was not used for longest.
 
+use crate::advice;
 use crate::cache;
 use crate::cache::departures::Reason;
 use crate::server::args::{Arg, Text};
@@ -39,7 +40,7 @@ fn evict(ctx: &Ctx, newest: Arg<'_>, type_id: u16) {
             break;
         }
         let Some(victim) = choose(ctx, home, newest, type_id) else { break };
-        victim.evict(ctx);
+        victim.evict(ctx, type_id);
     }
     ctx.select(home);
 }
@@ -62,13 +63,19 @@ struct Victim {
 }
 
 impl Victim {
-    fn evict(&self, ctx: &Ctx) {
+    fn evict(&self, ctx: &Ctx, type_id: u16) {
         ctx.select(self.db);
         if self.expired {
             // A write looks, and the server expires it.
             drop(ctx.open(self.name.arg(), Mode::Write));
             return;
         }
+        let index = cache::with(|s| {
+            let (policy, of) = (s.types.policy(type_id), s.types.get(type_id));
+            let has_too_many_bytes = policy.max_bytes != 0 && of.payload_bytes > policy.max_bytes;
+            s.index(self.db).map(|index| index.number()).filter(|_| has_too_many_bytes)
+        });
+        index.into_iter().for_each(|index| advice::evicted(index, self.name.arg().bytes()));
         cache::while_unlinking(Reason::MakingRoom, || ctx.evict(self.name.arg()));
     }
 }

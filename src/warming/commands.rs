@@ -10,8 +10,9 @@ use expcache_core::grammar::warm::WarmOptions;
 use expcache_core::lease::Token;
 use expcache_core::{Error, Result, grammar};
 
+use super::crews::Crew;
 use super::keep;
-use super::offer::{self, Asker, Looking, Offered, Place, Untold, Wanted};
+use super::offer::{self, Asker, Looking, Offered, Untold, Wanted};
 use crate::server::args::Args;
 use crate::server::background::{self, Background, between_slices_ms};
 use crate::server::blocked::{self, BlockedId, MAX_WAITERS, OnEnd};
@@ -47,8 +48,6 @@ struct Worker {
     /// Whose rights count.
     number: u64,
     words: Arc<[Box<[u8]>]>,
-    /// The place of the key that was looked at last, if there was no time for all.
-    after: Option<Place>,
 }
 
 /// So many are answered in one turn because their time is up.
@@ -57,9 +56,9 @@ const MOST_AT_ONCE: usize = 128;
 const MOST_LOOKED_AT: usize = 1000;
 /// For a worker that waits so many are looked at in one turn.
 const LOOKED_AT_FOR_EACH: usize = 100;
-/// How long others have the server to themselves after a turn in which nothing was found for anybody, ms: workers that may have nothing of what
-/// is due can be many.
-const AFTER_NOTHING_MS: i64 = 10;
+/// For so many times as long others have the server to themselves after a turn in which nothing was found for anybody: workers that may have
+/// nothing of what is due can be many.
+const AFTER_NOTHING: u32 = 9;
 /// Who waits is looked after so often though no key became due: what stood in the way may have been something else, ms.
 const PASSES_EACH_MS: u64 = 1000;
 
@@ -76,6 +75,8 @@ struct Workers {
     has_begun_anew: bool,
     /// How many keys had become due when they were gone through last, and when that was.
     passed: (u64, u64),
+    /// How often they were gone through.
+    passes: u64,
     /// Were not all keys looked at for each?
     is_again: bool,
 }
@@ -101,12 +102,17 @@ pub fn warm(ctx: &Ctx, args: Args<'_>) -> Result<()> {
         return Err(refusal(ctx));
     }
     let rights = ctx.rights();
-    let looking = Looking { after: None, most: MOST_LOOKED_AT };
-    let (offered, after) = offer::next(ctx, &wanted, &Asker { client: ctx.client(), rights: &rights }, looking);
+    let (db, client) = (ctx.db(), ctx.client());
+    let asker = Asker { client, rights: &rights };
+    let (offered, is_more) = if wanted.dry_run {
+        (offer::next(ctx, &wanted, &asker, Looking { after: None, most: MOST_LOOKED_AT }).0, false)
+    } else {
+        Crew::of(ctx, db, client, &wanted).look(ctx, &wanted, &asker, MOST_LOOKED_AT, None)
+    };
     let wait_ms = wait_ms.filter(|wait_ms| offered.is_empty() && *wait_ms > 0 && !wanted.dry_run);
     match wait_ms {
         Some(wait_ms) if WORKERS.with(|workers| workers.all.len() < MAX_WAITERS.as_usize()) => {
-            wait(ctx, wanted, wait_ms, after);
+            wait(ctx, wanted, wait_ms, is_more);
         }
         _ => offered.tell(|offered| reply(ctx, offered)),
     }
@@ -142,7 +148,7 @@ fn reply(ctx: &Ctx, offered: &[Offered]) {
 
 // ---- workers that wait ----
 
-fn wait(ctx: &Ctx, wanted: Wanted, wait_ms: u64, after: Option<Place>) {
+fn wait(ctx: &Ctx, wanted: Wanted, wait_ms: u64, is_more: bool) {
     let (db, number, words) = (ctx.db(), ctx.client(), ctx.copied_words().into());
     let client = ctx.block(&WAITING);
     let until_ms = clock::steady_ms().saturating_add(wait_ms);
@@ -151,10 +157,10 @@ fn wait(ctx: &Ctx, wanted: Wanted, wait_ms: u64, after: Option<Place>) {
         let own = workers.last;
         workers.numbers.insert(client, own);
         workers.by_time.insert((until_ms, own));
-        workers.all.insert(own, Worker { client, db, until_ms, wanted, number, words, after });
-        workers.is_again |= after.is_some();
+        workers.all.insert(own, Worker { client, db, until_ms, wanted, number, words });
+        workers.is_again |= is_more;
     });
-    let next_ms = if after.is_some() { AFTER_NOTHING_MS } else { i64::try_from(wait_ms).unwrap_or(i64::MAX) };
+    let next_ms = if is_more { 1 } else { i64::try_from(wait_ms).unwrap_or(i64::MAX) };
     SERVING.schedule_by(ctx, next_ms.max(1));
 }
 
@@ -184,6 +190,7 @@ impl Workers {
             // What became due in the middle is for those who came first, but not so often that the last are never reached.
             self.has_begun_anew = self.seen != 0;
             (self.passed, self.is_again, self.seen) = ((dues, now_ms), false, 0);
+            self.passes += 1;
         }
         is_due
     }
@@ -222,13 +229,15 @@ pub fn serve(ctx: &Ctx) {
     });
     over.into_iter().for_each(|number| answer(number, None));
     let is_pass_due = WORKERS.with(|workers| workers.begin_pass(keep::dues(), now_ms));
+    let start = Instant::now();
     let Pass { is_all, has_found } = if is_pass_due { pass(ctx) } else { Pass { is_all: true, has_found: false } };
+    let took = start.elapsed();
     let over_ms = WORKERS.with(|workers| workers.by_time.first().map(|(until_ms, _)| *until_ms));
     if let Some(over_ms) = over_ms {
         let after_ms = match (is_all, has_found) {
             (true, _) => i64::try_from(over_ms.saturating_sub(clock::steady_ms())).unwrap_or(i64::MAX).max(1),
             (false, true) => between_slices_ms(),
-            (false, false) => AFTER_NOTHING_MS,
+            (false, false) => i64::try_from((took * AFTER_NOTHING).as_millis()).unwrap_or(i64::MAX).max(1),
         };
         SERVING.schedule_by(ctx, after_ms);
     }
@@ -266,21 +275,22 @@ fn pass(ctx: &Ctx) -> Pass {
 }
 
 fn for_worker(ctx: &Ctx, number: u64) -> Option<Untold> {
-    let (db, client, wanted, after) = WORKERS.with(|workers| {
+    let (db, client, wanted, pass) = WORKERS.with(|workers| {
         let own = workers.all.get(&number)?;
-        Some((own.db, own.number, own.wanted.clone(), own.after))
+        Some((own.db, own.number, own.wanted.clone(), workers.passes))
     })?;
     if !offer::may_have_any(db, &wanted) || !ctx.is_master() || !ctx.select(db) {
         return None;
     }
+    let crew = Crew::of(ctx, db, client, &wanted);
+    if crew.has_seen_all(pass) {
+        return None;
+    }
     let words = WORKERS.with(|workers| workers.all.get(&number).map(|own| Arc::clone(&own.words)));
     let rights = ctx.client_rights(client, &words.unwrap_or_default());
-    let looking = Looking { after, most: LOOKED_AT_FOR_EACH };
-    let (offered, after) = offer::next(ctx, &wanted, &Asker { client, rights: &rights }, looking);
-    WORKERS.with(|workers| {
-        workers.all.get_mut(&number).into_iter().for_each(|own| own.after = after);
-        workers.is_again |= offered.is_empty() && after.is_some();
-    });
+    let asker = Asker { client, rights: &rights };
+    let (offered, is_more) = crew.look(ctx, &wanted, &asker, LOOKED_AT_FOR_EACH, Some(pass));
+    WORKERS.with(|workers| workers.is_again |= offered.is_empty() && is_more);
     Some(offered)
 }
 

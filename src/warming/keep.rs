@@ -25,8 +25,10 @@ pub static WARM_MEMORY: Setting = Setting::size(c"warm-memory", 16 << 20, 0..=1 
 
 /// A database is given such a part of the memory, however much others have.
 const LEAST_SHARE: usize = 16;
-/// So many keys are looked at anew at each beat, in each database, and so many types.
+/// So many keys are looked at anew at each beat, in all databases, and so many types; and twice as many are let go at most.
 const LOOKED_AT: usize = 128;
+/// So many keys become due at a time.
+const TOLD_AT_ONCE: usize = 16;
 
 static KEEPERS: MainThread<Vec<Keeper>> = MainThread::new();
 /// What time it was when the clocks were asked last, which they are at each beat while anything is kept: see [`lately`].
@@ -247,18 +249,32 @@ pub fn swap(first: i32, second: i32) {
     });
 }
 
-/// What is to be done at every beat of the server's clock: time passes, and types that do not want to be kept in mind any more are forgotten.
-pub fn tick() {
-    if is_empty() {
-        return;
-    }
+/// Has some of the keys become due that were invalidated or whose time has come. Is that all?
+pub fn catch_up() -> bool {
     let now = now();
+    KEEPERS.with(|all| match all.iter_mut().find(|keeper| keeper.is_behind(now)) {
+        Some(keeper) => {
+            keeper.catch_up(TOLD_AT_ONCE, now);
+            false
+        }
+        None => true,
+    })
+}
+
+/// What is to be done at every beat of the server's clock: time passes, and types that do not want to be kept in mind any more are forgotten.
+/// Are keys still to become due?
+pub fn tick() -> bool {
+    let databases = KEEPERS.with(|all| all.iter().filter(|keeper| !keeper.is_empty()).count());
+    if databases == 0 {
+        return false;
+    }
+    let (now, count) = (now(), (LOOKED_AT / databases).max(1));
     cache::with(|s| {
         let wanted = |type_id| Some((&*s.types.get(type_id).name, usize::try_from(s.types.warm(type_id)).ok()?));
         KEEPERS.with(|all| {
             for keeper in all.iter_mut().filter(|keeper| !keeper.is_empty()) {
-                keeper.look_after_types(LOOKED_AT, wanted);
-                keeper.turn(LOOKED_AT, now);
+                keeper.look_after_types(count, 2 * count, wanted);
+                keeper.turn(count, now);
             }
         });
     });
@@ -266,7 +282,8 @@ pub fn tick() {
         let sizes = all.iter().map(Keeper::bytes).filter(|bytes| *bytes > 0).collect();
         let share = fair_share(sizes, WARM_MEMORY.as_usize());
         all.iter_mut().for_each(|keeper| keeper.shrink(share));
-    });
+        all.iter().any(|keeper| keeper.is_behind(now))
+    })
 }
 
 /// Fills in what is known of them.

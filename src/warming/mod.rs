@@ -5,12 +5,16 @@
 //! ```text
 //!  keep      what happens to entries, noted in a keeper for each database
 //!  offer     the next keys, each looked at before it is handed out
+//!  crews     how far those with the same rights have looked
 //!  commands  WARM, and the workers that wait
 //! ```
 
 mod commands;
+mod crews;
 mod keep;
 mod offer;
+
+use std::time::Instant;
 
 use expcache_core::stats::Why;
 use expcache_core::warm::Reason;
@@ -18,6 +22,7 @@ use expcache_core::warm::Reason;
 pub use self::keep::{arrived, asked_for_entry, asked_in_vain, forget, stored};
 use crate::cache;
 use crate::server::args::Arg;
+use crate::server::background::{self, Background, between_slices_ms};
 use crate::server::context::Ctx;
 use crate::server::feature::{Feature, KeyEvent, NOTHING, ServerEvent};
 use crate::server::status;
@@ -33,10 +38,25 @@ pub const FEATURE: Feature = Feature {
     ..NOTHING
 };
 
+/// Has the keys of large invalidations become due.
+static CATCHING_UP: Background = Background::new(catch_up);
+
+fn catch_up(ctx: &Ctx) -> Option<i64> {
+    let (start, slice) = (Instant::now(), background::slice());
+    while !keep::catch_up() {
+        if start.elapsed() > slice {
+            return Some(between_slices_ms());
+        }
+    }
+    commands::serve_soon(ctx);
+    None
+}
+
 /// These entries of the selected database were invalidated.
 pub fn invalidated(ctx: &Ctx, db: i32, ids: &expcache_core::index::Ids) {
     if keep::invalidated(db, ids) {
         commands::serve_soon(ctx);
+        CATCHING_UP.schedule_by(ctx, between_slices_ms());
     }
 }
 
@@ -81,15 +101,21 @@ fn on_freed(ctx: &Ctx, db: i32, key: &[u8]) {
 
 fn on_server(ctx: &Ctx, event: ServerEvent) {
     match event {
-        ServerEvent::Flushed(db) => keep::flush(db),
+        ServerEvent::Flushed(db) => {
+            keep::flush(db);
+            crews::forget();
+        }
         // Their leases ended.
         ServerEvent::Swapped(first, second) => {
             keep::swap(first, second);
+            crews::forget();
             keep::doubt_jobs();
         }
         ServerEvent::RoleChanged => keep::doubt_jobs(),
         ServerEvent::Beat => {
-            keep::tick();
+            if keep::tick() {
+                CATCHING_UP.schedule_by(ctx, between_slices_ms());
+            }
             offer::look_after_jobs(ctx);
             commands::serve(ctx);
         }

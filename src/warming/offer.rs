@@ -123,8 +123,8 @@ pub fn may_have_any(db: i32, wanted: &Wanted) -> bool {
     let now = now();
     let ids = ids(wanted);
     keep::with(db, |keeper| {
-        keeper.settle(wanted.ahead_ms, now);
-        keeper.has_due(ids.as_deref())
+        keeper.settle(ids.as_deref(), now);
+        keeper.has_due(ids.as_deref()) || wanted.ahead_ms.is_some_and(|ahead_ms| keeper.ends_within(ahead_ms, now))
     }) == Some(true)
 }
 
@@ -139,12 +139,13 @@ pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>, looking: Looking) -> 
     let (db, now) = (ctx.db(), now());
     let ids = ids(wanted);
     let types = ids.as_deref();
-    keep::with(db, |keeper| keeper.settle(wanted.ahead_ms, now));
+    keep::with(db, |keeper| keeper.settle(types, now));
     if keep::with(db, |keeper| keeper.has_due(types)) == Some(false) {
         look_after_jobs_of(ctx, db);
     }
     let mut untold = Untold::new(db);
-    let Some(mut walk) = keep::with(db, |keeper| keeper.walk(types, looking.after)) else { return (untold, None) };
+    let walk = keep::with(db, |keeper| keeper.walk(types, looking.after, wanted.ahead_ms, now));
+    let Some(mut walk) = walk else { return (untold, None) };
     let mut last = None;
     for _ in 0..looking.most {
         if untold.offered.len() >= wanted.count {
@@ -156,7 +157,7 @@ pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>, looking: Looking) -> 
             let type_name = keeper.type_name(known.type_id)?;
             Some(((score, slot), known.key.clone(), (known.type_id, Box::from(type_name))))
         });
-        let Some(Some((place, key, of_type))) = next else { return (untold, None) };
+        let Some(Some((place, key, of_type))) = next else { return (untold, walk.unseen()) };
         last = Some(place);
         match consider(ctx, Candidate { slot: place.1, key: &key, of_type }, wanted, asker, now) {
             Considered::Offered(one) => untold.offered.push(*one),
@@ -204,7 +205,12 @@ fn consider(ctx: &Ctx, candidate: Candidate<'_>, wanted: &Wanted, asker: &Asker<
     };
     let is_worth_it = |known: &Known| known.is_worth_it(now) || reason == Reason::Predicted;
     if keep::with(db, |keeper| keeper.get(slot).is_some_and(is_worth_it)) != Some(true) {
-        keep::with(db, |keeper| keeper.rest(slot));
+        // Who only looks ahead says nothing of what others are offered later.
+        keep::with(db, |keeper| {
+            if keeper.get(slot).is_some_and(Known::is_due) {
+                keeper.rest(slot)
+            }
+        });
         return Considered::PassedOver;
     }
     let token = match lease(ctx, name.arg(), (slot, type_id), wanted, asker, now) {

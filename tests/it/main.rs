@@ -61,4 +61,5 @@ mod top;
 mod types;
 mod verify;
 mod warm;
+mod warm_many;
 mod workers;

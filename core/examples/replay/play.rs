@@ -125,6 +125,7 @@ impl Play {
                     lifetime_ms: ttl_ms(self.real),
                     size: read.size,
                     cost_ms: Some(read.cost_ms),
+                    has_own_lifetime: false,
                     has_lease: true,
                 };
                 for one in &mut self.all {
@@ -164,7 +165,10 @@ impl Play {
             for (point, rate) in curve.points.iter().zip(exact) {
                 let error = 100.0 * (point.hit_rate - rate).abs();
                 errors.all = errors.all.max(error);
-                errors.said = errors.said.max(100.0 * point.error);
+                // Of what was not watched for so long it says that it does not know.
+                if point.ttl_ms as f64 <= curve.watched_ms {
+                    errors.said = errors.said.max(100.0 * point.error);
+                }
                 if is_near(point.ttl_ms) {
                     errors.near = errors.near.max(error);
                 }

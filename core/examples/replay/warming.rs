@@ -202,7 +202,7 @@ impl Cache {
         if self.idle_workers == 0 || !self.keeper.has_due(None) {
             return;
         }
-        let mut walk = self.keeper.walk(None, None);
+        let mut walk = self.keeper.walk(None, None, None, at(now_ms));
         while self.idle_workers > 0
             && let Some((_, slot)) = self.keeper.next_due(&mut walk, at(now_ms))
         {

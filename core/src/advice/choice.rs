@@ -7,6 +7,7 @@ use super::curve::Curve;
 use super::evidence::{Evidence, Share};
 use super::tags::TagHash;
 use super::trials::{Keeping, Saving};
+use super::ttls::{LONGEST, in_ms};
 use crate::policy::Codec;
 use crate::units::format_duration;
 
@@ -180,8 +181,13 @@ impl Case<'_> {
     }
 
     fn ttl(&self) -> Option<Advice> {
-        let (now_ms, rate) = self.curve.in_force?;
-        let longest_ms = if self.present.max_ttl_ms == 0 { f64::INFINITY } else { self.present.max_ttl_ms as f64 };
+        let (now_ms, rate) = self.curve.in_force.filter(|_| self.evidence.is_lifetime_of_type())?;
+        let watched_ms = self.curve.watched_ms;
+        if now_ms.min(in_ms(LONGEST.into())) > watched_ms {
+            return None;
+        }
+        let bound = if self.present.max_ttl_ms == 0 { f64::INFINITY } else { self.present.max_ttl_ms as f64 };
+        let longest_ms = bound.min(watched_ms);
         let allowed_stale = self.evidence.stale_share(now_ms)? + MORE_STALE;
         let is_fresh_enough =
             |ttl_ms: f64| self.evidence.stale_share(ttl_ms).is_some_and(|share| share <= allowed_stale);
@@ -223,8 +229,9 @@ impl Case<'_> {
     fn grace(&self) -> Option<Advice> {
         let (now_ms, rate) = self.curve.in_force.filter(|_| self.present.grace_ms == 0)?;
         let served = |grace_ms: f64| self.curve.rate_at(now_ms + grace_ms) - rate;
+        let longest_ms = (2.0 * now_ms).min(self.curve.watched_ms - now_ms);
         let graces =
-            || self.curve.points.iter().map(|point| point.ttl_ms as f64).filter(|grace_ms| *grace_ms <= 2.0 * now_ms);
+            || self.curve.points.iter().map(|point| point.ttl_ms as f64).filter(|grace_ms| *grace_ms <= longest_ms);
         let grace_ms = graces()
             .find(|grace_ms| served(2.0 * grace_ms) - served(*grace_ms) < WORTH)
             .or_else(|| graces().next_back())?;
@@ -311,9 +318,9 @@ impl Case<'_> {
     }
 
     fn unread(&self) -> Option<Advice> {
-        let (unread, stores) = (self.evidence.unread(), self.evidence.stores());
+        let (unread, ended) = self.evidence.unread();
         let of_all = self.present.payload_bytes as f64;
-        let is_worth_it = stores >= TELLING && unread.share - unread.error >= UNREAD && of_all > 0.0;
+        let is_worth_it = ended >= TELLING && unread.share - unread.error >= UNREAD && of_all > 0.0;
         is_worth_it.then(|| Advice {
             what: What::Unread,
             now: format!("{}%", percent(unread.share)),
@@ -321,8 +328,8 @@ impl Case<'_> {
             gain: of_all * unread.share,
             unit: Unit::Bytes,
             error: of_all * unread.error,
-            requests: stores,
-            why: format!("{}% of what is stored is never read", percent(unread.share)),
+            requests: ended,
+            why: format!("{}% of what went had never been read", percent(unread.share)),
         })
     }
 
@@ -353,18 +360,30 @@ impl Case<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::curve::Point;
+    use super::super::followed::{Again, Reproduced};
+    use super::super::outcome::Stored;
     use super::super::trials::{Trial, Tried};
     use super::super::ttls::TTLS;
     use super::*;
 
+    fn value(size: u64) -> Stored {
+        Stored { lifetime_ms: 1000, size, ..Stored::default() }
+    }
+
     /// A type of which a thousand payloads are stored in an hour, and read ten times each; some were tried: a third is left of them.
     fn of(size: usize, decoding_us: u64) -> (Curve, Evidence) {
-        let curve =
-            Curve { points: [Point::default(); TTLS], in_force: None, reads: 1e4, reads_per_hour: 1e4, hours: 1.0 };
+        let curve = Curve {
+            points: [Point::default(); TTLS],
+            in_force: None,
+            reads: 1e4,
+            reads_per_hour: 1e4,
+            hours: 1.0,
+            watched_ms: 3_600_000.0,
+        };
         let mut evidence = Evidence::default();
         let decoding = std::time::Duration::from_micros(decoding_us);
         for at in 0..1000 {
-            evidence.count_stored(1000, size as u64, None);
+            evidence.count_stored(value(size as u64));
             if at % 16 == 0 {
                 let tried = Tried { bytes: size / 3, encoding: decoding, decoding };
                 evidence.trials.note(&Trial { size, part: size, has_format: false, forms: [tried; 3] });
@@ -402,6 +421,48 @@ mod tests {
         assert_eq!(codec(&present(Codec::None, 1 << 20), &large), None, "not told apart by size so far");
     }
 
+    /// A type whose hit rate grows with the lifetime, watched for so long.
+    fn growing(watched_ms: f64) -> (Curve, Evidence) {
+        let (mut curve, mut evidence) = of(3_000, 5);
+        for (at, point) in curve.points.iter_mut().enumerate() {
+            (point.ttl_ms, point.hit_rate) = (super::super::ttls::ttl_ms(at), at as f64 / 24.0);
+        }
+        (curve.in_force, curve.watched_ms) = (Some((60_000.0, 4.0 / 24.0)), watched_ms);
+        let again = Reproduced { how: Again::AfterExpiry, after: 600, is_changed: false };
+        (0..1000).for_each(|_| _ = evidence.count_again(again));
+        (curve, evidence)
+    }
+
+    #[test]
+    fn a_lifetime_is_advised_up_to_the_time_that_was_watched() {
+        let to = |(curve, evidence): &(Curve, Evidence), what| {
+            let all = advise(&Present::default(), curve, evidence);
+            all.into_iter().find(|one| one.what == what).and_then(|one| one.to)
+        };
+        assert_eq!(to(&growing(500.0), What::Ttl), None, "not even for a lifetime");
+        assert_eq!(to(&growing(600_000.0), What::Ttl).as_deref(), Some("10m"));
+        assert_eq!(to(&growing(7_200_000.0), What::Ttl).as_deref(), Some("2h"));
+        assert_eq!(to(&growing(70_000.0), What::Grace).as_deref(), Some("10s"));
+        assert_eq!(to(&growing(600_000.0), What::Grace).as_deref(), Some("90s"));
+        let mut own = growing(7_200_000.0);
+        (0..2000).for_each(|_| own.1.count_stored(Stored { has_own_lifetime: true, ..value(9) }));
+        assert_eq!(to(&own, What::Ttl), None, "programs say how long");
+    }
+
+    #[test]
+    fn what_is_there_may_still_be_read() {
+        let (curve, mut evidence) = of(3_000, 5);
+        let unread = |evidence: &Evidence| {
+            let all = advise(&Present { payload_bytes: 1000, ..Present::default() }, &curve, evidence);
+            all.into_iter().any(|one| one.what == What::Unread)
+        };
+        assert!(!unread(&evidence), "a thousand stores that nobody has read yet");
+        evidence.count_ended(1000, 980);
+        assert!(unread(&evidence));
+        evidence.count_ended(1000, 500);
+        assert!(!unread(&evidence));
+    }
+
     #[test]
     fn nothing_is_said_while_too_little_is_known() {
         let (curve, mut evidence) = of(3_000, 5);
@@ -409,7 +470,7 @@ mod tests {
         let present = present(Codec::Auto, 8 << 10);
         assert_eq!(codec(&present, &(curve.clone(), evidence)), None, "500 stores");
         let mut untried = Evidence::default();
-        (0..2000).for_each(|_| untried.count_stored(1000, 3_000, None));
+        (0..2000).for_each(|_| untried.count_stored(value(3_000)));
         assert_eq!(codec(&present, &(curve, untried)), None, "none was tried");
     }
 }

@@ -33,6 +33,8 @@ pub struct Curve {
     pub reads_per_hour: f64,
     /// In how many hours these were.
     pub hours: f64,
+    /// For how long the type has been watched, in ms: of longer lifetimes nobody knows.
+    pub watched_ms: f64,
 }
 
 impl Curve {
@@ -40,6 +42,7 @@ impl Curve {
     pub fn of(estimator: &Estimator) -> Self {
         let (rates, errors) = estimator.rates();
         let (evidence, per_hour) = (&estimator.evidence, estimator.reads_per_hour());
+        let watched_ms = estimator.watched_ms();
         let mut points = [Point::default(); TTLS];
         for (which, (point, (rate, error))) in points.iter_mut().zip(rates.into_iter().zip(errors)).enumerate() {
             let ttl_ms = ttl_ms(which);
@@ -51,12 +54,12 @@ impl Curve {
                 // What is produced is there for a lifetime (Little's law).
                 bytes: productions * (ttl_ms as f64 / 3_600_000.0) * evidence.mean_bytes(),
                 stale_share: evidence.stale_share(ttl_ms as f64),
-                error,
+                error: if ttl_ms as f64 <= watched_ms { error } else { 1.0 },
             };
         }
         let in_force = estimator.evidence.lifetime_ms().map(|ttl_ms| (ttl_ms, at(&rates, ttl_ms)));
         let reads = estimator.reads();
-        Self { points, in_force, reads, reads_per_hour: per_hour, hours: estimator.hours() }
+        Self { points, in_force, reads, reads_per_hour: per_hour, hours: estimator.hours(), watched_ms }
     }
 
     fn at(&self, ttl_ms: f64, figure: impl Fn(&Point) -> f64) -> f64 {

@@ -21,9 +21,10 @@ use super::counts::{Counts, PARTS, Rates, errors, rates};
 use super::evidence::Evidence;
 use super::followed::{Followed, Reproduced, TAGS};
 use super::heat::{Heat, Slot};
+use super::names::{DATABASES, database};
 use super::outcome::{Outcome, Stored};
 use super::tags::{TagHash, TagTimes};
-use super::ttls::{A_DAY, AN_HOUR, LONGEST, Moment, in_ms};
+use super::ttls::{A_DAY, A_MINUTE, AN_HOUR, LONGEST, Moment, in_ms};
 
 /// After so many reads the counts of what is hot are halved.
 const EPOCH: u32 = 65_536;
@@ -78,9 +79,18 @@ pub struct Estimator {
     watched: f64,
     turned_at: Moment,
     halved_at: Moment,
+    /// When everything was last invalidated, in any database and in each.
     cleared_at: Moment,
+    cleared: [Moment; DATABASES],
+    began_at: Moment,
     /// What else is known of the type.
     pub evidence: Evidence,
+}
+
+/// When everything was last invalidated in a key's database, as far as that may concern it.
+#[inline]
+fn cleared_at(any: Moment, each: &[Moment; DATABASES], key: &Followed) -> Moment {
+    if any < key.seen { 0 } else { each.get(database(key.hash())).copied().unwrap_or(any) }
 }
 
 impl Estimator {
@@ -111,6 +121,8 @@ impl Estimator {
             turned_at: now,
             halved_at: now,
             cleared_at: 0,
+            cleared: [0; DATABASES],
+            began_at: now,
             evidence: Evidence::default(),
         }
     }
@@ -169,13 +181,13 @@ impl Estimator {
 
     #[inline]
     fn read_hot(&mut self, slot: Slot, times: u16, now: Moment, outcome: Outcome, tags: &TagTimes) {
-        let cleared = self.cleared_at;
         let Some(key) = self.followed.get_mut(usize::from(slot)) else { return };
+        let cleared = cleared_at(self.cleared_at, &self.cleared, key);
         let gap = key.gap(now);
         let misses = key.read(now, tags, cleared);
         self.hot_counts.count(times.into(), misses);
         if outcome != Outcome::Fresh {
-            key.found_nothing_fresh();
+            key.found_nothing_fresh(outcome);
             self.evidence.count_miss(times.into(), gap, outcome);
         }
     }
@@ -186,12 +198,13 @@ impl Estimator {
         // What is there before anybody is known to have asked for it was stored, or loaded, by itself.
         let is_known_from_now = is_first && (hash >= self.known_below || outcome == Outcome::Fresh);
         let Some(slot) = known.or_else(|| self.sample(hash, now, is_known_from_now)) else { return };
-        let (cleared, weight) = (self.cleared_at, self.weight * f64::from(times));
+        let weight = self.weight * f64::from(times);
         let Some(key) = self.followed.get_mut(usize::from(slot)) else { return };
+        let cleared = cleared_at(self.cleared_at, &self.cleared, key);
         let gap = if is_first { Moment::MAX } else { key.gap(now) };
         let misses = key.read(now, tags, cleared);
         if outcome != Outcome::Fresh {
-            key.found_nothing_fresh();
+            key.found_nothing_fresh(outcome);
         }
         if is_known_from_now {
             return;
@@ -221,7 +234,7 @@ impl Estimator {
         tags: &TagTimes,
         details: impl FnOnce() -> Details,
     ) -> Option<TagHash> {
-        self.evidence.count_stored(value.lifetime_ms, value.size, value.cost_ms);
+        self.evidence.count_stored(value);
         let slot = self.slot(hash)?;
         let Details { tags: own, digest } = details();
         let key = self.followed.get_mut(usize::from(slot))?;
@@ -246,9 +259,16 @@ impl Estimator {
         self.heat.slot(hash).or_else(|| if hash < self.threshold { self.cold_slot(hash) } else { None })
     }
 
-    /// Notes that all entries of the type were invalidated.
-    pub fn clear(&mut self, now: Moment) {
+    /// Notes that all entries of the type in the index of that number were invalidated.
+    pub fn clear(&mut self, index: u16, now: Moment) {
         self.cleared_at = now;
+        self.cleared.get_mut(usize::from(index) % DATABASES).into_iter().for_each(|at| *at = now);
+    }
+
+    /// Notes that the key with this hash was deleted.
+    pub fn deleted(&mut self, hash: u64) {
+        let key = self.slot(hash).and_then(|slot| self.followed.get_mut(usize::from(slot)));
+        key.into_iter().for_each(Followed::deleted);
     }
 
     /// To be called now and then: time passes.
@@ -401,14 +421,19 @@ impl Estimator {
         self.evidence.measure_anew();
     }
 
-    /// In how many hours was counted what is counted.
+    /// In how many hours was counted what is counted: a minute at least, as nothing follows for an hour from a moment.
     pub fn hours(&self) -> f64 {
-        self.watched / AN_HOUR
+        self.watched.max(A_MINUTE) / AN_HOUR
     }
 
     /// Reads an hour.
     pub fn reads_per_hour(&self) -> f64 {
-        if self.watched > 0.0 { self.reads() * AN_HOUR / self.watched } else { 0.0 }
+        self.reads() / self.hours()
+    }
+
+    /// For how long the type has been watched, in ms.
+    pub fn watched_ms(&self) -> f64 {
+        in_ms(f64::from(self.turned_at.saturating_sub(self.began_at)))
     }
 
     /// Reads that all this is founded on.

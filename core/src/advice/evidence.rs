@@ -2,7 +2,7 @@
 
 use super::counts::Measured;
 use super::followed::{Again, Reproduced};
-use super::outcome::Outcome;
+use super::outcome::{Outcome, Stored};
 use super::tags::TagHash;
 use super::trials::Trials;
 use super::ttls::in_ms;
@@ -11,6 +11,8 @@ use super::ttls::in_ms;
 const WATCHED: usize = 16;
 /// So many values that were produced again tell something.
 const TELLING: f64 = 30.0;
+/// From a larger share on of values with lifetimes of their own that of the type decides too little.
+const MOST_OWN: f64 = 0.1;
 
 /// A tag whose entries were produced again after it was invalidated.
 #[derive(Clone, Copy, Default)]
@@ -48,7 +50,9 @@ pub struct Evidence {
     missed_in_use: f64,
     evicted_again: f64,
     stores: f64,
-    read_once: f64,
+    /// Values that went, or that others took the place of, and those of them that nobody had read.
+    ended: f64,
+    ended_unread: f64,
     bytes: f64,
     cost_ms: f64,
     costs: f64,
@@ -56,6 +60,8 @@ pub struct Evidence {
     /// The sum of their logarithms.
     log_lifetimes: f64,
     endless: f64,
+    /// Those whose lifetime the type's has nothing to do with.
+    own_lifetimes: f64,
     again: f64,
     changed: f64,
     after: f64,
@@ -77,9 +83,10 @@ impl Evidence {
         }
     }
 
-    /// Counts the first time that a value was handed out.
-    pub fn count_read_once(&mut self) {
-        self.read_once += 1.0;
+    /// Counts values that went, or that others took the place of, and those of them that nobody had read.
+    pub fn count_ended(&mut self, ended: u64, unread: u64) {
+        self.ended += ended as f64;
+        self.ended_unread += unread as f64;
     }
 
     /// Counts a miss of what had made room not long before.
@@ -87,8 +94,10 @@ impl Evidence {
         self.evicted_again += 1.0;
     }
 
-    pub(super) fn count_stored(&mut self, lifetime_ms: u64, size: u64, cost_ms: Option<u64>) {
+    pub(super) fn count_stored(&mut self, value: Stored) {
+        let Stored { lifetime_ms, size, cost_ms, has_own_lifetime, has_lease: _ } = value;
         self.stores += 1.0;
+        self.own_lifetimes += f64::from(u8::from(has_own_lifetime));
         self.bytes += size as f64;
         if let Some(cost_ms) = cost_ms {
             self.cost_ms += cost_ms as f64;
@@ -127,7 +136,7 @@ impl Evidence {
     pub(super) fn measure_anew(&mut self) {
         self.measured = Measured::default();
         (self.expired_in_use, self.missed_in_use, self.evicted_again) = (0.0, 0.0, 0.0);
-        (self.lifetimes, self.log_lifetimes, self.endless) = (0.0, 0.0, 0.0);
+        (self.lifetimes, self.log_lifetimes, self.endless, self.own_lifetimes) = (0.0, 0.0, 0.0, 0.0);
     }
 
     pub(super) fn halve(&mut self) {
@@ -139,13 +148,15 @@ impl Evidence {
             &mut self.missed_in_use,
             &mut self.evicted_again,
             &mut self.stores,
-            &mut self.read_once,
+            &mut self.ended,
+            &mut self.ended_unread,
             &mut self.bytes,
             &mut self.cost_ms,
             &mut self.costs,
             &mut self.lifetimes,
             &mut self.log_lifetimes,
             &mut self.endless,
+            &mut self.own_lifetimes,
             &mut self.again,
             &mut self.changed,
             &mut self.after,
@@ -164,6 +175,11 @@ impl Evidence {
             (ending, endless) if endless > ending => Some(f64::INFINITY),
             (ending, _) => Some((self.log_lifetimes / ending).exp()),
         }
+    }
+
+    /// Do values live as long as their type says?
+    pub fn is_lifetime_of_type(&self) -> bool {
+        self.own_lifetimes <= MOST_OWN * (self.lifetimes + self.endless)
     }
 
     /// What producing a value takes on average, in ms.
@@ -200,9 +216,9 @@ impl Evidence {
         self.of_reads(self.evicted_again)
     }
 
-    /// The share of stored values that nobody read.
-    pub fn unread(&self) -> Share {
-        Share::of((self.stores - self.read_once).max(0.0), self.stores.max(1.0))
+    /// The share of values that nobody had read when they went, and how many went: of those that are there nobody knows yet.
+    pub fn unread(&self) -> (Share, f64) {
+        (Share::of(self.ended_unread, self.ended.max(1.0)), self.ended)
     }
 
     /// How often a value changes, per ms (Cho and Garcia-Molina, 2003); `None` where too few were compared.
@@ -262,12 +278,16 @@ mod tests {
     fn the_lifetime_in_force_is_that_of_what_is_stored() {
         let mut evidence = Evidence::default();
         assert_eq!(evidence.lifetime_ms(), None);
-        [1_000, 4_000].into_iter().for_each(|ms| evidence.count_stored(ms, 10, Some(3)));
+        let value = |lifetime_ms, cost_ms| Stored { lifetime_ms, size: 10, cost_ms, ..Stored::default() };
+        [1_000, 4_000].into_iter().for_each(|ms| evidence.count_stored(value(ms, Some(3))));
         assert!(evidence.lifetime_ms().is_some_and(|ms| (ms - 2_000.0).abs() < 1e-6));
-        (0..3).for_each(|_| evidence.count_stored(0, 10, None));
+        (0..3).for_each(|_| evidence.count_stored(value(0, None)));
         assert_eq!(evidence.lifetime_ms(), Some(f64::INFINITY));
         assert_eq!((evidence.mean_cost_ms(), evidence.mean_bytes(), evidence.stores()), (Some(3.0), 10.0, 5.0));
+        assert!(evidence.is_lifetime_of_type());
+        evidence.count_stored(Stored { has_own_lifetime: true, ..value(5, None) });
+        assert!(!evidence.is_lifetime_of_type(), "programs say how long");
         evidence.measure_anew();
-        assert_eq!(evidence.lifetime_ms(), None);
+        assert_eq!((evidence.lifetime_ms(), evidence.is_lifetime_of_type()), (None, true));
     }
 }

@@ -1,5 +1,6 @@
 //! One key that is followed: what a cache of each lifetime would hold of it.
 
+use super::outcome::Outcome;
 use super::tags::{TagHash, TagTimes};
 use super::ttls::{Moment, TICKS, TTLS};
 
@@ -25,10 +26,23 @@ pub(super) struct Followed {
     digest: u32,
     /// When those were; 0: not since it is followed.
     produced: Moment,
-    /// Is it waited for, since a read found nothing fresh?
-    is_awaited: bool,
+    /// Is it waited for, since a read found nothing fresh, and why was that?
+    awaited: Awaited,
     /// It was stored anew, and it is not known yet what.
     pending: Pending,
+}
+
+/// Why a value is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// It is not.
+    No,
+    /// Its time was over.
+    Ended,
+    /// It was invalidated.
+    Invalidated,
+    /// It was deleted, or evicted, or never there.
+    Unknown,
 }
 
 /// Why a value was stored of which the bytes are still to be told.
@@ -73,7 +87,7 @@ impl Followed {
             tags: [0; TAGS],
             digest: 0,
             produced: 0,
-            is_awaited: false,
+            awaited: Awaited::No,
             pending: Pending::No,
         }
     }
@@ -142,23 +156,35 @@ impl Followed {
     }
 
     /// Notes that a read really found nothing fresh.
-    pub fn found_nothing_fresh(&mut self) {
-        self.is_awaited = true;
+    pub fn found_nothing_fresh(&mut self, outcome: Outcome) {
+        self.awaited = match outcome {
+            Outcome::Fresh => return,
+            Outcome::Stale | Outcome::Expired => Awaited::Ended,
+            Outcome::Invalidated => Awaited::Invalidated,
+            Outcome::Cold => Awaited::Unknown,
+        };
+    }
+
+    /// Notes that it was deleted, which it would have been at every lifetime.
+    pub fn deleted(&mut self) {
+        (self.fills, self.next_change) = ([0; TTLS], 0);
     }
 
     /// Notes that a value was stored. One that nobody waited for, and for which nobody had a lease, would have been stored whatever the
     /// lifetime.
     pub fn stored(&mut self, now: Moment, own: [TagHash; TAGS], has_lease: bool, tags: &TagTimes) {
-        let was_awaited = std::mem::take(&mut self.is_awaited);
+        let awaited = std::mem::replace(&mut self.awaited, Awaited::No);
         if self.pending != Pending::No {
             // Nobody ever told what the last value was.
             (self.digest, self.produced) = (0, 0);
         }
         let (invalidated, which) = self.invalidated(tags);
-        self.pending = match was_awaited {
-            false => Pending::Other,
-            true if invalidated != 0 && invalidated >= self.produced => Pending::AfterTag(which),
-            true => Pending::AfterExpiry,
+        let is_by_tag = invalidated != 0 && invalidated >= self.produced;
+        self.pending = match awaited {
+            Awaited::Ended | Awaited::Invalidated if is_by_tag => Pending::AfterTag(which),
+            Awaited::Ended => Pending::AfterExpiry,
+            // By a tag that is not known here, or by what no lifetime has to do with.
+            Awaited::No | Awaited::Invalidated | Awaited::Unknown => Pending::Other,
         };
         // The tag that is named by its number is one of the new ones then.
         if !matches!(self.pending, Pending::AfterTag(_)) || self.tags == own {
@@ -166,7 +192,7 @@ impl Followed {
         } else {
             (self.tags, self.pending) = (own, Pending::Other);
         }
-        if !was_awaited && !has_lease {
+        if awaited == Awaited::No && !has_lease {
             self.fill(now);
         }
     }
@@ -229,15 +255,21 @@ mod tests {
         assert_eq!(key.read(at(123), &tags, 0), 0, "another's tag");
         assert_eq!(key.read(at(124), &tags, at(124)), all_from(TTLS), "everything was invalidated");
         assert_eq!(key.read(at(125), &tags, at(124)), 0, "produced in the same moment");
+        key.deleted();
+        assert_eq!(key.read(at(126), &tags, 0), all_from(TTLS), "there at no lifetime");
+        assert_eq!(key.read(at(127), &tags, 0), 0);
     }
 
     #[test]
     fn equal_values_are_told_from_others() {
         let (mut key, mut tags) = (Followed::new(1), TagTimes::default());
-        let store = |key: &mut Followed, seconds, digest, tags: &TagTimes| {
-            key.found_nothing_fresh();
+        let store_after = |key: &mut Followed, outcome, seconds, digest, tags: &TagTimes| {
+            key.found_nothing_fresh(outcome);
             key.stored(at(seconds), [9, 0, 0, 0], true, tags);
             key.digested(at(seconds), digest)
+        };
+        let store = |key: &mut Followed, seconds, digest, tags: &TagTimes| {
+            store_after(key, Outcome::Expired, seconds, digest, tags)
         };
         assert_eq!(store(&mut key, 0, 1, &tags), None);
         let same = Reproduced { how: Again::AfterExpiry, after: 600, is_changed: false };
@@ -245,6 +277,8 @@ mod tests {
         tags.note(9, at(61));
         let other = Reproduced { how: Again::AfterTag(9), after: 20, is_changed: true };
         assert_eq!(store(&mut key, 62, 2, &tags), Some(other));
+        assert_eq!(store_after(&mut key, Outcome::Cold, 65, 3, &tags), None, "it was deleted because it changed");
+        assert_eq!(store_after(&mut key, Outcome::Invalidated, 66, 4, &tags), None, "by a tag that is not known");
         key.stored(at(70), [9, 0, 0, 0], false, &tags);
         assert_eq!(key.digested(at(70), 3), None, "nobody asked for it");
         assert_eq!(key.read(at(79), &tags, 0), 0, "but it is there at every lifetime");

@@ -6,17 +6,29 @@ use hashbrown::DefaultHashBuilder;
 
 use super::tags::TagHash;
 
+/// So many databases are told apart.
+pub(super) const DATABASES: usize = 64;
+const LAST: u64 = DATABASES as u64 - 1;
+/// Bits that neither say where a key is counted nor whether it is sampled.
+const SHIFT: u32 = 10;
+
+/// Which database's index a key is of, by its hash; one in so many has the same.
+#[inline]
+pub(super) fn database(hash: u64) -> usize {
+    (hash >> SHIFT & LAST) as usize
+}
+
 /// See the head.
 #[derive(Default)]
 pub struct Salt(DefaultHashBuilder);
 
 impl Salt {
-    /// That of a key of the index of that number. Each of its bits decides something.
+    /// That of a key of the index of that number. Each of its bits decides something; some say which index it is ([`database`]).
     #[inline]
     pub fn key(&self, index: u16, key: &[u8]) -> u64 {
         let hash = self.of(index, key);
         let mixed = (hash ^ hash >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        mixed ^ mixed >> 29
+        (mixed ^ mixed >> 29) & !(LAST << SHIFT) | (u64::from(index) & LAST) << SHIFT
     }
 
     /// That of a tag of the index of that number; never 0.

@@ -24,6 +24,8 @@ pub struct Stored {
     pub size: u64,
     /// What producing it took, in ms.
     pub cost_ms: Option<u64>,
+    /// Was its lifetime named with it, or cut off by something else than the type's TTL?
+    pub has_own_lifetime: bool,
     /// Does it end a lease?
     pub has_lease: bool,
 }

@@ -63,6 +63,8 @@ pub(super) fn in_ms(ticks: f64) -> f64 {
 pub(super) const A_DAY: u32 = DAY;
 /// The longest lifetime that is tried.
 pub(super) const LONGEST: u32 = 3 * DAY;
+/// Ticks in a minute.
+pub(super) const A_MINUTE: f64 = MINUTE as f64;
 /// Ticks in an hour.
 pub(super) const AN_HOUR: f64 = HOUR as f64;
 

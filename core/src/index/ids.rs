@@ -4,7 +4,7 @@ use roaring::RoaringBitmap;
 
 /// A set of entries of one index, good until that index changes.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Ids(pub(super) RoaringBitmap);
+pub struct Ids(pub(crate) RoaringBitmap);
 
 impl From<RoaringBitmap> for Ids {
     fn from(ids: RoaringBitmap) -> Self {

@@ -6,13 +6,14 @@ use super::known::{Now, Tier};
 impl Keeper {
     /// Says what does not fit together inside.
     pub(super) fn check(&self, now: Now) {
-        let all = || (0..).zip(&self.known).filter_map(|(slot, known)| Some((slot, known.as_ref()?)));
+        let all = || (0..).zip(&self.known).filter_map(|(slot, known)| Some((slot, known.as_deref()?)));
         assert_eq!(all().map(|(_, known)| known.bytes()).sum::<usize>(), self.bytes);
         let young = all().filter(|(_, known)| known.is_young());
         assert_eq!(young.map(|(_, known)| known.bytes()).sum::<usize>(), self.young_bytes);
         assert_eq!((self.names.len(), all().count()), (self.len(), self.len()));
         assert_eq!(all().filter(|(_, known)| known.id.is_some()).count(), self.ids.len());
         assert_eq!(self.living.len(), self.ids.len() as u64);
+        assert!(self.untold.is_subset(&self.living));
         assert_eq!(all().filter(|(_, known)| known.due_ms.is_some()).count(), self.soon.len());
         assert_eq!(all().filter(|(_, known)| known.job.is_some()).count(), self.jobs.len());
         for (slot, known) in all() {

@@ -1,6 +1,7 @@
 //! Where keys stand: by name, by number, by worth, by what is due. All of it changes here.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
@@ -14,8 +15,6 @@ use super::tiers::OfType;
 const NEW_PART: usize = 8;
 /// So many types are looked at to find the key that is worth least.
 const SAMPLED: usize = 16;
-/// So many keys change their places in one go where the best of a type are to be more or fewer.
-const MOST_MOVED: usize = MOST_AT_ONCE / 8;
 
 impl Keeper {
     /// Has them take no more than so many bytes.
@@ -36,7 +35,7 @@ impl Keeper {
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Known> {
-        self.known.get_mut(slot as usize)?.as_mut()
+        self.known.get_mut(slot as usize)?.as_deref_mut()
     }
 
     /// Takes a new key in, of a type that is there.
@@ -45,8 +44,10 @@ impl Keeper {
         self.bytes += known.bytes();
         self.young_bytes += known.bytes();
         let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
+            Some(Reverse(slot)) if (slot as usize) < self.known.len() => slot,
+            // The others are beyond the last slot too.
+            _ => {
+                self.free.clear();
                 self.known.push(None);
                 Slot::try_from(self.known.len() - 1).unwrap_or(Slot::MAX)
             }
@@ -54,11 +55,11 @@ impl Keeper {
         let of_type = self.types.get_mut(&known.type_id);
         of_type.into_iter().for_each(|of_type| _ = of_type.new.insert((known.place(), slot)));
         if let Some(place) = self.known.get_mut(slot as usize) {
-            *place = Some(known);
+            *place = Some(Box::new(known));
         }
         let (all, hasher) = (&self.known, &self.hasher);
         let hash_of = |slot: &Slot| {
-            let known = all.get(*slot as usize).and_then(Option::as_ref);
+            let known = all.get(*slot as usize).and_then(Option::as_deref);
             hasher.hash_one(known.map_or(&[][..], |known| &*known.key))
         };
         self.names.insert_unique(hash, slot, hash_of);
@@ -85,9 +86,9 @@ impl Keeper {
         if known.is_young() {
             self.young_bytes -= known.bytes();
         }
-        self.free.push(slot);
-        if self.free.len() == self.known.len() {
-            (self.known, self.free, self.names) = (Vec::new(), Vec::new(), HashTable::new());
+        self.free.push(Reverse(slot));
+        if self.names.is_empty() {
+            (self.known, self.free, self.names) = (Vec::new(), BinaryHeap::new(), HashTable::new());
         }
     }
 
@@ -98,6 +99,7 @@ impl Keeper {
         if let Some(id) = id {
             self.ids.remove(&id);
             self.living.remove(id);
+            self.untold.remove(id);
         }
         if let Some(due_ms) = due_ms {
             self.soon.remove(&(due_ms, slot));
@@ -113,6 +115,7 @@ impl Keeper {
             other.id = None;
         }
         self.living.insert(id);
+        self.untold.remove(id);
         self.wait_for_end(slot);
     }
 
@@ -147,7 +150,7 @@ impl Keeper {
 
     /// The same, with a score that allows for such a part more of requests.
     pub(super) fn rank_with(&mut self, slot: Slot, slack: f64, now: Now) {
-        let Some(known) = self.known.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        let Some(known) = self.known.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
         let Some(of_type) = self.types.get_mut(&known.type_id) else { return };
         let (old_place, old_tier, was_young) = (known.place(), known.tier, known.is_young());
         known.allowed = known.rate.sum() * (1.0 + slack);
@@ -179,7 +182,7 @@ impl Keeper {
 
     /// Has the best of a type be those that are worth most, and lets go of what is too much, in turns if that is much.
     pub(super) fn balance(&mut self, type_id: u16) {
-        for _ in 0..MOST_MOVED {
+        for _ in 0..MOST_AT_ONCE {
             let Some(of_type) = self.types.get_mut(&type_id) else { return };
             let (most, most_rest) = (of_type.most, of_type.most_rest());
             let (least, next) = (of_type.best.first().copied(), of_type.rest.last().copied());

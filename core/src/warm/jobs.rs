@@ -21,7 +21,14 @@ impl Keeper {
     pub fn start_job(&mut self, slot: Slot, until_ms: u64, token: Option<Token>) {
         self.end_job(slot);
         if self.get(slot).is_some() {
-            self.change(slot, |known| known.job = Some(Job { until_ms, token: token.map(Box::new) }));
+            // What was invalidated before must not end the job later.
+            let is_invalidated = self.take_untold(slot);
+            self.change(slot, |known| {
+                known.job = Some(Job { until_ms, token: token.map(Box::new) });
+                if is_invalidated {
+                    (known.is_lapsed, known.is_resting) = (true, false);
+                }
+            });
             self.jobs.insert((until_ms, slot));
         }
     }
@@ -64,7 +71,7 @@ impl Keeper {
             }
             self.doubted -= 1;
             self.next_doubted = (self.next_doubted + 1) % self.known.len().max(1);
-            let job = self.known.get(self.next_doubted).and_then(Option::as_ref).and_then(|known| known.job.as_ref());
+            let job = self.known.get(self.next_doubted).and_then(Option::as_deref).and_then(|known| known.job.as_ref());
             let slot =
                 Slot::try_from(self.next_doubted).ok().filter(|_| job.is_some_and(|job| job.until_ms > now.steady_ms));
             jobs.extend(slot);

@@ -18,10 +18,10 @@
 //! 4. A score that is kept is never too low (see `rate`): where it is computed for a request it allows for some more, so that most need not move
 //!    their key. It is computed anew before it decides; [`Keeper::turn`] does so in turns for all.
 //! 5. What is said here of values is a hint. Before a key is offered the caller looks at what is there.
-//! 6. No call does more than a bounded number of steps, but for those that concern many keys: an invalidation, and a number that becomes
-//!    another type's.
+//! 6. No call does more than a bounded number of steps. An invalidation of many only notes which values it meant (see `behind`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use roaring::RoaringBitmap;
@@ -30,7 +30,6 @@ use super::known::{KNOWN_BYTES, Known, Now, Reason, Seen, Slot};
 use super::pattern::{HOUR_MS, at_hour, hour};
 use super::rate::Score;
 use super::tiers::OfType;
-use crate::index::Ids;
 
 /// Of so many unknown keys that are asked for one is let in where another has to make room.
 const LET_IN: u32 = 8;
@@ -40,8 +39,8 @@ const MOST_LET_IN: u32 = 64;
 const SLACK: f64 = 1.0 / 32.0;
 /// No key takes more than such a part of all.
 const LARGEST_PART: usize = 64;
-/// So many keys become due in one go for reasons of time, or are let go.
-pub(super) const MOST_AT_ONCE: usize = 1024;
+/// So many keys become due in one go, or are let go.
+pub(super) const MOST_AT_ONCE: usize = 128;
 /// So long before an hour begins, what is asked for in it is produced, in ms.
 pub const PREDICTED_AHEAD_MS: u64 = 5 * 60_000;
 
@@ -66,10 +65,13 @@ impl Limits {
 pub struct Keeper {
     pub(super) hasher: DefaultHashBuilder,
     pub(super) names: HashTable<Slot>,
-    pub(super) known: Vec<Option<Known>>,
-    pub(super) free: Vec<Slot>,
+    pub(super) known: Vec<Option<Box<Known>>>,
+    /// The lowest first. What is beyond the last slot is none any more.
+    pub(super) free: BinaryHeap<Reverse<Slot>>,
     pub(super) ids: HashMap<u32, Slot>,
     pub(super) living: RoaringBitmap,
+    /// Those of them that were invalidated, and whose keys are still to be told.
+    pub(super) untold: RoaringBitmap,
     /// Those that have keys here.
     pub(super) types: BTreeMap<u16, OfType>,
     /// Of all types.
@@ -152,8 +154,9 @@ impl Keeper {
             self.forget(key);
             return false;
         }
-        self.prepare_type(type_id, type_name, limits.best);
-        // What was another's of that number is gone now.
+        if !self.prepare_type(type_id, type_name, limits.best) {
+            return false;
+        }
         let found = self.find(key);
         let is_of_type = |slot: &Slot| self.get(*slot).is_some_and(|known| known.type_id == type_id);
         let known = found.filter(is_of_type);
@@ -192,22 +195,6 @@ impl Keeper {
         known.into_iter().for_each(|known| known.is_warmed = true);
     }
 
-    /// These entries were invalidated. Says whether any of them is known. Who produces one is looked at again, for it may be that the
-    /// invalidation ended its backing off.
-    pub fn invalidated(&mut self, ids: &Ids, now: Now) -> bool {
-        self.doubt_jobs();
-        let slots: Vec<Slot> = if ids.len() <= self.living.len() {
-            ids.iter().filter_map(|id| self.ids.get(&id).copied()).collect()
-        } else {
-            self.living.iter().filter(|id| ids.contains(*id)).filter_map(|id| self.ids.get(&id).copied()).collect()
-        };
-        for slot in &slots {
-            self.end_job(*slot);
-            self.lapse(*slot, false, now);
-        }
-        !slots.is_empty()
-    }
-
     /// Is a key kept in mind?
     pub fn knows(&self, key: &[u8]) -> bool {
         self.find(key).is_some()
@@ -240,16 +227,22 @@ impl Keeper {
 
     // ---- types ----
 
-    fn prepare_type(&mut self, type_id: u16, name: &[u8], most: usize) {
-        if self.types.get(&type_id).is_some_and(|of_type| *of_type.name != *name) {
-            // The number is another type's now.
-            self.forget_some(type_id, usize::MAX);
+    /// May keys of a type of that name be kept?
+    fn prepare_type(&mut self, type_id: u16, name: &[u8], most: usize) -> bool {
+        let is_anothers = |all: &BTreeMap<u16, OfType>| all.get(&type_id).is_some_and(|of_type| *of_type.name != *name);
+        if is_anothers(&self.types) {
+            // The number is another type's now. As long as some of the old one's keys are left the new one's have to wait.
+            self.forget_some(type_id, MOST_AT_ONCE);
+            if is_anothers(&self.types) {
+                return false;
+            }
         }
         let of_type = self.types.entry(type_id).or_default();
         if of_type.most == 0 {
             of_type.name = name.into();
         }
         of_type.most = most;
+        true
     }
 
     /// The name of a type of which keys are kept in mind.
@@ -258,9 +251,14 @@ impl Keeper {
     }
 
     /// Looks at so many types, one after the other: whether there still is one of that name, and how many keys are to be the best of it. What
-    /// is not wanted any more is forgotten, in turns too.
-    pub fn look_after_types<'n>(&mut self, count: usize, wanted: impl Fn(u16) -> Option<(&'n [u8], usize)>) {
-        let mut left = MOST_AT_ONCE;
+    /// is not wanted any more is forgotten, in turns too: about so many keys.
+    pub fn look_after_types<'n>(
+        &mut self,
+        count: usize,
+        keys: usize,
+        wanted: impl Fn(u16) -> Option<(&'n [u8], usize)>,
+    ) {
+        let mut left = keys.max(1);
         for _ in 0..count.min(self.types.len()) {
             let next = self.types.range(self.next_type..).next().or_else(|| self.types.first_key_value());
             let Some((type_id, of_type)) = next else { return };
@@ -271,7 +269,7 @@ impl Keeper {
             } else if before != most || !of_type.is_balanced() {
                 self.types.entry(type_id).and_modify(|of_type| of_type.most = most);
                 self.balance(type_id);
-                left = left.saturating_sub(MOST_AT_ONCE / 8);
+                left = left.saturating_sub(MOST_AT_ONCE);
             }
             if left == 0 {
                 // It goes on with this one.
@@ -292,24 +290,11 @@ impl Keeper {
 
     // ---- time ----
 
-    /// Has keys become due that are within `ahead_ms` of the end of their freshness, or as early as their types say.
-    pub fn settle(&mut self, ahead_ms: Option<u64>, now: Now) {
-        let until_ms = now.unix().saturating_add(i64::try_from(ahead_ms.unwrap_or(0)).unwrap_or(i64::MAX));
-        for _ in 0..MOST_AT_ONCE {
-            let Some((at_ms, slot)) = self.soon.first().copied().filter(|(at_ms, _)| *at_ms <= until_ms) else { break };
-            self.soon.remove(&(at_ms, slot));
-            if let Some(known) = self.get_mut(slot) {
-                known.due_ms = None;
-            }
-            // Who looks ahead takes its time for over: else what nobody asks for would be produced as soon as it is stored.
-            self.lapse(slot, true, now);
-        }
-    }
-
     /// Looks at so many keys, one after the other: computes their scores anew, and predicts.
     pub fn turn(&mut self, count: usize, now: Now) {
         self.let_in = 0;
-        self.settle(None, now);
+        self.catch_up(count, now);
+        self.give_back(count);
         for _ in 0..count.min(self.known.len()) {
             let slot = self.next;
             self.next = (self.next + 1) % self.known.len().max(1);
@@ -340,12 +325,12 @@ impl Keeper {
 
     /// A key that is kept in mind.
     pub fn get(&self, slot: Slot) -> Option<&Known> {
-        self.known.get(slot as usize)?.as_ref()
+        self.known.get(slot as usize)?.as_deref()
     }
 
     /// How many keys are kept in mind.
     pub fn len(&self) -> usize {
-        self.known.len() - self.free.len()
+        self.names.len()
     }
 
     /// None?

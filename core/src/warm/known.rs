@@ -7,10 +7,18 @@ use crate::lease::Token;
 /// What names a key here.
 pub type Slot = u32;
 
+/// About what a key takes in its places: in the tables by name and by number, among those of its type, and by what is due and when.
+const PLACES_BYTES: usize = 110;
 /// About what a key takes besides its texts: itself, and its places.
-pub(super) const KNOWN_BYTES: usize = size_of::<Known>() + 160;
-/// About what a text takes besides itself.
-const TEXT_BYTES: usize = 16;
+pub(super) const KNOWN_BYTES: usize = block(size_of::<Known>()) + PLACES_BYTES;
+/// What a text takes in a list of them.
+const LISTED_BYTES: usize = size_of::<Box<[u8]>>();
+
+/// What the server's allocator gives for so many bytes: steps of 16, then four for each doubling.
+const fn block(bytes: usize) -> usize {
+    let step = if bytes <= 128 { 16 } else { 1 << (bytes - 1).ilog2() >> 2 };
+    bytes.next_multiple_of(step)
+}
 
 /// What time it is.
 #[derive(Debug, Clone, Copy)]
@@ -182,7 +190,8 @@ impl Known {
 
     pub(super) fn bytes(&self) -> usize {
         let texts = self.tags.iter().chain(&self.format).chain(&self.meta);
-        texts.fold(KNOWN_BYTES + self.key.len(), |sum, text| sum + TEXT_BYTES + text.len())
+        let own = KNOWN_BYTES + block(self.key.len()) + block(self.tags.len() * LISTED_BYTES);
+        texts.fold(own, |sum, text| sum + block(text.len()))
     }
 
     pub(super) fn see(&mut self, seen: &Seen<'_>) {
@@ -229,6 +238,13 @@ impl Known {
     }
 
     /// Where it stands among those of its tier.
+    /// Is it offered to who looks ahead until then, unix ms, though it is fresh? Of what was produced because it was offered, and is not asked for,
+    /// the time counts as over then: else it would be produced as soon as it is stored.
+    pub(super) fn is_offered_ahead(&self, until_ms: i64) -> bool {
+        let ends = self.fresh_until_ms.is_some_and(|end_ms| end_ms <= until_ms);
+        ends && !self.is_warmed && !self.is_resting && self.job.is_none() && self.tier == Tier::Best
+    }
+
     pub(super) fn place(&self) -> i64 {
         if self.is_young() { self.arrival } else { self.score }
     }
@@ -264,6 +280,11 @@ impl Known {
     /// Is one request at least to be expected while a value would be fresh?
     pub fn is_worth_it(&self, now: Now) -> bool {
         self.lifetime_ms == 0 || self.per_second(now) * self.lifetime_ms as f64 / 1000.0 >= 1.0
+    }
+
+    /// Is it due, for everybody?
+    pub fn is_due(&self) -> bool {
+        self.is_due
     }
 
     /// The hour for which it is predicted that somebody asks for it.

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //!  keeper   the keys that are kept in mind: what happens to them     ── filing   where each stands: by name, by worth, by what is due
-//!   known   one of them                                              ── due      the next to be offered
-//!   tiers   those of a type                                          ── jobs     those that are being produced
+//!   known   one of them                                              ── behind   those that are still to become due
+//!   tiers   those of a type                                          ── due      the next to be offered
+//!                                                                    ── jobs     those that are being produced
+//!                                                                    ── compact  memory that is given back
 //!  rate     how often a key is asked for lately, and how keys are ranked by it
 //!  pattern  in which hours of the day, and on which days of the week
 //! ```
 
+mod behind;
 #[cfg(test)]
 mod check;
+mod compact;
 mod due;
 mod filing;
 mod jobs;
@@ -19,6 +23,8 @@ mod pattern;
 mod rate;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_many;
 mod tiers;
 
 pub use self::due::DueWalk;

@@ -18,7 +18,7 @@ mod workload;
 
 use std::collections::HashMap;
 
-use expcache_core::advice::{Details, Estimator, Outcome, Stored, TTLS, TagTimes, moment, ttl_ms};
+use expcache_core::advice::{Details, Estimator, Outcome, Salt, Stored, TTLS, TagTimes, moment, ttl_ms};
 use play::{Applied, Play, apply};
 use warming::Cache;
 use workload::{DIURNAL, Workload, mix};
@@ -83,13 +83,43 @@ fn keys_that_are_asked_for_once_take_no_more_than_there_is() {
     assert!((rates[TTLS - 1] - 1.0 / 11.0).abs() < 0.01, "{rates:?}");
 }
 
+/// Everything is invalidated in one database, and some keys are deleted.
+#[test]
+fn what_is_gone_is_gone_at_every_lifetime_and_only_that() {
+    let (mut estimator, tags, salt) = (Estimator::new(KEYS, moment(0)), TagTimes::default(), Salt::default());
+    let hash = |index: u16, key: u64| salt.key(index, &key.to_le_bytes());
+    let read = |estimator: &mut Estimator, index, seconds: u64| {
+        for key in 0..100 {
+            estimator.read(hash(index, key), moment(seconds * 1000), Outcome::Cold, &tags);
+        }
+        estimator.rates().0[TTLS - 1]
+    };
+    read(&mut estimator, 1, 0);
+    read(&mut estimator, 2, 0);
+    for second in 1..8 {
+        read(&mut estimator, 1, second);
+    }
+    let before = read(&mut estimator, 1, 8);
+    // A thousand reads, of which the first of each key missed.
+    assert!((before - 0.8).abs() < 0.01, "{before}");
+    estimator.clear(2, moment(8_500));
+    let other = read(&mut estimator, 1, 9);
+    assert!(other > before, "another database is no business of theirs: {other}");
+    estimator.clear(1, moment(9_500));
+    let own = read(&mut estimator, 1, 10);
+    assert!(own < other - 0.05, "{own}");
+    let again = read(&mut estimator, 1, 11);
+    (0..100).for_each(|key| estimator.deleted(hash(1, key)));
+    assert!(again > own && read(&mut estimator, 1, 12) < again - 0.04);
+}
+
 /// Of a value that is handed out several times in one moment some times stand for the others.
 #[test]
 fn reads_that_change_nothing_but_counts_stand_for_others() {
     let (mut each, mut some) = (Estimator::new(KEYS, moment(0)), Estimator::new(KEYS, moment(0)));
     let (tags, mut rng) = (TagTimes::default(), fastrand::Rng::with_seed(2));
     let (mut filled, mut read) = (HashMap::new(), HashMap::new());
-    let value = Stored { lifetime_ms: 25_000, size: 100, cost_ms: None, has_lease: true };
+    let value = Stored { lifetime_ms: 25_000, size: 100, cost_ms: None, has_own_lifetime: false, has_lease: true };
     let mut hashes = 0;
     for step in 0..300_000u64 {
         let now = moment(step / 5);
