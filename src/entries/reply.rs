@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use expcache_core::codec::Encoding;
-use expcache_core::entry::Etag;
+use expcache_core::entry::{Etag, Extras};
 use expcache_core::grammar::etag_text;
 use expcache_core::grammar::fetch::{Field, Fields};
 use expcache_core::lease::Token;
@@ -65,8 +65,6 @@ pub struct Outcome {
 
 /// Everything that is said of an entry but its value.
 pub struct ReplyFields<'e> {
-    /// What was decided.
-    pub outcome: Outcome,
     asked: Fields,
     encoding: Encoding,
     type_name: TypeName,
@@ -83,11 +81,11 @@ type TypeName = SmallVec<[u8; 32]>;
 
 impl<'e> ReplyFields<'e> {
     /// Of an entry that was found.
-    pub fn new(s: &Cache, look: &'e Look<'_>, outcome: Outcome, asked: Fields, encoding: Encoding) -> Self {
-        let extras = look.entry.extras();
+    pub fn new(s: &Cache, look: &'e Look<'_>, asked: Fields, encoding: Encoding) -> Self {
+        let asks_more = [Field::Format, Field::Records, Field::Meta].into_iter().any(|field| asked.has(field));
+        let extras = if asks_more { look.entry.extras() } else { Extras::default() };
         let type_name = || TypeName::from_slice(&s.types.get(look.entry.type_id()).name);
         Self {
-            outcome,
             asked,
             encoding,
             type_name: if asked.has(Field::Type) { type_name() } else { TypeName::new() },
@@ -107,10 +105,10 @@ impl<'e> ReplyFields<'e> {
     }
 
     /// Says them, with the value if it is sent.
-    pub fn reply(&self, to: &Replies, value: Option<&[u8]>) {
-        let etag = self.outcome.etag.map(etag_text);
-        reply_fields(to, &self.asked, self.outcome.offer, |asked| match asked {
-            Field::Status => Value::Bytes(self.outcome.status.text()),
+    pub fn reply(&self, to: &Replies, outcome: &Outcome, value: Option<&[u8]>) {
+        let etag = outcome.etag.map(etag_text);
+        reply_fields(to, &self.asked, &outcome.offer, |asked| match asked {
+            Field::Status => Value::Bytes(outcome.status.text()),
             Field::Value => value.into(),
             Field::Encoding => self.encoding.name().into(),
             Field::Etag => etag.as_ref().map(AsRef::as_ref).into(),
@@ -128,11 +126,11 @@ impl<'e> ReplyFields<'e> {
 
 /// Says that there is nothing.
 pub fn reply_miss(to: &Replies, asked: &Fields, offer: Offer) {
-    reply_fields(to, asked, offer, |asked| if asked == Field::Status { "miss".into() } else { Value::Null });
+    reply_fields(to, asked, &offer, |asked| if asked == Field::Status { "miss".into() } else { Value::Null });
 }
 
 /// The fields that were asked for. What they say of an entry is `of_entry`.
-fn reply_fields<'v>(to: &Replies, asked: &Fields, offer: Offer, of_entry: impl Fn(Field) -> Value<'v>) {
+fn reply_fields<'v>(to: &Replies, asked: &Fields, offer: &'v Offer, of_entry: impl Fn(Field) -> Value<'v>) {
     let value = |asked: Field| match asked {
         Field::Lease => offer.lease.as_ref().map(Token::as_bytes).into(),
         Field::Retry => offer.retry_ms.into(),
