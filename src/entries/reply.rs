@@ -13,6 +13,7 @@ use super::look::Look;
 use crate::cache::Cache;
 use crate::leases::Offer;
 use crate::server::replies::{Replies, Value};
+use crate::server::word::Word;
 
 /// What there is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum Status {
 
 impl Status {
     /// The word for it.
-    pub fn text(self) -> &'static [u8] {
+    pub const fn text(self) -> &'static [u8] {
         match self {
             Self::Hit => b"hit",
             Self::Stale => b"stale",
@@ -35,6 +36,31 @@ impl Status {
         }
     }
 }
+
+/// The names of all fields, in the order of [`Field::ALL`].
+pub static NAMES: [Word; Field::ALL.len()] = [
+    name_of(Field::Status),
+    name_of(Field::Value),
+    name_of(Field::Encoding),
+    name_of(Field::Etag),
+    name_of(Field::Type),
+    name_of(Field::Format),
+    name_of(Field::Records),
+    name_of(Field::Size),
+    name_of(Field::Meta),
+    name_of(Field::Age),
+    name_of(Field::Ttl),
+    name_of(Field::Lease),
+    name_of(Field::Retry),
+];
+
+const fn name_of(field: Field) -> Word {
+    Word::new(field.name().as_bytes())
+}
+
+/// The words for what there is, in the order of [`Status`].
+pub static STATUSES: [Word; 3] =
+    [Word::new(Status::Hit.text()), Word::new(Status::Stale.text()), Word::new(Status::NotModified.text())];
 
 /// Which run of the command it is.
 #[derive(Clone, Copy)]
@@ -108,7 +134,7 @@ impl<'e> ReplyFields<'e> {
     pub fn reply(&self, to: &Replies, outcome: &Outcome, value: Option<&[u8]>) {
         let etag = outcome.etag.map(etag_text);
         reply_fields(to, &self.asked, &outcome.offer, |asked| match asked {
-            Field::Status => Value::Bytes(outcome.status.text()),
+            Field::Status => STATUSES.get(outcome.status as usize).into(),
             Field::Value => value.into(),
             Field::Encoding => self.encoding.name().into(),
             Field::Etag => etag.as_ref().map(AsRef::as_ref).into(),
@@ -138,5 +164,8 @@ fn reply_fields<'v>(to: &Replies, asked: &Fields, offer: &'v Offer, of_entry: im
     };
     let fields = asked.as_slice();
     to.reply_map(fields.len());
-    fields.iter().for_each(|field| to.field(field.name(), value(*field)));
+    for field in fields {
+        NAMES.get(*field as usize).into_iter().for_each(|name| to.reply_word(name));
+        to.value(value(*field));
+    }
 }

@@ -74,7 +74,7 @@ impl Field {
     ];
 
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Status => "status",
             Self::Value => "value",
