@@ -92,6 +92,10 @@ impl Type {
 /// All known types.
 pub struct Types {
     by_id: Vec<Type>,
+    /// Stands for a type that is not known.
+    nobody: Type,
+    /// The policy where nobody defined one.
+    plain: Policy,
     /// What was counted for types that nobody names any more.
     pub retired: Counters,
     /// What was stored of these in which format.
@@ -114,6 +118,8 @@ impl Default for Types {
     fn default() -> Self {
         let mut types = Self {
             by_id: Vec::new(),
+            nobody: Type::default(),
+            plain: Policy::default(),
             retired: Counters::default(),
             retired_formats: Formats::default(),
             windows: Windows::default(),
@@ -245,9 +251,9 @@ impl Types {
     }
 
     /// A known type.
+    #[inline]
     pub fn get(&self, id: u16) -> &Type {
-        static NOBODY: std::sync::LazyLock<Type> = std::sync::LazyLock::new(Type::default);
-        self.by_id.get(usize::from(id)).unwrap_or(&NOBODY)
+        self.by_id.get(usize::from(id)).unwrap_or(&self.nobody)
     }
 
     /// A known type, to change its counters.
@@ -256,10 +262,10 @@ impl Types {
     }
 
     /// The policy that entries of a type live under.
+    #[inline]
     pub fn policy(&self, id: u16) -> &Policy {
-        static PLAIN: std::sync::LazyLock<Policy> = std::sync::LazyLock::new(Policy::default);
         let own = self.get(id).policy.as_ref();
-        own.or_else(|| self.get(DEFAULT_TYPE).policy.as_ref()).unwrap_or(&PLAIN)
+        own.or_else(|| self.get(DEFAULT_TYPE).policy.as_ref()).unwrap_or(&self.plain)
     }
 
     /// Defines a type, or changes what it is defined as.

@@ -3,8 +3,6 @@
 //! A number has exactly one spelling, as in the server itself: no sign but `-`, no leading zero, no blank. Durations and
 //! sizes are such a number and a unit, in either case: `500ms 30s 15m 2h 7d`, `512 64kb 10mb 1gb`.
 
-use std::str::FromStr;
-
 use crate::{Error, Result};
 
 /// Durations, the largest unit first.
@@ -79,16 +77,17 @@ fn format_size(bytes: u64) -> String {
 
 /// Reads a signed integer in its only spelling: `-0`, `+1`, `01` and blanks are refused.
 pub fn parse_i64(text: &[u8]) -> Result<i64> {
-    match text.strip_prefix(b"-") {
-        Some(b"0") => Err(Error::NotAnInteger),
-        Some(digits) => parse_spelled(digits, text),
-        None => parse_spelled(text, text),
-    }
+    let number = match text.strip_prefix(b"-") {
+        Some(b"0") => None,
+        Some(digits) => amount(digits).and_then(|amount| 0_i64.checked_sub_unsigned(amount)),
+        None => amount(text).and_then(|amount| amount.try_into().ok()),
+    };
+    number.ok_or_else(|| Error::NotAnInteger)
 }
 
 /// Reads an unsigned integer in its only spelling.
 pub fn parse_u64(text: &[u8]) -> Result<u64> {
-    parse_spelled(text, text)
+    amount(text).ok_or_else(|| Error::NotAnInteger)
 }
 
 /// The start of a text that was refused, fit for an error reply: bounded, one line, valid UTF-8.
@@ -99,14 +98,15 @@ pub(crate) fn excerpt(text: &[u8]) -> String {
     String::from_utf8_lossy(start).chars().take(EXCERPT_CHARS).map(shown).collect()
 }
 
-fn parse_spelled<T: FromStr>(digits: &[u8], text: &[u8]) -> Result<T> {
-    let only_spelling = match digits {
-        b"0" => true,
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    let number = std::str::from_utf8(text).ok().filter(|_| only_spelling);
-    number.and_then(|number| number.parse().ok()).ok_or(Error::NotAnInteger)
+/// What digits say, in their only spelling.
+fn amount(digits: &[u8]) -> Option<u64> {
+    if matches!(digits, [] | [b'0', _, ..]) {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |amount, digit| {
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
+        amount.checked_mul(10)?.checked_add(digit.into())
+    })
 }
 
 /// Digits and what follows them; nothing when the digits are missing or not in their only spelling.

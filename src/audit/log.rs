@@ -40,15 +40,22 @@ impl Default for Log {
 static LOG: MainThread<Log> = MainThread::new();
 
 impl Log {
-    /// Gives it the memory that is configured. A thread frees what it gives up.
+    /// Gives it the memory that is configured.
+    #[inline]
     fn fit(&mut self) {
         let memory = AUDIT_MEMORY.as_usize();
         if memory != self.memory {
-            self.memory = memory;
-            let given_up = self.lines.resize(memory);
-            if !given_up.is_empty() {
-                discard::on_thread(given_up);
-            }
+            self.resize(memory);
+        }
+    }
+
+    /// A thread frees what it gives up.
+    #[cold]
+    fn resize(&mut self, memory: usize) {
+        self.memory = memory;
+        let given_up = self.lines.resize(memory);
+        if !given_up.is_empty() {
+            discard::on_thread(given_up);
         }
     }
 }

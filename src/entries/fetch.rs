@@ -40,14 +40,8 @@ struct Fetch {
     fields: Fields,
 }
 
-/// What is asked for, and the note of who asks.
-fn parse(args: Args<'_>) -> Result<(Fetch, Reader<'_>)> {
-    let options = FetchOptions::parse(args.words())?;
-    Ok((options.into(), Reader { note: options.note, caller: None }))
-}
-
-impl From<FetchOptions<'_>> for Fetch {
-    fn from(options: FetchOptions<'_>) -> Self {
+impl From<&FetchOptions<'_>> for Fetch {
+    fn from(options: &FetchOptions<'_>) -> Self {
         let FetchOptions {
             lease_ms,
             token,
@@ -59,7 +53,7 @@ impl From<FetchOptions<'_>> for Fetch {
             verify,
             fields,
             note: _,
-        } = options;
+        } = *options;
         let (token, if_none_match) = (token.and_then(Token::parse), if_none_match.and_then(etag));
         let fields = fields.unwrap_or(Fields::ALL);
         Self { lease_ms, token, wait_ms, accept, if_none_match, range, max_age_ms, verify, fields }
@@ -91,10 +85,15 @@ pub const FETCH: Row = Row {
 };
 
 /// `EXPCACHE.FETCH`: see [`Fetch`].
-pub fn fetch(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
+pub fn fetch(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    run(ctx, args, Attempt::First)
+}
+
+fn run(ctx: &Ctx, mut args: Args<'_>, attempt: Attempt) -> Result<()> {
     let name = args.need()?;
-    let (fetch, reader) = parse(args)?;
-    fetch.run(ctx, &mut ReplyTo::Caller, name, Attempt::First, reader)
+    let options = FetchOptions::parse(args.words())?;
+    let reader = Reader { note: options.note, caller: None };
+    Fetch::from(&options).run(ctx, &mut ReplyTo::Caller, name, attempt, reader)
 }
 
 /// A client that waits for a key's value.
@@ -123,11 +122,8 @@ impl WaitingFetch {
 static WAITING: OnEnd = OnEnd { gone: leases::gone, unblocked: Some(unblocked) };
 
 /// It need not wait any longer: it is answered as if its time were up.
-fn unblocked(ctx: &Ctx, mut args: Args<'_>) -> Result<()> {
-    let name = args.need()?;
-    let attempt = Attempt::Last { client: ctx.client(), lease: None };
-    let (fetch, reader) = parse(args)?;
-    fetch.run(ctx, &mut ReplyTo::Caller, name, attempt, reader)
+fn unblocked(ctx: &Ctx, args: Args<'_>) -> Result<()> {
+    run(ctx, args, Attempt::Last { client: ctx.client(), lease: None })
 }
 
 impl Resume for WaitingFetch {
@@ -195,7 +191,7 @@ impl Fetch {
         Some(Wish { token, duration_ms, owner: leases::owner(ctx, client) })
     }
 
-    fn run(self, ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>, attempt: Attempt, reader: Reader<'_>) -> Result<()> {
+    fn run(&self, ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>, attempt: Attempt, reader: Reader<'_>) -> Result<()> {
         let mut key = ctx.open(name, Mode::Read);
         let Some(mut look) = Look::at(ctx, &mut key, self.dated())? else {
             let miss = Miss::of(ctx, &mut key);
@@ -204,9 +200,9 @@ impl Fetch {
             return Ok(());
         };
         if self.needs_etag() && outgoing::is_etag_heavy(look.entry) {
-            let kept = reader.keep(ctx);
+            let (fetch, kept) = (*self, reader.keep(ctx));
             let again = move |ctx: &Ctx, client: &mut ReplyTo, name: Arg<'_>| {
-                self.run(ctx, client, name, attempt, kept.reader())
+                fetch.run(ctx, client, name, attempt, kept.reader())
             };
             if outgoing::with_etag(ctx, client, name, look.entry, again) {
                 return Ok(());
@@ -233,10 +229,11 @@ impl Fetch {
         if status != Status::Stale {
             offer.retry_ms = None;
         }
-        let broken = self.reply_found(ctx, client, name, &look, Outcome { status, etag, offer, attempt }, reader)?;
+        let outcome = Outcome { status, etag, offer, attempt };
+        let broken = self.reply_found(ctx, client, name, &look, &outcome, reader)?;
         drop(key);
         match broken {
-            Some(broken) => self.broken(ctx, client, name, &broken, Outcome { status, etag, offer, attempt }, reader),
+            Some(broken) => self.broken(ctx, client, name, &broken, &outcome, reader),
             None => slide(ctx, name, slides_to),
         }
         Ok(())
@@ -249,7 +246,7 @@ impl Fetch {
         client: &ReplyTo,
         name: Arg<'_>,
         broken: &Outgoing,
-        outcome: Outcome,
+        outcome: &Outcome,
         reader: Reader<'_>,
     ) {
         broken.remove_corrupt(ctx, name, outcome.status != Status::Stale);
@@ -363,37 +360,41 @@ impl Fetch {
         client: &mut ReplyTo,
         name: Arg<'_>,
         look: &Look<'_>,
-        outcome: Outcome,
+        outcome: &Outcome,
         reader: Reader<'_>,
     ) -> Result<Option<Outgoing>> {
         let form = look.entry.form();
         let sends = self.sends(outcome.status);
         let part = Part { portion: self.portion(form), verify: outcome.etag.filter(|_| self.verify.is_some()) };
         let (fields, recorded) = cache::with(|s| {
-            let fields = ReplyFields::new(s, look, outcome, self.fields, part.encoding(form));
+            let fields = ReplyFields::new(s, look, self.fields, part.encoding(form));
             (fields, Recorded::of(s, look.entry.type_id(), Audit::All))
         });
         let size = if sends { part.payload_len(form) } else { 0 };
         let read = recorded.map(|recorded| ReadRecord { recorded, status: outcome.status, size });
-        if sends || part.verify.is_some() {
-            let (weight, cost) = (part.weight(look.entry), part.cost(look.entry));
-            if let Some(waiting) = if weight == Weight::Heavy { client.block_for(ctx, cost)? } else { None } {
+        let is_nothing = !sends && part.verify.is_none();
+        let weight = if is_nothing { Weight::Light } else { part.weight(look.entry) };
+        if weight == Weight::Heavy {
+            let cost = part.cost(look.entry);
+            if let Some(waiting) = client.block_for(ctx, cost)? {
                 let (outgoing, kept) = (Outgoing::new(look.entry, part), reader.keep(ctx));
-                let reply = AsideReply { fetch: *self, fields: fields.into_owned(), outgoing, read, reader: kept };
+                let (outcome, fields) = (*outcome, fields.into_owned());
+                let reply = AsideReply { fetch: *self, outcome, fields, outgoing, read, reader: kept };
                 reply.make(ctx, waiting, name, cost);
                 return Ok(None);
             }
         }
-        let replies = client.replies(ctx);
-        if !sends && part.verify.is_none() {
-            fields.reply(replies, None);
-            note_found(ctx, read.as_ref(), name.bytes(), reader);
-            return Ok(None);
-        }
-        match workers::run_here(|coder| part.of(coder, look.entry.stored(), form)) {
-            Ok(value) => fields.reply(replies, sends.then_some(&value)),
-            Err(Error::NoMemory) => return Err(Error::NoMemory),
-            Err(_) => return Ok(Some(Outgoing::new(look.entry, part))),
+        let (replies, stored) = (client.replies(ctx), look.entry.stored());
+        if is_nothing {
+            fields.reply(replies, outcome, None);
+        } else if let Some(kept) = part.kept(stored, form).filter(|_| weight == Weight::Light) {
+            fields.reply(replies, outcome, Some(kept));
+        } else {
+            match workers::run_here(|coder| part.of(coder, stored, form)) {
+                Ok(value) => fields.reply(replies, outcome, sends.then_some(&value)),
+                Err(Error::NoMemory) => return Err(Error::NoMemory),
+                Err(_) => return Ok(Some(Outgoing::new(look.entry, part))),
+            }
         }
         note_found(ctx, read.as_ref(), name.bytes(), reader);
         Ok(None)
@@ -403,6 +404,7 @@ impl Fetch {
 /// A reply that a worker makes.
 struct AsideReply {
     fetch: Fetch,
+    outcome: Outcome,
     fields: ReplyFields<'static>,
     outgoing: Outgoing,
     read: Option<ReadRecord>,
@@ -414,8 +416,8 @@ impl AsideReply {
         let (db, key) = (ctx.db(), name.bytes().to_vec());
         waiting.work(cost, move |coder, waiting| match self.outgoing.bytes(coder) {
             Ok(value) => {
-                let sends = self.fetch.sends(self.fields.outcome.status);
-                self.fields.reply(waiting.replies(), sends.then_some(&value));
+                let sends = self.fetch.sends(self.outcome.status);
+                self.fields.reply(waiting.replies(), &self.outcome, sends.then_some(&value));
                 drop(value);
                 if self.read.is_some() {
                     workers::run_on_main(move |ctx| {
@@ -429,8 +431,8 @@ impl AsideReply {
             Err(_) => workers::run_on_main_when_writable(move |ctx| {
                 ctx.select(db);
                 outgoing::answer(ctx, waiting, &key, |ctx, client, name| {
-                    let Self { fetch, fields, outgoing, reader, .. } = self;
-                    fetch.broken(ctx, client, name, &outgoing, fields.outcome, reader.reader());
+                    let Self { fetch, outcome, outgoing, reader, .. } = self;
+                    fetch.broken(ctx, client, name, &outgoing, &outcome, reader.reader());
                     Ok(())
                 });
             }),

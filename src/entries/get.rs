@@ -32,19 +32,17 @@ fn reply_fresh(ctx: &Ctx, name: Arg<'_>, command: &'static str) -> Result<()> {
         admit(ctx, &[look.entry.form()])?;
     }
     let Hit { slides_to, recorded } = hit(ctx, &mut look);
-    let (size, cost) = (look.entry.size(), Part::WHOLE.cost(look.entry));
-    let payload = if is_plain {
+    let size = look.entry.size();
+    if is_plain {
         ctx.reply_bytes(look.entry.stored());
-        None
-    } else {
-        Some(Outgoing::new(look.entry, Part::WHOLE))
-    };
-    drop(key);
-    slide(ctx, name, slides_to);
-    if payload.is_none() {
+        drop(key);
+        slide(ctx, name, slides_to);
         note(ctx, None, command, name.bytes(), recorded.as_ref(), Some(size));
         return Ok(());
     }
+    let (payload, cost) = (Some(Outgoing::new(look.entry, Part::WHOLE)), Part::WHOLE.cost(look.entry));
+    drop(key);
+    slide(ctx, name, slides_to);
     let taken = Taken { key: name.bytes().into(), payload, size, recorded, is_broken: false };
     hand_out(ctx, Shape::Single, command, vec![taken], cost)
 }

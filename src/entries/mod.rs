@@ -34,5 +34,6 @@ pub const FEATURE: Feature = Feature {
         del::DEL,
         restore::RESTORE,
     ],
+    words: &[&reply::NAMES, &reply::STATUSES],
     ..NOTHING
 };

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use expcache_core::codec::Encoding;
-use expcache_core::entry::Etag;
+use expcache_core::entry::{Etag, Extras};
 use expcache_core::grammar::etag_text;
 use expcache_core::grammar::fetch::{Field, Fields};
 use expcache_core::lease::Token;
@@ -13,6 +13,7 @@ use super::look::Look;
 use crate::cache::Cache;
 use crate::leases::Offer;
 use crate::server::replies::{Replies, Value};
+use crate::server::word::Word;
 
 /// What there is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum Status {
 
 impl Status {
     /// The word for it.
-    pub fn text(self) -> &'static [u8] {
+    pub const fn text(self) -> &'static [u8] {
         match self {
             Self::Hit => b"hit",
             Self::Stale => b"stale",
@@ -35,6 +36,31 @@ impl Status {
         }
     }
 }
+
+/// The names of all fields, in the order of [`Field::ALL`].
+pub static NAMES: [Word; Field::ALL.len()] = [
+    name_of(Field::Status),
+    name_of(Field::Value),
+    name_of(Field::Encoding),
+    name_of(Field::Etag),
+    name_of(Field::Type),
+    name_of(Field::Format),
+    name_of(Field::Records),
+    name_of(Field::Size),
+    name_of(Field::Meta),
+    name_of(Field::Age),
+    name_of(Field::Ttl),
+    name_of(Field::Lease),
+    name_of(Field::Retry),
+];
+
+const fn name_of(field: Field) -> Word {
+    Word::new(field.name().as_bytes())
+}
+
+/// The words for what there is, in the order of [`Status`].
+pub static STATUSES: [Word; 3] =
+    [Word::new(Status::Hit.text()), Word::new(Status::Stale.text()), Word::new(Status::NotModified.text())];
 
 /// Which run of the command it is.
 #[derive(Clone, Copy)]
@@ -65,8 +91,6 @@ pub struct Outcome {
 
 /// Everything that is said of an entry but its value.
 pub struct ReplyFields<'e> {
-    /// What was decided.
-    pub outcome: Outcome,
     asked: Fields,
     encoding: Encoding,
     type_name: TypeName,
@@ -83,11 +107,11 @@ type TypeName = SmallVec<[u8; 32]>;
 
 impl<'e> ReplyFields<'e> {
     /// Of an entry that was found.
-    pub fn new(s: &Cache, look: &'e Look<'_>, outcome: Outcome, asked: Fields, encoding: Encoding) -> Self {
-        let extras = look.entry.extras();
+    pub fn new(s: &Cache, look: &'e Look<'_>, asked: Fields, encoding: Encoding) -> Self {
+        let asks_more = [Field::Format, Field::Records, Field::Meta].into_iter().any(|field| asked.has(field));
+        let extras = if asks_more { look.entry.extras() } else { Extras::default() };
         let type_name = || TypeName::from_slice(&s.types.get(look.entry.type_id()).name);
         Self {
-            outcome,
             asked,
             encoding,
             type_name: if asked.has(Field::Type) { type_name() } else { TypeName::new() },
@@ -107,10 +131,10 @@ impl<'e> ReplyFields<'e> {
     }
 
     /// Says them, with the value if it is sent.
-    pub fn reply(&self, to: &Replies, value: Option<&[u8]>) {
-        let etag = self.outcome.etag.map(etag_text);
-        reply_fields(to, &self.asked, self.outcome.offer, |asked| match asked {
-            Field::Status => Value::Bytes(self.outcome.status.text()),
+    pub fn reply(&self, to: &Replies, outcome: &Outcome, value: Option<&[u8]>) {
+        let etag = outcome.etag.map(etag_text);
+        reply_fields(to, &self.asked, &outcome.offer, |asked| match asked {
+            Field::Status => STATUSES.get(outcome.status as usize).into(),
             Field::Value => value.into(),
             Field::Encoding => self.encoding.name().into(),
             Field::Etag => etag.as_ref().map(AsRef::as_ref).into(),
@@ -128,11 +152,11 @@ impl<'e> ReplyFields<'e> {
 
 /// Says that there is nothing.
 pub fn reply_miss(to: &Replies, asked: &Fields, offer: Offer) {
-    reply_fields(to, asked, offer, |asked| if asked == Field::Status { "miss".into() } else { Value::Null });
+    reply_fields(to, asked, &offer, |asked| if asked == Field::Status { "miss".into() } else { Value::Null });
 }
 
 /// The fields that were asked for. What they say of an entry is `of_entry`.
-fn reply_fields<'v>(to: &Replies, asked: &Fields, offer: Offer, of_entry: impl Fn(Field) -> Value<'v>) {
+fn reply_fields<'v>(to: &Replies, asked: &Fields, offer: &'v Offer, of_entry: impl Fn(Field) -> Value<'v>) {
     let value = |asked: Field| match asked {
         Field::Lease => offer.lease.as_ref().map(Token::as_bytes).into(),
         Field::Retry => offer.retry_ms.into(),
@@ -140,5 +164,8 @@ fn reply_fields<'v>(to: &Replies, asked: &Fields, offer: Offer, of_entry: impl F
     };
     let fields = asked.as_slice();
     to.reply_map(fields.len());
-    fields.iter().for_each(|field| to.field(field.name(), value(*field)));
+    for field in fields {
+        NAMES.get(*field as usize).into_iter().for_each(|name| to.reply_word(name));
+        to.value(value(*field));
+    }
 }

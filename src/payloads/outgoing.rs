@@ -193,6 +193,22 @@ impl Part {
         }
     }
 
+    /// What is handed out where that is some of the bytes that are kept, and nobody need look inside.
+    pub fn kept(self, stored: &[u8], form: Form) -> Option<&[u8]> {
+        if self.looks_inside(form) { None } else { Some(self.cut(stored, form)) }
+    }
+
+    /// This part of bytes that are handed out as they are kept.
+    fn cut(self, stored: &[u8], form: Form) -> &[u8] {
+        match self.portion {
+            Portion::AsKept | Portion::Whole => stored,
+            Portion::Range(..) => {
+                let (start, end) = self.bounds(form);
+                stored.get(start..end).unwrap_or_default()
+            }
+        }
+    }
+
     /// Extracts this part from the stored bytes, to be replied at once. Any error but [`Error::NoMemory`] says that they are not what was
     /// stored.
     pub fn of<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
@@ -202,12 +218,11 @@ impl Part {
     }
 
     fn make<'s>(self, coder: &mut Coder, stored: &'s [u8], form: Form) -> Result<Cow<'s, [u8]>> {
-        let (start, end) = self.bounds(form);
-        if self.portion == Portion::AsKept || form.encoding == Encoding::Identity {
+        if !self.decodes(form) {
             self.check(coder, stored, form, |_piece| ())?;
-            let is_cut = matches!(self.portion, Portion::Range(..));
-            return Ok(Cow::Borrowed(if is_cut { stored.get(start..end).unwrap_or_default() } else { stored }));
+            return Ok(Cow::Borrowed(self.cut(stored, form)));
         }
+        let (start, end) = self.bounds(form);
         match (self.portion, self.verify) {
             (Portion::Range(..), Some(_)) => {
                 // Cut out of what is looked at: to find it by itself might lead elsewhere.

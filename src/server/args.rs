@@ -64,7 +64,7 @@ impl<'a> Args<'a> {
 
     /// The next argument, which the grammar demands.
     pub fn need(&mut self) -> Result<Arg<'a>> {
-        self.next().ok_or(Error::Syntax)
+        self.next().ok_or_else(|| Error::Syntax)
     }
 
     /// Takes the next `count` arguments.

@@ -13,6 +13,7 @@ use super::guard::guard;
 use super::info::Report;
 use super::saving::Saves;
 use super::setting::Setting;
+use super::word::Word;
 
 /// All that a room brings.
 pub struct Feature {
@@ -20,6 +21,8 @@ pub struct Feature {
     pub commands: &'static [Row],
     /// Its settings.
     pub settings: &'static [&'static Setting],
+    /// What it replies often.
+    pub words: &'static [&'static [Word]],
     /// Reacts to an event of a key of any type.
     pub on_key: Option<fn(&Ctx, KeyEvent, Arg<'_>)>,
     /// Reacts to a native value that was written, while somebody [watches](super::events::watch_writes).
@@ -43,6 +46,7 @@ pub struct Feature {
 pub const NOTHING: Feature = Feature {
     commands: &[],
     settings: &[],
+    words: &[],
     on_key: None,
     on_write: None,
     on_server: None,

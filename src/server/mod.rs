@@ -7,6 +7,7 @@
 //!    setting     CONFIG, the file, loadmodule          key       keys, opened and removed;  scan  all of them
 //!    datatype    a value saved, loaded, copied, freed  replies   what a client is told
 //!    events      keys and databases that change        call      the server's own commands;  cluster  where a key is
+//!                                                      word      what is replied often
 //!    slots       slots that leave or reach this node   access    whose key or tag it is
 //!    info        the section of INFO                   status    facts that are asked often;  clock  time and chance
 //!    afterwards  what a callback may not do itself     saving    what is saved beside the keys
@@ -49,6 +50,7 @@ pub mod setting;
 pub mod slots;
 pub mod status;
 mod version;
+pub mod word;
 pub mod workers;
 
 use std::ffi::c_int;
@@ -108,6 +110,10 @@ fn register(ctx: &Ctx, args: Args<'_>, features: &'static [&'static Feature]) ->
     command::register(ctx, features.iter().flat_map(|of| of.commands))?;
     let all: Vec<&'static Feature> = features.iter().copied().chain([&TOOLS]).collect();
     setting::register(ctx, args, &all.iter().flat_map(|of| of.settings).copied().collect::<Vec<_>>())?;
+    all.iter().flat_map(|of| of.words).copied().flatten().for_each(|word| {
+        // SAFETY: the context is that of loading the module.
+        unsafe { word.prepare(ctx.raw()) };
+    });
     feature::set_all(all);
     events::subscribe(ctx, features)?;
     info::register(ctx, features.iter().find_map(|of| of.info))?;

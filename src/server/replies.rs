@@ -1,12 +1,13 @@
 //! Replies to a client.
 
-use std::ffi::{CString, c_long};
+use std::ffi::{CString, c_int, c_long};
 
 use expcache_core::Result;
 use redis_module::raw;
 
 use super::api::api;
 use super::guard::guard;
+use super::word::Word;
 
 /// Where a client's reply goes: the context of its command, or that of a client that waits while a thread makes its reply.
 pub struct Replies(*mut raw::RedisModuleCtx);
@@ -64,6 +65,17 @@ impl Replies {
         unsafe { api!(RedisModule_ReplyWithStringBuffer)(self.0, bytes.as_ptr().cast(), bytes.len()) };
     }
 
+    /// A word, as a bulk string.
+    pub fn reply_word(&self, word: &Word) {
+        let echo = word.echo();
+        // SAFETY: the context is live, and so is what the server once wrote.
+        let is_sent = !echo.is_null()
+            && unsafe { api!(RedisModule_ReplyWithCallReply)(self.0, echo) } == raw::REDISMODULE_OK as c_int;
+        if !is_sent {
+            self.reply_bytes(word.text());
+        }
+    }
+
     /// The head of an array; its elements are to follow.
     pub fn reply_array(&self, len: usize) {
         // SAFETY: the context is live.
@@ -101,6 +113,8 @@ pub enum Value<'v> {
     Null,
     /// Any bytes.
     Bytes(&'v [u8]),
+    /// One of those that are replied often.
+    Word(&'v Word),
     /// A number of something.
     Count(u64),
     /// A number that may be negative.
@@ -128,6 +142,12 @@ impl<'v> From<&'v [u8]> for Value<'v> {
 impl<'v> From<&'v str> for Value<'v> {
     fn from(text: &'v str) -> Self {
         Self::Bytes(text.as_bytes())
+    }
+}
+
+impl<'v> From<&'v Word> for Value<'v> {
+    fn from(word: &'v Word) -> Self {
+        Self::Word(word)
     }
 }
 
@@ -159,9 +179,15 @@ impl Replies {
     /// One field of a map whose head was written.
     pub fn field(&self, name: &str, value: Value<'_>) {
         self.reply_bytes(name.as_bytes());
+        self.value(value);
+    }
+
+    /// The value of a field whose name was written.
+    pub fn value(&self, value: Value<'_>) {
         match value {
             Value::Null => self.reply_null(),
             Value::Bytes(bytes) => self.reply_bytes(bytes),
+            Value::Word(word) => self.reply_word(word),
             Value::Count(count) => self.reply_count(count),
             Value::Signed(number) => self.reply_integer(number),
             Value::Ratio(ratio) => self.reply_double(ratio),

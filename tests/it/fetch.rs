@@ -30,6 +30,23 @@ fn a_hit() {
     }
 }
 
+/// The names are had from the server's `ECHO`, which an administrator may have taken away, or given to another command.
+#[test]
+fn the_names_are_told_without_echo() {
+    let gone = ["--rename-command", "ECHO", "MURMUR"];
+    let another = ["--rename-command", "ECHO", "MURMUR", "--rename-command", "TYPE", "ECHO"];
+    for settings in [&gone[..], &another] {
+        let server = Server::with(settings);
+        let mut c = server.conn();
+        c.ok("EXPCACHE.SET k hello");
+        let fetched = c.map("EXPCACHE.FETCH k FIELDS 2 status value");
+        assert_eq!(fetched.names(), ["status", "value"]);
+        assert_eq!(fetched["status"], "hit");
+        assert_eq!(fetched["value"], "hello");
+        check(&mut c);
+    }
+}
+
 #[test]
 fn a_miss_is_all_null() {
     let server = Server::start();

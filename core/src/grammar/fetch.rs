@@ -74,7 +74,7 @@ impl Field {
     ];
 
     /// Its name.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Status => "status",
             Self::Value => "value",
@@ -93,7 +93,7 @@ impl Field {
     }
 
     fn parse(word: &[u8]) -> Result<Self> {
-        Self::ALL.into_iter().find(|field| is(word, field.name())).ok_or(Error::Syntax)
+        Self::ALL.into_iter().find(|field| is(word, field.name())).ok_or_else(|| Error::Syntax)
     }
 }
 
@@ -136,7 +136,7 @@ impl Fields {
         let count = count(words.need()?)?;
         let mut all = Self::NONE;
         for word in words.need_some(count)? {
-            all.add(Field::parse(word)?).ok_or(Error::Syntax)?;
+            all.add(Field::parse(word)?).ok_or_else(|| Error::Syntax)?;
         }
         if all.count > 0 { Ok(all) } else { Err(Error::Syntax) }
     }

@@ -44,7 +44,7 @@ pub type Tags<'a> = SmallVec<[&'a [u8]; 8]>;
 pub trait Words<'a>: ExactSizeIterator<Item = &'a [u8]> {
     /// The next word, which the grammar demands.
     fn need(&mut self) -> Result<&'a [u8]> {
-        self.next().ok_or(Error::Syntax)
+        self.next().ok_or_else(|| Error::Syntax)
     }
 
     /// The next `count` words; all of them have to be there.
@@ -75,10 +75,11 @@ fn each_option<'a, W: Words<'a>>(
 
 /// A word in upper case; nothing if it is longer than any.
 fn upper<'b>(word: &[u8], buffer: &'b mut [u8; LONGEST_WORD]) -> &'b [u8] {
-    let Some(upper) = buffer.get_mut(..word.len()) else { return b"" };
-    upper.copy_from_slice(word);
-    upper.make_ascii_uppercase();
-    upper
+    let Some(place) = buffer.get_mut(..word.len()) else { return b"" };
+    place.copy_from_slice(word);
+    // All of it at once: that takes one step, and the bytes of a word one each.
+    buffer.make_ascii_uppercase();
+    buffer.get(..word.len()).unwrap_or_default()
 }
 
 /// Is it this word, in any case?
