@@ -172,6 +172,7 @@ impl Cache {
     /// What is to be noted at every beat of the server's clock.
     pub fn tick(&mut self) {
         self.departures.forget_last_unlinked();
+        self.databases.settle();
         self.roll_windows();
         self.departures.fit();
     }

@@ -61,6 +61,14 @@ impl Databases {
         Some(result)
     }
 
+    /// Has all forget the last that went.
+    pub fn settle(&mut self) {
+        for database in &mut self.all {
+            let ((), bytes) = weighed(|| database.index.settle());
+            database.bytes += bytes;
+        }
+    }
+
     /// Bytes of memory that all indexes take.
     pub fn bytes(&self) -> u64 {
         self.all.iter().map(|database| u64::try_from(database.bytes).unwrap_or(0)).sum()

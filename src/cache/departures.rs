@@ -11,14 +11,9 @@
 //! ```
 //!
 //! At most one entry waits for the event that says why it went.
-//!
-//! What the server takes out may come back at once under another name or in another database, and needs the names of its type and its tags
-//! then. Hardly any does. So the names of the few that went last are kept here, in blocks that are used over and over, and an entry knows
-//! only a number to find them by. What goes for a reason of our own is freed, and its names are not kept.
 
 use std::hash::BuildHasher;
 
-use expcache_core::entry::{Entry, Names};
 use expcache_core::stats::{MissMemory, Why};
 use hashbrown::DefaultHashBuilder;
 
@@ -62,28 +57,12 @@ pub struct Unlinked {
     pub expires_ms: u64,
 }
 
-/// So many entries' names are kept. A command moves one entry, and may overwrite another before; what else goes meanwhile another
-/// module took away in the midst of it.
-const KEPT: usize = 8;
-/// A block of names that is larger is given back.
-const KEPT_BYTES: usize = 4096;
-
-/// The names of an entry that went.
-#[derive(Default)]
-struct Kept {
-    number: u32,
-    names: Names,
-}
-
 /// See the head.
 #[derive(Default)]
 pub struct Departures {
     /// Why we ourselves are unlinking keys, while we are.
     pub reason: Option<Reason>,
     last_unlinked: Option<Unlinked>,
-    kept: [Kept; KEPT],
-    /// The number of the last entry whose names were kept.
-    last_number: u32,
     misses: MissMemory,
     hasher: DefaultHashBuilder,
 }
@@ -97,29 +76,6 @@ impl Departures {
     /// The hash under which the departure of a key is remembered. It is its database's index that counts, wherever that goes.
     pub fn departure_hash(name: u64, index: u16) -> u64 {
         name ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-    }
-
-    /// Keeps the names of an entry that goes, as `write` writes them; returns the number by which they are found.
-    pub fn keep_names(&mut self, write: impl FnOnce(&mut Names)) -> u32 {
-        // 0 is that of an entry which never went.
-        self.last_number = self.last_number.wrapping_add(1).max(1);
-        if let Some(kept) = self.kept.get_mut(self.last_number as usize % KEPT) {
-            kept.number = self.last_number;
-            kept.names.give_back_beyond(KEPT_BYTES);
-            write(&mut kept.names);
-        }
-        self.last_number
-    }
-
-    /// The names of an entry that is in no index: those that it carries, or that are kept of it.
-    pub fn names<'d>(&'d self, entry: &'d Entry) -> Option<&'d Names> {
-        let kept = |number| self.kept.iter().find(|kept| kept.number == number && number != 0);
-        entry.names().or_else(|| Some(&kept(entry.departed()?)?.names))
-    }
-
-    /// Takes those names: the entry is about to get them back as ids. `None`: too many others went since it did.
-    pub fn take_names(&self, entry: &mut Entry) -> Option<Names> {
-        if entry.departed().is_some() { self.names(entry).cloned() } else { Some(entry.take_names()) }
     }
 
     /// Notes that an entry was unlinked.

@@ -60,12 +60,14 @@ impl Cache {
     }
 
     /// Bytes of memory that all indexes take.
-    pub fn index_bytes(&self) -> u64 {
+    pub fn index_bytes(&mut self) -> u64 {
+        self.databases.settle();
         self.databases.bytes()
     }
 
     /// How many different tags there are, of each database.
-    pub fn tag_count(&self) -> u64 {
+    pub fn tag_count(&mut self) -> u64 {
+        self.databases.settle();
         self.databases.indexes().map(|(_, index)| index.tag_count()).sum()
     }
 
@@ -91,9 +93,9 @@ impl Cache {
 /// Fills in what the books know.
 pub fn gauges(gauges: &mut Gauges) {
     with(|cache| {
-        let misses = cache.departures.misses();
         gauges.tags = cache.tag_count();
         gauges.index_bytes = cache.index_bytes();
+        let misses = cache.departures.misses();
         gauges.statistics_bytes = (cache.types.statistics_bytes() + misses.size_bytes()) as u64;
         gauges.counting_ms = cache.counting_ms();
         gauges.index_disagreements = cache.index_disagreements();

@@ -123,14 +123,17 @@ impl Cache {
         linked
     }
 
-    /// Puts an entry into the index that carries its names, or whose names are kept. What lost them is dead: nothing could ever
+    /// Puts an entry into the index that carries its names, or that an index knows as gone. What lost them is dead: nothing could ever
     /// invalidate it. `false` when there is no room for it.
     #[must_use]
     pub fn link_arrived(&mut self, db: i32, key: &[u8], entry: &mut Entry, expire_at_ms: Option<i64>) -> bool {
-        let names = self.departures.take_names(entry).unwrap_or_else(|| {
-            entry.depart(0, true);
-            Names::new(&self.types.get(DEFAULT_TYPE).name, std::iter::empty(), None)
-        });
+        let names = match entry.names() {
+            Some(_) => entry.take_names(),
+            None => self.names_of_gone(db, entry).unwrap_or_else(|| {
+                entry.depart(0, true);
+                Names::new(&self.types.get(DEFAULT_TYPE).name, std::iter::empty(), None)
+            }),
+        };
         let fresh_until_ms = fresh_until_ms(expire_at_ms, entry.grace_ms());
         let type_id = self.types.know(names.type_name()).unwrap_or(DEFAULT_TYPE);
         let tags: Tags<'_> = names.tags().collect();
@@ -142,21 +145,13 @@ impl Cache {
         linked
     }
 
-    /// Takes an entry out of the index because its key goes. It may go on under another name or in another database, so its names
-    /// are kept, unless it is known to be freed.
+    /// Takes an entry out of the index because its key goes. It may go on under another name or in another database.
     pub fn unlink(&mut self, db: i32, key: &[u8], entry: &mut Entry) {
         let Some(index) = self.databases.index_of(db, entry).filter(|_| entry.is_linked()) else { return };
         // Who decides by himself knows why a key goes.
         let expires_ms = if status::is_replica() { index.expires_ms(entry) } else { u64::MAX };
-        let number = if self.departures.reason.is_some() {
-            0
-        } else {
-            let type_name = &self.types.get(entry.type_id()).name;
-            self.departures.keep_names(|names| index.write_names(entry, type_name, names))
-        };
         let (index, name) = (entry.index(), self.departures.hash(key));
         if let Some(was_dead) = self.drop_from_index(db, key, entry) {
-            entry.depart(number, was_dead);
             let (departure, type_id) = (Departures::departure_hash(name, index), entry.type_id());
             self.departures.unlinked(Unlinked { name, departure, type_id, was_dead, expires_ms });
         }
@@ -220,11 +215,16 @@ impl Cache {
 
     /// The names of an entry, in the index or not.
     pub fn names(&self, db: i32, entry: &Entry) -> Names {
-        match (self.departures.names(entry), self.databases.index_of(db, entry)) {
+        match (entry.names(), self.databases.index_of(db, entry)) {
             (Some(names), _) => names.clone(),
-            (None, Some(index)) => index.names(entry, &self.types.get(entry.type_id()).name),
-            (None, None) => Names::default(),
+            (None, Some(index)) if entry.is_linked() => index.names(entry, &self.types.get(entry.type_id()).name),
+            (None, _) => self.names_of_gone(db, entry).unwrap_or_default(),
         }
+    }
+
+    /// Those of an entry that has just gone, if they are still known.
+    fn names_of_gone(&self, db: i32, entry: &Entry) -> Option<Names> {
+        self.databases.index_of(db, entry)?.names_of_gone(entry, &self.types.get(entry.type_id()).name)
     }
 
     /// Is this entry dead: invalidated and not yet reclaimed?
@@ -237,7 +237,8 @@ impl Cache {
         if entry.is_linked() {
             return self.databases.index_of(db, entry).map_or(Verdict::Alive, |index| index.verdict(entry));
         }
-        match self.departures.names(entry).and_then(|names| names.soft) {
+        let soft_of_gone = || self.databases.index_of(db, entry)?.soft_of_gone(entry);
+        match entry.names().map_or_else(soft_of_gone, |names| names.soft) {
             _ if entry.carries_dead_mark() => Verdict::Dead,
             Some(soft) => Verdict::Soft(soft),
             None => Verdict::Alive,
@@ -260,12 +261,14 @@ impl Cache {
     /// An entry's metadata, as it is saved and replicated.
     pub fn metadata(&self, db: i32, entry: &Entry) -> Vec<u8> {
         let verdict = self.verdict(db, entry);
-        match (self.departures.names(entry), self.databases.index_of(db, entry)) {
-            (Some(names), _) => entry.encode(names.type_name(), &names.tags().collect::<Tags<'_>>(), verdict),
-            (None, Some(index)) => {
+        match self.databases.index_of(db, entry).filter(|_| entry.is_linked()) {
+            Some(index) => {
                 entry.encode(&self.types.get(entry.type_id()).name, &index.tags(entry).collect::<Tags<'_>>(), verdict)
             }
-            (None, None) => entry.encode(b"", &[], verdict),
+            None => {
+                let names = self.names(db, entry);
+                entry.encode(names.type_name(), &names.tags().collect::<Tags<'_>>(), verdict)
+            }
         }
     }
 }

@@ -18,7 +18,7 @@
 //! **Linked or detached.** An entry in the index knows its type and its tags by the index's ids. An entry outside it (just
 //! loaded or copied) carries their names instead: ids mean nothing elsewhere. [`Entry::take_names`] and
 //! [`crate::index::Index::link`] turn the latter into the former. One that is unlinked mostly goes for good, so its names are not
-//! put into it: who unlinks it keeps them for a while, and gives it a number to find them by ([`Entry::depart`]).
+//! put into it: it keeps the ids, which its index keeps good for a while, under a number that it gives it ([`Entry::depart`]).
 //!
 //! **Apart.** What is rare has no room of its own in the head: the names of a detached entry, the tag ids of one that has a tag
 //! beyond the 16,777,216th of its database, and a payload of [`APART_FROM`] bytes or more. They stand in a second block,
@@ -382,14 +382,14 @@ impl Entry {
         *flags = *flags & !FLAG_DEAD | if dead { FLAG_DEAD } else { 0 };
     }
 
-    /// Notes of an entry that was taken out of an index under which number its names are kept, and whether it is dead.
+    /// Notes of an entry that was taken out of an index under which number that knows it, and whether it is dead.
     pub fn depart(&mut self, number: u32, dead: bool) {
         self.ids_mut().id = number;
         let flags = self.flags_mut();
         *flags = *flags & !(FLAG_LINKED | FLAG_DEAD) | if dead { FLAG_DEAD } else { 0 };
     }
 
-    /// Under which number its names are kept, if it departed.
+    /// Under which number its index may still know it, if it departed.
     pub fn departed(&self) -> Option<u32> {
         (!self.is_linked() && self.names().is_none()).then(|| self.ids().id)
     }

@@ -1,4 +1,4 @@
-//! The names of an entry that is in no index. They stand in one block, which the next entry's may take.
+//! The names of an entry that is in no index. They stand in one block.
 
 use super::Soft;
 use crate::bytes::{Reader, Writer};
@@ -17,29 +17,14 @@ impl Names {
     /// Of a type and of tags, none of them twice.
     pub fn new<'t>(type_name: &[u8], tags: impl Iterator<Item = &'t [u8]> + Clone, soft: Option<Soft>) -> Self {
         let bytes: usize = tags.clone().map(|tag| 2 + tag.len()).sum();
-        let mut names = Self { packed: Vec::with_capacity(2 + type_name.len() + bytes), ..Self::default() };
-        names.become_those(type_name, tags, soft);
-        names
-    }
-
-    /// As [`Names::new`], in the place of those that are here.
-    pub fn become_those<'t>(&mut self, type_name: &[u8], tags: impl Iterator<Item = &'t [u8]>, soft: Option<Soft>) {
-        let mut packed = Writer(std::mem::take(&mut self.packed));
-        packed.0.clear();
+        let mut packed = Writer(Vec::with_capacity(2 + type_name.len() + bytes));
         packed.short_bytes(type_name);
-        self.tag_count = 0;
+        let mut tag_count = 0u8;
         for tag in tags {
             packed.short_bytes(tag);
-            self.tag_count = self.tag_count.saturating_add(1);
+            tag_count = tag_count.saturating_add(1);
         }
-        (self.packed, self.soft) = (packed.0, soft);
-    }
-
-    /// Gives the block back if it is larger than that.
-    pub fn give_back_beyond(&mut self, bytes: usize) {
-        if self.packed.capacity() > bytes {
-            self.packed = Vec::new();
-        }
+        Self { packed: packed.0, tag_count, soft }
     }
 
     /// The entry's type.

@@ -41,7 +41,9 @@ impl Index {
             }
         };
         same("entries", self.records.len().into(), walked.entries);
-        same("memberships", self.tags.iter().map(|(_, tag)| tag.members.len()).sum(), walked.memberships);
+        let of_gone = self.gone.known().map(|departed| departed.tag_ids.len() as u64).sum::<u64>();
+        same("memberships", self.tags.iter().map(|(_, tag)| tag.members.len()).sum(), walked.memberships + of_gone);
+        same("ids held", self.records.held(), self.gone.ids().count() as u64);
         same("entries by type", self.types.iter().map(|t| t.ids.len()).sum(), walked.entries);
         same("entries with a grace", self.dates.ids().len(), walked.with_grace);
         same("entries by the time they have left", self.types.iter().map(|t| t.spread.len()).sum(), walked.entries);
@@ -49,6 +51,8 @@ impl Index {
         same("bytes by encoding", self.kept.iter().sum(), walked.bytes.stored);
         same("stored bytes", self.types.iter().map(|t| t.bytes.stored).sum(), walked.bytes.stored);
         let mut named = 0;
+        let mut unseen = self.dead.clone();
+        unseen.extend(self.gone.ids());
         for (tag_id, tag) in self.tags.iter() {
             let hash = self.hasher.hash_one(tag.name.bytes());
             let mut say = |what| report(format!("tag '{}' {what}", String::from_utf8_lossy(tag.name.bytes())));
@@ -57,7 +61,7 @@ impl Index {
             }
             if self.tag_ids.find(hash, |id| id == tag_id).is_some() {
                 named += 1;
-            } else if !tag.members.are_all_in(&self.dead) {
+            } else if !tag.members.are_all_in(&unseen) {
                 say("has an entry alive and cannot be found");
             }
         }
@@ -75,6 +79,12 @@ impl Index {
         }
         if !self.pending.ids().is_disjoint(softened) {
             report("soft invalidations are pending that were carried out".into());
+        }
+        for departed in self.gone.known() {
+            let is_in = |tag_id: &u32| self.tags.get(*tag_id).is_some_and(|tag| tag.members.contains(departed.id));
+            if self.records.get(departed.id).is_some() || !departed.tag_ids.iter().all(is_in) {
+                report(format!("id {} has gone, and is somebody's or in none of its tags", departed.id));
+            }
         }
         if self.stray_ranks() > 0 {
             report(format!("{} places of rankings are nobody's", self.stray_ranks()));

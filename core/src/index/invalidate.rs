@@ -19,6 +19,7 @@ impl Index {
             }
             self.forget_tag_name(tag_id);
         }
+        self.gone.ids().for_each(|id| _ = self.dead.remove(id));
         self.pending.remove_all(&self.dead);
         self.dead.len() - before
     }
@@ -60,5 +61,6 @@ impl Index {
             members.rankings.forget(id);
         }
         self.leave(id);
+        self.records.free(id);
     }
 }

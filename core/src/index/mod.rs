@@ -12,11 +12,12 @@
 //! 1. An entry is in the index exactly when its key is in the keyspace with our type. The caller says when that changes
 //!    ([`Index::link`], [`Index::unlink`]); the index keeps everything it derives from it in step.
 //! 2. The index is derived: loading the keys rebuilds all of it (a dead entry says so itself).
-//! 3. An id is given out again only after `unlink` took it out of every set.
+//! 3. An id is given out again only when it is in no set any more, a little after `unlink` (see `gone`).
 //! 4. No call takes longer because there are many entries, but for set arithmetic: a word for each 64 of them at most.
 
 mod check;
 mod dates;
+mod gone;
 mod hint;
 mod ids;
 mod invalidate;
@@ -43,6 +44,7 @@ use smallvec::SmallVec;
 
 pub use self::check::Walked;
 use self::dates::Dates;
+use self::gone::{Departed, Gone};
 pub use self::ids::Ids;
 use self::members::Members;
 use self::name::Name;
@@ -113,6 +115,8 @@ pub struct Index {
     tag_ids: NameMap,
     types: Vec<TypeMembers>,
     dead: RoaringBitmap,
+    /// None of them dead, nor in any other set than those of tags.
+    gone: Gone,
     /// None of them dead.
     pending: Pending,
     /// Since when entries are stale whose soft invalidation was carried out. None of them pending.
@@ -261,19 +265,33 @@ impl Index {
             && (self.dead.is_empty() || self.find_tag(self.hasher.hash_one(name), name) == Some(tag_id))
     }
 
-    /// Takes an entry out; says whether it was dead, or `None` (and does nothing) when it is not here under this key.
+    /// Takes an entry out; says whether it was dead, or `None` (and does nothing) when it is not here under this key. Should it be
+    /// linked again soon, it has [names](Index::names_of_gone).
     pub fn unlink(&mut self, entry: &mut Entry, key: &[u8]) -> Option<bool> {
         if !self.holds(entry, key) {
             return None;
         }
-        let id = entry.id();
-        for tag_id in entry.tag_ids() {
-            self.remove_member(tag_id, id);
-        }
-        let date = self.date_of(entry);
+        let (id, soft, date) = (entry.id(), self.soft_mark(entry), self.date_of(entry));
         self.take_from_type(entry, date);
-        entry.set_unlinked();
-        Some(self.leave(id))
+        let was_dead = self.leave(id);
+        let (number, over) = self.gone.note(id, entry.tag_ids(), soft);
+        entry.depart(number, was_dead);
+        over.into_iter().for_each(|over| self.forget(&over));
+        Some(was_dead)
+    }
+
+    /// Forgets the last that went. Not while one of them may come back.
+    pub fn settle(&mut self) {
+        while let Some(departed) = self.gone.take() {
+            self.forget(&departed);
+        }
+    }
+
+    fn forget(&mut self, departed: &Departed) {
+        for tag_id in &departed.tag_ids {
+            self.remove_member(*tag_id, departed.id);
+        }
+        self.records.free(departed.id);
     }
 
     /// Takes out of what is neither tag nor type; returns whether it was dead.
@@ -376,7 +394,8 @@ impl Index {
         self.records.len() == 0
     }
 
-    /// How many tags have an entry. (One whose entries all died by other tags counts until they are reclaimed.)
+    /// How many tags have an entry. (One whose entries all died by other tags counts until they are reclaimed, and one whose entries
+    /// have just gone until that is [settled](Index::settle).)
     pub fn tag_count(&self) -> u64 {
         self.tag_ids.len() as u64
     }
@@ -440,9 +459,15 @@ impl Index {
         Names::new(type_name, self.tags(entry), self.soft_mark(entry))
     }
 
-    /// As [`Index::names`], in the place of those that are in `to`.
-    pub fn write_names(&self, entry: &Entry, type_name: &[u8], to: &mut Names) {
-        to.become_those(type_name, self.tags(entry), self.soft_mark(entry));
+    /// The names of an entry that was unlinked here, if it was one of the last.
+    pub fn names_of_gone(&self, entry: &Entry, type_name: &[u8]) -> Option<Names> {
+        let soft = self.gone.soft(entry.departed()?)?;
+        Some(Names::new(type_name, self.tags(entry), soft))
+    }
+
+    /// The soft invalidation of such an entry.
+    pub fn soft_of_gone(&self, entry: &Entry) -> Option<Soft> {
+        self.gone.soft(entry.departed()?)?
     }
 
     fn soft_mark(&self, entry: &Entry) -> Option<Soft> {

@@ -15,13 +15,15 @@ const PAGE: usize = 1 << PAGE_BITS;
 /// Names of this length or more stand elsewhere.
 const LONG: usize = u8::MAX as usize;
 
-/// The names of one page, `lens` long each. Which of the 32 there are say the bits of `used`; the others have no length.
+/// The names of one page, `lens` long each. Which of the 32 there are say the bits of `used`; the others have no length. Of those the
+/// numbers of `held` are not given out.
 #[derive(Default)]
 struct Page {
     bytes: Vec<u8>,
     lens: [u8; PAGE],
     hints: [Hint; PAGE],
     used: u32,
+    held: u32,
 }
 
 impl Page {
@@ -39,7 +41,7 @@ impl Page {
 
     /// Puts a name shorter than `LONG` into the first free place.
     fn insert(&mut self, name: &[u8], hint: Hint) -> Option<u32> {
-        let at = self.used.trailing_ones();
+        let at = (self.used | self.held).trailing_ones();
         *self.lens.get_mut(at as usize)? = u8::try_from(name.len()).ok()?;
         *self.hints.get_mut(at as usize)? = hint;
         self.used |= 1 << at;
@@ -65,7 +67,11 @@ impl Page {
     }
 
     fn is_full(&self) -> bool {
-        self.used == u32::MAX
+        self.used | self.held == u32::MAX
+    }
+
+    fn is_empty(&self) -> bool {
+        self.used | self.held == 0
     }
 }
 
@@ -113,15 +119,25 @@ impl Records {
         Some(at)
     }
 
-    /// Takes the name out; its number may be given out again from now on.
+    /// Takes the name out; its number may be given out again when it is [free](Records::free).
     pub(super) fn remove(&mut self, id: u32) {
         let (page_at, at) = split(id);
-        let Some(page) = self.pages.get_mut(page_at).filter(|page| page.name(at).is_some()) else { return };
-        let was_full = page.is_full();
+        let Some(page) = self.pages.get_mut(page_at).filter(|page| page.used >> at & 1 != 0) else { return };
         page.remove(at);
-        self.long.remove(&id);
+        page.held |= 1 << at;
+        if !self.long.is_empty() {
+            self.long.remove(&id);
+        }
         self.len -= 1;
-        if page.used == 0 {
+    }
+
+    /// The number of a name that was taken out may be given out again.
+    pub(super) fn free(&mut self, id: u32) {
+        let (page_at, at) = split(id);
+        let Some(page) = self.pages.get_mut(page_at).filter(|page| page.held >> at & 1 != 0) else { return };
+        let was_full = page.is_full();
+        page.held &= !(1 << at);
+        if page.is_empty() {
             self.pages.remove(page_at);
             self.roomy.remove(page_at);
         } else if was_full {
@@ -145,6 +161,16 @@ impl Records {
 
     pub(super) fn len(&self) -> u32 {
         self.len
+    }
+
+    #[cfg(test)]
+    pub(super) fn pages(&self) -> u32 {
+        self.pages.len()
+    }
+
+    /// How many numbers are neither names' nor free.
+    pub(super) fn held(&self) -> u64 {
+        self.pages.iter().map(|(_, page)| u64::from(page.held.count_ones())).sum()
     }
 
     /// Some of the names from number `start` on, at most `steps`, and where to go on. Of free places not many more are
@@ -215,10 +241,14 @@ mod tests {
             assert_eq!(records.insert(&name(n)), Some(n as u32));
         }
         for n in (0..5000).step_by(3) {
+            records.free(n as u32);
             records.remove(n as u32);
             records.remove(n as u32);
             assert_eq!(records.get(n as u32), None);
         }
+        assert_eq!(records.insert(b"held"), Some(5000), "a number that is not free is not given out");
+        records.remove(5000);
+        (0..=5000).for_each(|n| records.free(n));
         assert_eq!(records.len(), 5000 - 1667);
         let again: Vec<u32> = (0..1667).filter_map(|n| records.insert(&name(n * 3))).collect();
         assert!(again.iter().copied().eq((0..5000).step_by(3)), "the lowest free number first");
@@ -234,6 +264,7 @@ mod tests {
             assert_eq!(reader.name(7, |_| true), records.get(7), "and from the beginning again");
         }
         (0..5000).for_each(|n| records.remove(n));
+        (0..5000).for_each(|n| records.free(n));
         assert_eq!((records.len(), records.pages.len(), records.long.len()), (0, 0, 0));
         assert!(records.roomy.is_empty());
     }

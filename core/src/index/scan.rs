@@ -97,7 +97,7 @@ impl Index {
             }
             left = left.saturating_sub(LIST + tag.members.counting(&self.dead));
             // A name that no longer leads to its record is that of dead entries only.
-            let entries = tag.members.len_without(&self.dead);
+            let entries = tag.members.len_without(&self.dead) - self.gone_among(&tag.members);
             if entries > 0 {
                 page.push((name, entries));
             }

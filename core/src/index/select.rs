@@ -110,13 +110,15 @@ fn without<'i>(ids: Cow<'i, RoaringBitmap>, others: &RoaringBitmap) -> Cow<'i, R
 impl Index {
     /// The entries, none of them dead, that fulfil all clauses but `MATCH`. `type_id` says the id of a type's name.
     pub fn select(&self, selector: &Selector, type_id: impl Fn(&[u8]) -> Option<u16>) -> Ids {
-        Ids(without(self.selected(selector, type_id), &self.dead).into_owned())
+        let mut ids = without(self.selected(selector, type_id), &self.dead).into_owned();
+        self.gone.ids().for_each(|id| _ = ids.remove(id));
+        Ids(ids)
     }
 
     /// How many entries [`Index::select`] would return.
     pub fn count(&self, selector: &Selector, type_id: impl Fn(&[u8]) -> Option<u16>) -> u64 {
         let ids = self.selected(selector, type_id);
-        ids.len() - ids.intersection_len(&self.dead)
+        ids.len() - ids.intersection_len(&self.dead) - self.gone.ids().filter(|id| ids.contains(*id)).count() as u64
     }
 
     /// How many of these entries there are of each type that has any.
@@ -137,7 +139,7 @@ impl Index {
         Source::Tag(tagged).and(Cow::Borrowed(of_type)).iter().filter(is_alive).take(most).collect()
     }
 
-    /// With dead ones.
+    /// With dead ones, and such as have just gone.
     fn selected(&self, selector: &Selector, type_id: impl Fn(&[u8]) -> Option<u16>) -> Cow<'_, RoaringBitmap> {
         let Some(mut sources) = self.sources(selector, type_id) else { return Cow::default() };
         sources.sort_by_key(Source::most);
@@ -196,7 +198,12 @@ impl Index {
 
     /// Does any entry bear the tag, be it a dead one?
     pub fn has_tag(&self, tag: &[u8]) -> bool {
-        self.members(tag).is_some()
+        self.members(tag).is_some_and(|members| members.len() > self.gone_among(members))
+    }
+
+    /// How many of these have just gone.
+    pub(super) fn gone_among(&self, members: &Members) -> u64 {
+        self.gone.ids().filter(|id| members.contains(*id)).count() as u64
     }
 
     fn members(&self, tag: &[u8]) -> Option<&Members> {

@@ -8,6 +8,7 @@ use fastrand::Rng;
 
 use super::*;
 use crate::entry::{Content, Extras};
+use crate::selector::{Clause, Selector};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Keyspace = BTreeMap<Vec<u8>, Box<Entry>>;
@@ -74,6 +75,8 @@ fn tags_live_as_long_as_their_last_member() {
     assert_eq!(index.tag_count(), 1);
     let detached = remove(&mut index, &mut keys, b"k2").unwrap();
     assert!(detached.names().unwrap().tags().eq([b"b"]));
+    assert!(!index.has_tag(b"b") && index.scan_tags(0, Effort { elements: 9, work: 9000 }, None).0.is_empty());
+    index.settle();
     assert_eq!((index.len(), index.tag_count()), (1, 0));
     assert_eq!(complaints(&index, &keys), [""; 0]);
 }
@@ -111,6 +114,43 @@ fn an_entry_is_taken_out_only_under_its_own_key() {
     assert_eq!(index.unlink(entry, b"k1"), Some(false));
     assert!(!entry.is_linked() && index.is_empty());
     assert_eq!(complaints(&index, &keys).len(), 8, "and a check notices");
+}
+
+/// What goes may come back at once; its id is nobody else's as long as a tag names it.
+#[test]
+fn the_last_that_went_have_their_names_and_ids_wait() {
+    let (mut index, mut keys) = (Index::default(), Keyspace::new());
+    let key = |n: u32| format!("key:{n}").into_bytes();
+    (0..20).for_each(|n| put(&mut index, &mut keys, &key(n), 3, &[b"all", format!("tag:{n}").as_bytes()]));
+    index.mark_soft(19, Soft { moment_ms: 7, grace_ms: None }, 0);
+    let mut went: Vec<Box<Entry>> = (0..20)
+        .map(|n| {
+            let mut entry = keys.remove(&key(n)).unwrap();
+            assert_eq!(index.unlink(&mut entry, &key(n)), Some(false));
+            entry
+        })
+        .collect();
+    let all = Selector { clauses: vec![Clause::Any([Box::from(b"all".as_slice())].into())] };
+    assert_eq!((index.count(&all, |_| None), index.select(&all, |_| None).len()), (0, 0));
+    for (n, entry) in went.iter().enumerate().skip(12) {
+        let names = index.names_of_gone(entry, b"t").unwrap();
+        assert!(names.type_name() == b"t" && names.tags().eq([b"all".as_slice(), format!("tag:{n}").as_bytes()]));
+        assert_eq!((names.soft.is_some(), index.soft_of_gone(entry).is_some()), (n == 19, n == 19));
+    }
+    assert!(went[..12].iter().all(|entry| index.names_of_gone(entry, b"t").is_none()), "only the last eight");
+    let last = went.pop().unwrap();
+    let names = index.names_of_gone(&last, b"t").unwrap();
+    put(&mut index, &mut keys, b"other", 3, &names.tags().collect::<Vec<_>>());
+    let id = keys[b"other".as_slice()].id();
+    assert!(went[12..].iter().all(|entry| entry.id() != id) && id != 19);
+    assert_eq!(index.invalidate_tags([b"all".as_slice()]), 1);
+    assert_eq!(complaints(&index, &keys), [""; 0]);
+    index.settle();
+    assert_eq!(index.names_of_gone(&last, b"t"), None);
+    assert_eq!(complaints(&index, &keys), [""; 0]);
+    remove(&mut index, &mut keys, b"other");
+    index.settle();
+    assert_eq!((index.tags.len(), index.records.pages()), (0, 0));
 }
 
 #[test]
@@ -192,5 +232,7 @@ fn play_against_a_model(key_count: u64, steps: u32) {
     for key in keys.keys().cloned().collect::<Vec<_>>() {
         remove(&mut index, &mut keys, &key);
     }
+    index.settle();
+    assert_eq!((index.gone.ids().count(), index.records.held()), (0, 0));
     assert!(index.is_empty() && index.tag_count() == 0 && index.tag_ids.len() == 0);
 }
