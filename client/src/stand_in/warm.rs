@@ -74,7 +74,7 @@ impl State {
     pub(super) fn note_types(&mut self) {
         let Self { in_mind: InMind { keeper, types: ids, .. }, types, .. } = self;
         let named = |id: u16| ids.iter().find(|(_, known)| **known == id).map(|(name, _)| name);
-        keeper.look_after_types(usize::MAX, |id| {
+        keeper.look_after_types(usize::MAX, usize::MAX, |id| {
             let name = named(id)?;
             let most = types.get(name).map_or(0, |policy| policy.warm);
             Some((name.as_ref(), usize::try_from(most).unwrap_or(usize::MAX)))
@@ -88,10 +88,10 @@ impl State {
             .types
             .as_ref()
             .map(|names| names.iter().filter_map(|name| self.in_mind.types.get(*name).copied()).collect());
-        self.in_mind.keeper.settle(options.ahead_ms, now);
         self.in_mind.keeper.turn(usize::MAX, now);
         self.look_after_jobs(now);
-        let (mut offered, mut walk) = (Vec::new(), self.in_mind.keeper.walk(types.as_deref(), None));
+        let mut walk = self.in_mind.keeper.walk(types.as_deref(), None, options.ahead_ms, now);
+        let mut offered = Vec::new();
         while (offered.len() as u64) < most {
             let Some((_, slot)) = self.in_mind.keeper.next_due(&mut walk, now) else { break };
             offered.extend(self.offer_of(slot, options, now));
@@ -132,7 +132,10 @@ impl State {
             }
         };
         if !self.in_mind.keeper.get(slot).is_some_and(|known| known.is_worth_it(now) || reason == Reason::Predicted) {
-            self.in_mind.keeper.rest(slot);
+            // Who only looks ahead says nothing of what others are offered later.
+            if self.in_mind.keeper.get(slot).is_some_and(Known::is_due) {
+                self.in_mind.keeper.rest(slot);
+            }
             return None;
         }
         let lease_ms = options.lease_ms.unwrap_or(LEASE_MS);
