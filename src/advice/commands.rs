@@ -12,6 +12,7 @@ use crate::server::args::Args;
 use crate::server::command::{ROW, Row, command};
 use crate::server::context::Ctx;
 use crate::server::replies::Value;
+use crate::server::status;
 
 /// How many pieces of advice are given unless it is said.
 const COUNT: u64 = 10;
@@ -55,8 +56,9 @@ pub fn advise(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     let rights = ctx.rights();
     let mut lines: Vec<Line> = types.into_iter().flat_map(of_type).collect();
     lines.retain(|line| line.tag.as_ref().is_none_or(|tag| rights.allow(Right::Read, tag)));
-    if ctx.server_info(c"replication", c"connected_slaves").is_some_and(|replicas| replicas != "0") {
-        // Perhaps they are read.
+    let has_replicas = || ctx.server_info(c"replication", c"connected_slaves").is_some_and(|replicas| replicas != "0");
+    if status::is_replica() || has_replicas() {
+        // Perhaps they are read elsewhere.
         lines.retain(|line| line.advice.what != What::Unread);
     }
     lines.sort_by(|one, other| by_gain(&one.advice, &other.advice));

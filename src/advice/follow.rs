@@ -112,8 +112,13 @@ pub fn evicted(index: u16, key: &[u8]) {
         if all.evicted.is_empty() {
             all.evicted = vec![0; MOST_EVICTED];
         }
-        all.evicted.get_mut(hash as usize % MOST_EVICTED).into_iter().for_each(|place| *place = part(hash));
+        all.evicted.get_mut(place_of(hash)).into_iter().for_each(|place| *place = part(hash));
     });
+}
+
+/// Some of the lowest bits say which database it is.
+fn place_of(hash: u64) -> usize {
+    (hash >> 16) as usize % MOST_EVICTED
 }
 
 fn part(hash: u64) -> u32 {
@@ -121,7 +126,7 @@ fn part(hash: u64) -> u32 {
 }
 
 fn take_evicted(evicted: &mut [u32], hash: u64) -> bool {
-    let place = evicted.get_mut(hash as usize % MOST_EVICTED).filter(|place| **place == part(hash));
+    let place = evicted.get_mut(place_of(hash)).filter(|place| **place == part(hash));
     place.map(std::mem::take).is_some()
 }
 
@@ -130,11 +135,12 @@ pub fn is_empty() -> bool {
     with(|all| all.len == 0)
 }
 
-/// Notes that a key was deleted.
-pub fn deleted(index: u16, key: &[u8]) {
+/// Notes that a key was deleted that held an entry of that type.
+pub fn deleted(type_id: u16, index: u16, key: &[u8]) {
     with(|all| {
         let hash = all.salt.key(index, key);
-        all.of.iter_mut().flatten().for_each(|of| of.estimator.deleted(hash));
+        let of = all.of.get_mut(usize::from(type_id)).and_then(Option::as_mut);
+        of.into_iter().for_each(|of| of.estimator.deleted(hash));
     });
 }
 

@@ -34,11 +34,13 @@ fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
         return;
     }
     let db = ctx.db();
-    let index = cache::with(|cache| {
+    let entry = cache::with(|cache| {
+        // Almost every event is about a key of another type.
+        let type_id = cache.departed_type(key.bytes())?;
         let is_other = cache.is_unlinking() || status::is_replica() && cache.why_gone(db, key.bytes()).is_some();
-        cache.index(db).map(|index| index.number()).filter(|_| !is_other)
+        cache.index(db).map(|index| (type_id, index.number())).filter(|_| !is_other)
     });
-    index.into_iter().for_each(|index| follow::deleted(index, key.bytes()));
+    entry.into_iter().for_each(|(type_id, index)| follow::deleted(type_id, index, key.bytes()));
 }
 
 fn on_server(_ctx: &Ctx, event: ServerEvent) {

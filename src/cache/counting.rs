@@ -27,8 +27,10 @@ impl Cache {
         if let Some(known) = self.types.get_mut(entry.type_id()) {
             known.entries -= 1;
             known.payload_bytes -= entry.size() as u64;
-            known.ended += 1;
-            known.ended_unread += u64::from(entry.hits() == 0);
+            // Of what was loaded nobody knows whether it had been read.
+            let is_known = entry.touched_us() > 0;
+            known.ended += u64::from(is_known);
+            known.ended_unread += u64::from(is_known && entry.hits() == 0);
             known.count_reclaimed(u64::from(was_dead));
         }
     }
@@ -130,6 +132,11 @@ impl Cache {
         self.departures.forget_last_unlinked();
     }
 
+    /// Forgets the names of what went: none of it goes on elsewhere.
+    pub fn forget_gone(&mut self) {
+        self.databases.settle();
+    }
+
     /// Is the reason still to be said why the last entry went?
     pub fn has_last_unlinked(&self) -> bool {
         self.departures.has_last_unlinked()
@@ -143,6 +150,11 @@ impl Cache {
     /// The type of the entry that was unlinked last, if the key is its and it was not dead.
     pub fn last_unlinked_type(&self, key: &[u8]) -> Option<u16> {
         self.departures.last_unlinked(key).filter(|entry| !entry.was_dead).map(|entry| entry.type_id)
+    }
+
+    /// The type of the entry that went last, if the key was its, also when it is known why.
+    pub fn departed_type(&self, key: &[u8]) -> Option<u16> {
+        self.departures.departed_type(key)
     }
 
     /// Are we ourselves unlinking keys?

@@ -9,6 +9,8 @@ use crate::server::alloc::weighed;
 #[derive(Default)]
 pub struct Databases {
     all: Vec<Database>,
+    /// Those that may know of entries that went.
+    unsettled: Vec<usize>,
     /// The number of the index made last.
     last_number: u16,
 }
@@ -17,6 +19,7 @@ pub struct Databases {
 struct Database {
     index: Box<Index>,
     bytes: isize,
+    is_unsettled: bool,
 }
 
 impl Databases {
@@ -58,14 +61,19 @@ impl Databases {
         let database = self.all.get_mut(at)?;
         let (result, bytes) = weighed(|| work(&mut database.index));
         database.bytes += bytes;
+        if !std::mem::replace(&mut database.is_unsettled, true) {
+            self.unsettled.push(at);
+        }
         Some(result)
     }
 
     /// Has all forget the last that went.
     pub fn settle(&mut self) {
-        for database in &mut self.all {
+        for at in std::mem::take(&mut self.unsettled) {
+            let Some(database) = self.all.get_mut(at) else { continue };
             let ((), bytes) = weighed(|| database.index.settle());
             database.bytes += bytes;
+            database.is_unsettled = false;
         }
     }
 
@@ -88,7 +96,7 @@ impl Databases {
         };
         range
             .filter_map(|at| {
-                let new = Database { index: self.new_index(), bytes: 0 };
+                let new = Database { index: self.new_index(), bytes: 0, is_unsettled: false };
                 Some(*std::mem::replace(self.all.get_mut(at)?, new).index)
             })
             .collect()
@@ -99,12 +107,13 @@ impl Databases {
         let (Ok(a), Ok(b)) = (usize::try_from(first), usize::try_from(second)) else { return };
         self.make(a.max(b) + 1);
         self.all.swap(a, b);
+        self.unsettled.extend([a, b]);
     }
 
     fn make(&mut self, count: usize) {
         while self.all.len() < count {
             let index = self.new_index();
-            self.all.push(Database { index, bytes: 0 });
+            self.all.push(Database { index, bytes: 0, is_unsettled: false });
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Departures {
     /// Why we ourselves are unlinking keys, while we are.
     pub reason: Option<Reason>,
     last_unlinked: Option<Unlinked>,
+    /// The name and the type of the entry that went last, whether or not it is known why.
+    last: Option<(u64, u16)>,
     misses: MissMemory,
     hasher: DefaultHashBuilder,
 }
@@ -85,7 +87,14 @@ impl Departures {
         } else {
             self.misses.forget(entry.departure);
         }
+        self.last = Some((entry.name, entry.type_id));
         self.last_unlinked = Some(entry);
+    }
+
+    /// The type of the entry that went last, if the key was its.
+    pub fn departed_type(&self, key: &[u8]) -> Option<u16> {
+        let (name, type_id) = self.last?;
+        (name == self.hash(key)).then_some(type_id)
     }
 
     /// The entry that was unlinked last, if the key is its.

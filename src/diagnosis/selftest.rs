@@ -44,8 +44,10 @@ pub const SELFTEST: Row = Row {
 /// `EXPCACHE.SELFTEST`
 pub fn selftest(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     args.end()?;
-    let (now_ms, random, counters) = cache::with(|s| {
-        (clock::unix_ms(), [clock::random(), clock::random()], s.types.get(DEFAULT_TYPE).counters.clone())
+    let (now_ms, random) = (clock::unix_ms(), [clock::random(), clock::random()]);
+    let (counters, ends) = cache::with(|s| {
+        let known = s.types.get(DEFAULT_TYPE);
+        (known.counters.clone(), (known.ended, known.ended_unread))
     });
     let name = Text::new(format!("expcache:selftest:{:016x}{:016x}", random[0], random[1]).as_bytes());
     let mut test = Test { ctx, now_ms, key: ctx.open(name.arg(), Mode::Write) };
@@ -57,7 +59,9 @@ pub fn selftest(ctx: &Ctx, args: Args<'_>) -> Result<()> {
     cache::with(|s| {
         s.forget_last_unlinked();
         s.forget_why(ctx.db(), name.arg().bytes());
+        s.forget_gone();
         s.count(DEFAULT_TYPE, |now| *now = counters);
+        s.types.get_mut(DEFAULT_TYPE).into_iter().for_each(|known| (known.ended, known.ended_unread) = ends);
     });
     ctx.reply_map(outcomes.len());
     for (step, outcome) in outcomes {

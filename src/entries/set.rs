@@ -237,8 +237,8 @@ impl<'a> Request<'a> {
         }
         let Some((claims, keeps)) = self.claims_of_pieces(ctx, &pieces) else { return Err(Error::Syntax) };
         let last = self.pairs.first().map_or(&[][..], |(_, value)| value.bytes());
-        let most = at_once::left(ctx);
-        workers::charge(pieces.size() + last.len());
+        let most = at_once::left(ctx) / claims.weight();
+        workers::charge((pieces.size() + last.len()) * claims.weight());
         // What is left is encoded later, unless it is little.
         let keeps = keeps && pieces.rest_len() + last.len() <= OFFLOAD_READ_SIZE.as_usize();
         let done = workers::run_here(|coder| check_pieces(coder, pieces, last, keeps, &claims, most));

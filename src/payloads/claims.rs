@@ -115,17 +115,24 @@ impl Claims {
         self.encoding == Encoding::Identity && self.hash.is_none() && self.format.is_none()
     }
 
-    /// Checks them on the main thread: takes what that counts from what is left, and refuses more.
-    pub fn check_here(&self, coder: &mut Coder, bytes: &[u8], left: &mut usize) -> Result<Checked> {
-        let weight = match self.encoding {
+    /// What a byte of the payload counts where it is checked on the main thread.
+    pub fn weight(&self) -> usize {
+        match self.encoding {
             // It is not decoded, but looked at.
             Encoding::Identity if self.hash.is_none() => 1,
             _ => CHECKING,
-        };
-        let checked = self.check(coder, bytes, *left / weight)?;
-        if self.encoding == Encoding::Identity {
+        }
+    }
+
+    /// Checks them on the main thread: takes what that counts from what is left, and refuses more.
+    pub fn check_here(&self, coder: &mut Coder, bytes: &[u8], left: &mut usize) -> Result<Checked> {
+        let weight = self.weight();
+        let most = *left / weight;
+        if self.encoding == Encoding::Identity && bytes.len() <= most {
+            // What is decoded is counted as it comes.
             workers::charge(bytes.len() * weight);
         }
+        let checked = self.check(coder, bytes, most)?;
         *left = left.saturating_sub(checked.size * weight);
         Ok(checked)
     }

@@ -165,7 +165,8 @@ pub fn next(ctx: &Ctx, wanted: &Wanted, asker: &Asker<'_>, looking: Looking) -> 
             Considered::NoneNow => return (untold, None),
         }
     }
-    (untold, last)
+    // Beyond where it stopped looking ahead it saw only what is due.
+    (untold, walk.unseen().or(last))
 }
 
 /// A key that is due.

@@ -21,7 +21,7 @@ use super::counts::{Counts, PARTS, Rates, errors, rates};
 use super::evidence::Evidence;
 use super::followed::{Followed, Reproduced, TAGS};
 use super::heat::{Heat, Slot};
-use super::names::{DATABASES, database};
+use super::names::{DATABASES, database, spread};
 use super::outcome::{Outcome, Stored};
 use super::tags::{TagHash, TagTimes};
 use super::ttls::{A_DAY, A_MINUTE, AN_HOUR, LONGEST, Moment, in_ms};
@@ -291,7 +291,7 @@ impl Estimator {
 
     fn cold_slot(&self, hash: u64) -> Option<Slot> {
         let is_it = |slot: &Slot| self.followed.get(usize::from(*slot)).is_some_and(|key| key.hash() == hash);
-        self.cold.find(hash, is_it).copied()
+        self.cold.find(spread(hash), is_it).copied()
     }
 
     fn add(&mut self, key: Followed) -> Option<Slot> {
@@ -311,14 +311,14 @@ impl Estimator {
 
     fn add_cold(&mut self, slot: Slot, hash: u64) {
         let followed = &self.followed;
-        let hash_of = |slot: &Slot| followed.get(usize::from(*slot)).map_or(0, |key| key.hash());
-        self.cold.insert_unique(hash, slot, hash_of);
+        let hash_of = |slot: &Slot| followed.get(usize::from(*slot)).map_or(0, |key| spread(key.hash()));
+        self.cold.insert_unique(spread(hash), slot, hash_of);
     }
 
     fn remove_cold(&mut self, hash: u64) -> Option<Slot> {
         let followed = &self.followed;
         let is_it = |slot: &Slot| followed.get(usize::from(*slot)).is_some_and(|key| key.hash() == hash);
-        self.cold.find_entry(hash, is_it).ok().map(|found| found.remove().0)
+        self.cold.find_entry(spread(hash), is_it).ok().map(|found| found.remove().0)
     }
 
     /// Samples a key that is below the threshold, if that does not have to fall for it.

@@ -9,13 +9,19 @@ use super::tags::TagHash;
 /// So many databases are told apart.
 pub(super) const DATABASES: usize = 64;
 const LAST: u64 = DATABASES as u64 - 1;
-/// Bits that neither say where a key is counted nor whether it is sampled.
+/// Of bits that neither say where a key is counted nor whether it is sampled. Who goes by the lowest bits takes others: [`spread`].
 const SHIFT: u32 = 10;
 
 /// Which database's index a key is of, by its hash; one in so many has the same.
 #[inline]
 pub(super) fn database(hash: u64) -> usize {
     (hash >> SHIFT & LAST) as usize
+}
+
+/// A key's hash for a table, which begins with the lowest bits: these are the same ones for all keys of a database.
+#[inline]
+pub(super) fn spread(hash: u64) -> u64 {
+    hash.rotate_left(32)
 }
 
 /// See the head.

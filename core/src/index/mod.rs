@@ -216,11 +216,12 @@ impl Index {
             return None;
         }
         let id = old.id();
-        // Most often the tags are the same, in the same order.
+        // Most often the tags are the same, in the same order. Of what is dead they may be nobody's, or another's, by now.
+        let is_dead = self.dead.contains(id);
         let mut same = tags.len() == old.tag_count();
         let mut old_tags = old.tag_ids();
         for (at, name) in tags.iter().enumerate() {
-            let kept = old_tags.next().filter(|tag| self.is_live_tag(*tag, name));
+            let kept = old_tags.next().filter(|tag| !is_dead && self.is_live_tag(*tag, name));
             same &= kept.is_some();
             if let Some(tag_id) = kept.or_else(|| self.tag_with_member(name, id)) {
                 new.set_tag_id(at, tag_id);

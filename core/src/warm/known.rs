@@ -237,7 +237,6 @@ impl Known {
         matches!(self.tier, Tier::New | Tier::Tried)
     }
 
-    /// Where it stands among those of its tier.
     /// Is it offered to who looks ahead until then, unix ms, though it is fresh? Of what was produced because it was offered, and is not asked for,
     /// the time counts as over then: else it would be produced as soon as it is stored.
     pub(super) fn is_offered_ahead(&self, until_ms: i64) -> bool {
@@ -245,6 +244,7 @@ impl Known {
         ends && !self.is_warmed && !self.is_resting && self.job.is_none() && self.tier == Tier::Best
     }
 
+    /// Where it stands among those of its tier.
     pub(super) fn place(&self) -> i64 {
         if self.is_young() { self.arrival } else { self.score }
     }
