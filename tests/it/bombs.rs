@@ -278,6 +278,8 @@ fn many_commands_of_one_transaction_decode_no_more_than_one() {
         (of("EXPCACHE.MGET nothing k"), 64),
         (of("EXPCACHE.FETCH k"), 64),
         (of("EXPCACHE.FETCH k ACCEPT 1 zstd VERIFY"), 12),
+        (of("EXPCACHE.FETCH k VERIFY"), 12),
+        (args!["EXPCACHE.SET", "l", rows(MB), "HASH", etag(&rows(MB))], 12),
     ];
     for (command, most) in kinds {
         let name = String::from_utf8_lossy(&command[0]).into_owned();
@@ -310,6 +312,9 @@ fn what_is_refused_is_charged_to_its_transaction() {
     let replies = c.transaction(std::iter::repeat_n(bomb, 60).chain([legal()]));
     assert!(replies.iter().all(|reply| matches!(reply, Value::Error(text) if text.starts_with("TOOLARGE"))));
     assert!(is_too_much(&replies[60]) && !is_too_much(&replies[0]), "{}", replies[60]);
+    let mismatched = args!["EXPCACHE.SET", "l", rows(MB), "HASH", etag(b"another")];
+    let replies = c.transaction(std::iter::repeat_n(mismatched, 30));
+    assert!(!is_too_much(&replies[0]) && is_too_much(&replies[29]), "{}", replies[29]);
     assert_eq!(c.cmd("EXPCACHE.GET k"), "old");
     assert_eq!(c.transaction([legal()])[0], Value::Simple("OK".into()));
     check(&mut c);
