@@ -96,8 +96,10 @@ impl Databases {
         };
         range
             .filter_map(|at| {
-                let new = Database { index: self.new_index(), bytes: 0, is_unsettled: false };
-                Some(*std::mem::replace(self.all.get_mut(at)?, new).index)
+                let new = self.new_index();
+                let database = self.all.get_mut(at)?;
+                database.bytes = 0;
+                Some(*std::mem::replace(&mut database.index, new))
             })
             .collect()
     }
@@ -106,8 +108,9 @@ impl Databases {
     pub fn swap(&mut self, first: i32, second: i32) {
         let (Ok(a), Ok(b)) = (usize::try_from(first), usize::try_from(second)) else { return };
         self.make(a.max(b) + 1);
+        // Those that are to be settled are known by their places.
+        self.settle();
         self.all.swap(a, b);
-        self.unsettled.extend([a, b]);
     }
 
     fn make(&mut self, count: usize) {

@@ -9,7 +9,8 @@ use super::tags::TagHash;
 /// So many databases are told apart.
 pub(super) const DATABASES: usize = 64;
 const LAST: u64 = DATABASES as u64 - 1;
-/// Of bits that neither say where a key is counted nor whether it is sampled. Who goes by the lowest bits takes others: [`spread`].
+/// Where the bits begin that say which database it is. They neither say where a key is counted nor whether it is sampled; for who goes by
+/// the lowest bits there is [`spread`].
 const SHIFT: u32 = 10;
 
 /// Which database's index a key is of, by its hash; one in so many has the same.
