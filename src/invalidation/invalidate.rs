@@ -59,7 +59,7 @@ pub fn invalidate(ctx: &Ctx, selector: &Selector, mode: Mode, ids: &Ids) -> u64 
     put_down(ctx, db, selector, mode, ids);
     if ctx.is_bound_to_a_slot() && ctx.decides() {
         if !ids.is_empty() {
-            tell(ctx, db, selector, mode, Telling::Now, ids.clone());
+            follow_up(ctx, db, selector, mode, ids.clone());
             reclaim::schedule(ctx);
         }
         return ids.len();
@@ -91,63 +91,79 @@ pub fn matters(db: i32, tag: &[u8]) -> bool {
     leases::are_any(db) || cache::with(|cache| cache.index(db).is_some_and(|index| index.has_tag(tag)))
 }
 
-/// When replicas are told of what is marked.
+/// When what is marked is followed up: replicas are told of it, and keys go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Telling {
     /// At once: a command that writes is under way, or none.
     Now,
-    /// When the command is over. It may be one that only reads, or waits, or fails; were anything replicated within it, the server would
-    /// take it for a write and send it to replicas too.
+    /// When the command is over, and then no key is touched. It may be one that only reads, or waits, or fails; were anything replicated
+    /// within it, the server would take it for a write and send it to replicas too. Or there is none, and the server walks over its keys:
+    /// where it stands next must not go.
     Afterwards,
 }
 
-/// Invalidates the entries of this database, where something happens, that a selector without patterns means, touching no key. These follow when the command
-/// is over, if they are few or their slots are leaving, else in slices. Returns how many there were.
+/// Invalidates the entries of this database, where something happens, that a selector without patterns means, touching no key. These
+/// follow when the command is over, if they are few or their slots are leaving, else in slices. Returns how many there were.
 pub fn mark(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling) -> u64 {
     let found = cache::with(|cache| cache.select(db, selector));
     let ids = mode.concerns(db, &found).into_owned();
     put_down(ctx, db, selector, mode, &ids);
     let count = ids.len();
     if count > 0 {
-        tell(ctx, db, selector, mode, telling, ids);
+        match telling {
+            Telling::Now => follow_up(ctx, db, selector, mode, ids),
+            Telling::Afterwards => tell_afterwards(ctx, db, selector, mode, ids),
+        }
         reclaim::schedule(ctx);
     }
     count
 }
 
 /// Tells replicas of entries that were marked: of few, as of few that a command invalidates, by one `UNLINK` a key.
-fn tell(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling, ids: Ids) {
+fn follow_up(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, ids: Ids) {
     let are_few = matches!(mode, Mode::Hard) && ids.len() <= RECLAIM_INLINE.get();
-    if telling == Telling::Now && !are_few {
+    if !are_few {
         replicate(ctx, selector, mode);
         if slots::are_leaving() {
             ctx.afterwards(move |ctx| _ = reclaim::reclaim_leaving(ctx, &ids));
         }
         return;
     }
+    let (later, stand) = (selector.clone(), cache::with(|cache| cache.stand(db)));
+    let is_later = ctx.afterwards(move |ctx| {
+        if reclaim::reclaim_now(ctx, &ids).1 {
+            return;
+        }
+        // What came meanwhile, in a transaction, must not be hit on a replica, which is told of what is dead as it is reclaimed.
+        if cache::with(|cache| cache.stand(db)) == stand {
+            replicate(ctx, &later, mode);
+        }
+        reclaim::reclaim_leaving(ctx, &ids);
+    });
+    if !is_later {
+        replicate(ctx, selector, mode);
+    }
+}
+
+/// Tells replicas of entries that were marked when the command is over, or else of each as it is reclaimed or, if it turned stale, as it is.
+fn tell_afterwards(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, ids: Ids) {
     let stand = cache::with(|cache| cache.stand(db));
-    // What came meanwhile, in a transaction, must not be hit on a replica. Of dead entries it is told as they are reclaimed.
     let tell_each = move |ctx: &Ctx, ids: &Ids| {
         if let Mode::Soft { .. } = mode {
             reclaim::hand_over_soon(ctx, stand.0, ids.clone());
         }
     };
     let (later, marked) = (selector.clone(), ids.clone());
-    let is_told = ctx.afterwards(move |ctx| {
-        if are_few && reclaim::reclaim_now(ctx, &marked).1 {
-            return;
-        }
+    let is_later = ctx.afterwards(move |ctx| {
         if cache::with(|cache| cache.stand(db)) == stand {
             replicate(ctx, &later, mode);
         } else {
             tell_each(ctx, &marked);
         }
-        reclaim::reclaim_leaving(ctx, &marked);
+        reclaim::announce_leaving(ctx, &marked);
     });
-    match telling {
-        _ if is_told => (),
-        Telling::Now => replicate(ctx, selector, mode),
-        Telling::Afterwards => tell_each(ctx, &ids),
+    if !is_later {
+        tell_each(ctx, &ids);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::cache::freshness::put_off;
 use crate::cache::{self, Cache};
 use crate::server::args::{Arg, Text};
 use crate::server::background::{self, Background, WHILE_QUIET_MS, between_slices_ms};
-use crate::server::context::{Ctx, EventClass};
+use crate::server::context::{Ctx, EventClass, Recipients};
 use crate::server::key::{Found, Mode};
 use crate::server::log::{LogLevel, log};
 use crate::server::main_thread::MainThread;
@@ -91,14 +91,32 @@ pub fn reclaim_leaving(ctx: &Ctx, ids: &Ids) -> u64 {
     ids.iter().map(|id| u64::from(!reclaim_one(ctx, id, slots::is_leaving))).sum()
 }
 
+/// As [`reclaim_leaving`], where no key may be touched: the keys themselves follow in slices.
+pub fn announce_leaving(ctx: &Ctx, ids: &Ids) {
+    if !slots::are_leaving() {
+        return;
+    }
+    for (key, dead) in ids.iter().filter_map(|id| mark_of(ctx.db(), id, slots::is_leaving)) {
+        if dead {
+            ctx.replicate_words(c"UNLINK", &[key.arg().bytes().to_vec()], Recipients::All);
+        } else {
+            hand_over_if_stale(ctx, key.arg());
+        }
+    }
+}
+
 /// Deals with one marked entry of the selected database, if its key is wanted. `false` if it had expired.
 fn reclaim_one(ctx: &Ctx, id: u32, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
-    let marked = cache::with(|s| {
-        let index = s.index(ctx.db())?;
+    mark_of(ctx.db(), id, is_wanted).is_none_or(|(key, dead)| carry_out(ctx, key.arg(), dead))
+}
+
+/// The key of an entry that was marked, if it is wanted, and whether it is dead.
+fn mark_of(db: i32, id: u32, is_wanted: impl Fn(&[u8]) -> bool) -> Option<(Text, bool)> {
+    cache::with(|s| {
+        let index = s.index(db)?;
         let key = index.key(id).filter(|key| is_wanted(key))?;
         Some((Text::new(key), index.has_died(id)))
-    });
-    marked.is_none_or(|(key, dead)| carry_out(ctx, key.arg(), dead))
+    })
 }
 
 /// So many keys are dealt with between two looks at the clock.
@@ -232,6 +250,8 @@ fn hand_over(ctx: &Ctx, name: Arg<'_>) {
     let db = ctx.db();
     let mut key = ctx.open(name, Mode::Peek);
     let (Found::Entry(entry), expire_at_ms) = key.found_dated(|_| true) else { return };
+    let end_ms = if let Verdict::Soft(soft) = cache::with(|s| s.verdict(db, entry)) { soft.end_ms() } else { None };
+    let expire_at_ms = expire_at_ms.into_iter().chain(end_ms).min();
     let (metadata, payload) = (cache::with(|s| s.metadata(db, entry)), Text::new(entry.stored()));
     ctx.replicate_entry(name, expire_at_ms.unwrap_or(-1), &metadata, payload.arg());
 }

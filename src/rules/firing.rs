@@ -27,8 +27,7 @@ pub fn on_write(ctx: &Ctx, event: WriteEvent, key: Arg<'_>) {
     // Over an entry, perhaps. Of that no event will say why it went.
     cache::with(Cache::forget_last_unlinked);
     // Who looks at a field of a hash that is over has it expire.
-    let telling = if event == WriteEvent::PartExpired { Telling::Afterwards } else { Telling::Now };
-    fire(ctx, key, telling, || Some(ctx.db()));
+    fire(ctx, key, || event != WriteEvent::PartExpired, || Some(ctx.db()));
 }
 
 /// Something happened to a key of any type. The books have not counted yet what went.
@@ -38,9 +37,10 @@ pub fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
     }
     match event {
         KeyEvent::Deleted | KeyEvent::Expired | KeyEvent::Evicted | KeyEvent::Left => {
-            // Whoever looks at a key that is over has it expire.
-            let telling = if event == KeyEvent::Expired { Telling::Afterwards } else { Telling::Now };
-            fire(ctx, key, telling, || {
+            // Whoever looks at a key that is over has it expire; or the server itself, which walks over all, as over those of a slot
+            // that it lost.
+            let is_by_a_write = || event != KeyEvent::Expired && ctx.serves(key);
+            fire(ctx, key, is_by_a_write, || {
                 let was_entry = cache::with(|cache| cache.is_unlinking() || cache.was_last_unlinked(key.bytes()));
                 (!was_entry).then(|| ctx.db())
             });
@@ -48,9 +48,7 @@ pub fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
         KeyEvent::Arrived | KeyEvent::Restored => {
             cache::with(Cache::forget_last_unlinked);
             // Slots that are moved by hand come key by key, before they are this node's.
-            fire(ctx, key, Telling::Now, || {
-                native_in(ctx, key).filter(|_| event != KeyEvent::Restored || ctx.serves(key))
-            });
+            fire(ctx, key, || true, || native_in(ctx, key).filter(|_| event != KeyEvent::Restored || ctx.serves(key)));
         }
         KeyEvent::Redated | KeyEvent::Loaded => (),
     }
@@ -69,7 +67,7 @@ fn native_in(ctx: &Ctx, key: Arg<'_>) -> Option<i32> {
 }
 
 /// Carries out the rules that match, if the key is a native one's, of this database.
-fn fire(ctx: &Ctx, key: Arg<'_>, telling: Telling, native_in: impl FnOnce() -> Option<i32>) {
+fn fire(ctx: &Ctx, key: Arg<'_>, is_by_a_write: impl FnOnce() -> bool, native_in: impl FnOnce() -> Option<i32>) {
     if status::is_replica() || status::is_loading() {
         return;
     }
@@ -78,6 +76,7 @@ fn fire(ctx: &Ctx, key: Arg<'_>, telling: Telling, native_in: impl FnOnce() -> O
         return;
     }
     let Some(db) = native_in() else { return };
+    let telling = if is_by_a_write() { Telling::Now } else { Telling::Afterwards };
     for (rule, captures) in &matches {
         match carry_out(ctx, db, *rule, captures, telling) {
             Ok(entries) => note(ctx, *rule, key, entries),

@@ -250,6 +250,27 @@ fn while_a_slot_moves(
     }
 }
 
+/// A node that learns that a slot is another's deletes what it has there, one key after the other; rules follow from each.
+#[test]
+fn a_slot_that_is_taken_away_fires() {
+    let (_source, mut c) = only_node();
+    let (_target, mut there) = another_node(&mut c);
+    let slot = c.int("CLUSTER KEYSLOT {x}");
+    let (from, to) = (c.text("CLUSTER MYID"), there.text("CLUSTER MYID"));
+    c.ok("CONFIG SET expcache.reclaim-inline 10000");
+    c.pipeline((0..50).map(|n| args!["SET", format!("{{x}}:source:{n}"), "v"]));
+    c.pipeline((0..500).map(|n| args!["EXPCACHE.SET", format!("{{x}}:{n}"), "v", "EX", 1000, "TAGS", 1, "t"]));
+    c.ok("EXPCACHE.SET elsewhere v TAGS 1 t");
+    c.ok("EXPCACHE.RULE SET all KEY *:source:* DO ANY 1 t");
+    there.ok(args!["CLUSTER", "SETSLOT", slot, "IMPORTING", &from]);
+    there.ok(args!["CLUSTER", "SETSLOT", slot, "NODE", &to]);
+    wait_until("the keys have gone", || c.cmd(args!["CLUSTER", "COUNTKEYSINSLOT", slot]) == 0);
+    // Redis 7.0 does not tell of them.
+    let is_told = !c.text("INFO server").contains("redis_version:7.0");
+    assert_eq!(c.cmd("EXPCACHE.GET elsewhere") == Value::Nil, is_told);
+    check(&mut c);
+}
+
 #[test]
 fn who_waits_for_a_key_whose_slot_leaves_is_sent_after_it() {
     let (source, mut c) = only_node();

@@ -8,7 +8,8 @@ fn used_memory(c: &mut Conn) -> i64 {
     c.info("memory", "used_memory").parse().unwrap_or(i64::MAX)
 }
 
-/// A server that may use so many bytes more than it does now.
+/// A server that may use so many bytes more than it does now. What workers need to try payloads in other forms comes out of that: some
+/// 3 MiB, sooner or later.
 fn server_with_room_for(bytes: i64, policy: &str) -> (Server, Conn, i64) {
     let server = Server::with(&["--maxmemory-policy", policy]);
     let mut c = server.conn();
@@ -44,7 +45,7 @@ fn at_the_memory_limit_entries_make_room() {
         let left = c.int("DBSIZE");
         assert_eq!((stats["entries"].int(), left), (8_000 - evicted, 8_000 - evicted));
         assert_eq!(c.cmd("EXPCACHE.INVALIDATE.TAG all"), left);
-        wait_until("the memory is given back", || used_memory(&mut c) < limit - 8 * MB);
+        wait_until("the memory is given back", || used_memory(&mut c) < limit - 5 * MB);
     }
 }
 
@@ -75,7 +76,7 @@ fn reads_keep_an_entry() {
 
 #[test]
 fn without_eviction_what_does_not_fit_is_refused() {
-    let (_server, mut c, limit) = server_with_room_for(5 * MB, "noeviction");
+    let (_server, mut c, limit) = server_with_room_for(20 * MB, "noeviction");
     let mut stored = 0;
     let refusal = loop {
         match c.cmd(set(stored, 4_000)) {
@@ -84,7 +85,7 @@ fn without_eviction_what_does_not_fit_is_refused() {
         }
     };
     assert!(refusal.starts_with("OOM "), "{refusal}");
-    assert!(stored > 500);
+    assert!(stored > 2_500);
     // The refused command's own memory is free again; now there is none for the smallest one.
     c.ok(args!["CONFIG", "SET", "maxmemory", limit - MB / 2]);
     c.err("EXPCACHE.MSET 2 k:0 new another v", "OOM ");

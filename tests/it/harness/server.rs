@@ -199,9 +199,13 @@ impl Drop for Server {
         let _ = self.child.wait();
         let log = self.log();
         if std::thread::panicking() {
-            let tail: Vec<&str> = log.lines().rev().take(40).collect();
-            eprintln!("--- the end of the server's log");
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            // What follows the head of a crash report is a test of the memory.
+            let (what, from) = match log.find("BUG REPORT START") {
+                Some(at) => ("a crash", at),
+                None => ("the end", log.rmatch_indices('\n').nth(40).map_or(0, |(at, _)| at + 1)),
+            };
+            eprintln!("--- the server's log: {what}");
+            log[from..].lines().take(60).for_each(|line| eprintln!("{line}"));
             return;
         }
         let crash = log.lines().find(|line| tells_of_a_crash(line) && !(self.panics && line.contains("panic")));
@@ -264,6 +268,8 @@ fn spawn(dir: &Path, environment: &[(&str, PathBuf)]) -> Child {
     let also_log: File = log.try_clone().unwrap();
     std::process::Command::new(&server)
         .arg(config_path(dir))
+        // What is freed is overwritten: who uses it still does not get away with it.
+        .env("MALLOC_CONF", "junk:true")
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log)

@@ -322,6 +322,25 @@ fn restored_and_expired_keys_fire() {
     check(&mut c);
 }
 
+/// The server walks over its keys to find those whose time is over, and where it stands next must not go meanwhile.
+#[test]
+fn entries_beside_a_source_that_expires_have_an_end_themselves() {
+    let server = Server::with(&["--hz", "500"]);
+    let mut c = server.conn();
+    c.ok("CONFIG SET expcache.reclaim-inline 10000");
+    for (softness, left) in [("", 0), ("SOFT", 60)] {
+        c.ok(&format!("EXPCACHE.RULE SET all KEY source DO ANY 1 t {softness}"));
+        for _ in 0..25 {
+            c.ok("SET source v");
+            let entry = |n| args!["EXPCACHE.SET", format!("k:{n}"), "v", "EX", 1000, "GRACE", 900, "TAGS", 1, "t"];
+            c.pipeline((0..60).map(entry));
+            c.int("PEXPIRE source 1");
+            wait_until("it is swept", || c.map("EXPCACHE.FETCH k:7")["status"] != "hit" && c.int("DBSIZE") == left);
+            check(&mut c);
+        }
+    }
+}
+
 #[test]
 fn a_key_that_makes_room_fires() {
     let server = Server::with(&["--maxmemory-policy", "allkeys-random"]);
