@@ -110,10 +110,10 @@ matrix: deps build ## run the integration tests in every other server that contr
 	  echo "matrix: $$name ($$version)"; \
 	  tried=$$((tried + 1)); outcome=passed; \
 	  case $$name in \
-	    $(NEWEST)) tests='--package expcache --package expcache-client' ;; \
-	    *) tests='--package expcache -- $(addprefix --skip ,$(LONG))' ;; \
+	    $(NEWEST)) tests='--test it --test client' ;; \
+	    *) tests='--test it -- $(addprefix --skip ,$(LONG))' ;; \
 	  esac; \
-	  EXPCACHE_SERVER="$$path" $(CARGO) test $$tests </dev/null || { outcome=FAILED; status=1; }; \
+	  EXPCACHE_SERVER="$$path" $(CARGO) test --workspace $$tests </dev/null || { outcome=FAILED; status=1; }; \
 	  summary+="matrix: $$name $$version $$outcome"$$'\n'; \
 	done <$(SERVERS)/list; \
 	printf '%s' "$$summary"; \

@@ -99,7 +99,7 @@ fn payloads_with_bytes_taken_out_put_in_and_mixed_up() {
 
 #[test]
 fn payloads_that_promise_too_much() {
-    let server = Server::start();
+    let server = Server::untouched();
     let mut c = server.conn();
     store(&mut c);
     let (body, version) = opened(&c.bulk("DUMP k"));

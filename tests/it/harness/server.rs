@@ -55,6 +55,13 @@ impl Server {
         Server::load(&[], settings).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
     }
 
+    /// A server that leaves what it frees as it is: when it is made to ask for gigabytes, nobody touches them.
+    pub fn untouched() -> Server {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Server::load_in(dir, vec![("MALLOC_CONF", PathBuf::new())], &module_path(), &[], &[])
+            .unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+    }
+
     /// A server with further settings whose clock of the day can be [set](Server::set_clock).
     pub fn with_clock(settings: &[&str]) -> Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -269,7 +276,7 @@ fn spawn(dir: &Path, environment: &[(&str, PathBuf)]) -> Child {
     std::process::Command::new(&server)
         .arg(config_path(dir))
         // What is freed is overwritten: who uses it still does not get away with it.
-        .env("MALLOC_CONF", "junk:true")
+        .env("MALLOC_CONF", "junk:free")
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log)
