@@ -82,7 +82,11 @@ fn moment_us(ctx: &Ctx) -> i64 {
     match api_if_any!(RedisModule_CachedMicroseconds) {
         // SAFETY: asks a question.
         Some(cached) => unsafe { cached() },
-        // Redis 7.0 says it elsewhere.
-        None => ctx.server_info(c"server", c"server_time_usec").and_then(|us| us.parse().ok()).unwrap_or_default(),
+        // Redis 7.0 says it elsewhere. Its text is read as it is, for taking it apart takes longer than all the rest.
+        None => {
+            let info = ctx.call_for_texts(c"INFO", &[c"server"]).pop().unwrap_or_default();
+            let line = info.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"server_time_usec:"));
+            line.and_then(|us| std::str::from_utf8(us.trim_ascii()).ok()?.parse().ok()).unwrap_or_default()
+        }
     }
 }
