@@ -302,6 +302,9 @@ impl Index {
         self.dates.remove(id);
         self.moved.remove(id);
         self.unmark_soft(id);
+        if self.is_empty() {
+            (self.dates, self.moved, self.softened) = Default::default();
+        }
         self.dead.remove(id)
     }
 
