@@ -91,19 +91,19 @@ pub fn matters(db: i32, tag: &[u8]) -> bool {
     leases::are_any(db) || cache::with(|cache| cache.index(db).is_some_and(|index| index.has_tag(tag)))
 }
 
-/// When what is marked is followed up: replicas are told of it, and keys go.
+/// What may be done about what is marked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Telling {
-    /// At once: a command that writes is under way, or none.
+    /// Replicas are told now, or few keys go when the command is over: it is one that writes, or the server makes room.
     Now,
-    /// When the command is over, and then no key is touched. It may be one that only reads, or waits, or fails; were anything replicated
-    /// within it, the server would take it for a write and send it to replicas too. Or there is none, and the server walks over its keys:
-    /// where it stands next must not go.
+    /// Replicas are told when the command is over, and no key goes until later. The command may be one that only reads, or waits, or fails;
+    /// were anything replicated within it, the server would take it for a write and send it to replicas too. Or there is none, and the
+    /// server walks over its keys: the one that it comes to next must not go.
     Afterwards,
 }
 
-/// Invalidates the entries of this database, where something happens, that a selector without patterns means, touching no key. These
-/// follow when the command is over, if they are few or their slots are leaving, else in slices. Returns how many there were.
+/// Invalidates the entries of this database, where something happens, that a selector without patterns means, touching no key. Returns
+/// how many there were.
 pub fn mark(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Telling) -> u64 {
     let found = cache::with(|cache| cache.select(db, selector));
     let ids = mode.concerns(db, &found).into_owned();
@@ -119,7 +119,8 @@ pub fn mark(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, telling: Tellin
     count
 }
 
-/// Tells replicas of entries that were marked: of few, as of few that a command invalidates, by one `UNLINK` a key.
+/// Has few keys go when the command is over, as those of few that a command invalidates, by one `UNLINK` each. Of many replicas are told
+/// now; they follow in slices, but in slots that are leaving.
 fn follow_up(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, ids: Ids) {
     let are_few = matches!(mode, Mode::Hard) && ids.len() <= RECLAIM_INLINE.get();
     if !are_few {
@@ -145,13 +146,14 @@ fn follow_up(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, ids: Ids) {
     }
 }
 
-/// Tells replicas of entries that were marked when the command is over, or else of each as it is reclaimed or, if it turned stale, as it is.
+/// Tells replicas of entries that were marked when the command is over. If others have come by then, of each: as it is reclaimed or, if it
+/// turned stale, as it is; but of few that are dead at once.
 fn tell_afterwards(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, ids: Ids) {
     let stand = cache::with(|cache| cache.stand(db));
-    let tell_each = move |ctx: &Ctx, ids: &Ids| {
-        if let Mode::Soft { .. } = mode {
-            reclaim::hand_over_soon(ctx, stand.0, ids.clone());
-        }
+    let tell_each = move |ctx: &Ctx, ids: &Ids| match mode {
+        Mode::Soft { .. } => reclaim::hand_over_soon(ctx, stand.0, ids.clone()),
+        Mode::Hard if ids.len() <= RECLAIM_INLINE.get() => reclaim::announce(ctx, ids, |_| true),
+        Mode::Hard => {}
     };
     let (later, marked) = (selector.clone(), ids.clone());
     let is_later = ctx.afterwards(move |ctx| {
@@ -162,7 +164,8 @@ fn tell_afterwards(ctx: &Ctx, db: i32, selector: &Selector, mode: Mode, ids: Ids
         }
         reclaim::announce_leaving(ctx, &marked);
     });
-    if !is_later {
+    // Within a command that may be no write nothing is said of the dead.
+    if !is_later && matches!(mode, Mode::Soft { .. }) {
         tell_each(ctx, &ids);
     }
 }

@@ -93,10 +93,15 @@ pub fn reclaim_leaving(ctx: &Ctx, ids: &Ids) -> u64 {
 
 /// As [`reclaim_leaving`], where no key may be touched: the keys themselves follow in slices.
 pub fn announce_leaving(ctx: &Ctx, ids: &Ids) {
-    if !slots::are_leaving() {
-        return;
+    if slots::are_leaving() {
+        announce(ctx, ids, slots::is_leaving);
     }
-    for (key, dead) in ids.iter().filter_map(|id| mark_of(ctx.db(), id, slots::is_leaving)) {
+}
+
+/// Tells replicas of those of these entries of the selected database that are wanted, touching no key: that the dead have gone, and how the
+/// stale are.
+pub fn announce(ctx: &Ctx, ids: &Ids, is_wanted: impl Fn(&[u8]) -> bool) {
+    for (key, dead) in ids.iter().filter_map(|id| mark_of(ctx.db(), id, &is_wanted)) {
         if dead {
             ctx.replicate_words(c"UNLINK", &[key.arg().bytes().to_vec()], Recipients::All);
         } else {
@@ -195,7 +200,7 @@ static HANDING_OVER: Background = Background::new(hand_over_some);
 /// Sends entries of an index that were made stale as they are, in slices.
 pub fn hand_over_soon(ctx: &Ctx, index: u16, ids: Ids) {
     UNTOLD.with(|all| match all.back_mut() {
-        Some((last, others)) if *last == index => *others = others.or(&ids),
+        Some((last, others)) if *last == index => others.extend(&ids),
         _ => all.push_back((index, ids)),
     });
     HANDING_OVER.schedule(ctx, 0);

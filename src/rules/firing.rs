@@ -1,10 +1,9 @@
 //! `KEY` rules: a key that is not an entry is written, or goes, and entries are invalidated in the same step.
 //!
 //! The server tells of it by a keyspace event, after the write and before its reply, inside of transactions and scripts too. In that
-//! callback no key may be written, and none needs to be: marks in the index and fences are all that makes entries outdated, and their
-//! keys follow in slices. What follows from the write is replicated from within the callback, so the server sends it in one
-//! transaction with the write, ahead of it; what follows from an expiry, behind the command that found it. Replicas and the append-only
-//! file get that and decide nothing themselves.
+//! callback no key may be written, and none needs to be: marks in the index and fences are all that makes entries outdated. Their keys
+//! follow when the command is over, if they are few, else in slices. Replicas and the append-only file are told in one transaction with
+//! the write, or, of what follows from an expiry, behind the command that found it; they decide nothing themselves.
 //!
 //! What is loaded, or comes over replication or with a slot, happened elsewhere.
 
@@ -20,7 +19,7 @@ use crate::server::args::{Arg, Text};
 use crate::server::context::Ctx;
 use crate::server::feature::{KeyEvent, WriteEvent};
 use crate::server::key::{Found, Mode as KeyMode};
-use crate::server::{clock, events, slots, status};
+use crate::server::{afterwards, clock, events, slots, status};
 
 /// A native value was written.
 pub fn on_write(ctx: &Ctx, event: WriteEvent, key: Arg<'_>) {
@@ -38,8 +37,9 @@ pub fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
     match event {
         KeyEvent::Deleted | KeyEvent::Expired | KeyEvent::Evicted | KeyEvent::Left => {
             // Whoever looks at a key that is over has it expire; or the server itself, which walks over all, as over those of a slot
-            // that it lost.
-            let is_by_a_write = || event != KeyEvent::Expired && ctx.serves(key);
+            // that it lost. (A hash goes by its last field's end too: but then `on_write` has marked all.)
+            let may_be_a_walks = || event == KeyEvent::Deleted && afterwards::is_there() && !ctx.serves(key);
+            let is_by_a_write = || event != KeyEvent::Expired && !may_be_a_walks();
             fire(ctx, key, is_by_a_write, || {
                 let was_entry = cache::with(|cache| cache.is_unlinking() || cache.was_last_unlinked(key.bytes()));
                 (!was_entry).then(|| ctx.db())

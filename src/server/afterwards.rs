@@ -11,6 +11,11 @@ use super::guard::guard;
 
 type Work = Box<dyn FnOnce(&Ctx)>;
 
+/// Does the server do so?
+pub fn is_there() -> bool {
+    api_if_any!(RedisModule_AddPostNotificationJob).is_some()
+}
+
 impl Ctx {
     /// Has `work` done afterwards, in the database that is selected now. `false`, and nothing is, where the server cannot.
     pub fn afterwards(&self, work: impl FnOnce(&Ctx) + 'static) -> bool {

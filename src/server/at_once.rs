@@ -6,7 +6,6 @@
 //! that the server calls busy, after five seconds, has time move on.)
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
 
 use expcache_core::entry::MAX_PAYLOAD;
 use expcache_core::{Error, Result};
@@ -27,10 +26,6 @@ pub const CHECKING: usize = 1 + HASHING;
 /// Asking which unit it is costs some microseconds on Redis 7.0, so nobody does before as much as this was decoded.
 const LITTLE: u64 = 256 << 10;
 
-/// Who has used up what there is, in a transaction, is not asked again for so long, on Redis 7.0: each further command is refused, and
-/// that must not take as long as what it is refused for. (Another transaction of the same client within that time is refused too.)
-const BELIEVED: Duration = Duration::from_millis(1);
-
 /// A transaction, script or command: when it began, and how much had been decoded by then.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Unit {
@@ -40,10 +35,8 @@ struct Unit {
 
 thread_local! {
     static UNIT: Cell<Unit> = const { Cell::new(Unit { moment_us: 0, decoded_before: 0 }) };
-    /// What had been decoded when it was last asked which unit it is.
+    /// What had been decoded when it was last asked which unit it is, or less.
     static DECODED_WHEN_ASKED: Cell<u64> = const { Cell::new(0) };
-    /// The client that has used up what there is, and when it was asked.
-    static USED_UP: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
 }
 
 /// How many bytes the main thread may decode now; any number for who brings what others have decided, and for who can wait.
@@ -52,19 +45,13 @@ pub fn left(ctx: &Ctx) -> usize {
         return usize::MAX;
     }
     let decoded = workers::decoded();
-    DECODED_WHEN_ASKED.set(decoded);
-    // Scripts have no client to be known by.
-    let client = if ctx.is_in_script() { 0 } else { ctx.client() };
-    if USED_UP.get().is_some_and(|(who, asked)| who == client && asked.elapsed() < BELIEVED) {
-        return 0;
-    }
     let moment_us = moment_us(ctx);
     if UNIT.get().moment_us != moment_us {
         UNIT.set(Unit { moment_us, decoded_before: decoded });
     }
     let left = MAX_DECODED_AT_ONCE.as_usize().saturating_sub((decoded - UNIT.get().decoded_before) as usize);
-    let is_dear = client != 0 && api_if_any!(RedisModule_CachedMicroseconds).is_none();
-    USED_UP.set((is_dear && left == 0).then(|| (client, Instant::now())));
+    // Where little is left the next is asked too.
+    DECODED_WHEN_ASKED.set(if left as u64 >= LITTLE { decoded } else { decoded.saturating_sub(LITTLE) });
     left
 }
 

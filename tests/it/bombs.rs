@@ -289,6 +289,11 @@ fn many_commands_of_one_transaction_decode_no_more_than_one() {
         assert!(replies[served..].iter().all(is_too_much), "{name}");
         assert!(c.transaction([command]).iter().all(|reply| !is_too_much(reply)), "{name}: the next is another");
     }
+    // However little each is.
+    c.ok(args!["EXPCACHE.SET", "small", rle(1), "ENCODING", "zstd"]);
+    let replies = c.transaction(std::iter::repeat_n(of("EXPCACHE.GET small"), 1000));
+    let served = replies.iter().filter(|reply| !is_too_much(reply)).count();
+    assert!((505..=520).contains(&served), "{served} of 128 KiB each");
     let script = "local refused = 0 for n = 1, 100 do \
                   if redis.pcall('EXPCACHE.GET', KEYS[1]).err then refused = refused + 1 end end return refused";
     for _ in 0..2 {

@@ -52,6 +52,11 @@ impl Ids {
         Self(&self.0 | &others.0)
     }
 
+    /// Adds others.
+    pub fn extend(&mut self, others: &Self) {
+        self.0 |= &others.0;
+    }
+
     /// Those that are in both.
     #[must_use]
     pub fn and(&self, others: &Self) -> Self {

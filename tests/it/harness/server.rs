@@ -276,7 +276,7 @@ fn spawn(dir: &Path, environment: &[(&str, PathBuf)]) -> Child {
     std::process::Command::new(&server)
         .arg(config_path(dir))
         // What is freed is overwritten: who uses it still does not get away with it.
-        .env("MALLOC_CONF", "junk:free")
+        .envs(["MALLOC_CONF", "JE_MALLOC_CONF"].map(|name| (name, "junk:free")))
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log)
