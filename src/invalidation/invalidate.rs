@@ -98,7 +98,7 @@ pub enum Telling {
     Now,
     /// Replicas are told when the command is over, and no key goes until later. The command may be one that only reads, or waits, or fails;
     /// were anything replicated within it, the server would take it for a write and send it to replicas too. Or there is none, and the
-    /// server walks over its keys: the one that it comes to next must not go.
+    /// server walks over its keys (see [`crate::server::afterwards`]).
     Afterwards,
 }
 

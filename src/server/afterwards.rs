@@ -1,5 +1,8 @@
 //! What a keyspace event's callback may not do itself: write a key. The server does it for us when the command, transaction or script is
 //! over, in one step with it and before anything else (Redis and Valkey from 7.2 on).
+//!
+//! Where no command brought the event about, the server may be walking over its keys still, as it does over those that expire and those of a
+//! slot that it lost. There the work may touch no key either: the one that the server comes to next must not go.
 
 use std::ffi::{c_int, c_void};
 

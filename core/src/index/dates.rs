@@ -85,6 +85,11 @@ impl Dates {
         &self.dated
     }
 
+    #[cfg(test)]
+    pub(super) fn has_a_table(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
     pub(super) fn get(&self, id: u32) -> Option<u64> {
         let (chunk, at) = split(id);
         let chunk = self.chunks.get(chunk)?.as_ref().filter(|chunk| chunk.has(at))?;

@@ -44,6 +44,9 @@ pub struct Server {
     panics: bool,
 }
 
+/// What jemalloc reads, as a system has it and as Redis brings it.
+const ALLOCATOR: [&str; 2] = ["MALLOC_CONF", "JE_MALLOC_CONF"];
+
 impl Server {
     /// A server with the defaults.
     pub fn start() -> Server {
@@ -58,7 +61,8 @@ impl Server {
     /// A server that leaves what it frees as it is: when it is made to ask for gigabytes, nobody touches them.
     pub fn untouched() -> Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Server::load_in(dir, vec![("MALLOC_CONF", PathBuf::new())], &module_path(), &[], &[])
+        let environment = ALLOCATOR.map(|name| (name, PathBuf::new())).into();
+        Server::load_in(dir, environment, &module_path(), &[], &[])
             .unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
     }
 
@@ -276,7 +280,7 @@ fn spawn(dir: &Path, environment: &[(&str, PathBuf)]) -> Child {
     std::process::Command::new(&server)
         .arg(config_path(dir))
         // What is freed is overwritten: who uses it still does not get away with it.
-        .envs(["MALLOC_CONF", "JE_MALLOC_CONF"].map(|name| (name, "junk:free")))
+        .envs(ALLOCATOR.map(|name| (name, "junk:free")))
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log)

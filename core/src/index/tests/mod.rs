@@ -82,6 +82,17 @@ fn tags_live_as_long_as_their_last_member() {
 }
 
 #[test]
+fn the_table_of_dates_goes_with_the_last_entry() {
+    let (mut index, mut keys) = (Index::default(), Keyspace::new());
+    put(&mut index, &mut keys, b"k1", 0, &[]);
+    put(&mut index, &mut keys, b"without", 0, &[]);
+    remove(&mut index, &mut keys, b"k1");
+    assert!(index.moved.ids().is_empty() && index.moved.has_a_table());
+    remove(&mut index, &mut keys, b"without");
+    assert!(!index.moved.has_a_table());
+}
+
+#[test]
 fn the_dead_are_counted_once_travel_with_the_entry_and_end_with_it() {
     let (mut index, mut keys) = (Index::default(), Keyspace::new());
     put(&mut index, &mut keys, b"k1", 0, &[b"a", b"b"]);
