@@ -1,5 +1,7 @@
 //! Selectors: which entries they mean, and what is done to these.
 
+use std::borrow::Cow;
+
 use expcache_core::glob::Glob;
 use expcache_core::index::{Effort, Ids, Index, WalkId};
 use expcache_core::selector::Selector;
@@ -95,8 +97,9 @@ impl Cache {
     // ---- invalidation ----
 
     /// Those of these entries that are fresh at a moment, unix ms.
-    pub fn fresh(&mut self, db: i32, ids: &Ids, moment_ms: u64) -> Ids {
-        self.copy_out(db, |index| index.fresh(ids, moment_ms))
+    pub fn fresh<'i>(&mut self, db: i32, ids: &'i Ids, moment_ms: u64) -> Cow<'i, Ids> {
+        let stale = self.copy_out(db, |index| index.stale(ids, moment_ms));
+        self.databases.index(db).map_or_else(Cow::default, |index| index.fresh(ids, &stale))
     }
 
     /// Gets entries out of the index. A set that was made there weighs as a part of it, so it is let go there and a copy used.

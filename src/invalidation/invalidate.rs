@@ -47,7 +47,7 @@ impl Mode {
     pub fn concerns<'i>(&self, db: i32, found: &'i Ids) -> Cow<'i, Ids> {
         match self {
             Self::Hard => Cow::Borrowed(found),
-            Self::Soft { at_ms } => Cow::Owned(cache::with(|cache| cache.fresh(db, found, *at_ms))),
+            Self::Soft { at_ms } => cache::with(|cache| cache.fresh(db, found, *at_ms)),
         }
     }
 }

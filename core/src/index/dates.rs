@@ -122,17 +122,16 @@ impl Dates {
         slot.take_if(|chunk| chunk.dated == 0);
     }
 
-    /// Takes out of a set those whose freshness has ended. A set of few is looked at one by one, so that what a few entries
-    /// cost does not depend on how many others there are.
-    pub(super) fn without_stale(&mut self, ids: RoaringBitmap, now_ms: u64) -> RoaringBitmap {
+    /// Those, of these at least, whose freshness has ended. Few are looked at one by one, so that what a few entries cost does not
+    /// depend on how many others there are.
+    pub(super) fn stale(&mut self, ids: &RoaringBitmap, now_ms: u64) -> RoaringBitmap {
         if ids.len() > self.dated.len() / LOOKED_UP_SHARE {
-            return ids - self.stale(now_ms);
+            return self.all_stale(now_ms);
         }
-        ids.iter().filter(|id| self.get(*id).is_none_or(|date| date > now_ms)).collect()
+        ids.iter().filter(|id| self.get(*id).is_some_and(|date| date <= now_ms)).collect()
     }
 
-    /// Those whose freshness has ended.
-    fn stale(&mut self, now_ms: u64) -> RoaringBitmap {
+    fn all_stale(&mut self, now_ms: u64) -> RoaringBitmap {
         let mut stale = Vec::new();
         let early = self.earliest.iter_mut().enumerate().filter(|(_, earliest)| **earliest <= now_ms);
         for (at, earliest) in early {
@@ -163,18 +162,18 @@ mod tests {
             let expected = (id < 20_000 && (id % 7 == 0 || id % 5000 < 70)).then_some(1000 + u64::from(id));
             assert_eq!(dates.get(id), if id == 3 { Some(NEVER) } else { expected });
         }
-        assert!(dates.stale(999).is_empty());
+        assert!(dates.all_stale(999).is_empty());
         // One by one, and all at once, it is the same.
         for step in [1, 1000] {
             let ids: RoaringBitmap = (0..21_000).step_by(step).collect();
             for now_ms in [999, 1004, 15_000, u64::MAX - 1] {
-                assert_eq!(dates.without_stale(ids.clone(), now_ms), &ids - dates.stale(now_ms), "{step} {now_ms}");
+                assert_eq!(&ids - dates.stale(&ids, now_ms), &ids - dates.all_stale(now_ms), "{step} {now_ms}");
             }
         }
-        assert!(dates.stale(1004).iter().eq([0, 1, 2, 4]));
-        assert_eq!(dates.stale(u64::MAX - 1).len(), dates.ids().len() - 1);
+        assert!(dates.all_stale(1004).iter().eq([0, 1, 2, 4]));
+        assert_eq!(dates.all_stale(u64::MAX - 1).len(), dates.ids().len() - 1);
         dates.set(1_000_000, 7);
-        assert!(dates.stale(999).iter().eq([1_000_000]), "far beyond the others");
+        assert!(dates.all_stale(999).iter().eq([1_000_000]), "far beyond the others");
         dates.remove(1_000_000);
         for id in 0..21_000 {
             dates.remove(id);

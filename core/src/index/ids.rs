@@ -1,5 +1,7 @@
 //! A set of entries, as what selects hands it to what acts on it.
 
+use std::borrow::Cow;
+
 use roaring::RoaringBitmap;
 
 /// A set of entries of one index, good until that index changes.
@@ -42,8 +44,8 @@ impl Ids {
 
     /// Those that are not in `others`.
     #[must_use]
-    pub fn without(&self, others: &Self) -> Self {
-        Self(&self.0 - &others.0)
+    pub fn without(&self, others: &Self) -> Cow<'_, Self> {
+        if others.is_empty() { Cow::Borrowed(self) } else { Cow::Owned(Self(&self.0 - &others.0)) }
     }
 
     /// Those that are in one of them.

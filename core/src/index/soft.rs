@@ -5,6 +5,7 @@
 //! as pending. The caller then puts the expiries where they belong, as many at a time as it likes. From then on an expiry only
 //! says when the entry is gone, and may be moved; that the entry is stale, and since when, is kept beside it until it is stored again.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
@@ -23,11 +24,21 @@ pub enum Mark {
 }
 
 impl Index {
-    /// Those of these entries that are neither dead nor stale at a moment. They must have been selected since the index last
-    /// changed.
-    pub fn fresh(&mut self, ids: &Ids, now_ms: u64) -> Ids {
-        let alive = &ids.0 - &self.dead - self.pending.ids() - self.softened.ids();
-        Ids(self.dates.without_stale(alive, now_ms))
+    /// Those, of these entries at least, whose freshness has ended by itself at a moment. They must have been selected since the index
+    /// last changed.
+    pub fn stale(&mut self, ids: &Ids, now_ms: u64) -> Ids {
+        Ids(self.dates.stale(&ids.0, now_ms))
+    }
+
+    /// Those of these entries that are neither dead nor softly invalidated, nor [stale](Index::stale): mostly all, and then not copied.
+    pub fn fresh<'i>(&self, ids: &'i Ids, stale: &Ids) -> Cow<'i, Ids> {
+        let mut fresh = Cow::Borrowed(ids);
+        for others in [&self.dead, self.pending.ids(), self.softened.ids(), &stale.0] {
+            if !fresh.0.is_disjoint(others) {
+                fresh.to_mut().0 -= others;
+            }
+        }
+        fresh
     }
 
     /// How many entries bear a mark that waits to be carried out: dead, or softly invalidated.
@@ -35,11 +46,11 @@ impl Index {
         self.dead_len() + self.soft_len()
     }
 
-    /// Makes these entries, which are [fresh](Index::fresh) at that moment, stale from then on: for their own grace, else for the
+    /// Makes these entries, which are [fresh](Index::fresh) at a moment, stale from then on: for their own grace, else for the
     /// grace of their type, or dead if there is neither. Returns those that are dead.
     pub fn soften(&mut self, fresh: &Ids, now_ms: u64, type_grace_ms: impl Fn(u16) -> u64) -> Ids {
         let own = &fresh.0 & self.dates.ids();
-        let mut by_grace = self.by_grace(&fresh.0 - &own, type_grace_ms);
+        let mut by_grace = self.by_grace(&fresh.0, &own, type_grace_ms);
         let dead = by_grace.remove(&0).unwrap_or_default();
         self.dead |= &dead;
         self.pending.insert_all(own, Since { moment_ms: now_ms, grace_ms: None });
@@ -49,10 +60,19 @@ impl Index {
         Ids(dead)
     }
 
-    fn by_grace(&self, ids: RoaringBitmap, type_grace_ms: impl Fn(u16) -> u64) -> BTreeMap<u64, RoaringBitmap> {
+    /// Entries by the grace of their type, but for those with `own`.
+    fn by_grace(
+        &self,
+        ids: &RoaringBitmap,
+        own: &RoaringBitmap,
+        type_grace_ms: impl Fn(u16) -> u64,
+    ) -> BTreeMap<u64, RoaringBitmap> {
         let mut by_grace: BTreeMap<u64, RoaringBitmap> = BTreeMap::new();
+        if own.len() == ids.len() {
+            return by_grace;
+        }
         for (type_id, members) in (0u16..).zip(&self.types) {
-            let of_type = &ids & &members.ids;
+            let of_type = (ids & &members.ids) - own;
             if !of_type.is_empty() {
                 *by_grace.entry(type_grace_ms(type_id)).or_default() |= of_type;
             }

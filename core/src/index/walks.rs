@@ -47,16 +47,28 @@ impl Walk {
         (self.passed.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
     }
 
-    /// Looks at what is ahead. Was that all?
+    /// Goes on. Was that all?
     fn go_on(&mut self, records: &mut Reader<'_>, left: &mut u64) -> bool {
-        let ahead = self.ahead();
-        for id in self.scope.range(ahead) {
+        // Put in together: a set looks for the place of each that comes alone.
+        let mut matching = Vec::new();
+        let is_through = self.look(records, left, &mut matching);
+        self.matching.extend(matching);
+        if !is_through {
+            return false;
+        }
+        (self.scope, self.passed) = (std::mem::take(&mut self.again), None);
+        self.scope.is_empty() || self.go_on(records, left)
+    }
+
+    /// Looks at what is ahead. Was that the whole scope?
+    fn look(&mut self, records: &mut Reader<'_>, left: &mut u64, matching: &mut Vec<u32>) -> bool {
+        for id in self.scope.range(self.ahead()) {
             if *left == 0 {
                 return false;
             }
             let (_, mut looking) = self.looking.take_if(|(at, _)| *at == id).unwrap_or_default();
             match self.patterns.match_record(records, id, &mut looking, left) {
-                Some(true) => _ = self.matching.insert(id),
+                Some(true) => matching.push(id),
                 Some(false) => {}
                 None => {
                     self.looking = Some((id, looking));
@@ -65,8 +77,7 @@ impl Walk {
             }
             self.passed = Some(id);
         }
-        (self.scope, self.passed) = (std::mem::take(&mut self.again), None);
-        self.scope.is_empty() || self.go_on(records, left)
+        true
     }
 }
 

@@ -167,11 +167,12 @@ fn an_index_agrees_with_its_keys_and_what_was_softened_stays_stale() {
                 }
                 2 => {
                     let all = index.select(&Selector::default(), |_| None);
-                    let fresh = index.fresh(&all, now_ms);
+                    let stale = index.stale(&all, now_ms);
+                    let fresh = index.fresh(&all, &stale);
                     let before: Vec<u32> = fresh.iter().collect();
                     let of_type_ms = extreme(rng).max(1);
                     index.soften(&fresh, now_ms, |_| of_type_ms);
-                    assert!(index.fresh(&all, now_ms).is_empty());
+                    assert!(index.fresh(&all, &stale).is_empty());
                     keys.values_mut().for_each(|(entry, _, soft)| *soft |= before.contains(&entry.id()));
                 }
                 3 => {

@@ -126,7 +126,8 @@ impl World {
 
     fn soften(&mut self, selector: &Selector) {
         let ids = self.index.select(selector, type_id);
-        let fresh = self.index.fresh(&ids, self.now_ms);
+        let stale = self.index.stale(&ids, self.now_ms);
+        let fresh = self.index.fresh(&ids, &stale);
         let dead = self.index.soften(&fresh, self.now_ms, type_grace);
         let (now_ms, mut expected) = (self.now_ms, (0, 0));
         for of in self.expected(selector) {
@@ -251,7 +252,8 @@ fn a_check_notices_a_wrong_date_and_a_lost_mark() {
     assert_eq!(complaints_given(&index, &keys, |_| None).len(), 1);
     let soften_all = |index: &mut Index| {
         let all = index.select(&Selector::default(), |_| None);
-        let fresh = index.fresh(&all, 99);
+        let stale = index.stale(&all, 99);
+        let fresh = index.fresh(&all, &stale);
         (fresh.len(), index.soften(&fresh, 99, |_| 0).len())
     };
     assert_eq!(soften_all(&mut index), (1, 0));

@@ -109,7 +109,8 @@ fn speed_of_softening() {
             let all = index.select(&Selector::default(), |_| None);
             timed(&format!("soften 1 M with {what}, {share} by date"), || {
                 (index.pending, index.dead) = (Pending::default(), RoaringBitmap::default());
-                let fresh = index.fresh(&all, now_ms);
+                let stale = index.stale(&all, now_ms);
+                let fresh = index.fresh(&all, &stale);
                 index.soften(&fresh, now_ms, |_| type_grace)
             });
             timed("1 M verdicts", || entries.iter().filter(|entry| index.verdict(entry) == Verdict::Alive).count());
