@@ -56,7 +56,7 @@ impl NameMap {
     pub(super) fn insert(&mut self, hash: u64, id: u32, hash_of: impl Fn(u32) -> u64) {
         let mut at = self.bucket_of(hash);
         while self.buckets.get(at).is_some_and(|b| b.table.len() >= BUCKET && b.depth < MAX_DEPTH) {
-            self.split(at, &hash_of);
+            self.split(at, hash, &hash_of);
             at = self.bucket_of(hash);
         }
         if let Some(bucket) = self.buckets.get_mut(at) {
@@ -80,7 +80,8 @@ impl NameMap {
         }
     }
 
-    fn split(&mut self, at: usize, hash_of: &impl Fn(u32) -> u64) {
+    /// Splits a bucket, to which this hash leads.
+    fn split(&mut self, at: usize, hash: u64, hash_of: &impl Fn(u32) -> u64) {
         let Some(depth) = self.buckets.get(at).map(|b| b.depth) else { return };
         if depth == self.depth {
             self.directory.extend_from_within(..);
@@ -95,11 +96,10 @@ impl NameMap {
             }
         }
         let new = self.buckets.len() as u32;
-        for (slot, bucket) in self.directory.iter_mut().enumerate() {
-            if *bucket as usize == at && slot >> depth & 1 != 0 {
-                *bucket = new;
-            }
-        }
+        // Every slot that agrees with the hash in the bits shared until now and has the next one set; no other is looked at.
+        let next = 1 << depth;
+        let first = (hash >> DIRECTORY_SHIFT) as usize & (next - 1) | next;
+        self.directory.iter_mut().skip(first).step_by(2 * next).for_each(|bucket| *bucket = new);
         if let Some(bucket) = self.buckets.get_mut(at) {
             *bucket = Bucket { depth: depth + 1, table: low };
         }
