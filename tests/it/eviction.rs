@@ -125,7 +125,8 @@ fn large_entries_make_room_one_by_one() {
         let limit = used_memory(&mut c) + 64 * MB;
         c.ok(args!["CONFIG", "SET", "maxmemory", limit]);
         for n in 0..30 {
-            // What another thread frees while the server makes room it does not count, and lets one more go for it.
+            // What another thread frees while the server makes room the server does not count, and more go than need to (see
+            // docs/limits.md).
             wait_until("nothing is being freed", || c.info("memory", "lazyfree_pending_objects") == "0");
             let set = args!["EXPCACHE.SET", format!("k:{n}"), payload, "TAGS", 1, "t"];
             c.ok([set, hash.map(|hash| args!["HASH", hash]).unwrap_or_default()].concat());
