@@ -30,6 +30,7 @@ use crate::server::args::{Arg, Text};
 use crate::server::clock;
 use crate::server::context::Ctx;
 use crate::server::datatype::{Home, ValueHooks};
+use crate::server::discard;
 use crate::server::feature::{Feature, KeyEvent, NOTHING, ServerEvent};
 use crate::server::key::{self, Found, Mode};
 use crate::server::log::{LogLevel, log};
@@ -100,7 +101,10 @@ fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
             count_departure(key, Cause::Deleted);
         }
         KeyEvent::Expired => count_departure(key, Cause::Expired),
-        KeyEvent::Evicted => count_departure(key, Cause::Evicted),
+        KeyEvent::Evicted => {
+            discard::note_eviction();
+            count_departure(key, Cause::Evicted);
+        }
     }
 }
 

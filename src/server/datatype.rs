@@ -13,7 +13,7 @@ use redis_module::raw;
 use super::api::{api, api_if_any};
 use super::args::Arg;
 use super::context::Ctx;
-use super::discard::{self, FREE_ASIDE_FROM};
+use super::discard;
 use super::guard::guard;
 use super::key::{as_entry, into_raw, set_data_type};
 use super::log::{LogLevel, log};
@@ -312,7 +312,7 @@ unsafe extern "C" fn free_effort2(_ctx: *mut raw::RedisModuleKeyOptCtx, value: *
         // SAFETY: the value is ours.
         let size = unsafe { &*as_entry(value.cast_mut()) }.size_bytes().0;
         // What is evicted is freed at once: the server goes on evicting as long as another thread still has it.
-        if size >= FREE_ASIDE_FROM && !discard::memory_is_short() { FREE_ASIDE } else { 1 }
+        if discard::goes_aside(size) { FREE_ASIDE } else { 1 }
     })
 }
 

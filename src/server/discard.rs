@@ -3,6 +3,10 @@
 //! A server that is over its `maxmemory` evicts until it has room, and looks at its memory only. Values that wait to be freed
 //! would make it evict in vain, so the first entry that goes then takes all of them along. The same happens when very much waits, as
 //! it does in a long script or while a file is loaded, when the event loop stands still.
+//!
+//! The server counts only what it frees itself. If another thread frees an older payload while the server evicts, memory is short no more
+//! and the server goes on all the same. So from an evicted value that was left to another thread until the event loop has gone round,
+//! all is freed at once.
 
 use std::mem::take;
 use std::sync::Mutex;
@@ -30,6 +34,10 @@ static LEFT: FreeList = FreeList::new();
 static LEFT_IN_THIS_TURN: FreeList = FreeList::new();
 /// Is a worker going to free the former?
 static IS_SENT: AtomicBool = AtomicBool::new(false);
+/// Was a value left to another thread since the last eviction?
+static WENT_ASIDE: AtomicBool = AtomicBool::new(false);
+/// Has the server evicted such a value, in this turn of the event loop?
+static IS_EVICTING: AtomicBool = AtomicBool::new(false);
 
 impl FreeList {
     const fn new() -> Self {
@@ -49,10 +57,27 @@ impl FreeList {
     }
 }
 
-/// Is the server over its `maxmemory`? On the main thread.
-pub fn memory_is_short() -> bool {
+/// Is a value of so many bytes to be left to another thread? On the main thread.
+pub fn goes_aside(bytes: usize) -> bool {
+    let aside = bytes >= FREE_ASIDE_FROM && !memory_is_short();
+    if aside {
+        WENT_ASIDE.store(true, Ordering::Relaxed);
+    }
+    aside
+}
+
+/// The server has evicted a key.
+pub fn note_eviction() {
+    if WENT_ASIDE.swap(false, Ordering::Relaxed) && !IS_EVICTING.swap(true, Ordering::Relaxed) {
+        workers::run_on_main(|_ctx| IS_EVICTING.store(false, Ordering::Relaxed));
+    }
+}
+
+/// Is the server over its `maxmemory`, or evicting because it was? On the main thread.
+fn memory_is_short() -> bool {
     // SAFETY: asks a question, on the main thread.
-    api_if_any!(RedisModule_GetUsedMemoryRatio).is_some_and(|ratio| unsafe { ratio() } > 1.0)
+    IS_EVICTING.load(Ordering::Relaxed)
+        || api_if_any!(RedisModule_GetUsedMemoryRatio).is_some_and(|ratio| unsafe { ratio() } > 1.0)
 }
 
 /// Frees an entry that the server gave up. On any thread.
@@ -62,18 +87,14 @@ pub fn free_entry(entry: Box<Entry>) {
     }
     free_if_much();
     let bytes = entry.size_bytes().0;
-    if bytes >= FREE_ASIDE_FROM {
-        large(Box::new(entry), bytes);
-    }
+    free_large(entry, bytes);
 }
 
 /// Frees a payload, if it is an entry's no more. On the main thread.
 pub fn free_body(body: Body) {
     free_if_much();
     let bytes = body.len();
-    if bytes >= FREE_ASIDE_FROM {
-        large(Box::new(body), bytes);
-    }
+    free_large(body, bytes);
 }
 
 /// Frees what is many things, none of them large, on a thread of its own.
@@ -90,9 +111,9 @@ fn free_if_much() {
     }
 }
 
-fn large(thing: Box<dyn Send>, bytes: usize) {
-    if !memory_is_short() {
-        LEFT.add([thing], bytes);
+fn free_large(thing: impl Send + 'static, bytes: usize) {
+    if goes_aside(bytes) {
+        LEFT.add([Box::new(thing) as Box<dyn Send>], bytes);
         send();
     }
 }

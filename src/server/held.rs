@@ -8,7 +8,7 @@ use redis_module::raw;
 
 use super::api::api;
 use super::args::{Arg, Args};
-use super::discard::{self, FREE_ASIDE_FROM};
+use super::discard;
 use super::guard::guard;
 use super::workers;
 
@@ -44,7 +44,7 @@ impl AsRef<[u8]> for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let string = ReleaseOnDrop(self.string);
-        let at_once = workers::is_main_thread() && (self.len < FREE_ASIDE_FROM || discard::memory_is_short());
+        let at_once = workers::is_main_thread() && !discard::goes_aside(self.len);
         if !at_once {
             discard::free_after_this_turn(string, self.len);
         }
