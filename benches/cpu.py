@@ -1,7 +1,7 @@
 """CPU: what an operation costs the server's main thread, beside the native command it stands for.
 
-Three comparisons. With our own pipelining client, whose tags are spread as tags are; the same with values of 1 and 4 KiB of rows, and such a type that
-compresses them. With redis-benchmark, as anybody
+Three comparisons. With our own pipelining client, whose tags are spread as tags are; the same with values of 1 and 4 KiB of rows, also of
+a type that compresses them. With redis-benchmark, as anybody
 would try it. And without pipelining, where a command's own cost drowns in the network's and must not stick out.
 
 The contenders take turns, each in its own database of one server, on the same keys; a ratio is that of two runs of the
@@ -130,8 +130,7 @@ def own_client(bench, server, keys, operations):
     )
     contenders = own_contenders()
     measure(server, contenders, keys, operations, rounds)
-    head = ["command", "main thread", "all threads", "server busy", "to native", "bound", "to native with TTL"]
-    bench.report.table(head, [own_row(bench.report, contender) for contender in contenders])
+    bench.report.table(OWN_HEAD, [own_row(bench.report, contender) for contender in contenders])
     bench.report.text(f"The aim for `EXPCACHE.SET` with 4 tags is {SET_AIM} ×.")
 
 
@@ -157,28 +156,44 @@ def larger_values(bench, server, size, keys, operations):
     value = b"".join(b"%d,vehicle-%d,%d.%06d,2026-05-01,true\n" % (n, n % 97, n % 90, n * 7919 % 999983) for n in range(size))[:size]
     with server.connect() as connection:
         connection.call("EXPCACHE.TYPE", "SET", "compressed", "THRESHOLD", "1kb")
-    write = Contender("SET", 0, lambda _: lab.resp_template("SET", lab.KEY, value))
-    read = Contender("GET", 0, lambda _: lab.resp_template("GET", lab.KEY))
+
+    def setting(command, *options):
+        return lambda _: lab.resp_template(command, lab.KEY, value, *options)
+
+    def getting(command):
+        return lambda _: lab.resp_template(command, lab.KEY)
+
+    tagged = lambda connection: lab.Expcache().set_template(connection, lab.TAGS, value=value)
+    is_bound = size == LARGER[0]
+    write, read = Contender("SET", 0, setting("SET")), Contender("GET", 0, getting("GET"))
+    write_ttl = Contender("SET … EX", 1, setting("SET", "EX", lab.TTL_S), write)
+    read_ttl = Contender("GET, keys with a TTL", 1, getting("GET"), read)
     contenders = [
         write,
-        Contender("EXPCACHE.SET", 1, lambda _: lab.resp_template("EXPCACHE.SET", lab.KEY, value), write),
-        Contender("EXPCACHE.SET, compressed", 2, lambda _: lab.resp_template("EXPCACHE.SET", lab.KEY, value, "TYPE", "compressed"), write),
+        write_ttl,
+        Contender("EXPCACHE.SET", 2, setting("EXPCACHE.SET"), write, write_ttl),
+        Contender("EXPCACHE.SET, 4 tags", 3, tagged, write, write_ttl, SET_BOUND if is_bound else None, lab.TAGS),
+        Contender("EXPCACHE.SET, compressed", 4, setting("EXPCACHE.SET", "TYPE", "compressed"), write, write_ttl),
         read,
-        Contender("EXPCACHE.GET", 1, lambda _: lab.resp_template("EXPCACHE.GET", lab.KEY), read),
-        Contender("EXPCACHE.GET, compressed", 2, lambda _: lab.resp_template("EXPCACHE.GET", lab.KEY), read),
+        read_ttl,
+        Contender("EXPCACHE.GET", 2, getting("EXPCACHE.GET"), read, read_ttl, GET_BOUND if is_bound else None),
+        Contender("EXPCACHE.GET, compressed", 4, getting("EXPCACHE.GET"), read, read_ttl),
     ]
     for contender in contenders:
+        contender.tool = f"values of {size // 1024} KiB"
         contender.reply = b"$%d\r\n%b\r\n" % (size, value) if contender.reads else b"+OK\r\n"
     measure(server, contenders, keys, operations, rounds)
     bench.report.text(f"The same with values of {size // 1024} KiB, rows of a CSV; medians of {rounds} rounds.")
-    rows = [[f"`{one.name}`", f"{one.median('main'):.2f}", f"{one.median('all'):.2f}", one.ratio_cell(one.base)] for one in contenders]
-    bench.report.table(["command", "main thread", "all threads", "to native"], rows)
+    bench.report.table(OWN_HEAD, [own_row(bench.report, one) for one in contenders])
+
+
+OWN_HEAD = ["command", "main thread", "all threads", "server busy", "to native", "bound", "to native with TTL"]
 
 
 def own_row(report, contender):
     cells = [f"`{contender.name}`", f"{contender.median('main'):.2f}", f"{contender.median('all'):.2f}"]
     cells.append(f"{contender.median('busy'):.0f} %")
-    cells += [contender.ratio_cell(contender.base), contender.verdict(report, "own client")]
+    cells += [contender.ratio_cell(contender.base), contender.verdict(report, contender.tool)]
     return cells + [contender.ratio_cell(contender.like)]
 
 
@@ -188,6 +203,7 @@ class Contender(Series):
     def __init__(self, name, db, template, base=None, like=None, bound=None, tags=()):
         super().__init__(name, base, bound)
         self.db, self.template, self.like, self.tags = db, template, like, tags
+        self.tool = "own client"
         self.reads = "GET" in name
         self.reply = VALUE_REPLY if self.reads else b"+OK\r\n"
 

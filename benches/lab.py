@@ -37,7 +37,7 @@ MORE_TAGS += [("vehicle", 1000), ("trip", 10000), ("route", 100), ("month", 10)]
 class Server:
     """One server process of our own: free port, temporary directory, nothing written to disk, gone at the end."""
 
-    def __init__(self, binary, module, settings=()):
+    def __init__(self, binary, module, settings=(), within=()):
         self.port = free_port()
         self._dir = tempfile.mkdtemp(prefix="expcache-bench-")
         self._log = os.path.join(self._dir, "log")
@@ -58,7 +58,7 @@ class Server:
         config = os.path.join(self._dir, "conf")
         with open(config, "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
-        self._process = subprocess.Popen([binary, config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen([*within, binary, config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def __enter__(self):
         try:
@@ -232,9 +232,9 @@ class Expcache:
     keys_per_tag = 0
     options = ()
 
-    def set_template(self, _connection, tags, key=KEY):
+    def set_template(self, _connection, tags, key=KEY, value=VALUE):
         tag_words = ["TAGS", len(tags), *map(tag_slot, tags)]
-        return resp_template("EXPCACHE.SET", key, VALUE, "EX", TTL_S, *tag_words, *self.options)
+        return resp_template("EXPCACHE.SET", key, value, "EX", TTL_S, *tag_words, *self.options)
 
     def invalidate_command(self, _connection, *tags):
         return resp("EXPCACHE.INVALIDATE.TAG", *tags)
