@@ -2,7 +2,8 @@
 //!
 //! The next slice comes with the next turn of the server's event loop, in which everybody is served who waits. So the work follows the load:
 //! while nobody else is there it has nearly all of the time, and among many clients a slice in each turn, however long that is. And nobody
-//! waits for it longer than a slice of each kind that is under way.
+//! waits for it longer than a slice of each kind that is under way: the server writes replies at the end of a turn, so a short one
+//! in which a command was run has no slice.
 //!
 //! ```text
 //!  slice ──▶ more is left ──▶ a call from the next turn of the loop ──▶ a timer that is due at once ──▶ slice
@@ -16,7 +17,7 @@
 //! that is late is set anew with the next beat of the server ([`catch_up`]).
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis_module::raw;
@@ -25,14 +26,17 @@ use super::api::api;
 use super::context::Ctx;
 use super::guard::guard;
 use super::main_thread::MainThread;
+use super::others;
 use super::setting::Setting;
 
 /// How long one slice of work may take, µs.
 pub static SLICE_US: Setting = Setting::number(c"reclaim-slice-us", 100, 1..=100_000);
 
-/// How long one slice of work may take.
+/// How long one slice of work may take: half of what is allowed, while others have commands run. On the main thread.
 pub fn slice() -> Duration {
-    Duration::from_micros(SLICE_US.get())
+    let longest = Duration::from_micros(SLICE_US.get());
+    let are_others_there = LAST_COMMAND.with(|last| last.is_some_and(|last| last.elapsed() < IN_COMPANY));
+    if are_others_there { longest / 2 } else { longest }
 }
 
 /// A turn of the event loop takes some microseconds by itself. For less work than this it is not worth while.
@@ -58,6 +62,8 @@ const LONGEST_TIMER_MS: i64 = 24 * 60 * 60 * 1000;
 pub struct Background {
     /// Does a slice of it; says in how many milliseconds the next is due, if one is.
     slice: fn(&Ctx) -> Option<i64>,
+    /// How many [commands of others](others::commands) there had been when it last had its turn.
+    commands: AtomicU64,
 }
 
 /// A slice that is due.
@@ -79,6 +85,12 @@ impl Due {
 
 /// There are as many as kinds of work at most. No call into the server is made while they are borrowed.
 static DUE: MainThread<Vec<Due>> = MainThread::new();
+/// When the last slice of any kind was over.
+static LAST_SLICE: MainThread<Option<Instant>> = MainThread::new();
+/// When a command of others was last seen.
+static LAST_COMMAND: MainThread<Option<Instant>> = MainThread::new();
+/// For so long after a command of theirs others are there.
+const IN_COMPANY: Duration = Duration::from_millis(10);
 /// A context that is good for setting timers.
 static CONTEXT: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -92,7 +104,7 @@ pub(super) fn prepare(ctx: &Ctx) {
 impl Background {
     /// Work of which `slice` does a part.
     pub const fn new(slice: fn(&Ctx) -> Option<i64>) -> Self {
-        Self { slice }
+        Self { slice, commands: AtomicU64::new(0) }
     }
 
     /// Has a slice done in so many milliseconds, unless one is due already. On the main thread.
@@ -119,7 +131,8 @@ impl Background {
     }
 
     /// Has a slice done in the next turn of the event loop, unless one is due already.
-    fn schedule_next_turn(&'static self) {
+    fn schedule_next_turn(&'static self, ctx: &Ctx) {
+        others::watch(ctx);
         let is_new = DUE.with(|all| {
             let is_new = !all.iter().any(|due| std::ptr::eq(due.work, self));
             if is_new {
@@ -134,6 +147,16 @@ impl Background {
         }
     }
 
+    /// Was a command run in this turn, which has been shorter than a slice?
+    fn gives_way(&self) -> bool {
+        let commands = others::commands();
+        if self.commands.swap(commands, Ordering::Relaxed) == commands {
+            return false;
+        }
+        LAST_COMMAND.with(|last| *last = Some(Instant::now()));
+        LAST_SLICE.with(|last| last.is_some_and(|last| last.elapsed() < slice()))
+    }
+
     fn set_timer(&'static self, ctx: &Ctx, after_ms: i64) {
         let this = std::ptr::from_ref(self).cast_mut().cast();
         let after_ms = after_ms.min(LONGEST_TIMER_MS);
@@ -146,6 +169,9 @@ impl Background {
 
 /// Sets timers that are late anew.
 pub fn catch_up(ctx: &Ctx) {
+    if DUE.with(|all| all.iter().all(|due| due.timer.is_some())) {
+        others::forget(ctx);
+    }
     let is_late = |due: &mut Due| due.at.elapsed() > Duration::from_millis(LATE_MS);
     let late: Vec<Due> = DUE.with(|all| all.extract_if(.., is_late).collect());
     for due in late {
@@ -172,9 +198,14 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, this: *mut c_void) 
         // SAFETY: the context is live during the callback; the other is what `schedule` gave.
         let (ctx, this) = unsafe { (Ctx::new(ctx), &*this.cast_const().cast::<Background>()) };
         DUE.with(|all| all.retain(|due| !std::ptr::eq(due.work, this)));
-        match guard(Some(AFTER_PANIC_MS), || (this.slice)(&ctx)) {
+        if this.gives_way() {
+            return this.schedule_next_turn(&ctx);
+        }
+        let next = guard(Some(AFTER_PANIC_MS), || (this.slice)(&ctx));
+        LAST_SLICE.with(|last| *last = Some(Instant::now()));
+        match next {
             None => (),
-            Some(..=0) => this.schedule_next_turn(),
+            Some(..=0) => this.schedule_next_turn(&ctx),
             Some(after_ms) => this.schedule(&ctx, after_ms),
         }
     });

@@ -11,7 +11,7 @@
 //!    slots       slots that leave or reach this node   access    whose key or tag it is
 //!    info        the section of INFO                   status    facts that are asked often;  clock  time and chance
 //!    afterwards  what a callback may not do itself     saving    what is saved beside the keys
-//!    background  timers                                blocked   clients that wait;  deferred  a reply that a worker makes
+//!    background  timers;  others  who comes meanwhile  blocked   clients that wait;  deferred  a reply that a worker makes
 //!                                                      workers   threads;  held, joined  strings of theirs;  discard  what they free
 //! ```
 //!
@@ -43,6 +43,7 @@ pub mod joined;
 pub mod key;
 pub mod log;
 pub mod main_thread;
+mod others;
 pub mod replies;
 pub mod saving;
 pub mod scan;

@@ -43,8 +43,8 @@ fn words(command: &str) -> Vec<Vec<u8>> {
     command.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 
-/// In each turn of the event loop some are reclaimed, however short the turn is: a client that asks again and again is answered once a turn. If
-/// it were each millisecond, it would be answered many times for each of them.
+/// In one of few turns of the event loop some are reclaimed, however short the turns are and whoever else is served: a client that asks again and
+/// again is answered once a turn. If it were each millisecond, it would be answered many times for each of them.
 #[test]
 fn some_are_reclaimed_between_two_questions() {
     const ALL: usize = 20_000;
@@ -55,7 +55,7 @@ fn some_are_reclaimed_between_two_questions() {
     let mut asked = 0;
     while c.int("DBSIZE") > 0 {
         asked += 1;
-        assert!(asked < ALL / 4, "{} of {ALL} are left", c.int("DBSIZE"));
+        assert!(asked < ALL / 2, "{} of {ALL} are left", c.int("DBSIZE"));
     }
     check(&mut c);
 }
