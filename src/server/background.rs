@@ -32,11 +32,11 @@ use super::setting::Setting;
 /// How long one slice of work may take, µs.
 pub static SLICE_US: Setting = Setting::number(c"reclaim-slice-us", 100, 1..=100_000);
 
-/// How long one slice of work may take: half of what is allowed, while others have commands run. On the main thread.
+/// How long one slice of work may take: half of what is allowed, while others have commands run and are served quickly. On the main thread.
 pub fn slice() -> Duration {
     let longest = Duration::from_micros(SLICE_US.get());
-    let are_others_there = LAST_COMMAND.with(|last| last.is_some_and(|last| last.elapsed() < IN_COMPANY));
-    if are_others_there { longest / 2 } else { longest }
+    let was_within = |at: &MainThread<Option<Instant>>, time| at.with(|at| at.is_some_and(|at| at.elapsed() < time));
+    if was_within(&LAST_COMMAND, IN_COMPANY) && was_within(&LAST_SLICE, longest) { longest / 2 } else { longest }
 }
 
 /// A turn of the event loop takes some microseconds by itself. For less work than this it is not worth while.
