@@ -102,7 +102,10 @@ fn on_key(ctx: &Ctx, event: KeyEvent, key: Arg<'_>) {
         }
         KeyEvent::Expired => count_departure(key, Cause::Expired),
         KeyEvent::Evicted => {
-            discard::note_eviction();
+            // What goes for its type's limits we remove ourselves.
+            if !key::is_removing() && cache::with(|cache| cache.was_last_unlinked(key.bytes())) {
+                discard::note_eviction();
+            }
             count_departure(key, Cause::Evicted);
         }
     }

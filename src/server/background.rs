@@ -1,9 +1,9 @@
 //! Background work: one slice of bounded time after another.
 //!
 //! The next slice comes with the next turn of the server's event loop, in which everybody is served who waits. So the work follows the load:
-//! while nobody else is there it has nearly all of the time, and among many clients a slice in each turn, however long that is. And nobody
-//! waits for it longer than a slice of each kind that is under way: the server writes replies at the end of a turn, so a short one
-//! in which a command was run has no slice.
+//! while nobody else is there it has nearly all of the time, and among many clients a slice in each turn, if turns are long. Nobody waits for it
+//! longer than a slice of each kind that is under way. The server writes replies at the end of a turn, so work gives way for a moment after
+//! its last slice: in a turn in which a command was run it has none then. And slices are shorter while turns are.
 //!
 //! ```text
 //!  slice ──▶ more is left ──▶ a call from the next turn of the loop ──▶ a timer that is due at once ──▶ slice
@@ -17,7 +17,7 @@
 //! that is late is set anew with the next beat of the server ([`catch_up`]).
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::{Duration, Instant};
 
 use redis_module::raw;
@@ -32,11 +32,12 @@ use super::setting::Setting;
 /// How long one slice of work may take, µs.
 pub static SLICE_US: Setting = Setting::number(c"reclaim-slice-us", 100, 1..=100_000);
 
-/// How long one slice of work may take: half of what is allowed, while others have commands run and are served quickly. On the main thread.
+/// How long one slice of work may take: half of what is allowed, while others have commands run and turns are short. On the main thread.
 pub fn slice() -> Duration {
     let longest = Duration::from_micros(SLICE_US.get());
     let was_within = |at: &MainThread<Option<Instant>>, time| at.with(|at| at.is_some_and(|at| at.elapsed() < time));
-    if was_within(&LAST_COMMAND, IN_COMPANY) && was_within(&LAST_SLICE, longest) { longest / 2 } else { longest }
+    let are_others_waiting = was_within(&LAST_COMMAND, IN_COMPANY) && was_within(&LAST_SLICE, longest);
+    if are_others_waiting { longest.min(Duration::from_micros(WORTH_A_TURN_US).max(longest / 2)) } else { longest }
 }
 
 /// A turn of the event loop takes some microseconds by itself. For less work than this it is not worth while.
@@ -62,8 +63,16 @@ const LONGEST_TIMER_MS: i64 = 24 * 60 * 60 * 1000;
 pub struct Background {
     /// Does a slice of it; says in how many milliseconds the next is due, if one is.
     slice: fn(&Ctx) -> Option<i64>,
+    pace: MainThread<Pace>,
+}
+
+/// How a kind of work comes along.
+#[derive(Default)]
+struct Pace {
     /// How many [commands of others](others::commands) there had been when it last had its turn.
-    commands: AtomicU64,
+    commands: u64,
+    /// When its last slice was over.
+    last_slice: Option<Instant>,
 }
 
 /// A slice that is due.
@@ -89,6 +98,8 @@ static DUE: MainThread<Vec<Due>> = MainThread::new();
 static LAST_SLICE: MainThread<Option<Instant>> = MainThread::new();
 /// When a command of others was last seen.
 static LAST_COMMAND: MainThread<Option<Instant>> = MainThread::new();
+/// For so long after a slice its work gives way to replies, and no longer: it may be what somebody waits for.
+const GIVES_WAY: Duration = Duration::from_micros(50);
 /// For so long after a command of theirs others are there.
 const IN_COMPANY: Duration = Duration::from_millis(10);
 /// A context that is good for setting timers.
@@ -104,7 +115,7 @@ pub(super) fn prepare(ctx: &Ctx) {
 impl Background {
     /// Work of which `slice` does a part.
     pub const fn new(slice: fn(&Ctx) -> Option<i64>) -> Self {
-        Self { slice, commands: AtomicU64::new(0) }
+        Self { slice, pace: MainThread::new() }
     }
 
     /// Has a slice done in so many milliseconds, unless one is due already. On the main thread.
@@ -147,14 +158,16 @@ impl Background {
         }
     }
 
-    /// Was a command run in this turn, which has been shorter than a slice?
+    /// Has a command been run since its last turn, shortly after its last slice?
     fn gives_way(&self) -> bool {
         let commands = others::commands();
-        if self.commands.swap(commands, Ordering::Relaxed) == commands {
+        let (then, last_slice) =
+            self.pace.with(|pace| (std::mem::replace(&mut pace.commands, commands), pace.last_slice));
+        if then == commands {
             return false;
         }
         LAST_COMMAND.with(|last| *last = Some(Instant::now()));
-        LAST_SLICE.with(|last| last.is_some_and(|last| last.elapsed() < slice()))
+        last_slice.is_some_and(|last| last.elapsed() < GIVES_WAY)
     }
 
     fn set_timer(&'static self, ctx: &Ctx, after_ms: i64) {
@@ -202,7 +215,9 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, this: *mut c_void) 
             return this.schedule_next_turn(&ctx);
         }
         let next = guard(Some(AFTER_PANIC_MS), || (this.slice)(&ctx));
-        LAST_SLICE.with(|last| *last = Some(Instant::now()));
+        let now = Some(Instant::now());
+        LAST_SLICE.with(|last| *last = now);
+        this.pace.with(|pace| pace.last_slice = now);
         match next {
             None => (),
             Some(..=0) => this.schedule_next_turn(&ctx),

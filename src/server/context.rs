@@ -92,6 +92,11 @@ impl Ctx {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_LUA)
     }
 
+    /// Is the command one of a transaction?
+    pub(super) fn is_in_transaction(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_MULTI)
+    }
+
     /// Is this server a master?
     pub fn is_master(&self) -> bool {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER)

@@ -282,6 +282,7 @@ impl Place {
 unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
     guard((), || {
         let place = Place { ctx };
+        discard::note_unlinked();
         // SAFETY: the value is ours, and nobody else uses it during the callback.
         let entry = unsafe { &mut *as_entry(value.cast_mut()) };
         if let Some(key) = place.key() {

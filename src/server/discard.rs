@@ -5,8 +5,8 @@
 //! it does in a long script or while a file is loaded, when the event loop stands still.
 //!
 //! The server counts only what it frees itself. If another thread frees an older payload while the server evicts, memory is short no more
-//! and the server goes on all the same. So from an evicted value that was left to another thread until the event loop has gone round,
-//! all is freed at once.
+//! and the server goes on all the same. So after an evicted value that was left to another thread all is freed at once, until the
+//! event loop has gone round.
 
 use std::mem::take;
 use std::sync::Mutex;
@@ -34,9 +34,9 @@ static LEFT: FreeList = FreeList::new();
 static LEFT_IN_THIS_TURN: FreeList = FreeList::new();
 /// Is a worker going to free the former?
 static IS_SENT: AtomicBool = AtomicBool::new(false);
-/// Was a value left to another thread since the last eviction?
+/// Was a value left to another thread since the last entry was unlinked?
 static WENT_ASIDE: AtomicBool = AtomicBool::new(false);
-/// Has the server evicted such a value, in this turn of the event loop?
+/// Has the server evicted such an entry since the event loop last went round?
 static IS_EVICTING: AtomicBool = AtomicBool::new(false);
 
 impl FreeList {
@@ -66,7 +66,12 @@ pub fn goes_aside(bytes: usize) -> bool {
     aside
 }
 
-/// The server has evicted a key.
+/// An entry is unlinked, and perhaps freed.
+pub fn note_unlinked() {
+    WENT_ASIDE.store(false, Ordering::Relaxed);
+}
+
+/// The server has evicted the entry that was unlinked last.
 pub fn note_eviction() {
     if WENT_ASIDE.swap(false, Ordering::Relaxed) && !IS_EVICTING.swap(true, Ordering::Relaxed) {
         workers::run_on_main(|_ctx| IS_EVICTING.store(false, Ordering::Relaxed));

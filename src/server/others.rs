@@ -1,5 +1,7 @@
-//! Others: has anybody had a command run? Asked while there is background work only, for to know it a command filter has to look at every
-//! command.
+//! Others: has anybody had a command run? To know that, a command filter has to see every command; so there is one only while
+//! somebody wants to know. (From Redis 8.4 on the server then has to find a command's keys a second time.)
+//!
+//! The server asks filters when a client's command comes, which in a transaction is long before it is run, and when a script calls one.
 
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -9,7 +11,7 @@ use super::api::api;
 use super::context::Ctx;
 
 /// So many commands came while they were counted.
-static COMMANDS: AtomicU64 = AtomicU64::new(0);
+static COMMANDS: AtomicU64 = AtomicU64::new(1);
 /// The filter, while they are counted.
 static FILTER: AtomicPtr<raw::RedisModuleCommandFilter> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -24,12 +26,13 @@ pub fn watch(ctx: &Ctx) {
     }
 }
 
-/// Commands need not be counted any more. Not while one is being looked at.
+/// Commands need not be counted any more; so one of them counts as come, and more than one. Not while one is being looked at.
 pub fn forget(ctx: &Ctx) {
     let filter = FILTER.swap(std::ptr::null_mut(), Ordering::Relaxed);
     if !filter.is_null() {
         // SAFETY: the context is live; the filter is this module's, and known no longer.
         unsafe { api!(RedisModule_UnregisterCommandFilter)(ctx.raw(), filter) };
+        COMMANDS.fetch_add(2, Ordering::Relaxed);
     }
 }
 
@@ -38,7 +41,7 @@ pub fn commands() -> u64 {
     COMMANDS.load(Ordering::Relaxed)
 }
 
-/// It looks at nothing, and changes nothing.
+/// It counts, and changes nothing.
 unsafe extern "C" fn on_command(_filter: *mut raw::RedisModuleCommandFilterCtx) {
     COMMANDS.fetch_add(1, Ordering::Relaxed);
 }

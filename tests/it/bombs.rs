@@ -299,6 +299,27 @@ fn many_commands_of_one_transaction_decode_no_more_than_one() {
     for _ in 0..2 {
         assert_eq!(c.cmd(args!["EVAL", script, 1, "k"]), 36);
     }
+    // Though they come all at once, each has its own: scripts, and transactions, which may be of scripts.
+    let (eval, get) = (args!["EVAL", script, 1, "k"], of("EXPCACHE.GET k"));
+    let mut commands = vec![eval.clone(); 3];
+    for inner in [
+        vec![eval.clone()],
+        vec![get.clone(); 100],
+        vec![get.clone(); 100],
+        vec![eval.clone(), get],
+        vec![eval.clone()],
+    ] {
+        commands.extend([of("MULTI")].into_iter().chain(inner).chain([of("EXEC")]));
+    }
+    commands.push(eval);
+    let of_one = |reply: &Value| if let Value::Int(refused) = reply { *refused } else { i64::from(is_too_much(reply)) };
+    let refused = |reply: &Value| match reply {
+        Value::Array(all) => all.iter().map(of_one).sum(),
+        Value::Int(refused) => *refused,
+        _ => -1,
+    };
+    let refused: Vec<i64> = c.pipeline(commands).iter().map(refused).filter(|refused| *refused >= 0).collect();
+    assert_eq!(refused, [36, 36, 36, 36, 36, 36, 37, 36, 36]);
     // What others send, or the same client by itself, is not charged for it.
     assert_eq!(c.bulk("EXPCACHE.GET k").len(), MB);
     check(&mut c);
