@@ -9,6 +9,7 @@ use redis_module::raw;
 
 use super::api::api;
 use super::context::Ctx;
+use super::guard::guard;
 
 /// So many commands came while they were counted.
 static COMMANDS: AtomicU64 = AtomicU64::new(1);
@@ -43,5 +44,5 @@ pub fn commands() -> u64 {
 
 /// It counts, and changes nothing.
 unsafe extern "C" fn on_command(_filter: *mut raw::RedisModuleCommandFilterCtx) {
-    COMMANDS.fetch_add(1, Ordering::Relaxed);
+    guard((), || _ = COMMANDS.fetch_add(1, Ordering::Relaxed));
 }
