@@ -98,7 +98,7 @@ static DUE: MainThread<Vec<Due>> = MainThread::new();
 static LAST_SLICE: MainThread<Option<Instant>> = MainThread::new();
 /// When a command of others was last seen.
 static LAST_COMMAND: MainThread<Option<Instant>> = MainThread::new();
-/// For so long after a slice its work gives way to replies, and no longer: it may be what somebody waits for.
+/// For so long after a slice its work gives way to replies, and no longer than to the end of a turn: it may be what somebody waits for.
 const GIVES_WAY: Duration = Duration::from_micros(50);
 /// For so long after a command of theirs others are there.
 const IN_COMPANY: Duration = Duration::from_millis(10);

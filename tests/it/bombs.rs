@@ -325,6 +325,23 @@ fn many_commands_of_one_transaction_decode_no_more_than_one() {
     check(&mut c);
 }
 
+/// Nor is what others had decoded before the first of all.
+#[test]
+fn the_first_script_has_all_of_it() {
+    let server = Server::start();
+    let mut c = server.conn();
+    allow_bombs(&mut c);
+    c.ok("CONFIG SET expcache.offload-read-size 16mb");
+    c.ok("CONFIG SET expcache.max-decoded-at-once 8mb");
+    c.ok(args!["EXPCACHE.SET", "k", rle(8), "ENCODING", "zstd"]);
+    for _ in 0..20 {
+        assert_eq!(c.bulk("EXPCACHE.GET k").len(), MB);
+    }
+    let script = "local served = 0 for n = 1, 20 do \
+                  if type(redis.pcall('EXPCACHE.GET', KEYS[1])) == 'string' then served = served + 1 end end return served";
+    assert_eq!(c.cmd(args!["EVAL", script, 1, "k"]), 8);
+}
+
 /// What is refused in the end was decoded until then.
 #[test]
 fn what_is_refused_is_charged_to_its_transaction() {

@@ -309,6 +309,8 @@ async fn a_slot_that_moves_is_followed() {
     for c in [&mut to, &mut from] {
         c.ok(args!["CLUSTER", "SETSLOT", slot, "NODE", &to_id]);
     }
+    // The third node hears of it a moment later, and may be asked where the slot is.
+    until("it is known where the slot is", async || client.get(&key).await.is_ok()).await;
     for _ in 0..5 {
         assert_eq!(client.get(&key).await.unwrap().unwrap(), "new", "it has come");
     }
