@@ -56,8 +56,8 @@ class Counted:
         self.server = lab.Server(chosen.server, chosen.module, ["enable-debug-command yes", *settings], within)
 
     def __enter__(self):
-        self.server.__enter__()
         try:
+            self.server.__enter__()
             self.connection = self.server.connect()
             self._pid = self.connection.info("server")["process_id"]
         except BaseException:

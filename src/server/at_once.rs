@@ -76,8 +76,8 @@ fn moment_us(ctx: &Ctx) -> i64 {
     }
 }
 
-/// The same on Redis 7.0, which says it in a text and takes 20 µs for that. So it is not asked while nobody else's command has come: within
-/// a transaction none counts as one, and within a script each as itself.
+/// The same on Redis 7.0, which says it in a text and takes 20 µs for that. So it is asked only if another command has come. None is counted
+/// while a transaction is carried out. Of a script each call is counted once, this one too.
 fn moment_us_by_info(ctx: &Ctx) -> i64 {
     others::watch(ctx);
     let commands = others::commands();

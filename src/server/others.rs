@@ -11,7 +11,8 @@ use super::api::api;
 use super::context::Ctx;
 use super::guard::guard;
 
-/// So many commands came while they were counted, and two: a count of none is far from any that was told.
+/// So many commands came while they were counted, and two more: who was told of none yet, and holds 0, must not take it for one command
+/// further.
 static COMMANDS: AtomicU64 = AtomicU64::new(2);
 /// The filter, while they are counted.
 static FILTER: AtomicPtr<raw::RedisModuleCommandFilter> = AtomicPtr::new(std::ptr::null_mut());
